@@ -1,0 +1,49 @@
+# The one entry for people and for CI: `make help` lists it.
+PYTHON ?= python3.11
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint type bench tensorboard clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make .venv with everything in it, at the versions of constraints.txt
+
+# One file says that the installation is whole and which versions it is of.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "no $(PYTHON) here: install Python 3.11, or say make PYTHON=/path/to/python3.11"; exit 2; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup  ## the main job on a small scale: compress a digits network to half its MACs
+	$(BIN)/pfrl compress --model resnet8 --data digits --target macs=0.5 --agent ddpg \
+	  --episodes 60 --seed 0 --out runs/demo
+
+# A worker has one core: XLA and OpenMP (torch) would else start a thread for every core in each.
+test: setup  ## the tests that take seconds (the others: .venv/bin/pytest -m slow)
+	XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \
+	  $(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+lint: setup  ## style and formatting (ruff)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+type: setup  ## static types (pyright)
+	$(BIN)/pyright
+
+bench: setup  ## seconds and memory of a search, by part
+	$(BIN)/python -m experiments.bench
+
+tensorboard: setup  ## serve the curves of all runs at http://localhost:6006
+	$(BIN)/tensorboard --logdir runs
+
+clean:  ## remove .venv, caches and what was built; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find pfrl envs agents experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,118 @@
+"""Agents that search for a policy: DDPG, PPO, and the controls that they have to beat.
+
+``search`` is the one door. Torch and stable-baselines3 are imported when an
+agent that learns is asked for, not before.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+from agents.base import AgentError, Episode, Recorder, Searcher, SearchResult, best_of
+from agents.options import DDPGOptions, PPOOptions
+
+__all__ = [
+    "AGENTS",
+    "AgentError",
+    "DDPGOptions",
+    "Episode",
+    "PPOOptions",
+    "SearchResult",
+    "search",
+    "search_environment",
+]
+
+AGENTS: dict[str, type | None] = {
+    "ddpg": DDPGOptions,
+    "ppo": PPOOptions,
+    "uniform": None,
+    "random": None,
+}
+"""The agents by name, each with the type of its options."""
+
+
+def search(
+    name: str,
+    problem: Any,
+    episodes: int,
+    seed: int,
+    on_episode: Callable[[Episode], object] | None = None,
+    tensorboard: Path | None = None,
+    options: DDPGOptions | PPOOptions | None = None,
+) -> SearchResult:
+    """Search for a policy of ``problem`` with exactly ``episodes`` evaluations.
+
+    Args:
+      name: one of ``AGENTS``.
+      problem: what ``pfrl/Compression-v0`` is made of.
+      episodes: number of episodes. The last one of ddpg and ppo is played by
+        the trained actor without exploration (phase ``final``).
+      seed: same seed, same machine: the same search, bit for bit.
+      on_episode: called once after every episode; what it raises (Ctrl-C too) ends the search.
+      tensorboard: folder for the event file of ddpg and ppo. Give each search
+        a folder of its own.
+      options: of the agent's type in ``AGENTS``; None takes the defaults.
+
+    Raises:
+      AgentError: if the agent is unknown, the options are another agent's, or
+        ``episodes`` is not above 0.
+    """
+    import envs  # noqa: F401  (registers the environment)
+
+    _check(name, episodes, options)
+    env = gymnasium.make("pfrl/Compression-v0", problem=problem)
+    try:
+        return search_environment(name, env, episodes, seed, on_episode, tensorboard, options)
+    finally:
+        env.close()
+
+
+def search_environment(
+    name: str,
+    env: gymnasium.Env,
+    episodes: int,
+    seed: int,
+    on_episode: Callable[[Episode], object] | None = None,
+    tensorboard: Path | None = None,
+    options: DDPGOptions | PPOOptions | None = None,
+) -> SearchResult:
+    """``search`` in an environment that is already made.
+
+    ``env`` needs ``unwrapped.steps`` (steps of an episode), actions [K] in
+    [-1, 1], ``info["executed_action"]`` [K] in every step, and ``policy`` and
+    ``evaluation`` in the last step's ``info``.
+    """
+    _check(name, episodes, options)
+    if options is None and (defaults := AGENTS[name]) is not None:
+        options = defaults()
+    recorder = Recorder(env, on_episode)
+    _searcher(name)(recorder, episodes, seed, options, tensorboard)
+    best, last = best_of(recorder.history), recorder.history[-1]
+    return SearchResult(best, last if last.phase == "final" else best, recorder.history)
+
+
+def _check(name: str, episodes: int, options: Any) -> None:
+    if name not in AGENTS:
+        raise AgentError(f"no agent is named {name!r}; choose one of {', '.join(AGENTS)}")
+    expected = AGENTS[name]
+    if options is not None and (expected is None or not isinstance(options, expected)):
+        takes = "takes no options" if expected is None else f"takes {expected.__name__}"
+        raise AgentError(f"the agent {name} {takes}, got {type(options).__name__}")
+    if episodes < 1:
+        raise AgentError(f"a search needs at least 1 episode, got {episodes}")
+
+
+def _searcher(name: str) -> Searcher:
+    if name == "ddpg":
+        from agents.ddpg import search_ddpg
+
+        return search_ddpg
+    if name == "ppo":
+        from agents.ppo import search_ppo
+
+        return search_ppo
+    from agents.baselines import search_random, search_uniform
+
+    return {"uniform": search_uniform, "random": search_random}[name]

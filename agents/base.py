@@ -1,0 +1,123 @@
+"""What all agents share: the record of an episode, the result of a search, the recorder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+
+if TYPE_CHECKING:  # jax is not needed to read a history
+    from pfrl.evaluate import Evaluation
+    from pfrl.policy import Policy
+
+
+class AgentError(ValueError):
+    """An agent, an option or a number of episodes that a search cannot work with."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One policy that was decided layer by layer and evaluated once."""
+
+    index: int
+    """Place in the search, from 0."""
+    phase: str
+    """Who chose: ``uniform``, ``random``, ``warmup``, ``explore`` or ``final`` (no exploration)."""
+    policy: Policy
+    """What was executed, after the budget."""
+    reward: float
+    """The episode's reward, in the units of the problem's reward function."""
+    evaluation: Evaluation
+    """Accuracy on the search split, costs, seconds, whether training diverged."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: one line of ``history.jsonl``."""
+        return {
+            "episode": self.index,
+            "phase": self.phase,
+            "reward": self.reward,
+            "accuracy": self.evaluation.accuracy,
+            "costs": dict(self.evaluation.costs),
+            "seconds": self.evaluation.seconds,
+            "diverged": self.evaluation.diverged,
+            "policy": self.policy.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search yielded."""
+
+    best: Episode
+    """The highest reward; see ``best_of``."""
+    final: Episode
+    """What the trained actor plays without exploration; for agents without an actor, ``best``."""
+    history: list[Episode]
+    """All episodes, in the order they were played."""
+
+
+def best_of(history: list[Episode]) -> Episode:
+    """The episode with the highest reward, the earliest of equals.
+
+    A diverged episode is the best only if all are.
+    """
+    # max() keeps the first of equal items.
+    return max(history, key=lambda episode: (not episode.evaluation.diverged, episode.reward))
+
+
+class Recorder(gymnasium.Wrapper):
+    """Makes an ``Episode`` of every episode that ends and tells ``on_episode`` about it.
+
+    It sits below whatever a library wraps around the environment, so rewards
+    are recorded as they are (stable-baselines3 rounds them to float32).
+
+    Args:
+      env: an environment whose last step's ``info`` holds ``policy`` and ``evaluation``.
+      on_episode: called once after every episode; what it raises ends the search.
+    """
+
+    def __init__(self, env: gymnasium.Env, on_episode: Callable[[Episode], object] | None = None):
+        super().__init__(env)
+        self.steps: int = env.get_wrapper_attr("steps")
+        """L, steps of an episode."""
+        self.knobs: int = env.get_wrapper_attr("action_space").shape[0]
+        """K, actions of a step."""
+        self.phase = "explore"
+        """The phase of the episode that is being played; set by the agent that plays it."""
+        self.history: list[Episode] = []
+        self._on_episode = on_episode
+
+    def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if terminated:
+            episode = Episode(
+                index=len(self.history),
+                phase=self.phase,
+                policy=info["policy"],
+                reward=float(reward),
+                evaluation=info["evaluation"],
+            )
+            self.history.append(episode)
+            if self._on_episode is not None:
+                self._on_episode(episode)
+        return observation, reward, terminated, truncated, info
+
+
+def play(env: gymnasium.Env, act: Callable[[np.ndarray], np.ndarray]) -> None:
+    """One whole episode; ``act`` maps an observation to an action ``[K]`` in [-1, 1]."""
+    observation, _ = env.reset()
+    terminated = False
+    while not terminated:
+        observation, _, terminated, _, _ = env.step(act(observation))
+
+
+Searcher = Callable[[Recorder, int, int, Any, Path | None], None]
+"""``searcher(env, episodes, seed, options, tensorboard)`` plays exactly ``episodes`` episodes.
+
+It sets ``env.phase`` before an episode ends. The same seed plays the same
+episodes, bit for bit, on one machine.
+"""

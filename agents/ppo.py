@@ -1,0 +1,58 @@
+"""PPO of stable-baselines3, with rollouts short enough for searches of some hundred episodes.
+
+The budget's projection is part of the environment that PPO learns in: its
+likelihood ratios need the actions that it drew, not those that were executed.
+"""
+
+from pathlib import Path
+
+from stable_baselines3 import PPO
+
+from agents.base import Recorder
+from agents.options import PPOOptions
+from agents.sb3 import learn_and_play
+
+
+def rollout_episodes(episodes: int, steps: int, updates: int) -> int:
+    """Episodes (of ``steps`` steps) a rollout: ``episodes - 1`` make ``updates`` rollouts or more.
+
+    With fewer episodes than updates it is one episode, and there are as many
+    updates as episodes. It is never a single transition: advantages of one
+    transition cannot be normalized.
+    """
+    return max((episodes - 1) // updates, 2 if steps == 1 else 1)
+
+
+def minibatch_size(rollout: int, minibatches: int) -> int:
+    """Transitions of a gradient step: the rollout in at most ``minibatches`` equal parts above 1."""
+    parts = [n for n in range(1, minibatches + 1) if rollout % n == 0 and rollout // n > 1]
+    return rollout // max(parts)
+
+
+def search_ppo(
+    env: Recorder, episodes: int, seed: int, options: PPOOptions, tensorboard: Path | None
+) -> None:
+    """A ``Searcher``: whole rollouts, the episodes left over, the deterministic actor's episode."""
+    steps = env.steps
+    rollout = rollout_episodes(episodes, steps, options.updates)
+    env.phase = "explore"
+    learn_and_play(
+        lambda outside: PPO(
+            "MlpPolicy",
+            outside,
+            learning_rate=options.learning_rate,
+            n_steps=rollout * steps,
+            batch_size=minibatch_size(rollout * steps, options.minibatches),
+            n_epochs=options.epochs,
+            gamma=options.gamma,
+            gae_lambda=options.gae_lambda,
+            ent_coef=options.entropy,
+            policy_kwargs={"net_arch": list(options.hidden), "log_std_init": options.log_std},
+            seed=seed,
+            device="cpu",
+        ),
+        env,
+        episodes,
+        learn_from=(episodes - 1) // rollout * rollout,
+        tensorboard=tensorboard,
+    )

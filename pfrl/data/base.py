@@ -1,0 +1,128 @@
+"""What a data set is: three disjoint splits of images, of which the test split is opened last."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+# Statistics of ImageNet's pixels in [0, 1]: the usual scaling of colour images.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class DataError(ValueError):
+    """The data set cannot be found or read, or does not fit; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images ``[N, H, W, C]`` uint8 and labels ``[N]`` int32."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: np.ndarray | slice) -> "Split":
+        return Split(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Train and search splits in memory, the test split behind a function.
+
+    ``open_test`` is a function so that reading the test split is an event: only
+    the final report calls it.
+
+    Attributes:
+      name: as given on the command line.
+      train: what networks are fitted to.
+      search: what rewards are computed on; never trained on.
+      open_test: returns the test split.
+      classes: class names; their number is the width of the logits.
+      mean, std: per-channel statistics for ``normalize``, of pixels in [0, 1].
+      crop: pixels of zero padding before a random crop (training only).
+      flip: whether images are mirrored at random (training only).
+    """
+
+    name: str
+    train: Split
+    search: Split
+    open_test: Callable[[], Split] = field(repr=False)
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop: int = 4
+    flip: bool = True
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """``(H, W, C)``."""
+        return self.train.images.shape[1:]
+
+    def normalize(self, images: np.ndarray) -> np.ndarray:
+        """uint8 ``[N, H, W, C]`` to float32 with about zero mean and unit variance."""
+        scale = np.asarray([1 / (255 * s) for s in self.std], np.float32)
+        shift = np.asarray([m / s for m, s in zip(self.mean, self.std, strict=True)], np.float32)
+        return images.astype(np.float32) * scale - shift
+
+    def augment(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Random crop after zero padding and random mirroring of uint8 ``[N, H, W, C]``."""
+        n, height, width, _ = images.shape
+        if self.crop:
+            pad = self.crop
+            images = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+            top, left = rng.integers(0, 2 * pad + 1, (2, n))
+            rows = top[:, None] + np.arange(height)
+            columns = left[:, None] + np.arange(width)
+            images = images[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+        if self.flip:
+            mirrored = rng.random(n) < 0.5
+            images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        return images
+
+    def training_batches(
+        self, batch: int, rng: np.random.Generator, count: int | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Augmented, normalised batches of one shape: ``count`` of them, or one pass.
+
+        Every image of a pass comes at most once; a remainder smaller than a
+        batch is left out, so that nothing compiles for it. More than a pass
+        reshuffles. A batch larger than the split draws with replacement.
+
+        Yields:
+          images float32 ``[batch, H, W, C]`` and labels int32 ``[batch]``.
+        """
+        n = len(self.train)
+        per_pass = n // batch
+        count = max(per_pass, 1) if count is None else count
+        order = np.empty(0, np.int64)
+        for _ in range(count):
+            if per_pass == 0:
+                index = rng.integers(0, n, batch)
+            else:
+                if len(order) < batch:
+                    order = rng.permutation(n)
+                index, order = order[:batch], order[batch:]
+            images = self.augment(self.train.images[index], rng)
+            yield self.normalize(images), self.train.labels[index]
+
+
+def hold_out(
+    labels: np.ndarray, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices ``(rest, held)`` with ``count`` held, spread over the classes as the labels are.
+
+    There is one share such that every class gives that share of its images,
+    rounded up or down, so that a small search split has the same class balance
+    as the training split.
+    """
+    order = rng.permutation(len(labels))
+    # Sorting by the rank within the class, scaled by the class's size, interleaves the classes.
+    position = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        position[members] = (np.arange(len(members)) + rng.random()) / len(members)
+    ranked = np.argsort(position, kind="stable")
+    return np.sort(ranked[count:]), np.sort(ranked[:count])

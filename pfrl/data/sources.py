@@ -1,0 +1,227 @@
+"""The data sets that have a name: digits, Fashion-MNIST and CIFAR-10, and where their files are."""
+
+import gzip
+import hashlib
+import http.client
+import io
+import math
+import os
+import tarfile
+import urllib.request
+import zlib
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pfrl.data.base import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, Split, hold_out
+from pfrl.data.plain_pickle import load_arrays
+from pfrl.files import write_whole
+
+# Splits that are cut from a training set are cut by this seed, whatever the run's seed is: a
+# network that was trained on the training split must never meet its images in a search split.
+SPLIT_SEED = 20181130
+
+FASHION_FOLDERS = (Path("/usr/share/datasets/fashion-mnist"),)
+FASHION_URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
+FASHION_MD5 = {
+    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+CIFAR_FILE = "cifar-10-python.tar.gz"
+CIFAR_URL = "https://www.cs.toronto.edu/~kriz/"
+CIFAR_MD5 = "c58f30108f718f92721af3b95e74349a"
+CIFAR_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: ``$PFRL_DATA``, or ``~/.cache/pfrl``."""
+    return Path(os.environ.get("PFRL_DATA", Path.home() / ".cache" / "pfrl"))
+
+
+def digits() -> Dataset:
+    """The 1,797 digits of 8×8 pixels that scikit-learn carries: 1,077 / 360 / 360 images."""
+    from sklearn.datasets import load_digits
+
+    pixels, target = load_digits(return_X_y=True)
+    images = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    labels = target.astype(np.int32)
+    rng = np.random.default_rng(SPLIT_SEED)
+    rest, test = hold_out(labels, 360, rng)
+    train, search = hold_out(labels[rest], 360, rng)
+    everything = Split(images, labels)
+    return Dataset(
+        "digits",
+        everything.take(rest[train]),
+        everything.take(rest[search]),
+        partial(everything.take, test),
+        tuple("0123456789"),
+        (0.3,),
+        (0.35,),
+        crop=1,
+        flip=False,
+    )
+
+
+def fashion_mnist() -> Dataset:
+    """Fashion-MNIST, 28×28 grey: 55,000 / 5,000 / 10,000 images (arXiv 1708.07747).
+
+    The IDX files are those of the Debian package ``dataset-fashion-mnist``, of
+    the cache folder, or downloaded into it.
+    """
+    everything = _fashion_split("train")
+    train, search = hold_out(everything.labels, 5_000, np.random.default_rng(SPLIT_SEED))
+    return Dataset(
+        "fashion_mnist",
+        everything.take(train),
+        everything.take(search),
+        partial(_fashion_split, "t10k"),
+        FASHION_CLASSES,
+        (0.286,),
+        (0.353,),
+        crop=2,
+    )
+
+
+def cifar10() -> Dataset:
+    """CIFAR-10 from its python archive: 45,000 / 5,000 / 10,000 images of 32×32×3.
+
+    The archive holds pickled arrays; they are read by an unpickler that knows
+    no other type, so that a forged archive cannot run code.
+    """
+    path = _find_or_download(
+        CIFAR_FILE, CIFAR_MD5, CIFAR_URL, (cache_folder(),), "the CIFAR-10 python archive"
+    )
+    names = [f"data_batch_{i}" for i in range(1, 6)]
+    everything = _read_cifar(path, names)
+    train, search = hold_out(everything.labels, 5_000, np.random.default_rng(SPLIT_SEED))
+    return Dataset(
+        "cifar10",
+        everything.take(train),
+        everything.take(search),
+        partial(_read_cifar, path, ["test_batch"]),
+        CIFAR_CLASSES,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+    )
+
+
+def _fashion_split(part: str) -> Split:
+    images_file = _fashion_file(f"{part}-images-idx3-ubyte.gz")
+    labels_file = _fashion_file(f"{part}-labels-idx1-ubyte.gz")
+    images, labels = _read_idx(images_file), _read_idx(labels_file)
+    if images.shape != (*labels.shape, 28, 28) or labels.max(initial=0) >= len(FASHION_CLASSES):
+        raise DataError(
+            f"{images_file} and {labels_file} hold arrays {list(images.shape)} and"
+            f" {list(labels.shape)}, expected as many 28x28 images as labels below"
+            f" {len(FASHION_CLASSES)}; delete both and fetch them again"
+        )
+    return Split(images[..., None], labels.astype(np.int32))
+
+
+def _fashion_file(name: str) -> Path:
+    folders = (*FASHION_FOLDERS, cache_folder() / "fashion-mnist")
+    return _find_or_download(
+        name,
+        FASHION_MD5[name],
+        FASHION_URL,
+        folders,
+        "Fashion-MNIST (on Debian: apt-get install dataset-fashion-mnist)",
+    )
+
+
+def _find_or_download(name: str, md5: str, url: str, folders: tuple[Path, ...], what: str) -> Path:
+    """The first folder's file, else a download into the last folder, checked before it is kept."""
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    target = folders[-1] / name
+    try:
+        with urllib.request.urlopen(url + name, timeout=30) as response:
+            content = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        places = " or ".join(str(folder) for folder in folders)
+        raise DataError(
+            f"{what} is not there: no {name} in {places}, and the download failed ({error});"
+            f" put the file into {folders[-1]}"
+        ) from error
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != md5:
+        raise DataError(
+            f"the download of {name} is damaged: its md5 is {found}, expected {md5}; try again"
+        )
+    return write_whole(target, lambda stream: stream.write(content))
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """An IDX file of unsigned bytes (magic 0x0000 08 <dims>, big-endian sizes, data)."""
+    try:
+        with gzip.open(path) as stream:
+            content = stream.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is damaged ({error}); delete it and fetch it again") from error
+    dims = content[3] if len(content) >= 4 else 0
+    header = 4 + 4 * dims
+    whole = content[:3] == b"\x00\x00\x08" and len(content) >= header
+    shape = np.frombuffer(content, ">u4", dims, offset=4).tolist() if whole else []
+    if not whole or len(content) != header + math.prod(shape):
+        raise DataError(f"{path} is not a whole IDX file of bytes; delete it and fetch it again")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def _read_cifar(path: Path, names: list[str]) -> Split:
+    try:
+        with tarfile.open(path) as archive:
+            batches = [_read_cifar_batch(archive, name) for name in names]
+    except (OSError, EOFError, KeyError, ValueError, zlib.error, tarfile.TarError) as error:
+        raise DataError(
+            f"{path} is not the CIFAR-10 python archive, or is damaged ({error});"
+            " delete it and fetch it again"
+        ) from error
+    return Split(
+        np.concatenate([batch.images for batch in batches]),
+        np.concatenate([batch.labels for batch in batches]),
+    )
+
+
+def _read_cifar_batch(archive: tarfile.TarFile, name: str) -> Split:
+    """One batch: ``data`` uint8 ``[N, 3072]``, channels first, and ``labels``, a list of ``N``."""
+    member = archive.extractfile(f"cifar-10-batches-py/{name}")
+    batch = load_arrays(io.BytesIO(member.read())) if member else None
+    if not isinstance(batch, dict) or not {"data", "labels"} <= batch.keys():
+        raise ValueError(f"{name} holds no data and labels")
+    pixels, labels = np.asarray(batch["data"]), np.asarray(batch["labels"], np.int32)
+    if pixels.dtype != np.uint8 or pixels.shape != (*labels.shape, 3 * 32 * 32):
+        raise ValueError(
+            f"{name} holds {pixels.dtype} pixels {list(pixels.shape)} and labels"
+            f" {list(labels.shape)}, expected uint8 [N, 3072] and [N]"
+        )
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(CIFAR_CLASSES):
+        raise ValueError(f"{name} holds labels {labels.min()} to {labels.max()}, expected 0 to 9")
+    images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return Split(np.ascontiguousarray(images), labels)

@@ -1,0 +1,1 @@
+"""Networks as files for a runtime: exporting, running and measuring them."""

@@ -1,0 +1,79 @@
+"""Files that appear under their final name only when they are whole, and arrays that are no pickles."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+META_KEY = "__meta__"
+
+
+class FileError(ValueError):
+    """A file that is missing, damaged or cannot be written; the message says what to do."""
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> Path:
+    """Let ``write(stream)`` fill a temporary file beside ``path``, sync it, and rename it.
+
+    Raises:
+      FileError: if the disk is full or the place cannot be written to; nothing
+        is left behind.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror}; choose another place") from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        raise FileError(
+            f"cannot write {path}: {error.strerror}; free some space or choose another place"
+        ) from error
+    finally:
+        if os.path.exists(name):
+            os.unlink(name)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    return write_whole(path, lambda stream: stream.write(text.encode()))
+
+
+def write_json(path: Path, value: Any) -> Path:
+    return write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any], meta: Mapping[str, Any]) -> Path:
+    """Arrays by name and JSON-able ``meta`` as one compressed ``.npz``."""
+    packed = {name: np.asarray(value) for name, value in arrays.items()}
+    packed[META_KEY] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    return write_whole(path, lambda stream: np.savez_compressed(stream, **packed))
+
+
+def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """``(arrays, meta)`` of an ``.npz``; ``meta`` is empty for files that we did not write.
+
+    Raises:
+      FileError: if the file is missing or no whole ``.npz`` of plain arrays.
+    """
+    if not path.is_file():
+        raise FileError(f"no file {path}; expected an .npz of weights")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        meta = json.loads(arrays.pop(META_KEY).tobytes()) if META_KEY in arrays else {}
+    except Exception as error:  # zipfile, zlib, numpy and json each raise their own
+        raise FileError(
+            f"{path} is no whole .npz file of plain arrays ({error}); fetch or make it again"
+        ) from error
+    return arrays, meta

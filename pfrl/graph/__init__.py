@@ -1,0 +1,20 @@
+"""The graph of a network: layers, channel groups and the program that runs without some of them."""
+
+from pfrl.graph.layers import Count, Group, Layer, Member
+from pfrl.graph.source import Source, Variables, from_nnx, split_variables, update_nnx
+from pfrl.graph.trace import Graph, GraphError, trace
+
+__all__ = [
+    "Count",
+    "Graph",
+    "GraphError",
+    "Group",
+    "Layer",
+    "Member",
+    "Source",
+    "Variables",
+    "from_nnx",
+    "split_variables",
+    "trace",
+    "update_nnx",
+]

@@ -1,0 +1,1 @@
+"""Compression methods: each file a few pure functions."""

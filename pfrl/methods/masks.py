@@ -1,0 +1,74 @@
+"""Channels switched off by multiplying every array that goes with them by zero.
+
+Equal to slicing them off, but with the mask as a traced value, so that a
+search over policies compiles once.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pfrl.graph import Graph, Variables
+
+
+class Masks:
+    """Where every channel's entry of one mask vector belongs.
+
+    The vector is ``[1 + channels of all groups]``; its first entry is 1 and
+    stands for all indices that no group owns.
+    """
+
+    def __init__(self, graph: Graph):
+        self._start: dict[str, int] = {}
+        self.size = 1
+        places: dict[str, list[np.ndarray]] = {}
+        for name, group in graph.groups.items():
+            self._start[name] = self.size
+            entries = np.arange(self.size, self.size + group.size)
+            self.size += group.size
+            for member in group.members:
+                shape = np.shape(graph.source.variables[member.parameter])
+                axes = places.setdefault(member.parameter, [np.zeros(n, int) for n in shape])
+                axes[member.axis][member.indices] = entries[:, None]
+        self._places = places
+
+    def vector(self, kept: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The mask ``[size]`` float32 of 0 and 1 in which the kept channels are 1."""
+        vector = np.zeros(self.size, np.float32)
+        vector[0] = 1
+        for name, start in self._start.items():
+            vector[start + np.asarray(kept[name])] = 1
+        return vector
+
+    def apply(self, variables: Variables, vector: jax.Array) -> Variables:
+        """The variables with every switched-off slice zero; ``vector`` may be traced."""
+        masked = dict(variables)
+        for name, axes in self._places.items():
+            value = variables[name]
+            for axis, index in enumerate(axes):
+                if index.any():
+                    shape = [1] * value.ndim
+                    shape[axis] = len(index)
+                    value = value * jnp.reshape(vector[index], shape)
+            masked[name] = value
+        return masked
+
+
+def slice_variables(
+    graph: Graph, variables: Variables, kept: Mapping[str, np.ndarray]
+) -> Variables:
+    """The variables without the channels that go."""
+    gone: dict[str, dict[int, list[np.ndarray]]] = {}
+    for name, group in graph.groups.items():
+        stays = np.zeros(group.size, bool)
+        stays[np.asarray(kept[name], int)] = True
+        for member in group.members:
+            places = gone.setdefault(member.parameter, {}).setdefault(member.axis, [])
+            places.append(member.indices[~stays].ravel())
+    sliced = {name: np.asarray(value) for name, value in variables.items()}
+    for name, axes in gone.items():
+        for axis, places in axes.items():
+            sliced[name] = np.delete(sliced[name], np.concatenate(places), axis)
+    return sliced

@@ -1,0 +1,112 @@
+"""What is to be done to a network: a keep share for every channel group, bit widths for every layer."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pfrl.graph import Graph
+
+FLOAT_BITS = 32
+"""Not quantized."""
+BITS = (2, 3, 4, 5, 6, 7, 8, FLOAT_BITS)
+
+
+class PolicyError(ValueError):
+    """A policy that does not fit the network, or is no policy; the message says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Plain data; JSON in and out.
+
+    Attributes:
+      keep: share of every group's channels that stays, in (0, 1].
+      weight_bits, act_bits: by layer, of the kernel and of the layer's input;
+        2 to 8, or 32 for float.
+      round_to: kept channels are a multiple of this, where the group is large enough.
+    """
+
+    keep: Mapping[str, float] = field(default_factory=dict)
+    weight_bits: Mapping[str, int] = field(default_factory=dict)
+    act_bits: Mapping[str, int] = field(default_factory=dict)
+    round_to: int = 1
+
+    @classmethod
+    def uniform(
+        cls,
+        graph: Graph,
+        keep: float = 1.0,
+        weight_bits: int = FLOAT_BITS,
+        act_bits: int = FLOAT_BITS,
+        round_to: int = 1,
+    ) -> "Policy":
+        """The same share for every group and the same widths for every layer."""
+        return cls(
+            dict.fromkeys(graph.groups, keep),
+            {layer.name: weight_bits for layer in graph.layers},
+            {layer.name: act_bits for layer in graph.layers},
+            round_to,
+        ).checked(graph)
+
+    def counts(self, graph: Graph) -> dict[str, int]:
+        """Channels that every group keeps: at least one, rounded to ``round_to``."""
+        return {
+            name: round_count(self.keep[name] * group.size, group.size, self.round_to)
+            for name, group in graph.groups.items()
+        }
+
+    def checked(self, graph: Graph) -> "Policy":
+        """Itself, if it names exactly the graph's groups and layers and all values are in range.
+
+        Raises:
+          PolicyError: otherwise.
+        """
+        layers = [layer.name for layer in graph.layers]
+        for what, values, names in (
+            ("keep", self.keep, list(graph.groups)),
+            ("weight_bits", self.weight_bits, layers),
+            ("act_bits", self.act_bits, layers),
+        ):
+            strange, missing = set(values) - set(names), set(names) - set(values)
+            if strange or missing:
+                example = min(strange or missing)
+                problem = "is not in the network" if strange else "is missing"
+                raise PolicyError(
+                    f"the policy's '{what}' does not fit the network: '{example}' {problem};"
+                    " make the policy for this model"
+                )
+        for name, share in self.keep.items():
+            if not 0 < share <= 1:
+                raise PolicyError(f"keep share of '{name}' is {share}; expected a number in (0, 1]")
+        for name, bits in (*self.weight_bits.items(), *self.act_bits.items()):
+            if bits not in BITS:
+                raise PolicyError(f"'{name}' has {bits} bits; expected 2 to 8, or 32 for float")
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            field.name: dict(value) if isinstance(value, Mapping) else value
+            for field in dataclasses.fields(self)
+            for value in [getattr(self, field.name)]
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Policy":
+        """The policy that ``to_json`` wrote.
+
+        Raises:
+          PolicyError: if ``value`` is none.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(value, dict) or set(value) != set(names):
+            raise PolicyError(f"expected a policy with {', '.join(names)}; got {str(value)[:80]}")
+        return cls(**value)
+
+
+def round_count(count: float, size: int, round_to: int) -> int:
+    """The nearest multiple of ``round_to`` in [1, size]; groups smaller than that stay whole."""
+    if size <= round_to:
+        return size if round_to > 1 else max(1, min(size, round(count)))
+    rounded = round_to * max(1, round(count / round_to))
+    return rounded if rounded <= size else size

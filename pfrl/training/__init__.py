@@ -1,0 +1,1 @@
+"""Training: one step, one loop, for base networks, for episodes and for the compressed network."""
