@@ -16,7 +16,7 @@ from experiments.wording import is_number, percent
 from pfrl.files import FileError
 
 PICTURE_SECONDS = 10.0
-"""A best policy that was just drawn is not redrawn sooner, unless a picture is due anyway."""
+"""A best policy that was just drawn is not redrawn sooner, unless a picture is due by number."""
 
 
 class Board:
@@ -50,6 +50,7 @@ class Board:
         self._first = first_episode
         self._every = picture_every
         self._clock = clock
+        self._last: tuple[Line, int] | None = None
         self._drawn: int | None = None
         self._drawn_at = -np.inf
         self._pixels = np.zeros((1, 1, 3), np.uint8)
@@ -70,19 +71,24 @@ class Board:
         with self._writing():
             for tag, value in _scalars(line, best).items():
                 self._writer.add_scalar(f"pfrl/{tag}", value, step)
-            self._picture(best, step)
+            self._last = best, step
+            rested = self._clock() - self._drawn_at >= PICTURE_SECONDS
+            if step % self._every == 0 or (self._is_new(best) and rested):
+                self._picture(best, step)
             self._writer.flush()
 
     def close(self) -> None:
+        """Draw the last best policy, if it was not drawn yet, and close the file."""
         with self._writing():
+            if self._last is not None and self._is_new(self._last[0]):
+                self._picture(*self._last)
             self._writer.close()
 
+    def _is_new(self, best: Line) -> bool:
+        return best["episode"] != self._drawn
+
     def _picture(self, best: Line, step: int) -> None:
-        is_new = best["episode"] != self._drawn
-        rested = self._clock() - self._drawn_at >= PICTURE_SECONDS
-        if not (step % self._every == 0 or (is_new and rested)):
-            return
-        if is_new:
+        if self._is_new(best):
             self._drawn, self._drawn_at = best["episode"], self._clock()
             title = f"Best policy so far: episode {best['episode']}, {percent(best['accuracy'], 1)}"
             self._pixels = to_pixels(policy_figure(best["policy"], title))

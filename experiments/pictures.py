@@ -58,10 +58,12 @@ def search_figure(history: Sequence[Line], chosen: int | None = None) -> Figure:
     figure = Figure(figsize=(WIDTH, 6.2 if both else 4.2), layout="constrained")
     panels = figure.subplots(2 if both else 1, 1, sharex=True, squeeze=False)[:, 0]
     best = [position for position in best_so_far(history) if position is not None]
-    accuracy = percent(history[best[-1]]["accuracy"], 1) if best else "no"
+    outcome = "none without divergence"
+    if best:
+        outcome = f"the best {percent(history[best[-1]]['accuracy'], 1)} correct"
     _title(
         panels[0],
-        f"The search: {len(history)} compressed networks tried, the best {accuracy} correct",
+        f"The search: {_networks(history)} tried, {outcome}",
         "Each mark is one network, judged on images that are kept for the search"
         + ("" if both else "; the reward is the accuracy"),
     )
@@ -102,7 +104,7 @@ def tradeoff_figure(
     x = np.asarray(values) / unit.divisor
     _title(
         axes,
-        f"Accuracy against {METRIC_NAMES[metric]}: {len(history)} compressed networks",
+        f"Accuracy against {METRIC_NAMES[metric]}: {_networks(history)}",
         "Up and to the left is better; judged on images that are kept for the search",
     )
     _marks(axes, history, x, "accuracy", 100)
@@ -160,6 +162,10 @@ def to_pixels(figure: Figure, dpi: float = 80) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _networks(history: Sequence[Line]) -> str:
+    return f"{len(history)} compressed network{'s' if len(history) != 1 else ''}"
 
 
 def _curve(axes: Axes, history: Sequence[Line], key: str, scale: float, chosen: int | None) -> None:

@@ -59,7 +59,7 @@ def _keep_bars(axes: Axes, keep: Mapping[str, float]) -> None:
     axes.set_xlim(0, 114)
     axes.set_xticks(range(0, 101, 25))
     axes.set_xlabel("channels kept (%)")
-    axes.set_ylabel("channel group, input at the top")
+    axes.set_ylabel("channel group")
 
 
 def _bit_bars(axes: Axes, layers: Sequence[str], policy: Mapping[str, Any]) -> None:
@@ -78,7 +78,7 @@ def _bit_bars(axes: Axes, layers: Sequence[str], policy: Mapping[str, Any]) -> N
     axes.set_xlim(0, max(ticks) + 0.4)
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_xlabel("bits" + (" (float: not quantized)" if FLOAT_POSITION in ticks else ""))
-    axes.set_ylabel("layer, input at the top")
+    axes.set_ylabel("layer")
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1),

@@ -48,8 +48,9 @@ def test_board_draws_a_new_best_policy_unless_it_just_drew_one(tmp_path):
         now[0] = 4.0 * index
         line = episode_line(index, 0.1 * index, 10)
         board.episode(line, line)
-    board.close()
     assert pictures_of(tmp_path) == [0, 3]
+    board.close()
+    assert pictures_of(tmp_path) == [0, 3, 4]
 
 
 def test_a_resumed_board_has_every_episode_once(tmp_path):

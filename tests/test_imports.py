@@ -57,8 +57,7 @@ def test_every_folder_is_a_package(floor):
 @pytest.mark.parametrize("folder", [*FLOORS, "tests"])
 def test_no_file_is_long(folder):
     lengths = {
-        str(file.relative_to(ROOT)): len(file.read_text().splitlines())
-        for file in files_of(folder)
+        str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in files_of(folder)
     }
     assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
 

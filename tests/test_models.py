@@ -11,6 +11,7 @@ from pfrl.files import FileError, load_arrays, save_arrays
 from pfrl.graph.source import from_nnx
 from pfrl.models import zoo
 from pfrl.models.layers import BatchNorm
+from pfrl.models.lenet import LeNet5
 from pfrl.models.resnet import PadShortcut
 from pfrl.models.zoo import MODELS, ModelError, build, load_weights, pretrained_path
 
@@ -25,8 +26,8 @@ def parameter_count(name, num_classes, image_shape):
 
 # Worked out by hand; a batch normalisation of C channels has 2C parameters, a 3x3 convolution 9IO.
 # ResNet-20: stem 9*3*16 + 32 = 464; stage 1: 6 * (9*16*16 + 32) = 14,016;
-#   stage 2: 9*16*32 + 5 * 9*32*32 + 6*64 = 51,072; stage 3: 9*32*64 + 5 * 9*64*64 + 6*128 = 203,520;
-#   linear 64*10 + 10 = 650.
+#   stage 2: 9*16*32 + 5 * 9*32*32 + 6*64 = 51,072;
+#   stage 3: 9*32*64 + 5 * 9*64*64 + 6*128 = 203,520; linear 64*10 + 10 = 650.
 # ResNet-56: the stages have 18 convolutions: 42,048, 162,432 and 647,424. ResNet-8: 2 each:
 #   4,672, 13,952 and 55,552.
 # Option B: 16*32 + 64 = 576 and 32*64 + 128 = 2,176 more.
@@ -67,7 +68,7 @@ def test_logits_have_one_row_an_image_and_one_column_a_class(name, image_shape):
 def test_lenet_has_as_many_features_as_its_convolutions_leave():
     # 28: pooled 14, convolved 10, pooled 5. 32: 16, 12, 6. 8, padded: 4, 4, 2.
     for image_shape, features in [((28, 28, 1), 400), (CIFAR, 576), (DIGITS, 64)]:
-        abstract = nnx.eval_shape(lambda shape=image_shape: build("lenet5", 10, shape, 0))
+        abstract = nnx.eval_shape(lambda shape=image_shape: LeNet5(10, shape, rngs=nnx.Rngs(0)))
         assert abstract.linear1.kernel.shape == (features, 120)
 
 

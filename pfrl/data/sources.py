@@ -196,7 +196,7 @@ def _read_idx(path: Path) -> np.ndarray:
 
 def _read_cifar(path: Path, names: list[str]) -> Split:
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, "r:gz") as archive:
             batches = [_read_cifar_batch(archive, name) for name in names]
     except (OSError, EOFError, KeyError, ValueError, zlib.error, tarfile.TarError) as error:
         raise DataError(

@@ -126,7 +126,7 @@ class View:
         return self.graph.constants.get(node.inputs[position])
 
     def bypass(self, node: Node, name: str) -> bool:
-        """Takes ``node``, whose result is ``name``, out; not if that renames the network's input."""
+        """Takes out ``node``, whose result is ``name``; not if that renames the network's input."""
         producer = self.producers.get(name)
         if node.output == self.output:
             if producer is None or self.uses[name] > 1:

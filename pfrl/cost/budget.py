@@ -1,0 +1,63 @@
+"""A budget: a metric and a limit on it, as the user writes it and as a number."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pfrl.cost.metrics import METRICS
+
+UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1.0, "kB": 1e3, "MB": 1e6, "ms": 1.0}
+
+
+class BudgetError(ValueError):
+    """A budget that cannot be read or cannot be met; the message says what would do."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit on a metric.
+
+    Attributes:
+      metric: one of ``METRICS``.
+      value: the limit; a share of the base network's cost if ``relative``.
+      relative: whether ``value`` is a share in (0, 1].
+    """
+
+    metric: str
+    value: float
+    relative: bool
+
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """``macs=0.5`` (half of the base), ``latency=0.4ms``, ``bytes=60kB``, ``macs=20M``.
+
+        A number up to 1 without a unit is a share of the base network's cost.
+
+        Raises:
+          BudgetError: if the text is no such thing.
+        """
+        match = re.fullmatch(r"(\w+)=([0-9.]+(?:e[0-9]+)?)([A-Za-z]*)", text.strip())
+        if not match or match[3] not in UNITS:
+            raise BudgetError(
+                f"cannot read the target '{text}'; expected metric=value, such as macs=0.5"
+                f" (half of the base network) or latency=0.4ms, metric one of {', '.join(METRICS)}"
+            )
+        metric, number, unit = match.groups()
+        if metric not in METRICS:
+            raise BudgetError(f"unknown metric '{metric}'; expected one of {', '.join(METRICS)}")
+        try:
+            value = float(number)
+        except ValueError:
+            raise BudgetError(f"'{number}' in the target '{text}' is no number") from None
+        if value <= 0:
+            raise BudgetError(f"the target '{text}' must be above zero")
+        return cls(metric, value * UNITS[unit], not unit and value <= 1)
+
+    def limit(self, base: Mapping[str, float]) -> float:
+        """The limit in the metric's unit for a network of these base costs."""
+        return self.value * base[self.metric] if self.relative else self.value
+
+    def __str__(self) -> str:
+        if self.relative:
+            return f"{self.metric} at most {self.value:.0%} of the base network"
+        return f"{self.metric} at most {self.value:g}"

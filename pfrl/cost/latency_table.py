@@ -1,0 +1,292 @@
+"""Latency of single layers as a function of their channel counts, measured in ONNX Runtime.
+
+A network is predicted as ``overhead + sum of its layers``; what stands between
+the layers is left to a common factor, measured over predicted for the base
+network. Every layer is measured alone, as Conv + Relu or Gemm + Relu, on a grid
+of channel counts, and the grid is interpolated bilinearly, with regard to how
+the runtime works: its fast convolution kernels compute output channels in whole
+blocks, and are left for slow ones where the input channels fill a block and are
+no multiple of 4. So counts of output channels are rounded up to a block, and
+the two kinds of input counts have a grid each.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper, numpy_helper
+
+from pfrl.deploy.measure import instruction_set, interleave
+from pfrl.deploy.onnx_graph import IR_VERSION, OPSET
+from pfrl.deploy.runtime import Session
+
+ALIGNMENT = 4
+"""Input channels of the fast convolutions come in multiples of this, once they fill a block."""
+
+FIXED_INPUTS = 4
+"""Layers with at most so many input channels see the images, whose channels stay."""
+
+ROUNDS = 9
+"""How often every model of a table takes its turn."""
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """What decides about a layer's latency; the channel counts are those of the base network."""
+
+    kind: Literal["conv", "depthwise", "dense"]
+    kernel: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    """((top, bottom), (left, right))"""
+    groups: int = 1
+    height: int = 1
+    """Of the input, in pixels; 1 for dense layers."""
+    width: int = 1
+    c_in: int = 1
+    c_out: int = 1
+
+
+class Grid(NamedTuple):
+    """Milliseconds ``ms[i][o]`` at ``c_in[i]`` input and ``c_out[o]`` output channels."""
+
+    c_in: tuple[int, ...]
+    c_out: tuple[int, ...]
+    ms: tuple[tuple[float, ...], ...]
+
+    def at(self, c_in: float, c_out: float) -> float:
+        """Bilinear between the points, linear beyond them, never below 0."""
+        columns = [_line(self.c_in, column, c_in) for column in zip(*self.ms, strict=True)]
+        return max(0.0, _line(self.c_out, columns, c_out))
+
+
+def _line(points: Sequence[int], values: Sequence[float], x: float) -> float:
+    if len(points) == 1:
+        return values[0]
+    right = min(max(1, int(np.searchsorted(points, x))), len(points) - 1)
+    x0, x1 = points[right - 1], points[right]
+    return values[right - 1] + (values[right] - values[right - 1]) * (x - x0) / (x1 - x0)
+
+
+class LayerGrids(NamedTuple):
+    """A layer's latencies where the runtime's fast kernels serve it and, if ever, where not."""
+
+    fast: Grid
+    slow: Grid | None
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Latencies of the layers of a network, with what they were measured on."""
+
+    layers: Mapping[LayerShape, LayerGrids]
+    overhead_ms: float
+    """Time of a run that computes nothing; it has been subtracted from every layer."""
+    block: int
+    """Channels that the runtime's kernels compute at a time."""
+    threads: int
+    batch: int
+    runtime_version: str
+    instruction_set: str
+
+    def predict(self, shape: LayerShape, c_in: int, c_out: int) -> float:
+        """Milliseconds of the layer with so many channels left, without the overhead of a run.
+
+        Args:
+          shape: the layer in the base network, one that was measured.
+          c_in: input channels, from 1 to the base network's.
+          c_out: output channels, likewise; a depthwise layer's are its input channels.
+
+        Raises:
+          ValueError: if the layer was not measured, or has fewer channels.
+        """
+        if shape not in self.layers:
+            raise ValueError(f"{shape} is not in the latency table; measure it with measure_table")
+        if not (1 <= c_in <= shape.c_in and 1 <= c_out <= shape.c_out):
+            raise ValueError(
+                f"got {c_in} input and {c_out} output channels; the layer has "
+                f"1 to {shape.c_in} and 1 to {shape.c_out}"
+            )
+        fast, slow = self.layers[shape]
+        if slow is not None and not is_fast(shape.kind, c_in, self.block):
+            return slow.at(c_in, c_out)
+        return fast.at(c_in, min(_up(c_out, self.block), shape.c_out))
+
+    def network(self, layers: Iterable[tuple[LayerShape, int, int]]) -> float:
+        """Milliseconds of a network whose layers are ``(shape, c_in, c_out)``."""
+        return self.overhead_ms + sum(self.predict(*layer) for layer in layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, to be kept with a run."""
+        plain = {key: value for key, value in vars(self).items() if key != "layers"}
+        layers = [
+            {
+                "shape": asdict(shape),
+                "fast": grids.fast._asdict(),
+                "slow": grids.slow._asdict() if grids.slow else None,
+            }
+            for shape, grids in self.layers.items()
+        ]
+        return {**plain, "layers": layers}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "LatencyTable":
+        """The table that ``to_json`` described.
+
+        Raises:
+          ValueError: if ``value`` is not such a description.
+        """
+        try:
+            layers = {
+                LayerShape(**_tuples(layer["shape"])): LayerGrids(
+                    *(
+                        Grid(**_tuples(layer[key])) if layer[key] else None
+                        for key in ("fast", "slow")
+                    )
+                )
+                for layer in value["layers"]
+            }
+            return LatencyTable(**{**value, "layers": layers})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a latency table ({error}); measure it again") from error
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tuples(each) for key, each in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def is_fast(kind: str, c_in: int, block: int) -> bool:
+    """Whether ONNX Runtime's blocked kernels (its nchwc_transformer) take ``c_in`` channels."""
+    return kind == "dense" or c_in % ALIGNMENT == 0 or (kind == "conv" and c_in < block)
+
+
+def channel_block() -> int:
+    """Channels in a block of ONNX Runtime's convolution kernels on this machine."""
+    return 16 if {"avx512f", "neon"} & set(instruction_set().split()) else 8
+
+
+def _up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
+
+
+def measure_table(
+    shapes: Iterable[LayerShape],
+    *,
+    points: Sequence[float] = (0.125, 0.25, 0.5, 0.75, 1.0),
+    threads: int = 1,
+    batch: int = 1,
+    seconds: float = 12.0,
+    seed: int = 0,
+) -> LatencyTable:
+    """Measures single layers in ONNX Runtime, all of them in turns.
+
+    Args:
+      shapes: the layers; equal ones are measured once.
+      points: shares of the base network's channel counts that make the grid,
+        rounded to what the runtime's kernels compute at a time.
+      threads: threads inside an operation.
+      batch: images in a run.
+      seconds: time spent on measuring, besides the making of the models.
+      seed: of weights, images and order.
+
+    The time of a run that computes nothing is subtracted from every layer, so
+    that a sum of layers counts it once. What a layer alone pays for bringing its
+    input and output into the kernels' memory layout stays in.
+    """
+    rng, block = np.random.default_rng(seed), channel_block()
+    distinct = list(dict.fromkeys(shapes))
+    axes = [_axes(shape, points, block) for shape in distinct]
+    models = [_nothing()]
+    for shape, lanes in zip(distinct, axes, strict=True):
+        models += [_layer(shape, i, o, rng) for lane in lanes for i in lane[0] for o in lane[1]]
+    sessions = [Session(model.SerializeToString(), threads) for model in models]
+    runs = [session.bound(session.random_images(batch, rng)) for session in sessions]
+    a_turn = seconds / len(runs) / (ROUNDS + 1)  # the warm-up takes as long as a round
+    rounds, _ = interleave(runs, 0.0, rng, round_seconds=a_turn, fewest_rounds=ROUNDS)
+    times = iter(np.median(rounds, axis=0).tolist())
+    overhead = next(times)
+    layers = {}
+    for shape, lanes in zip(distinct, axes, strict=True):
+        grids = [
+            Grid(i, o, tuple(tuple(max(0.0, next(times) - overhead) for _ in o) for _ in i))
+            for i, o in lanes
+        ]
+        layers[shape] = LayerGrids(grids[0], grids[1] if len(grids) > 1 else None)
+    return LatencyTable(
+        layers, overhead, block, threads, batch, onnxruntime.__version__, instruction_set()
+    )
+
+
+Axes = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def _axes(shape: LayerShape, points: Sequence[float], block: int) -> list[Axes]:
+    """Input and output counts to measure: those of the fast kernels and, if any, of the slow."""
+    whole = math.lcm(ALIGNMENT, shape.groups if shape.kind == "conv" else 1)
+    step = math.lcm(block, whole)
+    outs = _points(shape.c_out, {_up(math.ceil(p * shape.c_out), step) for p in points} | {step})
+    ins = _points(shape.c_in, {max(whole, round(p * shape.c_in / whole) * whole) for p in points})
+    if shape.kind == "depthwise":
+        odd = [c for c in (block // 2 + 1, shape.c_out // 2 | 1, shape.c_out - 1) if c % ALIGNMENT]
+        slow = _points(shape.c_out - 1, {c for c in odd if c > 0})
+        return [((shape.c_in,), outs), ((shape.c_in,), slow)]
+    if shape.c_in <= FIXED_INPUTS:
+        return [((shape.c_in,), outs)]
+    if shape.kind == "dense" or shape.groups > 1 or shape.c_in <= block:
+        return [(ins, outs)]
+    fast = tuple(c for c in ins if is_fast(shape.kind, c, block))
+    slow = _points(shape.c_in, {block + 1, (block + shape.c_in) // 2 | 1, shape.c_in - 1 | 1})
+    return [(fast, outs), (slow, (outs[0], outs[-1]) if len(outs) > 1 else outs)]
+
+
+def _points(most: int, counts: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted({min(count, most) for count in counts}))
+
+
+def _nothing() -> onnx.ModelProto:
+    return _model([helper.make_node("Relu", ["x"], ["y"])], (1,), {})
+
+
+def _layer(shape: LayerShape, c_in: int, c_out: int, rng: np.random.Generator) -> onnx.ModelProto:
+    """A model of the layer with so many channels, and its ReLU."""
+    relu = helper.make_node("Relu", ["z"], ["y"])
+    weights = {"bias": rng.standard_normal(c_out)}
+    if shape.kind == "dense":
+        weights["kernel"] = rng.standard_normal((c_in, c_out))
+        gemm = helper.make_node("Gemm", ["x", "kernel", "bias"], ["z"])
+        return _model([gemm, relu], (c_in,), weights)
+    groups = c_out if shape.kind == "depthwise" else shape.groups
+    c_in = c_out if shape.kind == "depthwise" else c_in
+    weights["kernel"] = rng.standard_normal((c_out, c_in // groups, *shape.kernel))
+    (top, bottom), (left, right) = shape.padding
+    conv = helper.make_node(
+        "Conv",
+        ["x", "kernel", "bias"],
+        ["z"],
+        kernel_shape=shape.kernel,
+        strides=shape.strides,
+        pads=[top, left, bottom, right],
+        group=groups,
+    )
+    return _model([conv, relu], (c_in, shape.height, shape.width), weights)
+
+
+def _model(
+    nodes: Sequence[onnx.NodeProto], sizes: Sequence[int], weights: Mapping[str, np.ndarray]
+) -> onnx.ModelProto:
+    single = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "layer",
+        [helper.make_tensor_value_info("x", single, ["N", *sizes])],
+        [helper.make_tensor_value_info("y", single, None)],
+        [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
+    )
+    opset = helper.make_opsetid("", OPSET)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)

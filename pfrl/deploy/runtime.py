@@ -1,0 +1,94 @@
+"""Running ONNX files in ONNX Runtime on the CPU."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from pfrl.files import FileError
+
+
+class Session:
+    """A network in ONNX Runtime, ready to run; all graph optimisations on, errors logged only.
+
+    Args:
+      model: path of an ``.onnx`` file, or the bytes of one.
+      threads: threads inside an operation; operations run one after the other.
+
+    Raises:
+      FileError: if the file is missing or no network that the runtime can load.
+    """
+
+    def __init__(self, model: Path | str | bytes, threads: int = 1):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 3
+        if not isinstance(model, bytes) and not Path(model).is_file():
+            raise FileError(f"no file {model}; expected an ONNX network, export one first")
+        source = model if isinstance(model, bytes) else str(model)
+        try:
+            self._session = onnxruntime.InferenceSession(
+                source, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the runtime's exceptions share no base class but Exception
+            what = "the model" if isinstance(model, bytes) else model
+            raise FileError(
+                f"{what} is no network that ONNX Runtime {onnxruntime.__version__} can load "
+                f"({_first_line(error)}); export it again"
+            ) from error
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+            raise FileError(f"{model} has {len(inputs)} inputs, expected one of float32 images")
+        self.threads = threads
+        self.input_name: str = inputs[0].name
+        self.input_shape: tuple[int | None, ...] = tuple(
+            size if isinstance(size, int) else None for size in inputs[0].shape
+        )
+        """``None`` stands for any size."""
+        self._output_name: str = self._session.get_outputs()[0].name
+
+    def logits(self, images: np.ndarray, batch: int = 250) -> np.ndarray:
+        """The network's output ``[N, K]`` for ``images`` ``[N, H, W, C]``, run ``batch`` at a time.
+
+        Raises:
+          ValueError: if the images' shape is not the network's, or there are none.
+        """
+        images = np.ascontiguousarray(images, np.float32)
+        self._check(images)
+        pieces = [images[start : start + batch] for start in range(0, len(images), batch)]
+        outputs = [
+            np.asarray(self._session.run([self._output_name], {self.input_name: piece})[0])
+            for piece in pieces
+        ]
+        return np.concatenate(outputs)
+
+    def bound(self, images: np.ndarray) -> Callable[[], None]:
+        """A function that runs the network on ``images`` and does nothing else, for measuring."""
+        images = np.ascontiguousarray(images, np.float32)
+        self._check(images)
+        binding = self._session.io_binding()
+        binding.bind_cpu_input(self.input_name, images)
+        binding.bind_output(self._output_name, "cpu")
+        run = self._session.run_with_iobinding
+        return lambda: run(binding)
+
+    def random_images(self, batch: int, rng: np.random.Generator) -> np.ndarray:
+        """``batch`` images of noise of the network's shape; sizes that are free become 1."""
+        shape = [size or 1 for size in self.input_shape[1:]]
+        return rng.random((self.input_shape[0] or batch, *shape), np.float32)
+
+    def _check(self, images: np.ndarray) -> None:
+        fits = images.ndim == len(self.input_shape) and all(
+            wanted in (None, got)
+            for wanted, got in zip(self.input_shape, images.shape, strict=True)
+        )
+        if not fits or len(images) == 0:
+            sizes = ", ".join("any" if size is None else str(size) for size in self.input_shape)
+            raise ValueError(f"got images of shape {images.shape}, the network expects [{sizes}]")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
