@@ -18,13 +18,13 @@ def policy_figure(
 ) -> Figure:
     """Keep share of every channel group and, where they are chosen, bits of every layer.
 
-    The input is at the top, the output at the bottom; the height grows with
-    the number of layers.
+    From top to bottom in the policy's order, the network's; the height grows
+    with the number of layers.
     """
     keep = policy.get("keep") or {}
     layers = quantized_layers(policy)
     panels = [name for name, there in (("keep", keep), ("bits", layers)) if there]
-    rows = max(len(keep), len(layers), 4)
+    rows = max(len(keep), len(layers), 5)
     figure = Figure(figsize=(WIDTH, 1.5 + 0.2 * rows), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     if not panels:

@@ -142,11 +142,11 @@ def test_the_picture_grows_with_the_network():
 
 def test_a_picture_is_written_whole(tmp_path):
     path = save_png(tmp_path / "p.png", policy_figure({"keep": {"conv1": 0.5}}))
-    assert matplotlib.image.imread(path).shape[:2] == (331, 1209)
+    assert matplotlib.image.imread(path).shape[:2] == (360, 1209)
     assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
 
 
 def test_pixels_of_a_figure():
     pixels = to_pixels(policy_figure({"keep": {"conv1": 0.5}}), dpi=50)
-    assert pixels.dtype == np.uint8 and pixels.shape == (115, 420, 3)
+    assert pixels.dtype == np.uint8 and pixels.shape == (125, 420, 3)
     assert 0 < pixels.mean() < 255

@@ -30,8 +30,8 @@ ALIGNMENT = 4
 FIXED_INPUTS = 4
 """Layers with at most so many input channels see the images, whose channels stay."""
 
-ROUNDS = 9
-"""How often every model of a table takes its turn."""
+TURN_SECONDS = 0.003
+"""How long a layer runs at a time: many short turns see the machine in all its moods."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,8 @@ class LatencyTable:
         try:
             layers = {
                 LayerShape(**_tuples(layer["shape"])): LayerGrids(
-                    *(
-                        Grid(**_tuples(layer[key])) if layer[key] else None
-                        for key in ("fast", "slow")
-                    )
+                    Grid(**_tuples(layer["fast"])),
+                    Grid(**_tuples(layer["slow"])) if layer["slow"] else None,
                 )
                 for layer in value["layers"]
             }
@@ -192,7 +190,8 @@ def measure_table(
         rounded to what the runtime's kernels compute at a time.
       threads: threads inside an operation.
       batch: images in a run.
-      seconds: time spent on measuring, besides the making of the models.
+      seconds: time spent on measuring, besides making the models, unless five turns of every
+        model take longer.
       seed: of weights, images and order.
 
     The time of a run that computes nothing is subtracted from every layer, so
@@ -207,9 +206,8 @@ def measure_table(
         models += [_layer(shape, i, o, rng) for lane in lanes for i in lane[0] for o in lane[1]]
     sessions = [Session(model.SerializeToString(), threads) for model in models]
     runs = [session.bound(session.random_images(batch, rng)) for session in sessions]
-    a_turn = seconds / len(runs) / (ROUNDS + 1)  # the warm-up takes as long as a round
-    rounds, _ = interleave(runs, 0.0, rng, round_seconds=a_turn, fewest_rounds=ROUNDS)
-    times = iter(np.median(rounds, axis=0).tolist())
+    rounds, _ = interleave(runs, seconds, rng, round_seconds=TURN_SECONDS, fewest_rounds=5)
+    times = iter(np.percentile(rounds, 25, axis=0).tolist())  # turns that nothing disturbed
     overhead = next(times)
     layers = {}
     for shape, lanes in zip(distinct, axes, strict=True):

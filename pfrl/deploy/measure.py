@@ -103,7 +103,7 @@ def measure_interleaved(
                 runtime="onnxruntime",
                 runtime_version=onnxruntime.__version__,
                 instruction_set=instruction_set(),
-                repeats=int(repeated) * len(rounds),
+                repeats=repeated * len(rounds),
                 rounds_ms=tuple(column.tolist()),
             )
         )
@@ -133,14 +133,14 @@ def interleave(
     *,
     round_seconds: float = ROUND_SECONDS,
     fewest_rounds: int = FEWEST_ROUNDS,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, list[int]]:
     """Times functions in turns.
 
     Returns:
       The median time of every function in every round in ms ``[rounds, len(runs)]``,
-      and how often each is run within a round ``[len(runs)]``.
+      and how often each is run within a round.
     """
-    repeats = np.array([_warm_up(run, round_seconds) for run in runs])
+    repeats = [_warm_up(run, round_seconds) for run in runs]
     rounds, end = [], time.perf_counter() + seconds
     while len(rounds) < fewest_rounds or time.perf_counter() < end:
         row = np.empty(len(runs))

@@ -1,0 +1,65 @@
+"""What the agent sees: AMC's eleven features, the state of the budget, and all decisions so far."""
+
+import numpy as np
+
+from envs.decisions import Decisions
+from pfrl.cost.metrics import Assignment
+
+AMC_FEATURES = (
+    "index", "c_out", "c_in", "height", "width", "stride", "kernel", "macs", "reduced", "rest",
+    "last_action",
+)  # fmt: skip
+BUDGET_FEATURES = ("limit", "spent", "left")
+KINDS = ("conv", "depthwise", "dense")
+
+
+class Observer:
+    """Observations ``[D]`` float32 in [-1, 1] of a decision process.
+
+    ``D = 11 + 3 + 3 + K + L·K``: AMC's features (arXiv 1802.03494, table 1, each
+    divided by its largest value over the layers), the kind of layer, the
+    budget's limit, what the decisions so far cost with everything else at its
+    lowest, and what is left, as shares of the base; a flag for every knob that
+    is decided at this layer; and the level of every decision so far, -1 for
+    those not taken yet or not there.
+    """
+
+    def __init__(self, decisions: Decisions):
+        self._decisions = decisions
+        layers = [layer for layer, _ in decisions.steps]
+        full = decisions.graph.full_counts()
+        static = np.zeros((len(layers), 7), np.float64)
+        for number, layer in enumerate(layers):
+            spatial = layer.input_shape[:2] if len(layer.input_shape) == 3 else (1, 1)
+            static[number] = (
+                layer.c_out.at(full),
+                layer.c_in.at(full),
+                *spatial,
+                max(layer.strides, default=1),
+                max(layer.taps, default=1),
+                layer.macs,
+            )
+        self._static = static / static.max(axis=0)
+        self._macs = np.asarray([layer.macs for layer in layers], np.float64)
+        self.size = len(AMC_FEATURES) + len(KINDS) + len(BUDGET_FEATURES)
+        self.size += (1 + len(layers)) * len(decisions.knob_kinds)
+
+    def __call__(
+        self, step: int, at: Assignment, levels: np.ndarray, last_action: float
+    ) -> np.ndarray:
+        """The observation before a step; ``levels`` is ``[L, K]``. After the last step, the end's."""
+        decisions = self._decisions
+        count = len(decisions.steps)
+        here = min(step, count - 1)
+        layer, knobs = decisions.steps[here]
+        full = sum(self._macs)
+        now = [la.macs_at(at.counts) for la, _ in decisions.steps[:step]]
+        reduced = (sum(self._macs[:step]) - sum(now)) / full
+        rest = sum(self._macs[step + 1 :]) / full
+        amc = (step / count, *self._static[here], reduced, rest, last_action)
+        kind = [float(layer.kind == name) for name in KINDS]
+        spent = decisions.cost(at) / decisions.base
+        limit = 1.0 if decisions.limit is None else decisions.limit / decisions.base
+        flags = [float(knob is not None and step < count) for knob in knobs]
+        observation = np.concatenate([amc, kind, (limit, spent, limit - spent), flags, levels.ravel()])
+        return np.clip(observation, -1, 1).astype(np.float32)

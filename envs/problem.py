@@ -1,0 +1,86 @@
+"""What is to be compressed, with which knobs, under which budget and for which reward: plain data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+from envs.rewards import REWARDS
+from pfrl.cost import Budget, CostModel
+from pfrl.evaluate import Evaluation
+from pfrl.graph import Graph
+from pfrl.policy import Policy
+
+KNOBS = ("keep", "weight_bits", "act_bits")
+
+
+class ProblemError(ValueError):
+    """A problem that makes no sense; the message says what to change."""
+
+
+class Runtime(NamedTuple):
+    """A task opened: the network's graph, its costs, and the one door to a reward."""
+
+    graph: Graph
+    costs: CostModel
+    evaluate: Callable[[Policy], Evaluation]
+    base_accuracy: float
+
+
+class Task(Protocol):
+    """A hashable description of a network and its data; ``open`` does the heavy work."""
+
+    def open(self) -> Runtime: ...
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A compression problem. Plain, hashable and picklable; networks and data load on first use."""
+
+    task: Task
+    """The network and the data."""
+    knobs: tuple[str, ...] = ("keep",)
+    """What is decided at every layer: any of keep, weight_bits, act_bits."""
+    budget: Budget | None = None
+    """A limit that every policy meets exactly, or None."""
+    reward: str = "accuracy"
+    """One of ``envs.rewards.REWARDS``."""
+    keep_min: float = 0.2
+    """Smallest keep share of a channel group (AMC's lower bound)."""
+    round_to: int = 1
+    """Kept channels are multiples of this."""
+    bits: tuple[int, int] = (2, 8)
+    """Lowest and highest bit width."""
+    edge_bits: int = 8
+    """Bit width of the first and the last layer, which are not decided (HAQ's rule)."""
+    latency_share: float = 0.5
+    """Target of the reward 'latency' as a share of the base's latency, if the budget names none."""
+    latency_exponent: float = -0.07
+    """Exponent w of the reward 'latency' (MnasNet's)."""
+
+    def __post_init__(self) -> None:
+        strange = [knob for knob in self.knobs if knob not in KNOBS]
+        if strange or not self.knobs or len(set(self.knobs)) != len(self.knobs):
+            raise ProblemError(
+                f"unknown or repeated knobs {list(self.knobs)}; expected some of {', '.join(KNOBS)}"
+            )
+        if self.reward not in REWARDS:
+            raise ProblemError(
+                f"unknown reward '{self.reward}'; expected one of {', '.join(REWARDS)}"
+            )
+        low, high = self.bits
+        if not 2 <= low <= high <= 8 or not 2 <= self.edge_bits <= 8:
+            raise ProblemError(f"bit widths lie in 2 to 8; got {self.bits} and {self.edge_bits}")
+        if not 0 < self.keep_min <= 1:
+            raise ProblemError(f"keep_min lies in (0, 1]; got {self.keep_min}")
+        if self.round_to < 1:
+            raise ProblemError(f"round_to is a whole number from 1; got {self.round_to}")
+
+    def open(self) -> Runtime:
+        """The runtime, made once a process and task."""
+        return _open(self.task)
+
+
+@lru_cache(maxsize=4)
+def _open(task: Task) -> Runtime:
+    return task.open()

@@ -1,0 +1,79 @@
+"""A network and its data by name: what a problem is opened from."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from envs.problem import Runtime
+from pfrl.cost import CostModel
+from pfrl.cost.latency import NetworkLatency
+from pfrl.data import Dataset, load
+from pfrl.evaluate import EpisodeConfig, Evaluator
+from pfrl.files import FileError
+from pfrl.graph import Graph, from_nnx, trace
+from pfrl.models.zoo import build, load_weights
+from pfrl.training.fit import accuracy
+
+
+@dataclass(frozen=True)
+class NetworkTask:
+    """A model of the zoo with trained weights, and a data set.
+
+    Opening it loads the data, traces the network and makes the evaluator; the
+    compiled functions live as long as the process.
+    """
+
+    model: str
+    """Name in the zoo."""
+    data: str
+    """Data set, as of ``pfrl.data.load``."""
+    weights: str
+    """Path of an ``.npz`` file."""
+    seed: int = 0
+    """Of the batches that episodes are fine-tuned on."""
+    quantized: bool = False
+    """Whether bit widths are knobs."""
+    episode: EpisodeConfig = field(default_factory=EpisodeConfig)
+    """What an evaluation does."""
+    latency_table: str | None = None
+    """Path of a measured latency table (JSON); None if latency does not matter."""
+
+    def open(self) -> Runtime:
+        dataset, graph = load_network(self.model, self.data, self.weights)
+        latency = None
+        if self.latency_table is not None:
+            latency = read_latency(graph, Path(self.latency_table))
+        costs = CostModel(graph, latency)
+        evaluator = Evaluator(graph, dataset, costs, self.episode, self.seed, self.quantized)
+        source = graph.source
+        logits = jax.jit(lambda v, x: source.apply(v, x, False)[0])
+        base = accuracy(lambda x: logits(source.variables, x), dataset, dataset.search)
+        return Runtime(graph, costs, evaluator, base)
+
+
+def load_network(model: str, data: str, weights: str) -> tuple[Dataset, Graph]:
+    """The data set and the traced network with its weights.
+
+    Raises:
+      ModelError, DataError, FileError: each with a sentence for the user.
+    """
+    dataset = load(data)
+    network = build(model, len(dataset.classes), dataset.image_shape, seed=0)
+    network, _ = load_weights(network, Path(weights))
+    example = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
+    return dataset, trace(from_nnx(network), example)
+
+
+def read_latency(graph: Graph, path: Path) -> NetworkLatency:
+    """A latency model of a graph from the table that ``measure_network`` froze.
+
+    Raises:
+      FileError: if the file is missing or no such table.
+    """
+    try:
+        return NetworkLatency.from_json(graph, json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{path} is no latency table ({error}); measure it again") from error
