@@ -68,12 +68,12 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         graph, costs, self._evaluate, base_accuracy = problem.open()
         self.decisions = Decisions(problem, graph, costs)
         self._observe = Observer(self.decisions)
-        budget = problem.budget
-        latency = costs.base.get("latency", 0.0)
-        target = problem.latency_share * latency
-        if budget is not None and budget.metric == "latency":
-            target = budget.limit(costs.base)
-        self._reference = Reference(base_accuracy, costs.base, target, problem.latency_exponent)
+        self._reference = Reference(
+            base_accuracy,
+            costs.base,
+            problem.latency_target(costs.base),
+            problem.latency_exponent,
+        )
         self.steps = len(self.decisions.steps)
         knobs = len(problem.knobs)
         self.action_space = spaces.Box(-1, 1, (knobs,), np.float32)

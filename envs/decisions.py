@@ -131,6 +131,21 @@ class Decisions:
             levels.append(knob.level(taken))
         return at, executed, levels
 
+    def uniform(self, limit: float | None) -> Assignment:
+        """The same action at every step: the largest whose policy meets ``limit`` without clipping.
+
+        The control that every search has to beat; the lowest choices if nothing larger fits.
+        """
+        for action in np.linspace(1, -1, 1001):
+            at = self.start.copy()
+            for _, knobs in self.steps:
+                for knob in knobs:
+                    if knob is not None:
+                        knob.set(at, knob.choice(action))
+            if limit is None or self.cost(at) <= limit:
+                return at
+        return self.start.copy()
+
     def _largest(self, knob: Knob, wanted: int, at: Assignment) -> int:
         """The largest choice up to ``wanted`` that meets the budget; the lowest always does."""
         if self.limit is None:

@@ -1,6 +1,6 @@
 """What is to be compressed, with which knobs, under which budget and for which reward: plain data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol
@@ -79,6 +79,12 @@ class Problem:
     def open(self) -> Runtime:
         """The runtime, made once a process and task."""
         return _open(self.task)
+
+    def latency_target(self, base: Mapping[str, float]) -> float:
+        """Milliseconds that the reward 'latency' aims at: the budget's, if it is one of latency."""
+        if self.budget is not None and self.budget.metric == "latency":
+            return self.budget.limit(base)
+        return self.latency_share * base.get("latency", 0.0)
 
 
 @lru_cache(maxsize=4)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import jax
@@ -54,6 +55,7 @@ class NetworkTask:
         return Runtime(graph, costs, evaluator, base)
 
 
+@lru_cache(maxsize=2)
 def load_network(model: str, data: str, weights: str) -> tuple[Dataset, Graph]:
     """The data set and the traced network with its weights.
 

@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pfrl.compress import Ranges, run_graph
+from pfrl.compress import Compressed, Ranges, run_graph
 from pfrl.cost import CostModel
 from pfrl.data import Dataset, Split
 from pfrl.graph import Graph, Variables, split_variables
 from pfrl.graph.source import Source
 from pfrl.methods.channels import choose, l1_scores
-from pfrl.methods.masks import Masks
+from pfrl.methods.masks import Masks, slice_variables
 from pfrl.methods.quantize import fake_quantize_activations, fake_quantize_weights
 from pfrl.policy import Policy
 from pfrl.training.step import TrainState, make_train_step, sgd
@@ -166,6 +166,12 @@ class Evaluator:
                 correct += int((logits.argmax(-1) == labels).sum())
                 total += len(labels)
         return (correct / max(total, 1) if finite else 0.0), finite
+
+    def reestimated(self, policy: Policy, small: Compressed) -> Variables:
+        """A compressed network's variables with statistics of its own: where its training starts."""
+        masked = self._reestimate(self._base, self._knobs(policy))
+        sliced = slice_variables(self.graph, {**self._base.parameters, **masked}, small.kept)
+        return {**small.variables, **{name: sliced[name] for name in masked}}
 
     def _apply(
         self, variables: Variables, x: jax.Array, train: bool, knobs: Knobs

@@ -206,7 +206,7 @@ def measure_table(
         models += [_layer(shape, i, o, rng) for lane in lanes for i in lane[0] for o in lane[1]]
     sessions = [Session(model.SerializeToString(), threads) for model in models]
     runs = [session.bound(session.random_images(batch, rng)) for session in sessions]
-    rounds, _ = interleave(runs, seconds, rng, round_seconds=TURN_SECONDS, fewest_rounds=5)
+    rounds, _ = interleave(lambda: runs, seconds, rng, round_seconds=TURN_SECONDS, fewest_rounds=5)
     times = iter(np.percentile(rounds, 25, axis=0).tolist())  # turns that nothing disturbed
     overhead = next(times)
     layers = {}

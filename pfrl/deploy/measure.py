@@ -3,7 +3,8 @@
 Networks that are to be compared are measured interleaved, in one process: every
 round runs each of them, in a new order, for some milliseconds. What disturbs the
 machine for a while disturbs all of them alike, so the *ratio within a round* is
-steady where the times are not.
+steady where the times are not. Every round loads the networks anew, since where
+a session's memory happens to lie changes its speed by some percent for good.
 """
 
 import platform
@@ -22,6 +23,9 @@ ROUND_SECONDS = 0.005
 """How long a network runs within a round, at least: tiny ones take 0.05 ms."""
 
 FEWEST_ROUNDS = 15
+WARM_UP = 2
+"""Untimed runs at the beginning of a turn."""
+
 BOOTSTRAP_SAMPLES = 2000
 
 
@@ -87,9 +91,12 @@ def measure_interleaved(
       FileError: if a file is missing or cannot be run.
     """
     rng = np.random.default_rng(seed)
-    sessions = [Session(path, threads) for path in paths]
-    runs = [session.bound(session.random_images(batch, rng)) for session in sessions]
-    rounds, repeats = interleave(runs, seconds, rng)
+
+    def load() -> list[Callable[[], None]]:
+        sessions = [Session(path, threads) for path in paths]
+        return [session.bound(session.random_images(batch, rng)) for session in sessions]
+
+    rounds, repeats = interleave(load, seconds, rng)
     measurements = []
     for column, repeated in zip(rounds.T, repeats, strict=True):
         low, high = median_interval(column, rng)
@@ -127,7 +134,7 @@ def ratio(measured: Measurement, base: Measurement, seed: int = 0) -> Ratio:
 
 
 def interleave(
-    runs: Sequence[Callable[[], None]],
+    make: Callable[[], Sequence[Callable[[], None]]],
     seconds: float,
     rng: np.random.Generator,
     *,
@@ -136,27 +143,34 @@ def interleave(
 ) -> tuple[np.ndarray, list[int]]:
     """Times functions in turns.
 
+    Args:
+      make: makes the functions, anew for every round, or hands out the same.
+      seconds: how long to go on, unless ``fewest_rounds`` take longer.
+      rng: of the order within a round.
+      round_seconds: how long a function is to run within a round.
+      fewest_rounds: rounds to be made in any case.
+
     Returns:
-      The median time of every function in every round in ms ``[rounds, len(runs)]``,
-      and how often each is run within a round.
+      The median time of every function in every round in ms ``[rounds, functions]``,
+      and how often each is timed within a round.
     """
-    repeats = [_warm_up(run, round_seconds) for run in runs]
+    runs = make()
+    repeats = [_repeats(run, round_seconds) for run in runs]
     rounds, end = [], time.perf_counter() + seconds
     while len(rounds) < fewest_rounds or time.perf_counter() < end:
         row = np.empty(len(runs))
         for index in rng.permutation(len(runs)):
+            _time(runs[index], WARM_UP)
             row[index] = np.median(_time(runs[index], repeats[index]))
         rounds.append(row)
+        runs = make()
     return np.array(rounds) * 1e3, repeats
 
 
-def _warm_up(run: Callable[[], None], seconds: float) -> int:
-    """Runs for ``seconds``, twice at least; returns how many further runs fill that time."""
-    run()
-    times, end = [], time.perf_counter() + seconds
-    while not times or time.perf_counter() < end:
-        times += _time(run, 1)
-    return max(1, round(seconds / float(np.median(times))))
+def _repeats(run: Callable[[], None], seconds: float) -> int:
+    """How many runs fill ``seconds``, from the quickest of some: a disturbed one would mislead."""
+    quickest = min(_time(run, WARM_UP + 5)[WARM_UP:])
+    return max(1, round(seconds / quickest))
 
 
 def _time(run: Callable[[], None], repeats: int) -> list[float]:

@@ -47,7 +47,7 @@ MODELS: dict[str, Callable[[int, ImageShape, nnx.Rngs], nnx.Module]] = {
 """Networks by name; a ``b`` at the end means shortcuts of option B (1×1 convolutions)."""
 
 
-def build(name: str, num_classes: int, image_shape: ImageShape, seed: int) -> nnx.Module:
+def build(name: str, num_classes: int, image_shape: ImageShape, seed: int | nnx.Rngs) -> nnx.Module:
     """A freshly initialised network: images ``[N, *image_shape]`` to logits ``[N, num_classes]``.
 
     Raises:
@@ -56,9 +56,10 @@ def build(name: str, num_classes: int, image_shape: ImageShape, seed: int) -> nn
     if name not in MODELS:
         raise ModelError(f"unknown model '{name}': expected one of {', '.join(MODELS)}")
     # The default generator costs a second of compilation for every shape of a kernel; this one not.
-    rngs = nnx.Rngs(jax.random.key(seed, impl="rbg"))
+    if isinstance(seed, int):
+        seed = nnx.Rngs(jax.random.key(seed, impl="rbg"))
     try:
-        return MODELS[name](num_classes, image_shape, rngs)
+        return MODELS[name](num_classes, image_shape, seed)
     except ValueError as error:
         raise ModelError(str(error)) from error
 

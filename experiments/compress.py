@@ -1,0 +1,83 @@
+"""``pfrl compress``: a trained network and a wish in, a smaller network that was measured out."""
+
+import tempfile
+from pathlib import Path
+
+from agents import AGENTS, AgentError
+from envs.decisions import Decisions
+from envs.problem import ProblemError
+from envs.rewards import REWARDS
+from envs.task import load_network
+from experiments.finish import finish
+from experiments.progress import stage
+from experiments.report import write_report
+from experiments.run_folder import RunFolder
+from experiments.search import make_problem, search
+from experiments.settings import CompressSettings
+from pfrl.cost import CostModel
+from pfrl.cost.latency import NetworkLatency, layer_shape
+from pfrl.cost.latency_table import measure_table
+from pfrl.deploy.measure import measure
+from pfrl.deploy.onnx import export_onnx
+from pfrl.files import write_json
+from pfrl.graph import Graph
+from pfrl.models.zoo import MODELS, ModelError, pretrained_path
+
+LATENCY_FILE = "latency.json"
+
+
+def run(settings: CompressSettings) -> list[Path]:
+    """The main job. Returns the files to look at: the report and the exported network.
+
+    Raises:
+      ValueError: a subclass with a sentence for the user, if something that
+        was given is wrong; before the first episode, as far as it can be known.
+    """
+    settings = settings.resolved()
+    weights = check(settings)
+    with stage("loading and tracing"):
+        _, graph = load_network(settings.model, settings.data, str(weights))
+    fresh = not (settings.out / "config.json").exists()
+    latency = measure_latency(graph) if fresh and settings.needs_latency else None
+    if fresh:
+        # A budget that cannot be met is refused before anything is written.
+        Decisions(make_problem(settings, weights, None), graph, CostModel(graph, latency))
+    folder = RunFolder(settings)
+    if latency is not None:
+        write_json(folder.path / LATENCY_FILE, latency.to_json())
+    table = folder.path / LATENCY_FILE if settings.needs_latency else None
+    searched = search(settings, folder, make_problem(settings, weights, table))
+    write_json(folder.path / "report.json", finish(settings, folder, searched))
+    return [write_report(folder.path), folder.path / "model.onnx"]
+
+
+def measure_latency(graph: Graph) -> NetworkLatency:
+    """The latency model of a network: its layers measured in a table, and the whole."""
+    with stage("measuring layers"), tempfile.TemporaryDirectory() as scratch:
+        table = measure_table(layer_shape(layer, graph) for layer in graph.layers)
+        source = graph.source
+        path = export_onnx(
+            lambda x: source.apply(source.variables, x, False)[0],
+            graph.input_shape,
+            Path(scratch) / "base.onnx",
+        )
+        return NetworkLatency.fitted(graph, table, measure(path).median_ms)
+
+
+def check(settings: CompressSettings) -> Path:
+    """The weights to start from; everything that has a name is known."""
+    if settings.agent not in AGENTS:
+        raise AgentError(f"unknown agent '{settings.agent}'; expected one of {', '.join(AGENTS)}")
+    if settings.reward not in REWARDS:
+        raise ProblemError(
+            f"unknown reward '{settings.reward}'; expected one of {', '.join(REWARDS)}"
+        )
+    if settings.model not in MODELS:
+        raise ModelError(f"unknown model '{settings.model}'; expected one of {', '.join(MODELS)}")
+    weights = settings.weights or pretrained_path(settings.model, settings.data)
+    if weights is None:
+        raise ModelError(
+            f"no weights of {settings.model} for {settings.data} come with the package; train them"
+            f" (pfrl pretrain --model {settings.model} --data {settings.data}) and give --weights"
+        )
+    return weights

@@ -1,0 +1,139 @@
+"""The search stage of a run: the agent plays, every episode is recorded and shown."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import agents
+from agents import Episode, SearchResult
+from envs import NetworkTask, Problem, Runtime
+from experiments.board import Board
+from experiments.history import Line, best_so_far
+from experiments.progress import SearchProgress, stage
+from experiments.run_folder import RunFolder
+from experiments.settings import CompressSettings
+from pfrl.compilations import compilations
+from pfrl.evaluate import Evaluation, Evaluator
+from pfrl.files import write_json
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What the search stage hands on."""
+
+    result: SearchResult
+    runtime: Runtime
+    problem: Problem
+    facts: dict[str, Any]
+    """The entry 'search' of the report, as far as it is known."""
+
+
+def make_problem(settings: CompressSettings, weights: Path, latency: Path | None) -> Problem:
+    """The compression problem that the settings describe."""
+    assert settings.knobs is not None and settings.reward is not None
+    task = NetworkTask(
+        settings.model,
+        settings.data,
+        str(weights),
+        settings.seed,
+        settings.quantized,
+        settings.episode,
+        None if latency is None else str(latency),
+    )
+    return Problem(
+        task,
+        tuple(settings.knobs),
+        settings.budget(),
+        settings.reward,
+        settings.keep_min,
+        settings.round_to,
+    )
+
+
+def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> Searched:
+    """Play all episodes; those that are recorded already are replayed without computing.
+
+    Replaying asks the agent for the same decisions again, so that it goes on
+    exactly as it would have.
+    """
+    with stage("loading and tracing"):
+        runtime = problem.open()
+    evaluator = runtime.evaluate
+    assert isinstance(evaluator, Evaluator)
+    recorded = len(folder.recorded)
+    evaluator.replay((line["policy"], _evaluation(line)) for line in folder.recorded)
+    budget = problem.budget
+    metric = budget.metric if budget else "macs"
+    limit = budget.limit(runtime.costs.base) if budget else None
+    lines: list[Line] = []
+    first_compiled = None
+    start = time.perf_counter()
+    board = Board(folder.path / "tb" / "search", first_episode=recorded)
+    try:
+        with SearchProgress(settings.episodes, metric, limit, recorded) as progress:
+
+            def on_episode(episode: Episode) -> None:
+                nonlocal first_compiled
+                line = episode.to_json()
+                lines.append(line)
+                best = best_so_far(lines)[-1]
+                shown = lines[best] if best is not None else line
+                board.episode(line, shown)
+                if episode.index >= recorded:
+                    folder.append(line)
+                    if first_compiled is None:
+                        first_compiled = compilations()
+                progress.episode(line, shown)
+
+            result = agents.search(
+                settings.agent,
+                problem,
+                settings.episodes,
+                settings.seed,
+                on_episode,
+                folder.path / "tb" / "agent",
+            )
+    finally:
+        board.close()
+    seconds = sum(line["seconds"] for line in lines)
+    elapsed = time.perf_counter() - start
+    now = 0 if first_compiled is None else compilations() - first_compiled
+    facts = folder.read("search.json") or _facts(evaluator, lines, seconds, elapsed, now, recorded)
+    write_json(folder.path / "search.json", facts)
+    facts |= {
+        "best_reward": result.best.reward,
+        "final_actor": {
+            "reward": result.final.reward,
+            "accuracy": result.final.evaluation.accuracy,
+        },
+    }
+    return Searched(result, runtime, problem, facts)
+
+
+def _facts(
+    evaluator: Evaluator,
+    lines: list[Line],
+    seconds: float,
+    elapsed: float,
+    compiled: int,
+    recorded: int,
+) -> dict[str, Any]:
+    """Times and compilations of the search, by this start's clock and the recorded seconds.
+
+    The first episode compiles and is left out of ``seconds_per_episode``.
+    """
+    later = [line["seconds"] for line in lines[1:]] or [seconds]
+    facts: dict[str, Any] = {
+        "seconds": elapsed + sum(line["seconds"] for line in lines[:recorded]),
+        "seconds_per_episode": sum(later) / len(later),
+        "compilations_after_first_episode": compiled,
+    }
+    if recorded == 0:
+        shares = {name: spent / elapsed for name, spent in evaluator.seconds.items()}
+        facts["share"] = {**shares, "other": 1 - sum(shares.values())}
+    return facts
+
+
+def _evaluation(line: Line) -> Evaluation:
+    return Evaluation(line["accuracy"], dict(line["costs"]), line["seconds"], line["diverged"])
