@@ -231,15 +231,16 @@ def _axes(shape: LayerShape, points: Sequence[float], block: int) -> list[Axes]:
     outs = _points(shape.c_out, {_up(math.ceil(p * shape.c_out), step) for p in points} | {step})
     ins = _points(shape.c_in, {max(whole, round(p * shape.c_in / whole) * whole) for p in points})
     if shape.kind == "depthwise":
-        odd = [c for c in (block // 2 + 1, shape.c_out // 2 | 1, shape.c_out - 1) if c % ALIGNMENT]
-        slow = _points(shape.c_out - 1, {c for c in odd if c > 0})
-        return [((shape.c_in,), outs), ((shape.c_in,), slow)]
+        aligned = shape.c_out // ALIGNMENT * ALIGNMENT or shape.c_out
+        ragged = {block // 2 + 1, shape.c_out // 2 | 1, (shape.c_out - 1) | 1}
+        slow = tuple(sorted(c for c in ragged if c <= shape.c_out))
+        return [((shape.c_in,), _points(aligned, outs)), ((shape.c_in,), slow)]
     if shape.c_in <= FIXED_INPUTS:
         return [((shape.c_in,), outs)]
     if shape.kind == "dense" or shape.groups > 1 or shape.c_in <= block:
         return [(ins, outs)]
     fast = tuple(c for c in ins if is_fast(shape.kind, c, block))
-    slow = _points(shape.c_in, {block + 1, (block + shape.c_in) // 2 | 1, shape.c_in - 1 | 1})
+    slow = _points(shape.c_in, {block + 1, (block + shape.c_in) // 2 | 1, (shape.c_in - 1) | 1})
     return [(fast, outs), (slow, (outs[0], outs[-1]) if len(outs) > 1 else outs)]
 
 
