@@ -61,5 +61,7 @@ class Observer:
         spent = decisions.cost(at) / decisions.base
         limit = 1.0 if decisions.limit is None else decisions.limit / decisions.base
         flags = [float(knob is not None and step < count) for knob in knobs]
-        observation = np.concatenate([amc, kind, (limit, spent, limit - spent), flags, levels.ravel()])
+        observation = np.concatenate(
+            [amc, kind, (limit, spent, limit - spent), flags, levels.ravel()]
+        )
         return np.clip(observation, -1, 1).astype(np.float32)

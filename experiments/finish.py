@@ -164,12 +164,12 @@ def _networks(
 ) -> dict[str, Network]:
     """The base as it is, and trained alike: the compressed one and, as controls, base and uniform."""
     graph, source = evaluator.graph, evaluator.graph.source
-    base = Network("base", source.apply, source.variables, source.trainable, graph.macs, graph.params)
+    base = Network(
+        "base", source.apply, source.variables, source.trainable, graph.macs, graph.params
+    )
 
     def sliced(name: str, policy: Policy) -> Network:
-        small: Compressed = compress(
-            source, policy, graph=graph, ranges=evaluator.ranges or None
-        )
+        small: Compressed = compress(source, policy, graph=graph, ranges=evaluator.ranges or None)
         variables = evaluator.reestimated(policy, small)
         return Network(name, small.apply, variables, source.trainable, small.macs, small.params)
 
@@ -276,4 +276,8 @@ def _cpu_name() -> str:
 def _cores() -> set[int]:
     import os
 
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    return (
+        os.sched_getaffinity(0)
+        if hasattr(os, "sched_getaffinity")
+        else set(range(os.cpu_count() or 1))
+    )

@@ -204,9 +204,7 @@ class Evaluator:
         found = []
         for value in (0.0, 1.0):
             start = {k: jnp.full_like(v, value) for k, v in self._base.statistics.items()}
-            after = self._statistics(
-                {**self._base.parameters, **start}, self._estimating[0], knobs
-            )
+            after = self._statistics({**self._base.parameters, **start}, self._estimating[0], knobs)
             found.append(jax.tree.map(np.asarray, after))
         return {name: (found[1][name] - found[0][name]).mean() for name in found[0]}
 

@@ -171,9 +171,7 @@ def _reshape(equation: Equation, result: Labelled, operands: list[Labels]) -> li
     while head < min(len(before), len(after)) and before[head] == after[head]:
         head += 1
     tail = 0
-    while (
-        tail < min(len(before), len(after)) - head and before[-1 - tail] == after[-1 - tail]
-    ):
+    while tail < min(len(before), len(after)) - head and before[-1 - tail] == after[-1 - tail]:
         tail += 1
     inner = labels[head : len(labels) - tail]
     sizes = before[head : len(before) - tail]
@@ -193,7 +191,9 @@ def _reshape_block(atoms: Atoms, labels: Labels, sizes: tuple, target: tuple) ->
         return frozen
     axis = labelled[0]
     place = np.arange(int(np.prod(sizes))).reshape(sizes)
-    flat = np.moveaxis(np.broadcast_to(np.asarray(labels[axis]), np.moveaxis(place, axis, -1).shape), -1, axis)
+    flat = np.moveaxis(
+        np.broadcast_to(np.asarray(labels[axis]), np.moveaxis(place, axis, -1).shape), -1, axis
+    )
     block = flat.reshape(target)
     wide = [axis for axis, size in enumerate(target) if size > 1]
     for axis in wide:
@@ -297,9 +297,7 @@ def _dot(equation: Equation, result: Labelled, operands: list[Labels]) -> list[L
     lhs, rhs = operands
     for a, b in zip(lhs_sum, rhs_sum, strict=True):
         _contract(result, equation, lhs[a], rhs[b])
-    batch = [
-        result.atoms.unite(lhs[a], rhs[b]) for a, b in zip(lhs_batch, rhs_batch, strict=True)
-    ]
+    batch = [result.atoms.unite(lhs[a], rhs[b]) for a, b in zip(lhs_batch, rhs_batch, strict=True)]
     free_lhs = [lhs[a] for a in range(len(lhs)) if a not in (*lhs_sum, *lhs_batch)]
     free_rhs = [rhs[a] for a in range(len(rhs)) if a not in (*rhs_sum, *rhs_batch)]
     return [(*batch, *free_lhs, *free_rhs)]

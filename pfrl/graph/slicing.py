@@ -139,7 +139,9 @@ def _run_custom_jvp(
     def rule(primals, tangents):
         results = run(tangent, [*primals, *tangents], removed)
         outputs, rates = results[: len(results) // 2], results[len(results) // 2 :]
-        rates = [jnp.zeros_like(y) if dy is None else dy for y, dy in zip(outputs, rates, strict=True)]
+        rates = [
+            jnp.zeros_like(y) if dy is None else dy for y, dy in zip(outputs, rates, strict=True)
+        ]
         return outputs, rates
 
     return function(*operands)

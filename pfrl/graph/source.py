@@ -44,7 +44,9 @@ def from_nnx(model: nnx.Module) -> Source:
     variables = {names[path]: leaf[...] for path, leaf in flat.items()}
 
     def apply(variables: Variables, x: jax.Array, train: bool) -> tuple[Any, Variables]:
-        leaves = {path: leaf.replace(jnp.asarray(variables[names[path]])) for path, leaf in flat.items()}
+        leaves = {
+            path: leaf.replace(jnp.asarray(variables[names[path]])) for path, leaf in flat.items()
+        }
         merged = nnx.merge(graphs[train], nnx.from_flat_state(leaves), copy=True)
         outputs = merged(x)
         after = dict(nnx.to_flat_state(nnx.state(merged)))

@@ -80,7 +80,9 @@ class Graph:
         for name, atoms in self._channels.items():
             stays = np.zeros(len(atoms), bool)
             stays[np.asarray(kept[name], int)] = True
-            if any(labelled.atoms.find(int(a)) != a or labelled.atoms.is_frozen(int(a)) for a in atoms):
+            if any(
+                labelled.atoms.find(int(a)) != a or labelled.atoms.is_frozen(int(a)) for a in atoms
+            ):
                 raise GraphError(
                     f"the channels of group '{name}' are tied together at this input shape;"
                     " trace the network at the shape that it is used with"
@@ -114,7 +116,9 @@ def trace(model: nnx.Module | Source, x: Any) -> Graph:
         evaluation, _ = _label(source, atoms, x, False)
         training, _ = _label(source, atoms, x, True)
     except (TypeError, ValueError) as error:
-        raise GraphError(f"the network does not run on an input of shape {x.shape}: {error}") from error
+        raise GraphError(
+            f"the network does not run on an input of shape {x.shape}: {error}"
+        ) from error
     return _assemble(source, x, evaluation, evaluation.unknown | training.unknown)
 
 

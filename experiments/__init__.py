@@ -1,0 +1,1 @@
+"""What people launch: the command line, runs, reports."""
