@@ -24,7 +24,7 @@ def rollout_episodes(episodes: int, steps: int, updates: int) -> int:
 
 
 def minibatch_size(rollout: int, minibatches: int) -> int:
-    """Transitions of a gradient step: the rollout in at most ``minibatches`` equal parts above 1."""
+    """Transitions a gradient step: the rollout in at most ``minibatches`` equal parts above 1."""
     parts = [n for n in range(1, minibatches + 1) if rollout % n == 0 and rollout // n > 1]
     return rollout // max(parts)
 

@@ -82,7 +82,7 @@ class Decisions:
             )
 
     def _lowest(self, problem: Problem) -> Assignment:
-        """Everything undecided, at its lowest; layers and groups without a knob at their fixed values."""
+        """Everything undecided at its lowest; what has no knob at its fixed value."""
         at = Assignment(
             self.graph.full_counts(),
             {layer.name: FLOAT_BITS for layer in self.graph.layers},
@@ -104,7 +104,7 @@ class Decisions:
         return self._costs.cost(self.metric, at)
 
     def execute(
-        self, step: int, action: Sequence[float], at: Assignment
+        self, step: int, action: Sequence[float] | np.ndarray, at: Assignment
     ) -> tuple[Assignment, np.ndarray, list[float]]:
         """Take the decisions of a step as far as the budget lets them.
 

@@ -47,7 +47,7 @@ class Observer:
     def __call__(
         self, step: int, at: Assignment, levels: np.ndarray, last_action: float
     ) -> np.ndarray:
-        """The observation before a step; ``levels`` is ``[L, K]``. After the last step, the end's."""
+        """The observation before a step, or after the last one; ``levels`` is ``[L, K]``."""
         decisions = self._decisions
         count = len(decisions.steps)
         here = min(step, count - 1)

@@ -1,4 +1,4 @@
-"""What is to be compressed, with which knobs, under which budget and for which reward: plain data."""
+"""What is to be compressed, with which knobs, under which budget, for which reward: plain data."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

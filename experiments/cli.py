@@ -70,7 +70,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
-    # The event writer's thread reports a full disk by itself; the main thread says it in a sentence.
+    # TensorBoard's thread reports a full disk by itself; the main thread says it in a sentence.
     threading.excepthook = _quiet_thread
     # tyro warns of ambiguous defaults only where there is nothing for a user to do.
     warnings.filterwarnings("ignore", module="tyro")

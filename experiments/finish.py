@@ -162,7 +162,7 @@ def _networks(
     uniform: Policy,
     notes: list[str],
 ) -> dict[str, Network]:
-    """The base as it is, and trained alike: the compressed one and, as controls, base and uniform."""
+    """The base as it is; trained alike, the compressed one and the controls."""
     graph, source = evaluator.graph, evaluator.graph.source
     base = Network(
         "base", source.apply, source.variables, source.trainable, graph.macs, graph.params

@@ -1,4 +1,4 @@
-"""The networks that a report compares: each trained in full, exported and kept in the run directory."""
+"""The networks that a report compares: each trained in full, exported and kept in the run."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from pfrl.graph import Graph, Variables
 from pfrl.training.fit import Diverged, FitConfig, fit
 from pfrl.training.step import Apply, Distillation
 
-FEWEST_STEPS = 1_500
+FEWEST_STEPS = 1_000
 FEWEST_EPOCHS = 2.0
 
 

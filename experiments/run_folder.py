@@ -52,7 +52,8 @@ class RunFolder:
             raise FileError(f"{config} is damaged ({error}); choose another --out") from error
         if not resume:
             raise SettingsError(
-                f"{self.path} already holds a run; go on with it with --resume, or choose another --out"
+                f"{self.path} already holds a run; go on with it with --resume, or choose"
+                " another --out"
             )
         changed = [name for name in identity if before.get(name) != identity[name]]
         if changed:

@@ -70,7 +70,7 @@ class ReplayError(ValueError):
 
 
 class Knobs(NamedTuple):
-    """A policy as traced values: mask ``[1 + channels]``, bits ``[L]`` of weights and activations."""
+    """A policy as traced values: mask ``[1 + channels]``, bits ``[L]`` for both kinds."""
 
     mask: Any
     weight_bits: Any
@@ -168,7 +168,7 @@ class Evaluator:
         return (correct / max(total, 1) if finite else 0.0), finite
 
     def reestimated(self, policy: Policy, small: Compressed) -> Variables:
-        """A compressed network's variables with statistics of its own: where its training starts."""
+        """A compressed network's variables with its own statistics: where its training starts."""
         masked = self._reestimate(self._base, self._knobs(policy))
         sliced = slice_variables(self.graph, {**self._base.parameters, **masked}, small.kept)
         return {**small.variables, **{name: sliced[name] for name in masked}}

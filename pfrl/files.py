@@ -1,4 +1,4 @@
-"""Files that appear under their final name only when they are whole, and arrays that are no pickles."""
+"""Files that appear under their final name only when they are whole; arrays that are no pickles."""
 
 import json
 import os
@@ -57,7 +57,8 @@ def save_arrays(path: Path, arrays: Mapping[str, Any], meta: Mapping[str, Any]) 
     """Arrays by name and JSON-able ``meta`` as one compressed ``.npz``."""
     packed = {name: np.asarray(value) for name, value in arrays.items()}
     packed[META_KEY] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    return write_whole(path, lambda stream: np.savez_compressed(stream, **packed))
+    write: Any = np.savez_compressed
+    return write_whole(path, lambda stream: write(stream, **packed))
 
 
 def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What is to be done to a network: a keep share for every channel group, bit widths for every layer."""
+"""What is to be done to a network: a keep share for every channel group, bits for every layer."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Latency of a whole network, predicted from a table of its layers and one measurement of the base."""
+"""Latency of a network, predicted from a table of its layers and a measurement of the base."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,20 +47,20 @@ class NetworkLatency:
 def layer_shape(layer: Layer, graph: Graph) -> LayerShape:
     """What the latency table knows a layer by."""
     full = graph.full_counts()
-    channels = {"c_in": layer.c_in.at(full), "c_out": layer.c_out.at(full)}
+    c_in, c_out = layer.c_in.at(full), layer.c_out.at(full)
     if layer.kind == "dense":
-        return LayerShape("dense", **channels)
-    if layer.kind == "depthwise":
-        channels["c_in"] = channels["c_out"]
+        return LayerShape("dense", c_in=c_in, c_out=c_out)
+    depthwise = layer.kind == "depthwise"
     height, width = layer.input_shape[:2]
     top_bottom, left_right = layer.padding
     return LayerShape(
-        layer.kind,  # type: ignore[arg-type]
-        (layer.taps[0], layer.taps[1]),
-        (layer.strides[0], layer.strides[1]),
-        (top_bottom, left_right),
-        channels["c_out"] if layer.kind == "depthwise" else 1,
-        height,
-        width,
-        **channels,
+        "depthwise" if depthwise else "conv",
+        kernel=(layer.taps[0], layer.taps[1]),
+        strides=(layer.strides[0], layer.strides[1]),
+        padding=(top_bottom, left_right),
+        groups=c_out if depthwise else 1,
+        height=height,
+        width=width,
+        c_in=c_out if depthwise else c_in,
+        c_out=c_out,
     )

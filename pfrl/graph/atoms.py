@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 Label = np.ndarray | None
-"""The atom of every index of an axis ``[size]``, or None for an axis that nothing is removed from."""
+"""The atom of every index of an axis ``[size]``; None for an axis that nothing is removed from."""
 
 
 class Atoms:
@@ -28,7 +28,7 @@ class Atoms:
         return np.arange(start, start + size)
 
     def copy(self, size: int | None = None) -> "Atoms":
-        """A copy, of the first ``size`` atoms only if given: an older atom never points to a newer."""
+        """A copy; with ``size`` of the first atoms only, since none points to a newer one."""
         other = Atoms()
         other._parent, other._frozen = self._parent[:size], self._frozen[:size]
         return other

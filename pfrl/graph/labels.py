@@ -25,7 +25,8 @@ ELEMENTWISE = frozenset(
     "optimization_barrier add_any".split()
 )
 REDUCTIONS = frozenset(
-    "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin".split()
+    "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax "
+    "argmin".split()
 )
 WINDOWS = frozenset("reduce_window_max reduce_window_min reduce_window_sum".split())
 # Zero in, zero out, index by index, whatever else is an operand.
@@ -102,7 +103,7 @@ def propagate(
 
 def _note_layer(number: int, equation: Equation, result: Labelled, parameters: set[int]) -> None:
     """A contraction of an activation with a parameter is a layer; the parameter is its kernel."""
-    kernels = [operand for operand in equation.inputs if operand in parameters]
+    kernels = [x for x in equation.inputs if isinstance(x, int) and x in parameters]
     if len(kernels) == 1:
         result.kernels[number] = kernels[0]
 

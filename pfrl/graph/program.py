@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.extend import core as jex
 
 # Calls that are nothing but their body.

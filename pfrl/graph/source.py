@@ -1,4 +1,4 @@
-"""A network as a pure function of a flat dictionary of arrays: what is traced, trained and saved."""
+"""A network as a pure function of a flat dictionary of arrays: traced, trained and saved so."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

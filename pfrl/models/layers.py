@@ -17,7 +17,7 @@ def _column_mean(x: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
-    """Batch normalisation of ``x`` ``[M, C]``; also returns the batch's mean and variance ``[C]``."""
+    """Batch normalisation of ``x`` ``[M, C]``, and the batch's mean and variance ``[C]``."""
     mean, variance, inverse = _moments(x, epsilon)
     slope = scale * inverse
     return x * slope + (bias - mean * slope), mean, variance
@@ -78,7 +78,7 @@ class BatchNorm(nnx.Module):
 
 
 def conv(c_in: int, c_out: int, kernel: int, stride: int = 1, *, rngs: nnx.Rngs) -> nnx.Conv:
-    """A convolution without bias that pads ``kernel // 2`` on every side, as the CIFAR ResNets do."""
+    """A convolution without bias that pads ``kernel // 2`` on every side, as in CIFAR ResNets."""
     return nnx.Conv(
         c_in,
         c_out,

@@ -58,7 +58,7 @@ class BasicBlock(nnx.Module):
 
 
 class CifarResNet(nnx.Module):
-    """Depth ``6n + 2``: three stages of ``n`` blocks with ``width``, 2 and 4 times ``width`` channels.
+    """Depth ``6n + 2``: three stages of ``n`` blocks, ``width``, 2 and 4 times ``width`` channels.
 
     Args:
       depth: 8, 20, 32, 44, 56, 110, ...

@@ -40,7 +40,7 @@ class Diverged(ArithmeticError):
 
 
 def accuracy(
-    logits_of: Callable[[jax.Array], jax.Array], dataset: Dataset, split: Split, batch: int = 250
+    logits_of: Callable[[Any], Any], dataset: Dataset, split: Split, batch: int = 250
 ) -> float:
     """Share of the images of ``split`` whose largest logit is at their label.
 
@@ -64,7 +64,7 @@ def fit(
     dataset: Dataset,
     config: FitConfig,
     *,
-    teacher: Callable[[jax.Array], jax.Array] | None = None,
+    teacher: Callable[[Any], Any] | None = None,
     distillation: Distillation | None = None,
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
     checkpoint: Path | None = None,

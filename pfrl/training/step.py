@@ -14,7 +14,7 @@ Apply = Callable[..., tuple[jax.Array, Variables]]
 
 
 class TrainState(NamedTuple):
-    """What a step changes: parameters, statistics (batch normalisation) and the optimiser's state."""
+    """What a step changes: parameters, statistics (batch norm) and the optimiser's state."""
 
     parameters: Variables
     statistics: Variables
@@ -80,7 +80,7 @@ def make_train_step(
             state.parameters, state.statistics, x, labels, teacher, *extras
         )
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.parameters)
-        parameters = optax.apply_updates(state.parameters, updates)
+        parameters: Any = optax.apply_updates(state.parameters, updates)
         return TrainState(parameters, statistics, optimizer_state), loss
 
     return step
