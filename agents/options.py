@@ -74,11 +74,11 @@ class PPOOptions:
     """Parts that a rollout is cut into for a gradient step; reduced to a divisor of its length."""
     gamma: float = 1.0
     """Discount factor."""
-    gae_lambda: float = 0.95
+    gae_lambda: float = 1.0
     """Of the generalized advantage estimator; 1 is the reward minus the value."""
     entropy: float = 0.0
     """Weight of the entropy bonus."""
-    log_std: float = -0.5
+    log_std: float = 0.0
     """Logarithm of the first standard deviation of the actions, which lie in [-1, 1]."""
     hidden: tuple[int, ...] = (64, 64)
     """Units of the hidden layers of policy and value function."""

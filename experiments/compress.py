@@ -1,6 +1,5 @@
 """``pfrl compress``: a trained network and a wish in, a smaller network that was measured out."""
 
-import tempfile
 from pathlib import Path
 
 from agents import AGENTS, AgentError
@@ -9,18 +8,14 @@ from envs.problem import ProblemError
 from envs.rewards import REWARDS
 from envs.task import load_network
 from experiments.finish import finish
+from experiments.latency import measure_latency
 from experiments.progress import stage
 from experiments.report import write_report
 from experiments.run_folder import RunFolder
 from experiments.search import make_problem, search
 from experiments.settings import CompressSettings
 from pfrl.cost import CostModel
-from pfrl.cost.latency import NetworkLatency, layer_shape
-from pfrl.cost.latency_table import measure_table
-from pfrl.deploy.measure import measure
-from pfrl.deploy.onnx import export_onnx
 from pfrl.files import write_json
-from pfrl.graph import Graph
 from pfrl.models.zoo import MODELS, ModelError, pretrained_path
 
 LATENCY_FILE = "latency.json"
@@ -38,7 +33,9 @@ def run(settings: CompressSettings) -> list[Path]:
     with stage("loading and tracing"):
         _, graph = load_network(settings.model, settings.data, str(weights))
     fresh = not (settings.out / "config.json").exists()
-    latency = measure_latency(graph) if fresh and settings.needs_latency else None
+    latency = None
+    if fresh and settings.needs_latency:
+        latency = measure_latency(graph, settings.keep_min, settings.round_to, settings.seed)
     if fresh:
         # A budget that cannot be met is refused before anything is written.
         Decisions(make_problem(settings, weights, None), graph, CostModel(graph, latency))
@@ -49,19 +46,6 @@ def run(settings: CompressSettings) -> list[Path]:
     searched = search(settings, folder, make_problem(settings, weights, table))
     write_json(folder.path / "report.json", finish(settings, folder, searched))
     return [write_report(folder.path), folder.path / "model.onnx"]
-
-
-def measure_latency(graph: Graph) -> NetworkLatency:
-    """The latency model of a network: its layers measured in a table, and the whole."""
-    with stage("measuring layers"), tempfile.TemporaryDirectory() as scratch:
-        table = measure_table(layer_shape(layer, graph) for layer in graph.layers)
-        source = graph.source
-        path = export_onnx(
-            lambda x: source.apply(source.variables, x, False)[0],
-            graph.input_shape,
-            Path(scratch) / "base.onnx",
-        )
-        return NetworkLatency.fitted(graph, table, measure(path).median_ms)
 
 
 def check(settings: CompressSettings) -> Path:

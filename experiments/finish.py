@@ -1,7 +1,7 @@
 """From a finished search to a measured network: re-score, slice, train, export, measure, report."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 from agents import Episode
 from envs.decisions import Decisions
 from envs.rewards import Reference, reward_of
+from experiments.latency import measure_policies
 from experiments.networks import Network, export, train_fully
+from experiments.progress import stage
 from experiments.run_folder import RunFolder, command, versions
 from experiments.search import Searched
 from experiments.settings import CompressSettings
@@ -21,7 +23,7 @@ from pfrl.cost.metrics import Assignment
 from pfrl.data import Dataset
 from pfrl.deploy.measure import Measurement, instruction_set, measure_interleaved, ratio
 from pfrl.deploy.runtime import Session
-from pfrl.evaluate import Evaluator
+from pfrl.evaluate import Evaluation, Evaluator
 from pfrl.files import write_json
 from pfrl.graph import Graph
 from pfrl.policy import Policy
@@ -35,7 +37,9 @@ def choose_policy(
     """Re-score the best few policies on the search images that no reward has used.
 
     The best of many owes some of its score to luck; the one that is also good
-    on fresh images wins. Returns it and the table of all candidates.
+    on fresh images wins. Where latency matters, it is now measured on the
+    exported candidates, and one that keeps to a latency budget is preferred.
+    Returns the winner and the table of all candidates.
     """
     evaluator = searched.runtime.evaluate
     assert isinstance(evaluator, Evaluator)
@@ -50,20 +54,47 @@ def choose_policy(
     table = folder.read("rescored.json")
     if table is None:
         table = []
-        for episode in candidates:
+        speeds = _measure_candidates(settings, evaluator, candidates)
+        for episode, speed in zip(candidates, speeds, strict=True):
             fresh, finite = evaluator.score(episode.policy, "fresh")
-            judged = episode.evaluation._replace(accuracy=fresh, diverged=not finite)
+            costs = dict(episode.evaluation.costs)
+            if speed is not None:
+                costs["latency"] = speed * reference.costs["latency"]
+            judged = Evaluation(fresh, costs, 0.0, not finite)
             table.append(
                 {
                     "episode": episode.index,
                     "search_accuracy": episode.evaluation.accuracy,
                     "fresh_accuracy": fresh,
                     "fresh_reward": reward_of(settings.reward or "", judged, reference),
+                    "latency_ratio": speed,
                 }
             )
         write_json(folder.path / "rescored.json", table)
-    best = max(range(len(table)), key=lambda place: table[place]["fresh_reward"])
+    budget = searched.problem.budget
+    share = None
+    if budget is not None and budget.metric == "latency":
+        share = budget.limit(reference.costs) / reference.costs["latency"]
+
+    def merit(place: int) -> tuple[bool, float]:
+        row = table[place]
+        return share is None or row["latency_ratio"] <= share, row["fresh_reward"]
+
+    best = max(range(len(table)), key=merit)
     return candidates[best], table
+
+
+def _measure_candidates(
+    settings: CompressSettings, evaluator: Evaluator, candidates: Sequence[Episode]
+) -> list[float | None]:
+    """Measured latency of every candidate over the base's; None where latency does not matter."""
+    if not settings.needs_latency:
+        return [None] * len(candidates)
+    graph = evaluator.graph
+    policies = [Policy.uniform(graph), *(episode.policy for episode in candidates)]
+    with stage("measuring candidates"):
+        base, *others = measure_policies(graph, policies, settings.finish.seconds / 2)
+    return [ratio(other, base).value for other in others]
 
 
 def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) -> Entry:

@@ -48,6 +48,7 @@ def make_problem(settings: CompressSettings, weights: Path, latency: Path | None
         settings.reward,
         settings.keep_min,
         settings.round_to,
+        latency_exponent=settings.latency_exponent,
     )
 
 

@@ -63,6 +63,8 @@ class CompressSettings:
     """What the agent decides at every layer. Default: keep."""
     reward: str | None = None
     """accuracy, -error, -error*log(macs), haq or latency. Default: accuracy."""
+    latency_exponent: float = -0.07
+    """Exponent w of the reward latency, accuracy · (latency / target)^w; lower favours speed."""
     agent: str = "ddpg"
     """ddpg, ppo, uniform or random."""
     episodes: int = 60

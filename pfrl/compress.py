@@ -20,7 +20,7 @@ Ranges = Mapping[str, tuple[float, float]]
 """Calibrated ``(low, high)`` of every layer's input."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Compressed:
     """A smaller network: call it, train it (``apply``), export it.
 

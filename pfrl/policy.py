@@ -82,6 +82,8 @@ class Policy:
         for name, bits in (*self.weight_bits.items(), *self.act_bits.items()):
             if bits not in BITS:
                 raise PolicyError(f"'{name}' has {bits} bits; expected 2 to 8, or 32 for float")
+        if self.round_to < 1:
+            raise PolicyError(f"round_to is {self.round_to}; expected a whole number from 1")
         return self
 
     def to_json(self) -> dict[str, Any]:
@@ -99,14 +101,26 @@ class Policy:
           PolicyError: if ``value`` is none.
         """
         names = [field.name for field in dataclasses.fields(cls)]
-        if not isinstance(value, dict) or set(value) != set(names):
+        if not isinstance(value, dict) or set(value) != set(names) or not _is_plain(value):
             raise PolicyError(f"expected a policy with {', '.join(names)}; got {str(value)[:80]}")
         return cls(**value)
 
 
+def _is_plain(value: Mapping[str, Any]) -> bool:
+    """Whether ``round_to`` is a whole number and the other fields map names to numbers."""
+    return isinstance(value["round_to"], int) and all(
+        isinstance(values, dict) and all(isinstance(v, int | float) for v in values.values())
+        for name, values in value.items()
+        if name != "round_to"
+    )
+
+
 def round_count(count: float, size: int, round_to: int) -> int:
-    """The nearest multiple of ``round_to`` in [1, size]; groups smaller than that stay whole."""
-    if size <= round_to:
-        return size if round_to > 1 else max(1, min(size, round(count)))
+    """The nearest multiple of ``round_to`` in [1, size]; ``size`` itself if all are asked for.
+
+    Groups of at most ``round_to`` channels stay whole.
+    """
+    if count >= size or size <= round_to:
+        return size
     rounded = round_to * max(1, round(count / round_to))
     return rounded if rounded <= size else size

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 from pfrl.cost.metrics import METRICS
 
-UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1.0, "kB": 1e3, "MB": 1e6, "ms": 1.0}
+_MANY = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+UNITS = {
+    **dict.fromkeys(METRICS, _MANY),
+    "bytes": {**_MANY, "B": 1.0, "kB": 1e3, "MB": 1e6},
+    "latency": {"": 1.0, "ms": 1.0},
+}
+"""What may follow the number, by metric."""
 
 
 class BudgetError(ValueError):
@@ -37,7 +43,7 @@ class Budget:
           BudgetError: if the text is no such thing.
         """
         match = re.fullmatch(r"(\w+)=([0-9.]+(?:e[0-9]+)?)([A-Za-z]*)", text.strip())
-        if not match or match[3] not in UNITS:
+        if not match:
             raise BudgetError(
                 f"cannot read the target '{text}'; expected metric=value, such as macs=0.5"
                 f" (half of the base network) or latency=0.4ms, metric one of {', '.join(METRICS)}"
@@ -45,13 +51,16 @@ class Budget:
         metric, number, unit = match.groups()
         if metric not in METRICS:
             raise BudgetError(f"unknown metric '{metric}'; expected one of {', '.join(METRICS)}")
+        if unit not in UNITS[metric]:
+            units = ", ".join(filter(None, UNITS[metric]))
+            raise BudgetError(f"'{unit}' is no unit of {metric}; expected none, or one of {units}")
         try:
             value = float(number)
         except ValueError:
             raise BudgetError(f"'{number}' in the target '{text}' is no number") from None
-        if value <= 0:
-            raise BudgetError(f"the target '{text}' must be above zero")
-        return cls(metric, value * UNITS[unit], not unit and value <= 1)
+        if not 0 < value < float("inf"):
+            raise BudgetError(f"the target '{text}' must be above zero and finite")
+        return cls(metric, value * UNITS[metric][unit], not unit and value <= 1)
 
     def limit(self, base: Mapping[str, float]) -> float:
         """The limit in the metric's unit for a network of these base costs."""

@@ -1,8 +1,11 @@
-"""Latency of a network, predicted from a table of its layers and a measurement of the base."""
+"""Latency of a network, predicted from a table of its layers and some whole networks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
 
 from pfrl.cost.latency_table import LatencyTable, LayerShape
 from pfrl.graph import Graph, Layer
@@ -12,36 +15,72 @@ from pfrl.graph import Graph, Layer
 class NetworkLatency:
     """Milliseconds (batch 1, one thread) for channel counts by group.
 
-    ``(overhead + sum of the layers) · factor``, where the factor makes the
-    prediction exact for the base network: what stands between the layers
-    (additions, padding, the session itself) is taken to shrink as they do.
+    ``intercept + factor · (overhead + sum of the layers) + penalties``. The
+    layers come from a table; the rest is fitted to whole networks that were
+    measured. A group's penalty is due where its channels do not fill whole
+    blocks of the runtime's kernels: additions and other operations between the
+    layers then leave the blocked memory layout and enter it again, which no
+    table of single layers can know.
     """
 
     graph: Graph
     table: LatencyTable
     factor: float
+    intercept: float
+    penalties: Mapping[str, float]
 
     def __call__(self, counts: Mapping[str, int]) -> float:
-        return self.factor * self._sum(counts)
+        uneven = sum(ms for group, ms in self.penalties.items() if self._is_uneven(group, counts))
+        return self.intercept + self.factor * self.layers_ms(counts) + uneven
 
-    def _sum(self, counts: Mapping[str, int]) -> float:
+    def layers_ms(self, counts: Mapping[str, int]) -> float:
+        """The table's part: overhead of a run and sum of the layers."""
         return self.table.network(
             (layer_shape(layer, self.graph), layer.c_in.at(counts), layer.c_out.at(counts))
             for layer in self.graph.layers
         )
 
+    def _is_uneven(self, group: str, counts: Mapping[str, int]) -> bool:
+        return counts[group] % self.table.block != 0
+
     @classmethod
-    def fitted(cls, graph: Graph, table: LatencyTable, base_ms: float) -> "NetworkLatency":
-        """The model whose prediction of the unpruned network is the measured ``base_ms``."""
-        raw = cls(graph, table, 1.0)
-        return cls(graph, table, base_ms / raw(graph.full_counts()))
+    def fitted(
+        cls, graph: Graph, table: LatencyTable, samples: Sequence[tuple[Mapping[str, int], float]]
+    ) -> "NetworkLatency":
+        """Fit to measured networks ``(channel counts, milliseconds)``, the first one the base.
+
+        Non-negative least squares on relative errors; the base counts as much
+        as all others together, since predictions are read relative to it.
+        """
+        raw = cls(graph, table, 1.0, 0.0, dict.fromkeys(graph.groups, 0.0))
+        rows = [
+            [1.0, raw.layers_ms(counts), *(raw._is_uneven(g, counts) for g in graph.groups)]
+            for counts, _ in samples
+        ]
+        measured = np.asarray([ms for _, ms in samples])
+        weights = 1 / measured
+        weights[0] *= max(len(samples) - 1, 1) ** 0.5
+        solution, _ = nnls(np.asarray(rows, float) * weights[:, None], measured * weights)
+        intercept, factor, *penalties = map(float, solution)
+        return cls(graph, table, factor, intercept, dict(zip(graph.groups, penalties, strict=True)))
 
     def to_json(self) -> dict[str, Any]:
-        return {"factor": self.factor, "table": self.table.to_json()}
+        return {
+            "factor": self.factor,
+            "intercept": self.intercept,
+            "penalties": dict(self.penalties),
+            "table": self.table.to_json(),
+        }
 
     @classmethod
     def from_json(cls, graph: Graph, value: Mapping[str, Any]) -> "NetworkLatency":
-        return cls(graph, LatencyTable.from_json(value["table"]), float(value["factor"]))
+        return cls(
+            graph,
+            LatencyTable.from_json(value["table"]),
+            float(value["factor"]),
+            float(value["intercept"]),
+            {group: float(value["penalties"][group]) for group in graph.groups},
+        )
 
 
 def layer_shape(layer: Layer, graph: Graph) -> LayerShape:

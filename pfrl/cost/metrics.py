@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pfrl.graph import Graph
-from pfrl.policy import FLOAT_BITS, Policy
+from pfrl.graph import Graph, Layer
+from pfrl.policy import Policy
 
 METRICS = ("macs", "params", "bytes", "bops", "latency")
 # Lowering any knob never raises these; measured latency has no such property.
@@ -47,9 +47,10 @@ class CostModel:
 
     - ``macs``: multiply-accumulates of one example.
     - ``params``: trainable elements.
-    - ``bytes``: kernels at their bit widths, each layer padded to whole bytes,
-      a float32 scale per output channel of a quantized kernel, and every other
-      array of the network in float32. An exact function of the policy.
+    - ``bytes``: kernels at their bit widths, each padded to whole bytes, with a
+      float32 scale per output channel if quantized (in float32 where that is
+      smaller; at the largest width if several layers share one), and every
+      other array of the network in float32. An exact function of the policy.
     - ``bops``: MACs times weight bits times activation bits.
     - ``latency``: predicted milliseconds; only with a ``latency`` model.
     """
@@ -88,15 +89,14 @@ class CostModel:
 
     def _bytes(self, at: Assignment) -> int:
         total = 0
-        kernels = set()
+        kernels: dict[str, list[Layer]] = {}
         for layer in self.graph.layers:
-            if layer.kernel in kernels:
-                continue
-            kernels.add(layer.kernel)
-            bits = at.weight_bits[layer.name]
-            total += -(-layer.kernel_elements_at(at.counts) * bits // 8)
-            if bits < FLOAT_BITS:
-                total += 4 * layer.c_out.at(at.counts)
+            kernels.setdefault(layer.kernel, []).append(layer)
+        for layers in kernels.values():
+            elements = layers[0].kernel_elements_at(at.counts)
+            bits = max(at.weight_bits[layer.name] for layer in layers)
+            quantized = -(-elements * bits // 8) + 4 * layers[0].c_out.at(at.counts)
+            total += min(quantized, 4 * elements)
         for name, axes in self.graph.axes.items():
             if name not in kernels:
                 total += 4 * int(np.prod([count.at(at.counts) for count in axes], dtype=int))

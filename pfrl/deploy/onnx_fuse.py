@@ -101,6 +101,37 @@ def _pad_into_conv(view: View, node: Node) -> bool:
     return True
 
 
+def _sparse_shortcut(view: View, node: Node) -> bool:
+    """Strided pixels padded with zero channels are a 1×1 convolution with zeros and ones.
+
+    So the shortcut of option A does the same arithmetic, but stays in the
+    blocked layout of the runtime's convolutions, which Slice and Pad would
+    leave and enter again.
+    """
+    if node.op != "Pad" or (source := view.source(node.inputs[0], "Slice")) is None:
+        return False
+    before, cut = view.graph.shapes[source.inputs[0]], source.attributes
+    pads = np.reshape(node.attributes["pads"], (2, -1))
+    if len(before) != 4 or node.attributes["value"] != 0 or pads[:, [0, 2, 3]].any():
+        return False
+    if (pads < 0).any() or any(cut["starts"]) or not set(cut["axes"]) <= {2, 3}:
+        return False
+    steps = dict(zip(cut["axes"], cut["steps"], strict=True))
+    sizes = view.graph.shapes[node.output]
+    if any(sizes[axis] != -(-before[axis] // steps.get(axis, 1)) for axis in (2, 3)):
+        return False
+    kernel = np.eye(sizes[1], before[1], -int(pads[0, 1]))[:, :, None, None]
+    node.op, node.inputs = "Conv", [source.inputs[0], view.graph.constant(kernel)]
+    node.attributes = {
+        "kernel_shape": [1, 1],
+        "strides": [steps.get(axis, 1) for axis in (2, 3)],
+        "pads": [0, 0, 0, 0],
+        "dilations": [1, 1],
+        "group": 1,
+    }
+    return True
+
+
 def _reshapes_meet(view: View, node: Node) -> bool:
     if node.op != "Reshape" or (source := view.source(node.inputs[0], "Reshape")) is None:
         return False
@@ -177,6 +208,7 @@ _RULES: tuple[Rule, ...] = (
     _clips_meet,
     _slices_meet,
     _pad_into_conv,
+    _sparse_shortcut,
     _reshapes_meet,
     _transpose_into_rows,
 )

@@ -289,7 +289,7 @@ def _concatenate(equation: Equation, result: Labelled, operands: list[Labels]) -
 def _contract(result: Labelled, equation: Equation, first: Label, second: Label) -> None:
     """Two axes summed over together: removable only if masking makes a factor zero."""
     result.atoms.unite(first, second)
-    if not any(operand in result.zero for operand in equation.inputs):
+    if result.zero.isdisjoint(x for x in equation.inputs if isinstance(x, int)):
         result.atoms.freeze((first, second))
 
 

@@ -107,6 +107,8 @@ def trace(model: nnx.Module | Source, x: Any) -> Graph:
         source = model
     else:
         raise GraphError(f"expected an nnx.Module, got {type(model).__name__}")
+    if not (hasattr(x, "shape") and hasattr(x, "dtype")):
+        raise GraphError(f"expected an array as the example input, got {type(x).__name__}")
     x = jax.ShapeDtypeStruct(x.shape, x.dtype)
     atoms = Atoms()
     for name in sorted(source.variables):

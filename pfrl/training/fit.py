@@ -76,7 +76,7 @@ def fit(
       apply: see ``pfrl.training.step.Apply``; called without extras.
       variables, trainable: as of a ``Source``.
       teacher: logits of a batch, for ``distillation``.
-      progress: told ``(steps done, steps in all, loss)`` after every step.
+      progress: told ``(steps done, steps in all, loss)`` every twentieth step and at the end.
       checkpoint: a file that the state is written to every
         ``checkpoint_every`` steps; if it is there, training goes on from it
         and ends as it would have without the interruption.
@@ -90,14 +90,17 @@ def fit(
         config.learning_rate / 10, config.learning_rate, int(config.warmup * steps), steps
     )
     optimizer = sgd(schedule, config.weight_decay)
-    parameters = {name: jnp.asarray(v) for name, v in variables.items() if name in trainable}
-    statistics = {name: jnp.asarray(v) for name, v in variables.items() if name not in trainable}
+    # Copies: the step consumes its state, and the caller's arrays are not ours to give away.
+    copied = {name: jnp.array(value, copy=True) for name, value in variables.items()}
+    parameters = {name: value for name, value in copied.items() if name in trainable}
+    statistics = {name: value for name, value in copied.items() if name not in trainable}
     state = TrainState(parameters, statistics, optimizer.init(parameters))
     step = jax.jit(
         make_train_step(apply, optimizer, distillation if teacher else None), donate_argnums=0
     )
     done = 0
-    identity = {**dataclasses.asdict(config), "steps": steps}
+    shapes = {name: list(value.shape) for name, value in copied.items()}
+    identity = {**dataclasses.asdict(config), "steps": steps, "shapes": shapes}
     if checkpoint is not None and checkpoint.is_file():
         arrays, meta = load_arrays(checkpoint)
         if {k: v for k, v in meta.items() if k != "done"} == identity:

@@ -1,0 +1,166 @@
+"""Masked equals sliced: what the search judges is what the smaller network does."""
+
+from functools import cache
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from pfrl.compress import Compressed, compress, run_graph
+from pfrl.graph import split_variables, trace
+from pfrl.methods.channels import choose, l1_scores
+from pfrl.methods.masks import Masks, slice_variables
+from pfrl.models.lenet import LeNet5
+from pfrl.policy import Policy
+from pfrl.training.step import TrainState, cross_entropy, make_train_step, sgd
+from tests.tiny import Branches, Shared, made, randomised, resnet8, shape
+
+NETWORKS = {
+    "resnet8": (resnet8, (8, 8, 1)),
+    "resnet8b": (lambda rngs: resnet8(rngs, "B"), (8, 8, 1)),
+    "plain8": (lambda rngs: resnet8(rngs, None), (8, 8, 1)),
+    "lenet5": (lambda rngs: LeNet5(4, (8, 8, 1), rngs=rngs), (8, 8, 1)),
+    "branches": (Branches, (6, 6, 2)),
+    "shared": (Shared, (6, 6, 2)),
+}
+BATCH = 6
+
+
+def everything(apply, trainable):
+    """One function of all that must agree, so that it compiles once.
+
+    ``(variables, x, labels, *extras)`` to logits in both modes, updated
+    statistics, gradients, and the state after one step of the optimiser.
+    """
+    optimizer = sgd(0.1, 0.01)
+    step = make_train_step(apply, optimizer)
+
+    def run(variables, x, labels, *extras):
+        parameters = {k: v for k, v in variables.items() if k in trainable}
+        statistics = {k: v for k, v in variables.items() if k not in trainable}
+
+        def loss(parameters):
+            logits, after = apply({**parameters, **statistics}, x, True, *extras)
+            return cross_entropy(logits, labels), (logits, after)
+
+        gradients, (logits, after) = jax.grad(loss, has_aux=True)(parameters)
+        start = TrainState(parameters, statistics, optimizer.init(parameters))
+        stepped, _ = step(start, x, labels, None, *extras)
+        return {
+            "evaluated": apply(variables, x, False, *extras)[0],
+            "trained": logits,
+            "statistics": after,
+            "gradients": gradients,
+            "stepped": {**stepped.parameters, **stepped.statistics},
+        }
+
+    return jax.jit(run)
+
+
+@cache
+def masked_network(name):
+    """A network with random variables, its graph, and ``everything`` of it with a mask."""
+    constructor, image = NETWORKS[name]
+    graph = trace(made(constructor), shape(BATCH, *image))
+    masks = Masks(graph)
+
+    def apply(variables, x, train, mask):
+        return run_graph(graph, masks.apply(variables, mask), x, train)
+
+    return graph, masks, everything(apply, graph.source.trainable)
+
+
+def assert_close(masked, sliced, name):
+    """Equal to 1e-4 of the largest value."""
+    masked, sliced = np.asarray(masked), np.asarray(sliced)
+    assert masked.shape == sliced.shape, name
+    scale = max(np.abs(sliced).max(initial=0), 1e-3)
+    assert np.abs(masked - sliced).max(initial=0) <= 1e-4 * scale, name
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@settings(
+    max_examples=3,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+    database=None,
+)
+@given(data=st.data())
+def test_masked_equals_sliced(name, data):
+    graph, masks, run_masked = masked_network(name)
+    shares = st.floats(0.05, 1.0)
+    keep = {group: data.draw(shares, label=group) for group in graph.groups}
+    # One group at least loses channels.
+    first = data.draw(st.sampled_from(sorted(graph.groups)))
+    keep[first] = data.draw(st.floats(0.05, 0.5), label=f"{first} again")
+    policy = Policy(keep, *[{layer.name: 32 for layer in graph.layers}] * 2).checked(graph)
+    counts = policy.counts(graph)
+    assert counts[first] < graph.groups[first].size
+
+    seed = data.draw(st.integers(0, 99), label="seed")
+    variables = randomised(graph.source.variables, seed)
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(BATCH, *graph.input_shape)).astype(np.float32)
+    labels = rng.integers(0, 3, BATCH)
+    small = compress(graph.source, policy, graph=graph, variables=variables)
+    assert {name: len(channels) for name, channels in small.kept.items()} == counts
+
+    masked = run_masked(variables, x, labels, masks.vector(small.kept))
+    sliced = everything(small.apply, graph.source.trainable)(small.variables, x, labels)
+    assert np.abs(sliced["evaluated"]).max() > 0.1
+    assert np.ptp(sliced["evaluated"], axis=0).max() > 0.01
+    for mode in ("evaluated", "trained"):
+        assert_close(masked[mode], sliced[mode], mode)
+    for what in ("statistics", "gradients", "stepped"):
+        full = {k: variables[k] for k in variables} | masked[what]
+        kept = slice_variables(graph, full, small.kept)
+        assert set(sliced[what]) == set(masked[what])
+        for key, value in sliced[what].items():
+            assert_close(kept[key], value, f"{what} of {key}")
+    assert_sizes(graph, counts, small)
+
+
+def assert_sizes(graph, counts, small):
+    """MACs and parameters counted in the sliced arrays are those that the graph predicts."""
+    arrays = small.variables
+    assert small.params == graph.params_at(counts)
+    for name, counted in graph.axes.items():
+        assert arrays[name].shape == tuple(count.at(counts) for count in counted)
+    # A kernel [..., I, O] multiplies all its elements once for every position of its output.
+    macs = sum(arrays[layer.kernel].size * layer.positions for layer in graph.layers)
+    assert small.macs == graph.macs_at(counts) == macs
+    assert macs < graph.macs
+
+
+def test_channels_with_the_largest_kernels_stay():
+    graph, _, _ = masked_network("shared")
+    variables = randomised(graph.source.variables, 0)
+    # What is put into a channel and what is taken from it, in all kernels of the group.
+    first, shared = np.abs(variables["first.kernel"]), np.abs(variables["shared.kernel"])
+    score = first.sum((0, 1, 2)) + shared.sum((0, 1, 2)) + shared.sum((0, 1, 3))
+    score += np.abs(variables["out.kernel"]).sum(1)
+    scores = l1_scores(graph, variables)
+    assert np.allclose(scores["first"], score)
+    assert np.array_equal(choose(scores, {"first": 2})["first"], np.sort(np.argsort(score)[-2:]))
+    assert np.array_equal(choose({"g": np.array([1.0, 3, 3, 0])}, {"g": 1})["g"], [1])
+    assert np.array_equal(choose({"g": np.array([1.0, 3, 3, 1])}, {"g": 3})["g"], [0, 1, 2])
+
+
+def test_a_whole_policy_changes_nothing():
+    graph, masks, run_masked = masked_network("branches")
+    whole = {name: np.arange(group.size) for name, group in graph.groups.items()}
+    variables = randomised(graph.source.variables, 1)
+    x = np.random.default_rng(0).normal(size=(BATCH, 6, 6, 2)).astype(np.float32)
+    masked = run_masked(variables, x, np.zeros(BATCH, int), masks.vector(whole))
+    plain = jax.jit(graph.source.apply, static_argnums=2)
+    assert_close(masked["evaluated"], plain(variables, x, False)[0], "evaluated")
+    logits, statistics = plain(variables, x, True)
+    assert_close(masked["trained"], logits, "trained")
+    for name, value in split_variables(graph.source._replace(variables=statistics))[1].items():
+        assert_close(masked["statistics"][name], value, name)
+    small = compress(graph.source, Policy.uniform(graph), graph=graph, variables=variables)
+    assert isinstance(small, Compressed)
+    assert all(np.array_equal(small.variables[name], variables[name]) for name in variables)
