@@ -19,7 +19,7 @@ from pfrl.training.fit import Diverged, FitConfig, fit
 from pfrl.training.step import Apply, Distillation
 
 FEWEST_STEPS = 1_000
-FEWEST_EPOCHS = 2.0
+FEWEST_EPOCHS = 1.0
 
 
 @dataclass(frozen=True)

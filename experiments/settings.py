@@ -26,7 +26,7 @@ class FinishConfig:
     """What happens to the policy that won: training in full, with distillation from the base."""
 
     epochs: float | None = None
-    """Passes over the training images. Default: 2, or as many as make 1,000 steps."""
+    """Passes over the training images. Default: 1, or as many as make 1,000 steps."""
     batch: int = 64
     """Images a step."""
     learning_rate: float = 0.02

@@ -5,7 +5,7 @@ from functools import cache
 import jax
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from pfrl.compress import Compressed, compress, run_graph
@@ -56,7 +56,8 @@ def everything(apply, trainable):
             "stepped": {**stepped.parameters, **stepped.statistics},
         }
 
-    return jax.jit(run)
+    # Compiling is most of this test's time, and half as long without LLVM's optimisations.
+    return jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @cache
@@ -91,11 +92,11 @@ def assert_close(masked, sliced, name):
 @given(data=st.data())
 def test_masked_equals_sliced(name, data):
     graph, masks, run_masked = masked_network(name)
-    shares = st.floats(0.05, 1.0)
+    shares = st.floats(0.2, 1.0)
     keep = {group: data.draw(shares, label=group) for group in graph.groups}
     # One group at least loses channels.
     first = data.draw(st.sampled_from(sorted(graph.groups)))
-    keep[first] = data.draw(st.floats(0.05, 0.5), label=f"{first} again")
+    keep[first] = data.draw(st.floats(0.2, 0.5), label=f"{first} again")
     policy = Policy(keep, *[{layer.name: 32 for layer in graph.layers}] * 2).checked(graph)
     counts = policy.counts(graph)
     assert counts[first] < graph.groups[first].size
@@ -111,7 +112,8 @@ def test_masked_equals_sliced(name, data):
     masked = run_masked(variables, x, labels, masks.vector(small.kept))
     sliced = everything(small.apply, graph.source.trainable)(small.variables, x, labels)
     assert np.abs(sliced["evaluated"]).max() > 0.1
-    assert np.ptp(sliced["evaluated"], axis=0).max() > 0.01
+    # A few random channels may all be dead behind their ReLU; such a network tells nothing.
+    assume(np.ptp(sliced["evaluated"], axis=0).max() > 0.01)
     for mode in ("evaluated", "trained"):
         assert_close(masked[mode], sliced[mode], mode)
     for what in ("statistics", "gradients", "stepped"):
