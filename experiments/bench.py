@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
@@ -91,9 +92,7 @@ def time_search(problem: Problem, episodes: int, seed: int) -> SearchTimes:
 def summarize(marks: Sequence[Mark], peak: float) -> SearchTimes:
     """The times between the marks: one before the search, one after each of its episodes."""
     first, last = marks[1], marks[-1]
-    seconds = [
-        after.seconds - before.seconds for before, after in zip(marks, marks[1:], strict=False)
-    ]
+    seconds = [after.seconds - before.seconds for before, after in pairwise(marks)]
     total = last.seconds - first.seconds
     shares = {
         "training": (last.training - first.training) / total,
@@ -132,7 +131,7 @@ def open_problem(model: str, data: str, seed: int) -> Problem:
 
 def describe_searches(found: dict[str, SearchTimes]) -> str:
     """One column a search."""
-    columns = [("", *SEARCH_ROWS)]
+    columns: list[tuple[str, ...]] = [("", *SEARCH_ROWS)]
     for name, times in found.items():
         shares = (percent(times.shares[part], 0) for part in ("training", "validation", "other"))
         columns.append(
@@ -149,11 +148,11 @@ def describe_searches(found: dict[str, SearchTimes]) -> str:
 
 
 SEARCH_ROWS = (
-    "seconds of the first episode",
+    "seconds of the first episode, which compiles",
     "seconds of a later episode, median (of)",
     "  of them training",
     "  of them validation",
-    "  everything else: agent, environment, records",
+    "  everything else: agent and environment",
     "compilations in later episodes",
     "peak memory until then, GiB",
 )

@@ -1,6 +1,5 @@
 """From a finished search to a measured network: re-score, slice, train, export, measure, report."""
 
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from agents import Episode
 from envs.decisions import Decisions
 from envs.rewards import Reference, reward_of
 from experiments.latency import measure_policies
+from experiments.machine import machine
 from experiments.networks import Network, export, train_fully
 from experiments.progress import stage
 from experiments.run_folder import RunFolder, command, versions
@@ -21,7 +21,7 @@ from experiments.statistics import paired_difference
 from pfrl.compress import Compressed, compress
 from pfrl.cost.metrics import Assignment
 from pfrl.data import Dataset
-from pfrl.deploy.measure import Measurement, instruction_set, measure_interleaved, ratio
+from pfrl.deploy.measure import Measurement, measure_interleaved, ratio
 from pfrl.deploy.runtime import Session
 from pfrl.evaluate import Evaluation, Evaluator
 from pfrl.files import write_json
@@ -174,11 +174,7 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
             "onnx_base": paths["base"].name,
             "tensorboard": "tb",
         },
-        "machine": {
-            "cpu": _cpu_name(),
-            "instruction_set": instruction_set(),
-            "cores": len(_cores()),
-        },
+        "machine": machine(),
         "notes": notes,
         "versions": versions(),
         "command": command(),
@@ -292,23 +288,3 @@ def _layer_rows(graph: Graph, policy: Policy) -> list[Entry]:
         }
         for layer in graph.layers
     ]
-
-
-def _cpu_name() -> str:
-    """The processor as Linux names it, else what Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
-
-
-def _cores() -> set[int]:
-    import os
-
-    return (
-        os.sched_getaffinity(0)
-        if hasattr(os, "sched_getaffinity")
-        else set(range(os.cpu_count() or 1))
-    )

@@ -76,7 +76,7 @@ class CompressSettings:
     resume: bool = False
     """Go on with the run in the run directory, which must have the same settings."""
     keep_min: float = 0.2
-    """Smallest share of a group's channels that a policy may keep."""
+    """Smallest share of a group's channels that a policy may keep, before rounding."""
     round_to: int = 4
     """Kept channels are a multiple of this. Runtimes are slow at odd counts: where 16 or more
     channels are no multiple of 4, ONNX Runtime's convolutions take twice as long."""

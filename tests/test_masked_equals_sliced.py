@@ -4,6 +4,7 @@ from functools import cache
 
 import jax
 import numpy as np
+import optax
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from pfrl.methods.channels import choose, l1_scores
 from pfrl.methods.masks import Masks, slice_variables
 from pfrl.models.lenet import LeNet5
 from pfrl.policy import Policy
-from pfrl.training.step import TrainState, cross_entropy, make_train_step, sgd
+from pfrl.training.step import TrainState, make_train_step, sgd
 from tests.tiny import Branches, Shared, made, randomised, resnet8, shape
 
 NETWORKS = {
@@ -28,32 +29,31 @@ NETWORKS = {
 BATCH = 6
 
 
+REMEMBER = optax.GradientTransformation(lambda p: p, lambda grads, state, p=None: (grads, grads))
+"""Leaves gradients as they are and keeps them as its state."""
+
+
 def everything(apply, trainable):
     """One function of all that must agree, so that it compiles once.
 
-    ``(variables, x, labels, *extras)`` to logits in both modes, updated
-    statistics, gradients, and the state after one step of the optimiser.
+    ``(variables, x, labels, *extras)`` to logits in both modes, and the updated
+    statistics, the gradients and the parameters after one step of training.
     """
-    optimizer = sgd(0.1, 0.01)
+    optimizer = optax.chain(REMEMBER, sgd(0.1, 0.01))
     step = make_train_step(apply, optimizer)
 
     def run(variables, x, labels, *extras):
         parameters = {k: v for k, v in variables.items() if k in trainable}
         statistics = {k: v for k, v in variables.items() if k not in trainable}
-
-        def loss(parameters):
-            logits, after = apply({**parameters, **statistics}, x, True, *extras)
-            return cross_entropy(logits, labels), (logits, after)
-
-        gradients, (logits, after) = jax.grad(loss, has_aux=True)(parameters)
-        start = TrainState(parameters, statistics, optimizer.init(parameters))
-        stepped, _ = step(start, x, labels, None, *extras)
+        state, _ = step(
+            TrainState(parameters, statistics, optimizer.init(parameters)), x, labels, None, *extras
+        )
         return {
             "evaluated": apply(variables, x, False, *extras)[0],
-            "trained": logits,
-            "statistics": after,
-            "gradients": gradients,
-            "stepped": {**stepped.parameters, **stepped.statistics},
+            "trained": apply(variables, x, True, *extras)[0],
+            "statistics": state.statistics,
+            "gradients": state.optimizer[0],
+            "parameters": state.parameters,
         }
 
     # Compiling is most of this test's time, and half as long without LLVM's optimisations.
@@ -73,37 +73,37 @@ def masked_network(name):
     return graph, masks, everything(apply, graph.source.trainable)
 
 
-def assert_close(masked, sliced, name):
-    """Equal to 1e-4 of the largest value."""
+def assert_close(masked, sliced, name, largest=0.0):
+    """Equal to 1e-4 of the largest value, here or (times ten) in arrays of the same kind.
+
+    The gradient of a bias before a normalisation is zero, and what is computed
+    is rounding alone: it is measured against the other gradients.
+    """
     masked, sliced = np.asarray(masked), np.asarray(sliced)
     assert masked.shape == sliced.shape, name
-    scale = max(np.abs(sliced).max(initial=0), 1e-3)
-    assert np.abs(masked - sliced).max(initial=0) <= 1e-4 * scale, name
+    scale = max(np.abs(sliced).max(), largest / 10)
+    assert np.abs(masked - sliced).max() <= 1e-4 * scale, name
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @settings(
-    max_examples=3,
+    max_examples=2,
     deadline=None,
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
     database=None,
 )
-@given(data=st.data())
-def test_masked_equals_sliced(name, data):
+@given(seed=st.integers(0, 10**6))
+def test_masked_equals_sliced(name, seed):
     graph, masks, run_masked = masked_network(name)
-    shares = st.floats(0.2, 1.0)
-    keep = {group: data.draw(shares, label=group) for group in graph.groups}
+    rng = np.random.default_rng(seed)
+    keep = {group: rng.uniform(0.25, 1) for group in graph.groups}
     # One group at least loses channels.
-    first = data.draw(st.sampled_from(sorted(graph.groups)))
-    keep[first] = data.draw(st.floats(0.2, 0.5), label=f"{first} again")
+    keep[rng.choice(list(graph.groups))] = 0.5
     policy = Policy(keep, *[{layer.name: 32 for layer in graph.layers}] * 2).checked(graph)
     counts = policy.counts(graph)
-    assert counts[first] < graph.groups[first].size
 
-    seed = data.draw(st.integers(0, 99), label="seed")
     variables = randomised(graph.source.variables, seed)
-    rng = np.random.default_rng(seed)
     x = rng.normal(size=(BATCH, *graph.input_shape)).astype(np.float32)
     labels = rng.integers(0, 3, BATCH)
     small = compress(graph.source, policy, graph=graph, variables=variables)
@@ -116,12 +116,13 @@ def test_masked_equals_sliced(name, data):
     assume(np.ptp(sliced["evaluated"], axis=0).max() > 0.01)
     for mode in ("evaluated", "trained"):
         assert_close(masked[mode], sliced[mode], mode)
-    for what in ("statistics", "gradients", "stepped"):
-        full = {k: variables[k] for k in variables} | masked[what]
+    for what in ("statistics", "gradients", "parameters"):
+        full = variables | masked[what]
         kept = slice_variables(graph, full, small.kept)
         assert set(sliced[what]) == set(masked[what])
+        largest = max((np.abs(value).max() for value in sliced[what].values()), default=0)
         for key, value in sliced[what].items():
-            assert_close(kept[key], value, f"{what} of {key}")
+            assert_close(kept[key], value, f"{what} of {key}", largest)
     assert_sizes(graph, counts, small)
 
 

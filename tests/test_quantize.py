@@ -1,0 +1,182 @@
+"""Fake quantization against grids worked out by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pfrl.compilations import compilations
+from pfrl.compress import compress, run_graph
+from pfrl.graph import trace
+from pfrl.methods.channels import choose, l1_scores
+from pfrl.methods.masks import Masks
+from pfrl.methods.quantize import fake_quantize_activations, fake_quantize_weights
+from pfrl.policy import BITS, Policy
+from tests.tiny import Dense, made, shape
+
+weights = jax.jit(fake_quantize_weights, static_argnames="axis")
+activations = jax.jit(fake_quantize_activations)
+
+
+def column(*values):
+    """A kernel [I, 1] of one output channel."""
+    return np.asarray(values, np.float32)[:, None]
+
+
+# The largest integer is 2^(bits - 1) - 1: 1 at 2 bits, 3 at 3 bits, 7 at 4 bits.
+@pytest.mark.parametrize(
+    ("bits", "kernel", "expected"),
+    [
+        (2, [0.9, -0.4, 0.2, -1.0], [1, 0, 0, -1]),
+        (2, [4.0, 2.1, -1.9, -3.0], [4, 4, 0, -4]),
+        (3, [3.0, 1.4, -2.6, 0.4], [3, 1, -3, 0]),
+        (4, [-0.7, 0.26, 0.34, 0.0], [-0.7, 0.3, 0.3, 0]),
+    ],
+)
+def test_weights_on_a_symmetric_grid(bits, kernel, expected):
+    assert np.allclose(weights(column(*kernel), bits), column(*expected), atol=1e-6)
+
+
+def test_every_output_channel_has_its_own_scale():
+    kernel = np.asarray([[0.9, 90.0, 0.0], [-1.0, 40.0, 0.0]], np.float32)
+    assert np.allclose(weights(kernel, 2), [[1, 90, 0], [-1, 0, 0]])
+    assert np.allclose(weights(kernel.T, 2, axis=0), [[1, -1], [90, 0], [0, 0]])
+    conv = np.stack([kernel, 2 * kernel])[None]
+    assert np.allclose(weights(conv, 2)[0, 1], [[2, 180, 0], [-2, 0, 0]])
+
+
+def test_weights_have_as_many_values_as_bits_allow():
+    kernel = np.linspace(-1, 1, 2001, dtype=np.float32)[:, None]
+    for bits in (2, 3, 5, 8):
+        found = np.unique(np.round(weights(kernel, bits) * (2 ** (bits - 1) - 1), 3))
+        assert len(found) == 2**bits - 1
+        # Half a step at most.
+        error = np.abs(weights(kernel, bits) - kernel).max()
+        assert error <= 0.5 / (2 ** (bits - 1) - 1) + 1e-6
+
+
+# The grid of n bits has 2^n values, low and high at its ends, moved so that 0 is one of them.
+@pytest.mark.parametrize(
+    ("bits", "low", "high", "x", "expected"),
+    [
+        # Step 1, zero point 1.
+        (2, -1.0, 2.0, [-5, -1, -0.4, 0, 0.6, 1.4, 9], [-1, -1, 0, 0, 1, 1, 2]),
+        # Step 1, zero point round(0.4) = 0: the grid becomes 0 to 3.
+        (2, -0.4, 2.6, [-0.4, 0.7, 2.6, 9], [0, 1, 3, 3]),
+        # A range without 0 is widened to hold it: 0 to 3, and -3 to 0.
+        (2, 1.0, 3.0, [0.4, 1.6, 5], [0, 2, 3]),
+        (2, -3.0, -1.0, [0.4, -1.6, -5], [0, -2, -3]),
+        # Step 0.2.
+        (4, 0.0, 3.0, [0.09, 0.11, 2.95, 4], [0, 0.2, 3, 3]),
+        # Nothing was ever seen but 0: step 1/3.
+        (2, 0.0, 0.0, [0, 0.3, -0.3], [0, 1 / 3, 0]),
+    ],
+)
+def test_activations_on_an_affine_grid(bits, low, high, x, expected):
+    found = activations(np.asarray(x, np.float32), bits, low, high)
+    assert np.allclose(found, expected, atol=1e-6)
+
+
+def test_at_32_bits_nothing_changes_bit_for_bit():
+    x = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    assert np.array_equal(weights(x, 32), x)
+    assert np.array_equal(activations(x, 32, -0.1, 0.1), x)
+
+
+def test_gradients_pass_straight_through_and_stop_outside_of_the_range():
+    x = jnp.asarray([-5.0, -0.4, 0.6, 1.4, 9.0])
+    factors = jnp.arange(1.0, 6.0)
+
+    @jax.jit
+    def gradients(bits):
+        return (
+            jax.grad(lambda x: (factors * fake_quantize_activations(x, bits, -1.0, 2.0)).sum())(x),
+            jax.grad(lambda k: (factors * fake_quantize_weights(k[:, None], bits)[:, 0]).sum())(x),
+        )
+
+    inside, kernel = gradients(2)
+    assert np.array_equal(inside, [0, 2, 3, 4, 0])
+    assert np.array_equal(kernel, factors)
+    inside, kernel = gradients(32)
+    assert np.array_equal(inside, factors)
+    assert np.array_equal(kernel, factors)
+
+
+def test_a_channel_of_zeros_stays_and_has_a_gradient():
+    zero = column(0.0, 0.0)
+    assert np.array_equal(weights(zero, 4), zero)
+    gradient = jax.jit(jax.grad(lambda k: fake_quantize_weights(k, jnp.asarray(4)).sum()))
+    assert np.array_equal(gradient(zero), np.ones_like(zero))
+
+
+def test_bit_widths_are_traced_and_compile_once():
+    @jax.jit
+    def both(x, bits):
+        return fake_quantize_weights(x, bits), fake_quantize_activations(x, bits, -1.0, 1.0)
+
+    x = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+    both(x, np.int32(2))
+    before = compilations()
+    found = [np.asarray(both(x, np.int32(bits))) for bits in BITS]
+    assert compilations() == before
+    for one, other in zip(found, found[1:], strict=False):
+        assert not np.array_equal(one, other)
+
+
+RANGES = {"a": (-2.0, 1.0), "b": (0.0, 3.0)}
+
+
+def quantized_by_hand(variables, x, keep):
+    """``Dense`` at 3 and 8 bits in a, 8 and 4 in b, in NumPy and over some hidden channels."""
+
+    def round_weights(kernel, bits):
+        scale = np.abs(kernel).max(0) / (2 ** (bits - 1) - 1)
+        return np.round(kernel / scale) * scale
+
+    def round_range(x, bits, low, high):
+        scale = (high - low) / (2**bits - 1)
+        zero = np.round(-low / scale)
+        return (np.clip(np.round(x / scale) + zero, 0, 2**bits - 1) - zero) * scale
+
+    hidden = round_range(x, 8, -2.0, 1.0) @ round_weights(variables["a.kernel"][:, keep], 3)
+    hidden = np.maximum(hidden + variables["a.bias"][keep], 0)
+    return (
+        round_range(hidden, 4, 0.0, 3.0) @ round_weights(variables["b.kernel"][keep], 8)
+        + variables["b.bias"]
+    )
+
+
+def test_a_compressed_network_is_quantized_at_the_inputs_of_its_layers():
+    model = made(Dense)
+    graph = trace(model, shape(1, 3))
+    variables = {name: np.asarray(value) for name, value in graph.source.variables.items()}
+    policy = Policy({"a": 0.75}, {"a": 3, "b": 8}, {"a": 8, "b": 4})
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    small = compress(model, policy, graph=graph, ranges=RANGES)
+    expected = quantized_by_hand(variables, x, small.kept["a"])
+    assert np.allclose(jax.jit(small)(x), expected, atol=1e-5)
+    plain = compress(
+        model, Policy({"a": 0.75}, {"a": 32, "b": 32}, {"a": 32, "b": 32}), graph=graph
+    )
+    assert np.abs(jax.jit(plain)(x) - expected).max() > 0.01
+
+    # A masked network, whose removed inputs are zeros, is quantized alike.
+    masks = Masks(graph)
+    kept = choose(l1_scores(graph, variables), policy.counts(graph))
+
+    def quantize(name, x, kernel):
+        kernel = fake_quantize_weights(kernel, policy.weight_bits[name])
+        return fake_quantize_activations(x, policy.act_bits[name], *RANGES[name]), kernel
+
+    def masked(variables, vector, x):
+        return run_graph(graph, masks.apply(variables, vector), x, False, hook=quantize)[0]
+
+    assert np.allclose(jax.jit(masked)(variables, masks.vector(kept), x), expected, atol=1e-5)
+
+
+def test_quantized_activations_need_calibrated_ranges():
+    model = made(Dense)
+    graph = trace(model, shape(1, 3))
+    small = compress(model, Policy.uniform(graph, act_bits=8), graph=graph)
+    with pytest.raises(ValueError, match="layer 'a' has quantized activations but no calibrated"):
+        small(jnp.zeros((1, 3)))
