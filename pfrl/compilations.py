@@ -6,7 +6,7 @@ _EVENT = "/jax/core/compile/backend_compile_duration"
 _count = 0
 
 
-def _listen(event: str, _duration: float, /, **_: str | int) -> None:
+def _listen(event: str, duration_secs: float, **_: str | int) -> None:
     global _count
     _count += event == _EVENT
 

@@ -70,7 +70,7 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if not path.is_file():
         raise FileError(f"no file {path}; expected an .npz of weights")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         meta = json.loads(arrays.pop(META_KEY).tobytes()) if META_KEY in arrays else {}
     except Exception as error:  # zipfile, zlib, numpy and json each raise their own

@@ -1,5 +1,6 @@
 """Masked equals sliced: what the search judges is what the smaller network does."""
 
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -29,7 +30,9 @@ NETWORKS = {
 BATCH = 6
 
 
-REMEMBER = optax.GradientTransformation(lambda p: p, lambda grads, state, p=None: (grads, grads))
+REMEMBER = optax.GradientTransformation(
+    lambda params: params, lambda updates, state, params=None: (updates, updates)
+)
 """Leaves gradients as they are and keeps them as its state."""
 
 
@@ -100,7 +103,7 @@ def test_masked_equals_sliced(name, seed):
     keep = {group: rng.uniform(0.25, 1) for group in graph.groups}
     # One group at least loses channels.
     keep[rng.choice(list(graph.groups))] = 0.5
-    policy = Policy(keep, *[{layer.name: 32 for layer in graph.layers}] * 2).checked(graph)
+    policy = replace(Policy.uniform(graph), keep=keep).checked(graph)
     counts = policy.counts(graph)
 
     variables = randomised(graph.source.variables, seed)

@@ -1,5 +1,7 @@
 """Fake quantization against grids worked out by hand."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,8 +92,8 @@ def test_gradients_pass_straight_through_and_stop_outside_of_the_range():
     @jax.jit
     def gradients(bits):
         return (
-            jax.grad(lambda x: (factors * fake_quantize_activations(x, bits, -1.0, 2.0)).sum())(x),
-            jax.grad(lambda k: (factors * fake_quantize_weights(k[:, None], bits)[:, 0]).sum())(x),
+            jax.grad(lambda x: (factors * activations(x, bits, -1.0, 2.0)).sum())(x),
+            jax.grad(lambda k: (factors * weights(k[:, None], bits)[:, 0]).sum())(x),
         )
 
     inside, kernel = gradients(2)
@@ -105,21 +107,21 @@ def test_gradients_pass_straight_through_and_stop_outside_of_the_range():
 def test_a_channel_of_zeros_stays_and_has_a_gradient():
     zero = column(0.0, 0.0)
     assert np.array_equal(weights(zero, 4), zero)
-    gradient = jax.jit(jax.grad(lambda k: fake_quantize_weights(k, jnp.asarray(4)).sum()))
+    gradient = jax.jit(jax.grad(lambda k: weights(k, 4).sum()))
     assert np.array_equal(gradient(zero), np.ones_like(zero))
 
 
 def test_bit_widths_are_traced_and_compile_once():
     @jax.jit
     def both(x, bits):
-        return fake_quantize_weights(x, bits), fake_quantize_activations(x, bits, -1.0, 1.0)
+        return weights(x, bits), activations(x, bits, -1.0, 1.0)
 
     x = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
     both(x, np.int32(2))
     before = compilations()
     found = [np.asarray(both(x, np.int32(bits))) for bits in BITS]
     assert compilations() == before
-    for one, other in zip(found, found[1:], strict=False):
+    for one, other in pairwise(found):
         assert not np.array_equal(one, other)
 
 
@@ -165,8 +167,8 @@ def test_a_compressed_network_is_quantized_at_the_inputs_of_its_layers():
     kept = choose(l1_scores(graph, variables), policy.counts(graph))
 
     def quantize(name, x, kernel):
-        kernel = fake_quantize_weights(kernel, policy.weight_bits[name])
-        return fake_quantize_activations(x, policy.act_bits[name], *RANGES[name]), kernel
+        kernel = weights(kernel, policy.weight_bits[name])
+        return activations(x, policy.act_bits[name], *RANGES[name]), kernel
 
     def masked(variables, vector, x):
         return run_graph(graph, masks.apply(variables, vector), x, False, hook=quantize)[0]

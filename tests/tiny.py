@@ -23,7 +23,7 @@ def shape(*sizes):
     return jax.ShapeDtypeStruct(sizes, jnp.float32)
 
 
-def resnet8(rngs, shortcut="A"):
+def resnet8(rngs, shortcut: str | None = "A"):
     """[N, 8, 8, 1] to 4 logits, with stages of 4, 8 and 16 channels."""
     return CifarResNet(8, 4, 1, width=4, shortcut=shortcut, rngs=rngs)
 
@@ -109,27 +109,25 @@ def no_test_split():
     raise AssertionError("the test split was opened")
 
 
-def stripes(train=96, search=330, size=8, classes=4):
+def stripes(train=96, search=330, crop=1):
     """Noisy stripes whose direction and width is the class; no image comes twice.
 
-    The test split is shut. Nothing is augmented but by a crop.
+    [N, 8, 8, 1] and 4 classes; the test split is shut, and a crop is the only augmentation.
     """
     rng = np.random.default_rng(7)
-    labels = np.arange(train + search) % classes
-    place = np.indices((size, size))
-    patterns = [(place[c % 2] // (1 + c // 2)) % 2 for c in range(classes)]
-    images = (
-        60 + 120 * np.asarray(patterns)[labels] + rng.integers(-50, 50, (len(labels), size, size))
-    )
+    labels = np.arange(train + search) % 4
+    place = np.indices((8, 8))
+    patterns = [(place[c % 2] // (1 + c // 2)) % 2 for c in range(4)]
+    images = 60 + 120 * np.asarray(patterns)[labels] + rng.integers(-50, 50, (len(labels), 8, 8))
     whole = Split(images[..., None].astype(np.uint8), labels.astype(np.int32))
     return Dataset(
         "stripes",
         whole.take(slice(train)),
         whole.take(slice(train, None)),
         no_test_split,
-        tuple("abcdefgh"[:classes]),
+        ("a", "b", "c", "d"),
         (0.47,),
         (0.25,),
-        crop=1,
+        crop=crop,
         flip=False,
     )

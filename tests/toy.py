@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -15,66 +16,56 @@ from pfrl.graph import Graph, trace
 from pfrl.policy import Policy
 from tests.tiny import made, shape
 
-WIDTH = 16
-WEIGHTS = {"a": 1, "b": 8, "c": 2, "d": 5}
-"""What the channels of the groups are worth."""
+SIZES = (16, 8, 8, 8, 16, 8)
+"""Channels of the groups."""
+WORTH = (1, 6, 1, 6, 2, 1)
+"""What they are worth to the accuracy."""
 
 
-class Chain(nnx.Module):
-    """Five dense layers: [N, 4] to 3 logits over the groups a, b, c and d of 16 channels.
+class Comb(nnx.Module):
+    """[N, 4] to 3 logits: dense layers side by side, concatenated, and one behind them.
 
-    MACs are 4a + ab + bc + cd + 3d, so that a channel's price depends on its neighbours.
+    A channel of any group costs 4 + 3 MACs, and as many parameters and a bias.
     """
 
     def __init__(self, rngs: nnx.Rngs):
-        self.a = nnx.Linear(4, WIDTH, rngs=rngs)
-        self.b = nnx.Linear(WIDTH, WIDTH, rngs=rngs)
-        self.c = nnx.Linear(WIDTH, WIDTH, rngs=rngs)
-        self.d = nnx.Linear(WIDTH, WIDTH, rngs=rngs)
-        self.e = nnx.Linear(WIDTH, 3, rngs=rngs)
+        self.teeth = nnx.List([nnx.Linear(4, size, rngs=rngs) for size in SIZES])
+        self.back = nnx.Linear(sum(SIZES), 3, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        for layer in (self.a, self.b, self.c, self.d):
-            x = jax.nn.relu(layer(x))
-        return self.e(x)
+        return self.back(jnp.concatenate([jax.nn.relu(tooth(x)) for tooth in self.teeth], -1))
 
 
-def chain_graph() -> Graph:
-    return trace(made(Chain), shape(1, 4))
+def comb_graph() -> Graph:
+    return trace(made(Comb), shape(1, 4))
 
 
-def toy_accuracy(counts: Mapping[str, int]) -> float:
-    """Concave in every count, 1 for the whole network."""
-    worth = sum(w * (counts[group] / WIDTH) ** 0.5 for group, w in WEIGHTS.items())
-    return worth / sum(WEIGHTS.values())
+def toy_accuracy(shares: np.ndarray) -> np.ndarray:
+    """Of keep shares ``[..., G]``: concave in each, 1 for the whole network."""
+    return np.sqrt(shares) @ np.asarray(WORTH) / sum(WORTH)
 
 
 @dataclass(frozen=True)
 class ToyTask:
-    """The chain; ``diverges`` makes every evaluation one whose training diverged."""
+    """The comb; ``diverges`` makes every evaluation one whose training diverged."""
 
     diverges: bool = False
 
     def open(self) -> Runtime:
-        graph = chain_graph()
+        graph = comb_graph()
         costs = CostModel(graph)
 
         def evaluate(policy: Policy) -> Evaluation:
-            accuracy = 0.0 if self.diverges else toy_accuracy(policy.counts(graph))
+            counts: Mapping[str, int] = policy.counts(graph)
+            shares = np.asarray([counts[name] / g.size for name, g in graph.groups.items()])
+            accuracy = 0.0 if self.diverges else float(toy_accuracy(shares))
             return Evaluation(accuracy, costs.of(policy), 0.0, self.diverges)
 
         return Runtime(graph, costs, evaluate, 1.0)
 
 
-def optimum(metric: str, limit: float, smallest: int) -> float:
-    """The best accuracy of all counts from ``smallest`` to 16, by trying them all."""
-    costs = {
-        "macs": lambda a, b, c, d: 4 * a + a * b + b * c + c * d + 3 * d,
-        # A bias for every channel and every logit.
-        "params": lambda a, b, c, d: 5 * a + a * b + b + b * c + c + c * d + d + 3 * d + 3,
-    }
-    everything = np.array(list(product(range(smallest, WIDTH + 1), repeat=4))).T
-    fits = costs[metric](*everything) <= limit
-    return max(
-        toy_accuracy(dict(zip(WEIGHTS, counts, strict=True))) for counts in everything[:, fits].T
-    )
+def optimum(channels: float, keep_min: float) -> float:
+    """The best accuracy with at most so many channels in all, by trying all counts."""
+    choices = [[k for k in range(1, size + 1) if k >= keep_min * size] for size in SIZES]
+    counts = np.stack(np.meshgrid(*choices, indexing="ij"), -1).reshape(-1, len(SIZES))
+    return float(toy_accuracy(counts[counts.sum(-1) <= channels] / SIZES).max())
