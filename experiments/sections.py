@@ -150,7 +150,8 @@ def _budget(report: Entry) -> str:
     share = f" ({percent(limit / base, 1)} of the base)" if base else ""
     text = f"Asked for: at most {cost_phrase(metric, limit)}{share}."
     if is_number(achieved) and limit > 0:
-        text += f" Got: {cost(metric, achieved)}, {percent(achieved / limit, 1)} of the limit."
+        text += f" Got: {cost(metric, achieved)}, {percent(achieved / limit, 1)} of the limit"
+        text += "; the table has what was measured." if metric == "latency" else "."
     return text
 
 

@@ -20,7 +20,7 @@ METRIC_NAMES = {
     "params": "parameters",
     "bytes": "packed size",
     "bops": "bit operations per image",
-    "latency": "latency per image",
+    "latency": "predicted latency per image",
 }
 """The metrics of a budget, as an axis or a table calls them."""
 

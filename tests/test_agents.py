@@ -4,7 +4,7 @@ import math
 import random
 import subprocess
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -19,6 +19,7 @@ from agents import AgentError, DDPGOptions, Episode, PPOOptions, search, search_
 from agents.base import Recorder, best_of
 from agents.ddpg import AMCAgent, BaselineReplay, truncated_normal
 from agents.ppo import minibatch_size, rollout_episodes
+from pfrl.evaluate import Evaluation
 from pfrl.policy import Policy
 
 LOWEST = 0.2
@@ -31,13 +32,6 @@ STEPS = 6
 # 0.2, the others have w/c = 1: 2·0.2 + 1 + m + 1 + 2m + m = 4, so m = 0.4.
 BEST_KEEP = np.array([0.2, 1, 0.4, 1, 0.4, 0.4])
 OPTIMUM = (math.sqrt(0.2) + 12 + 4 * math.sqrt(0.4)) / 17
-
-
-class ToyEvaluation(NamedTuple):
-    accuracy: float
-    costs: dict[str, float]
-    seconds: float = 0.0
-    diverged: bool = False
 
 
 class Toy(gymnasium.Env):
@@ -88,7 +82,8 @@ class Toy(gymnasium.Env):
         if terminated:
             accuracy = float(WEIGHTS @ np.sqrt(self.keep))
             reward = self.rewards.pop(0) if self.rewards else accuracy
-            info["evaluation"] = ToyEvaluation(accuracy, {"macs": float(COSTS @ self.keep)})
+            costs = {"macs": float(COSTS @ self.keep)}
+            info["evaluation"] = Evaluation(accuracy, costs, 0.0, False)
             info["policy"] = Policy({f"group{i}": keep for i, keep in enumerate(self.keep)})
         return self.observe(), reward, terminated, False, info
 
@@ -138,6 +133,25 @@ def test_the_optimum_of_the_toy_is_what_it_is_said_to_be():
                 assert WEIGHTS @ np.sqrt(moved) < OPTIMUM
 
 
+@pytest.mark.parametrize(("name", "episodes", "options", "share"), [
+    ("ddpg", 60, DDPGOptions(updates=4), 0.6),
+    ("ppo", 100, None, 0.75),
+])  # fmt: skip
+def test_the_toy_is_solved_better_than_by_random(name, episodes, options, share):
+    """``share`` is of the way from random's mean to the optimum; best and final both count."""
+    random_best, best = [], []
+    for seed in range(3):
+        control = search_environment("random", Toy(), episodes, seed)
+        result = search_environment(name, Toy(), episodes, seed, options=options)
+        mean = float(np.mean([episode.reward for episode in control.history]))
+        assert result.final.reward > mean + share * (OPTIMUM - mean)
+        assert result.best.reward >= result.final.reward
+        assert result.best.reward < OPTIMUM + 1e-9
+        random_best.append(control.best.reward)
+        best.append(result.best.reward)
+    assert np.mean(best) > np.mean(random_best) + 0.25 * (OPTIMUM - np.mean(random_best))
+
+
 @ALL
 @pytest.mark.parametrize("episodes", [1, 2, 5, 14])
 def test_a_search_evaluates_exactly_as_many_episodes_as_it_is_given(name, episodes):
@@ -168,7 +182,7 @@ def test_best_and_final(name):
 
 def test_the_best_is_the_earliest_of_equals_and_never_a_diverged_one():
     def episode(index, reward, diverged=False):
-        return Episode(index, "random", Policy(), reward, ToyEvaluation(0, {}, 0, diverged))
+        return Episode(index, "random", Policy(), reward, Evaluation(0, {}, 0, diverged))
 
     assert best_of([episode(0, 0.1), episode(1, 0.5), episode(2, 0.5)]).index == 1
     assert best_of([episode(0, -0.7), episode(1, 0.0, True), episode(2, -0.2)]).index == 2
@@ -177,7 +191,7 @@ def test_the_best_is_the_earliest_of_equals_and_never_a_diverged_one():
 
 def test_an_episode_is_a_line_of_json():
     policy = Policy({"conv": 0.5}, {"conv": 8}, {"conv": 8})
-    evaluation = ToyEvaluation(0.75, {"macs": 120.0}, 1.5, False)
+    evaluation = Evaluation(0.75, {"macs": 120.0}, 1.5, False)
     assert Episode(3, "explore", policy, -0.25, evaluation).to_json() == {
         "episode": 3,
         "phase": "explore",
@@ -327,15 +341,15 @@ def test_the_noise_decays_from_the_end_of_the_warmup_on(noise):
     recorder = Recorder(env, lambda episode: sigmas.append(made[0].sigma))
     made.append(AMCAgent(recorder, recorder, options, 2, seed=0))
     made[0].set_logger(Logger(None, []))
-    made[0].learn(40 * STEPS)
+    made[0].learn(20 * STEPS)
     # Twice the 0.25 of AMC's actions, which lie in [0, 1].
     assert sigmas[2:6] == [0.5, 0.25, 0.125, 0.0625]
-    actions = np.array([[step["action"] for step in steps] for steps in env.episodes[:40]])
+    actions = np.array([[step["action"] for step in steps] for steps in env.episodes[:20]])
     assert np.abs(actions).max() <= 1
     assert actions[:2].std() > 0.3
-    last = [made[0].predict(step["observation"])[0] for step in env.episodes[39]]
+    last = [made[0].predict(step["observation"])[0] for step in env.episodes[19]]
     # One update lies between the last episode and the actor that is asked here.
-    np.testing.assert_allclose(actions[39], last, atol=0.02)
+    np.testing.assert_allclose(actions[19], last, atol=0.02)
 
 
 def test_learning_rates_and_number_of_updates():
@@ -388,8 +402,8 @@ def test_random_draws_from_the_whole_range():
     assert actions.max() > 0.95
     assert abs(actions.mean()) < 0.1
     warm = Toy()
-    search_environment("ddpg", warm, 40, 0, options=QUICK["ddpg"])
-    for ours, theirs in zip(warm.episodes[:10], env.episodes[:10], strict=True):
+    search_environment("ddpg", warm, 12, 0, options=QUICK["ddpg"])
+    for ours, theirs in zip(warm.episodes[:3], env.episodes[:3], strict=True):
         assert [step["action"] for step in ours] == [step["action"] for step in theirs]
 
 

@@ -49,6 +49,16 @@ def test_notes_say_that_bits_are_simulated():
     assert evidence.notes({"notes": ["Mind the gap."]}, without) == "## Notes\n\n- Mind the gap."
 
 
+def test_a_latency_that_was_predicted_is_called_so():
+    budget = {"metric": "latency", "limit": 0.8, "achieved": 0.6, "base": 1.6}
+    network = {"test_accuracy": 0.9, "macs": 10, "params": 10, "nbytes": 10}
+    text = sections.result({"budget": budget, "base": network, "compressed": network})
+    assert (
+        "Asked for: at most a predicted latency per image of 0.800 ms (50.0 % of the base)."
+        " Got: 0.600 ms, 75.0 % of the limit; the table has what was measured."
+    ) in text.replace("\u00a0", " ")
+
+
 def test_the_table_of_a_deep_network_is_folded():
     policy = random_policy(np.random.default_rng(0), 9, True)
     text = evidence.layers({}, policy, "")
