@@ -22,6 +22,7 @@ from pfrl.evaluate import EpisodeConfig
 ROOT = Path(__file__).parent.parent
 EPISODE = EpisodeConfig(steps=1, batch=16, search_images=60, statistics_images=16)
 FINISH = FinishConfig(epochs=0.1, seconds=1, candidates=2)
+QUICK = dataclasses.replace(FINISH, controls=False)
 WALL_CLOCK = {"seconds", "seconds_per_episode", "share", "latency_ms", "latency_ratio"}
 
 
@@ -172,7 +173,7 @@ def test_the_test_split_is_read_once_after_the_search(tmp_path, monkeypatch):
     _open.cache_clear()
     load_network.cache_clear()
     try:
-        compress.run(settings(out, agent="random"))
+        compress.run(settings(out, agent="random", finish=QUICK))
     finally:
         _open.cache_clear()
         load_network.cache_clear()
@@ -181,7 +182,7 @@ def test_the_test_split_is_read_once_after_the_search(tmp_path, monkeypatch):
 
 def test_a_diverging_episode_is_recorded_with_the_lowest_reward(tmp_path):
     wild = dataclasses.replace(EPISODE, learning_rate=1e30)
-    compress.run(settings(tmp_path / "run", agent="random", episodes=3, episode=wild))
+    compress.run(settings(tmp_path / "run", agent="random", episodes=3, episode=wild, finish=QUICK))
     history = read_history(tmp_path / "run" / "history.jsonl")
     assert [line["diverged"] for line in history] == [True] * 3
     assert [line["reward"] for line in history] == [0.0] * 3
@@ -190,8 +191,7 @@ def test_a_diverging_episode_is_recorded_with_the_lowest_reward(tmp_path):
 
 @pytest.mark.parametrize("agent", ["ppo", "uniform"])
 def test_other_agents_play_the_same_number_of_episodes(agent, tmp_path):
-    quick = dataclasses.replace(FINISH, controls=False)
-    compress.run(settings(tmp_path / "run", agent=agent, finish=quick))
+    compress.run(settings(tmp_path / "run", agent=agent, finish=QUICK))
     history = read_history(tmp_path / "run" / "history.jsonl")
     assert [line["episode"] for line in history] == list(range(8))
     limit = json.loads((tmp_path / "run" / "report.json").read_text())["budget"]["limit"]
