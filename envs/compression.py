@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 from envs.decisions import Decisions
 from envs.observation import Observer
-from envs.problem import Problem
+from envs.problem import Problem, ProblemError
 from envs.rewards import Reference, reward_of
 
 
@@ -55,7 +55,8 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     holds ``evaluation`` and ``policy``.
 
     ## Arguments
-    ``problem``: an ``envs.Problem``.
+    ``problem``: an ``envs.Problem``. ``BudgetError`` or ``ProblemError`` if its budget cannot be
+    met, or its budget or reward needs a latency model that its task does not have.
 
     ## Version history
     * v0: first version.
@@ -66,6 +67,11 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def __init__(self, problem: Problem):
         self.problem = problem
         graph, costs, self._evaluate, base_accuracy = problem.open()
+        if problem.reward == "latency" and "latency" not in costs.metrics:
+            raise ProblemError(
+                "the reward 'latency' needs a latency model and the task has none; give it a"
+                " latency_table or choose another reward"
+            )
         self.decisions = Decisions(problem, graph, costs)
         self._observe = Observer(self.decisions)
         self._reference = Reference(

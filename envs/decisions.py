@@ -40,8 +40,8 @@ class Knob:
         return 2 * (choice + 0.5) / len(self.values) - 1
 
     def level(self, choice: int) -> float:
-        """The choice on a scale from 0 to 1, of its largest value."""
-        return self.values[choice][0] / self.values[-1][0]
+        """The choice as a share of the largest: channels (of all its groups together) or bits."""
+        return sum(self.values[choice]) / sum(self.values[-1])
 
 
 class Decisions:
@@ -110,7 +110,7 @@ class Decisions:
 
         Args:
           step: number of the layer.
-          action: in [-1, 1], one for every kind of knob.
+          action: in [-1, 1] (what lies outside is clipped), one for every kind of knob.
           at: the decisions so far, everything else at its lowest.
 
         Returns:
@@ -118,7 +118,7 @@ class Decisions:
           could be taken, else the middle of the choice that was; 0 for knobs
           that this layer does not have); and the level of every knob in [0, 1].
         """
-        at = at.copy()
+        at, action = at.copy(), np.clip(action, -1, 1)
         executed, levels = np.zeros(len(self.knob_kinds), np.float32), []
         for place, knob in enumerate(self.steps[step][1]):
             if knob is None:

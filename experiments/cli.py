@@ -14,6 +14,7 @@ from experiments import compress, pretrain
 from experiments.report import write_report
 from experiments.settings import CompressSettings
 from pfrl.deploy.measure import measure
+from pfrl.training.fit import Diverged
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -85,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not _is_ours(error):
             raise
         print(f"pfrl: {error}", file=sys.stderr)
+        return USER_ERROR
+    except Diverged as error:
+        print(f"pfrl: the training diverged: {error}; lower the learning rate", file=sys.stderr)
         return USER_ERROR
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):

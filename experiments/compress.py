@@ -15,6 +15,7 @@ from experiments.run_folder import RunFolder
 from experiments.search import make_problem, search
 from experiments.settings import CompressSettings
 from pfrl.cost import CostModel
+from pfrl.data import FOLDER_PREFIX, NAMED, load
 from pfrl.files import write_json
 from pfrl.models.zoo import MODELS, ModelError, pretrained_path
 
@@ -39,9 +40,10 @@ def run(settings: CompressSettings) -> list[Path]:
     if fresh:
         # A budget that cannot be met is refused before anything is written.
         Decisions(make_problem(settings, weights, None), graph, CostModel(graph, latency))
-    folder = RunFolder(settings)
     if latency is not None:
-        write_json(folder.path / LATENCY_FILE, latency.to_json())
+        # Before config.json, which makes it a run: a kill in between leaves nothing to resume.
+        write_json(settings.out / LATENCY_FILE, latency.to_json())
+    folder = RunFolder(settings)
     table = folder.path / LATENCY_FILE if settings.needs_latency else None
     searched = search(settings, folder, make_problem(settings, weights, table))
     write_json(folder.path / "report.json", finish(settings, folder, searched))
@@ -60,6 +62,8 @@ def check(settings: CompressSettings) -> Path:
         raise ModelError(f"unknown model '{settings.model}'; expected one of {', '.join(MODELS)}")
     weights = settings.weights or pretrained_path(settings.model, settings.data)
     if weights is None:
+        if settings.data not in NAMED and not settings.data.startswith(FOLDER_PREFIX):
+            load(settings.data)  # says which data sets there are
         raise ModelError(
             f"no weights of {settings.model} for {settings.data} come with the package; train them"
             f" (pfrl pretrain --model {settings.model} --data {settings.data}) and give --weights"

@@ -50,6 +50,8 @@ def run(settings: PretrainSettings) -> Path:
         raise SettingsError(
             f"epochs and batch must be above zero, got {settings.epochs} and {settings.batch}"
         )
+    if settings.seed < 0:
+        raise SettingsError(f"seed is a whole number from 0, got {settings.seed}")
     dataset = load(settings.data)
     network = build(
         settings.model, len(dataset.classes), dataset.image_shape, nnx.Rngs(settings.seed)

@@ -100,6 +100,8 @@ class CompressSettings:
         settings.budget()
         if self.episodes < 1:
             raise SettingsError(f"episodes is a whole number from 1, got {self.episodes}")
+        if self.seed < 0:
+            raise SettingsError(f"seed is a whole number from 0, got {self.seed}")
         counts = {
             "episode.batch": self.episode.batch,
             "episode.search_images": self.episode.search_images,

@@ -1,15 +1,21 @@
-"""DDPG and PPO on a compression problem whose optimum is known, in the real environment."""
+"""A compression problem whose optimum is known, in the real environment: DDPG and PPO learn it."""
 
 from functools import cache
 
+import gymnasium
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 import agents
 from envs import Problem
 from envs.decisions import Decisions
-from pfrl.cost import Budget
+from envs.problem import ProblemError
+from pfrl.cost import Budget, CostModel
 from pfrl.cost.metrics import Assignment
+from pfrl.graph import trace
+from tests.tiny import made, shape
 from tests.toy import SIZES, ToyTask, optimum, toy_accuracy
 
 EPISODES = 100
@@ -84,3 +90,40 @@ def test_no_episode_breaks_the_budget(name):
         for episode in result.history:
             spent = costs.cost("macs", Assignment.of(episode.policy, graph))
             assert spent == episode.evaluation.costs["macs"] <= costs.base["macs"] / 2
+
+
+def test_actions_outside_the_range_are_its_ends():
+    graph, costs, _, _ = HALF.open()
+    decisions = Decisions(Problem(ToyTask()), graph, costs)
+    for action, count in ((-1.5, 4), (-1, 4), (1, 16), (1.5, 16)):
+        at, executed, _ = decisions.execute(0, [action], decisions.start)
+        assert at.counts["teeth.0"] == count
+        assert executed[0] == np.clip(action, -1, 1)
+
+
+class Halves(nnx.Module):
+    """One layer with two groups: 4 of its 12 channels go one way and 8 another."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.a = nnx.Linear(3, 12, rngs=rngs)
+        self.b = nnx.Linear(4, 2, rngs=rngs)
+        self.c = nnx.Linear(8, 2, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = jax.nn.relu(self.a(x))
+        return self.b(x[:, :4]) + self.c(x[:, 4:])
+
+
+def test_the_level_tells_choices_of_a_layer_with_two_groups_apart():
+    graph = trace(made(Halves), shape(1, 3))
+    problem = Problem(ToyTask(), round_to=4)
+    (_, (knob,)), *_ = Decisions(problem, graph, CostModel(graph)).steps
+    assert knob is not None and len(knob.names) == 2
+    # The group of 4 stays whole, so the first of the two counts says nothing.
+    assert knob.values == ((4, 4), (4, 8))
+    assert [knob.level(choice) for choice in (0, 1)] == [8 / 12, 1]
+
+
+def test_the_reward_latency_needs_a_latency_model():
+    with pytest.raises(ProblemError, match="needs a latency model and the task has none"):
+        gymnasium.make("pfrl/Compression-v0", problem=Problem(ToyTask(), reward="latency"))
