@@ -14,6 +14,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 import envs
 from envs import NetworkTask, Problem, Runtime
+from envs.compression import CompressionEnv
 from envs.observation import AMC_FEATURES
 from envs.problem import ProblemError
 from envs.rewards import REWARDS, Reference, reward_of
@@ -42,9 +43,11 @@ class Mean:
         return Runtime(graph, costs, evaluate, 1.0)
 
 
-def make(**options):
+def make(**options) -> CompressionEnv:
     problem = Problem(Mean(), **{"budget": Budget("macs", 0.5, True), **options})
-    return gymnasium.make("pfrl/Compression-v0", problem=problem).unwrapped
+    env = gymnasium.make("pfrl/Compression-v0", problem=problem).unwrapped
+    assert isinstance(env, CompressionEnv)
+    return env
 
 
 def play(env, actions):
@@ -136,8 +139,8 @@ def test_knobs_that_a_layer_lacks_are_flagged_and_do_nothing():
         env.decisions.steps, observations, infos, strict=False
     ):
         there = [knob is not None for knob in knobs]
-        np.testing.assert_array_equal(observation[17:20], np.float32(there))
-        np.testing.assert_array_equal(info["executed_action"], np.float32(there))
+        np.testing.assert_array_equal(observation[17:20], np.asarray(there, np.float32))
+        np.testing.assert_array_equal(info["executed_action"], np.asarray(there, np.float32))
     policy = infos[-1]["policy"]
     bits = list(policy.weight_bits.values())
     assert bits[0] == bits[-1] == 8  # first and last layer
