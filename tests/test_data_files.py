@@ -39,23 +39,23 @@ def test_idx_files_are_read(fashion_folder):
 
 
 WHOLE = gzip.compress(idx(np.arange(6 * 784).reshape(6, 28, 28)))
+NOT_WHOLE = "not a whole IDX file"
+# Named by hand: the bytes of a .gz hold the time at which it was made, and a test keeps its name.
+DAMAGED = {
+    "cut": (WHOLE[:-20], "images-idx3-ubyte.gz is damaged .*; delete it and fetch it again"),
+    "flipped": (WHOLE[:200] + b"\xff\xff" + WHOLE[202:], "images-idx3-ubyte.gz is damaged"),
+    "page": (b"<html>", "images-idx3-ubyte.gz is damaged"),
+    "empty": (gzip.compress(b""), NOT_WHOLE),
+    "short": (gzip.compress(b"\x00\x00\x08\x03\x00\x00"), NOT_WHOLE),
+    "floats": (gzip.compress(b"\x00\x00\x0d\x01\x00\x00\x00\x00"), NOT_WHOLE),
+    "one-byte-less": (gzip.compress(idx(np.zeros((6, 28, 28)))[:-1]), NOT_WHOLE),
+    "five": (gzip.compress(idx(np.zeros((5, 28, 28)))), r"\[5, 28, 28\] and \[6\], expected"),
+    "27-rows": (gzip.compress(idx(np.zeros((6, 27, 28)))), r"\[6, 27, 28\] and \[6\], expected"),
+    "labels": (gzip.compress(idx(np.zeros(6))), r"\[6\] and \[6\], expected"),
+}
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (WHOLE[:-20], "images-idx3-ubyte.gz is damaged .*; delete it and fetch it again"),
-        (WHOLE[:200] + b"\xff\xff" + WHOLE[202:], "images-idx3-ubyte.gz is damaged"),
-        (b"<html>", "images-idx3-ubyte.gz is damaged"),
-        (gzip.compress(b""), "not a whole IDX file"),
-        (gzip.compress(b"\x00\x00\x08\x03\x00\x00"), "not a whole IDX file"),
-        (gzip.compress(b"\x00\x00\x0d\x01\x00\x00\x00\x00"), "not a whole IDX file"),
-        (gzip.compress(idx(np.zeros((6, 28, 28)))[:-1]), "not a whole IDX file"),
-        (gzip.compress(idx(np.zeros((5, 28, 28)))), r"\[5, 28, 28\] and \[6\], expected"),
-        (gzip.compress(idx(np.zeros((6, 27, 28)))), r"\[6, 27, 28\] and \[6\], expected"),
-        (gzip.compress(idx(np.zeros(6))), r"\[6\] and \[6\], expected"),
-    ],
-)
+@pytest.mark.parametrize(("content", "sentence"), DAMAGED.values(), ids=DAMAGED.keys())
 def test_damaged_images(content, sentence, fashion_folder):
     (fashion_folder / "train-images-idx3-ubyte.gz").write_bytes(content)
     with pytest.raises(DataError, match=sentence):
