@@ -111,6 +111,10 @@ def search(
             f"Handed over: episode {line['episode']} (reward {number(line['reward'])}, search"
             f" accuracy {percent(line['accuracy'])}, {cost(metric, line['costs'].get(metric))})."
         )
+    elif rescored := facts.get("rescored"):
+        uniform = next((row for row in rescored if row["episode"] is None), None)
+        if uniform is not None:
+            lines.append("Handed over: the uniform policy; it was better than the agent's best.")
     if final := facts.get("final_actor"):
         lines.append(
             "The agent's own choice at the end, without exploration: reward"
@@ -155,7 +159,8 @@ def _rescored(rescored: Sequence[Entry] | None, history: Sequence[Line], chosen:
     taken = history[chosen]["episode"] if chosen is not None else None
     rows = [
         (
-            f"{row['episode']}" + (" (handed over)" if row["episode"] == taken else ""),
+            ("uniform policy" if row["episode"] is None else f"{row['episode']}")
+            + (" (handed over)" if row["episode"] == taken else ""),
             percent(row["search_accuracy"]),
             percent(row["fresh_accuracy"]),
         )
@@ -163,7 +168,8 @@ def _rescored(rescored: Sequence[Entry] | None, history: Sequence[Line], chosen:
     ]
     text = (
         "The best of many is flattered by its own selection, so the policies with the highest"
-        " rewards were judged again, on search images that no reward had used:"
+        " rewards were judged again, after a longer fine-tuning and on search images that no"
+        " reward had used:"
     )
     return f"{text}\n\n{table(('episode', 'accuracy in the search', 'on fresh images'), rows)}"
 

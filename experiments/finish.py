@@ -1,19 +1,18 @@
 """From a finished search to a measured network: re-score, slice, train, export, measure, report."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from agents import Episode
 from envs.decisions import Decisions
-from envs.rewards import Reference, reward_of
-from experiments.latency import measure_policies
+from envs.rewards import Reference
+from experiments.choose import Candidate, choose_policy
 from experiments.machine import machine
 from experiments.networks import Network, export, train_fully
-from experiments.progress import stage
 from experiments.run_folder import RunFolder, command, versions
 from experiments.search import Searched
 from experiments.settings import CompressSettings
@@ -31,72 +30,6 @@ from pfrl.policy import Policy
 Entry = dict[str, Any]
 
 
-def choose_policy(
-    settings: CompressSettings, folder: RunFolder, searched: Searched, reference: Reference
-) -> tuple[Episode, list[Entry]]:
-    """Re-score the best few policies on the search images that no reward has used.
-
-    The best of many owes some of its score to luck; the one that is also good
-    on fresh images wins. Where latency matters, it is now measured on the
-    exported candidates, and one that keeps to a latency budget is preferred.
-    Returns the winner and the table of all candidates.
-    """
-    evaluator = searched.runtime.evaluate
-    assert isinstance(evaluator, Evaluator)
-    sound = [e for e in searched.result.history if not e.evaluation.diverged]
-    ranked = sorted(sound or searched.result.history, key=lambda e: (-e.reward, e.index))
-    candidates: list[Episode] = []
-    for episode in ranked:
-        if len(candidates) < settings.finish.candidates and all(
-            episode.policy.to_json() != other.policy.to_json() for other in candidates
-        ):
-            candidates.append(episode)
-    table = folder.read("rescored.json")
-    if table is None:
-        table = []
-        speeds = _measure_candidates(settings, evaluator, candidates)
-        for episode, speed in zip(candidates, speeds, strict=True):
-            fresh, finite = evaluator.score(episode.policy, "fresh")
-            costs = dict(episode.evaluation.costs)
-            if speed is not None:
-                costs["latency"] = speed * reference.costs["latency"]
-            judged = Evaluation(fresh, costs, 0.0, not finite)
-            table.append(
-                {
-                    "episode": episode.index,
-                    "search_accuracy": episode.evaluation.accuracy,
-                    "fresh_accuracy": fresh,
-                    "fresh_reward": reward_of(settings.reward or "", judged, reference),
-                    "latency_ratio": speed,
-                }
-            )
-        write_json(folder.path / "rescored.json", table)
-    budget = searched.problem.budget
-    share = None
-    if budget is not None and budget.metric == "latency":
-        share = budget.limit(reference.costs) / reference.costs["latency"]
-
-    def merit(place: int) -> tuple[bool, float]:
-        row = table[place]
-        return share is None or row["latency_ratio"] <= share, row["fresh_reward"]
-
-    best = max(range(len(table)), key=merit)
-    return candidates[best], table
-
-
-def _measure_candidates(
-    settings: CompressSettings, evaluator: Evaluator, candidates: Sequence[Episode]
-) -> list[float | None]:
-    """Measured latency of every candidate over the base's; None where latency does not matter."""
-    if not settings.needs_latency:
-        return [None] * len(candidates)
-    graph = evaluator.graph
-    policies = [Policy.uniform(graph), *(episode.policy for episode in candidates)]
-    with stage("measuring candidates"):
-        base, *others = measure_policies(graph, policies, settings.finish.seconds / 2)
-    return [ratio(other, base).value for other in others]
-
-
 def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) -> Entry:
     """Everything after the search; returns the report that ``report.json`` holds."""
     runtime = searched.runtime
@@ -111,11 +44,16 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         searched.problem.latency_target(costs.base),
         searched.problem.latency_exponent,
     )
-    chosen, rescored = choose_policy(settings, folder, searched, reference)
+    limit = decisions.limit
+    best = searched.result.best.policy
+    like = decisions.cost(Assignment.of(best, graph)) if limit is None else limit
+    uniform = decisions.uniform(like).policy(graph)
+    control = None
+    if settings.finish.controls:
+        control = Candidate(None, uniform, _evaluate_uniform(folder, evaluator, uniform))
+    chosen, rescored = choose_policy(settings, folder, searched, reference, control)
     write_json(folder.path / "policy.json", chosen.policy.to_json())
     achieved = decisions.cost(Assignment.of(chosen.policy, graph))
-    limit = decisions.limit
-    uniform = decisions.uniform(achieved if limit is None else limit).policy(graph)
     notes: list[str] = []
     networks = _networks(settings, folder, evaluator, chosen.policy, uniform, notes)
     paths = {
@@ -130,9 +68,10 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         name: _entry(network, paths[name], correct[name], latencies[name])
         for name, network in networks.items()
     }
-    facts = {**searched.facts, "rescored": rescored}
-    if settings.finish.controls:
-        facts["uniform"] = _uniform_search_score(folder, evaluator, uniform)
+    facts = {**searched.facts, "rescored": rescored, "chosen": chosen.episode}
+    if control is not None:
+        score = control.evaluation
+        facts["uniform"] = {"accuracy": score.accuracy, "costs": score.costs}
     others = [name for name in names if name != "compressed"]
     speed = ratio(latencies["compressed"], latencies["base"])
     return {
@@ -202,10 +141,9 @@ def _networks(
 
     to_train = [sliced("compressed", policy)]
     if settings.finish.controls:
-        again = Network(
-            "base_trained_on", base.apply, base.variables, base.trainable, base.macs, base.params
-        )
-        to_train += [again, sliced("uniform", uniform)]
+        to_train.append(dataclasses.replace(base, name="base_trained_on"))
+        if uniform.to_json() != policy.to_json():
+            to_train.append(sliced("uniform", uniform))
     trained = {
         network.name: train_fully(
             network,
@@ -218,6 +156,9 @@ def _networks(
         )
         for network in to_train
     }
+    if settings.finish.controls and "uniform" not in trained:
+        notes.append("The uniform policy itself won the re-scoring: it is what was handed over.")
+        trained["uniform"] = dataclasses.replace(trained["compressed"], name="uniform")
     return {"base": base, **trained}
 
 
@@ -265,14 +206,14 @@ def _entry(network: Network, path: Path, correct: np.ndarray, latency: Measureme
     }
 
 
-def _uniform_search_score(folder: RunFolder, evaluator: Evaluator, uniform: Policy) -> Entry:
-    """The uniform policy's search evaluation, for the picture; no agent has seen it."""
+def _evaluate_uniform(folder: RunFolder, evaluator: Evaluator, uniform: Policy) -> Evaluation:
+    """The uniform policy's evaluation, as an episode's; no agent has seen it."""
     score = folder.read("uniform.json")
     if score is None:
         evaluation = evaluator(uniform)
-        score = {"accuracy": evaluation.accuracy, "costs": evaluation.costs}
-        write_json(folder.path / "uniform.json", score)
-    return score
+        write_json(folder.path / "uniform.json", evaluation._asdict())
+        return evaluation
+    return Evaluation(**score)
 
 
 def _layer_rows(graph: Graph, policy: Policy) -> list[Entry]:

@@ -34,12 +34,14 @@ def best_so_far(history: Sequence[Line]) -> list[int | None]:
 def chosen_position(history: Sequence[Line], policy: Mapping[str, Any] | None) -> int | None:
     """The position of the episode that ``policy`` comes from: the first sound one that equals it.
 
-    Without such an episode it is the one with the highest reward.
+    None where there is no such episode; where no policy is known, the one with the highest reward.
     """
+    if policy is None:
+        return best_so_far(history)[-1] if history else None
     for position, line in enumerate(history):
-        if policy is not None and is_sound(line) and line["policy"] == policy:
+        if is_sound(line) and line["policy"] == policy:
             return position
-    return best_so_far(history)[-1] if history else None
+    return None
 
 
 def pareto_front(history: Sequence[Line], metric: str) -> list[int]:

@@ -37,8 +37,11 @@ class FinishConfig:
     """Temperature T of the distillation."""
     candidates: int = 5
     """Best policies of the search that are re-scored on images the reward did not use."""
+    rescore_steps: int = 128
+    """Fine-tuning steps of a re-scored policy: more than in an episode, to tell good from best."""
     controls: bool = True
-    """Whether the base network and the uniform policy get the same training, to compare with."""
+    """Whether the base network and the uniform policy get the same training, to compare with;
+    the uniform policy is then re-scored too, and handed over if it is the best."""
     seconds: float = 20.0
     """Time spent on measuring latencies."""
 
@@ -111,8 +114,25 @@ class CompressSettings:
         for name, value in counts.items():
             if value < 1:
                 raise SettingsError(f"{name} is a whole number from 1, got {value}")
-        if self.episode.steps < 0:
-            raise SettingsError(f"episode.steps is a whole number from 0, got {self.episode.steps}")
+        for name, value in (
+            ("episode.steps", self.episode.steps),
+            ("finish.rescore_steps", self.finish.rescore_steps),
+        ):
+            if value < 0:
+                raise SettingsError(f"{name} is a whole number from 0, got {value}")
+        finish = self.finish
+        for name, number in (
+            ("finish.epochs", 1.0 if finish.epochs is None else finish.epochs),
+            ("finish.learning_rate", finish.learning_rate),
+            ("finish.temperature", finish.temperature),
+            ("finish.seconds", finish.seconds),
+        ):
+            if not 0 < number < float("inf"):
+                raise SettingsError(f"{name} is a number above 0, got {number}")
+        if not 0 <= finish.distillation_weight <= 1:
+            raise SettingsError(
+                f"finish.distillation_weight lies in 0 to 1, got {finish.distillation_weight}"
+            )
         return settings
 
     def budget(self) -> Budget | None:

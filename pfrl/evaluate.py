@@ -110,6 +110,7 @@ class Evaluator:
         optimizer = sgd(config.learning_rate, config.weight_decay)
         self._base = TrainState(parameters, statistics, optimizer.init(parameters))
         rng = np.random.default_rng([seed, 1])
+        self._seed = seed
         self._tuning = list(dataset.training_batches(config.batch, rng, config.steps))
         count = max(config.statistics_images // config.batch, 1)
         self._estimating = [x for x, _ in dataset.training_batches(config.batch, rng, count)]
@@ -148,13 +149,21 @@ class Evaluator:
         costs = self.costs.of(policy)
         return Evaluation(accuracy, costs, time.perf_counter() - start, not finite)
 
-    def score(self, policy: Policy, images: str) -> tuple[float, bool]:
-        """Accuracy on the 'reward' or the 'fresh' search images; whether all stayed finite."""
+    def score(self, policy: Policy, images: str, steps: int | None = None) -> tuple[float, bool]:
+        """Accuracy on the 'reward' or the 'fresh' search images; whether all stayed finite.
+
+        With ``steps``, so many fine-tuning steps on batches of their own, the same for
+        every policy, instead of the episode's.
+        """
         knobs = self._knobs(policy)
+        batches: Iterable[tuple[np.ndarray, np.ndarray]] = self._tuning
+        if steps is not None:
+            rng = np.random.default_rng([self._seed, 3])
+            batches = self.dataset.training_batches(self.config.batch, rng, steps)
         with self._clock("training"):
             state = self._base._replace(statistics=self._reestimate(self._base, knobs))
             loss = jnp.zeros(())
-            for x, labels in self._tuning:
+            for x, labels in batches:
                 state, loss = self._step(state, x, labels, None, knobs)
             finite = bool(np.isfinite(loss))
         with self._clock("validation"):

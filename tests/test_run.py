@@ -21,7 +21,7 @@ from pfrl.evaluate import EpisodeConfig
 
 ROOT = Path(__file__).parent.parent
 EPISODE = EpisodeConfig(steps=1, batch=16, search_images=60, statistics_images=16)
-FINISH = FinishConfig(epochs=0.1, seconds=1, candidates=2)
+FINISH = FinishConfig(epochs=0.1, seconds=1, candidates=2, rescore_steps=2)
 QUICK = dataclasses.replace(FINISH, controls=False)
 WALL_CLOCK = {"seconds", "seconds_per_episode", "share", "latency_ms", "latency_ratio"}
 
@@ -127,6 +127,7 @@ def test_a_killed_process_loses_at_most_its_episode(whole, tmp_path):
         "finish.epochs": FINISH.epochs,
         "finish.seconds": FINISH.seconds,
         "finish.candidates": FINISH.candidates,
+        "finish.rescore-steps": FINISH.rescore_steps,
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "experiments", "compress", *words, "--out", str(out)]
