@@ -2,8 +2,14 @@
 
 AMC and what is different here:
 
-- AMC's actions lie in [0, 1] behind a sigmoid; here in [-1, 1] behind a tanh,
-  so ``a = 2·a_AMC - 1``, and a standard deviation is twice AMC's.
+- AMC's actions lie in [0, 1] behind a sigmoid; here in [-1, 1], so
+  ``a = 2·a_AMC - 1``, and a standard deviation is twice AMC's. They are kept
+  there by inverting gradients: in searches of a hundred episodes the sigmoid
+  saturates and the final actor plays one extreme at every layer.
+- AMC's discount is 1 with the episode's reward at every transition, so that
+  the value of an action counts it once for every layer still to come; a lower
+  one (0.9) trusts less in values that a short search has hardly learned.
+- Two updates a transition; AMC makes one, in eight times as many episodes.
 - The replay memory holds the action that the budget let happen, as the paper
   says; AMC's code stores the action that was asked for.
 - The baseline is the moving average of the episodes' rewards, as the paper
@@ -28,6 +34,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch.optim import Optimizer
 
 from agents.base import Recorder
+from agents.bounded import InvertingGradients
 from agents.options import DDPGOptions
 from agents.sb3 import learn_and_play
 
@@ -99,6 +106,9 @@ class AMCAgent(DDPG):
             seed=seed,
             device="cpu",
         )
+        if options.bound == "inverting":
+            for actor in (self.actor, self.actor_target):
+                actor.mu[-1] = InvertingGradients()
 
     @property
     def sigma(self) -> float:

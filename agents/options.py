@@ -38,19 +38,24 @@ class DDPGOptions:
     """Units of the hidden layers of actor and critic."""
     tau: float = 0.01
     """Share by which the target networks move to the networks in an update."""
-    gamma: float = 1.0
-    """Discount factor."""
+    gamma: float = 0.9
+    """Discount factor; with ``share_reward``, 0 is regression on the episode's reward."""
+    bound: Literal["inverting", "tanh"] = "inverting"
+    """How actions stay in their range: by inverting gradients (arXiv 1511.04143) or by a tanh,
+    AMC's sigmoid, which saturates in short searches."""
     batch: int = 64
     """Transitions an update."""
     replay: int = 100
     """Episodes that the replay memory holds."""
-    updates: int = 1
+    updates: int = 2
     """Updates per transition, all made when an episode ends."""
 
     def __post_init__(self) -> None:
         _check_share("warmup", self.warmup, MAX_WARMUP)
         for name in ("baseline_decay", "sigma_decay", "tau", "gamma"):
             _check_share(name, getattr(self, name), 1.0)
+        if self.bound not in ("inverting", "tanh"):
+            raise AgentError(f"bound is {self.bound!r}; choose 'inverting' or 'tanh'")
         if self.noise not in ("truncated", "gaussian"):
             raise AgentError(f"noise is {self.noise!r}; choose 'truncated' or 'gaussian'")
         _check_positive(self, "actor_learning_rate", "critic_learning_rate")
