@@ -9,7 +9,7 @@ from envs.problem import Problem
 from pfrl.cost import BudgetError, CostModel
 from pfrl.cost.metrics import MONOTONE, Assignment
 from pfrl.graph import Graph, Layer
-from pfrl.policy import FLOAT_BITS, round_count
+from pfrl.policy import FLOAT_BITS, round_count, step_of
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _knob(kind: str, problem: Problem, graph: Graph, layer: Layer, number: int) 
         largest = max(group.size for group in groups)
         shares = [count / largest for count in range(1, largest + 1)]
         values = [
-            tuple(round_count(share * g.size, g.size, problem.round_to) for g in groups)
+            tuple(round_count(share * g.size, g.size, step_of(g, problem.round_to)) for g in groups)
             for share in shares
             if share >= problem.keep_min - 1e-9
         ]

@@ -221,7 +221,7 @@ def _layer_rows(graph: Graph, policy: Policy) -> list[Entry]:
     return [
         {
             "layer": layer.name,
-            "group": next((group for group, _ in layer.c_out.groups), None),
+            "group": next(iter(layer.c_out.groups), None),
             "channels": layer.c_out.at(full),
             "kept": layer.c_out.at(kept),
             "macs_base": layer.macs,

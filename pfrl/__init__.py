@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pfrl.artefact import Loaded, load, save
     from pfrl.compress import Compressed, compress
     from pfrl.cost import Budget, CostModel
     from pfrl.data import Dataset
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pfrl.deploy.onnx import export_onnx
     from pfrl.evaluate import EpisodeConfig, Evaluation, Evaluator, calibrate
     from pfrl.graph import Graph, Source, trace
+    from pfrl.graph.frontends import from_function, from_linen
+    from pfrl.graph.source import from_nnx
     from pfrl.policy import Policy
 
 __all__ = [
@@ -28,15 +31,21 @@ __all__ = [
     "Evaluation",
     "Evaluator",
     "Graph",
+    "Loaded",
     "Measurement",
     "Policy",
     "Source",
     "calibrate",
     "compress",
     "export_onnx",
+    "from_function",
+    "from_linen",
+    "from_nnx",
+    "load",
     "load_data",
     "measure",
     "measure_interleaved",
+    "save",
     "trace",
 ]
 
@@ -49,15 +58,21 @@ _PUBLIC = {
     "Evaluation": ("pfrl.evaluate", "Evaluation"),
     "Evaluator": ("pfrl.evaluate", "Evaluator"),
     "Graph": ("pfrl.graph", "Graph"),
+    "Loaded": ("pfrl.artefact", "Loaded"),
     "Measurement": ("pfrl.deploy.measure", "Measurement"),
     "Policy": ("pfrl.policy", "Policy"),
     "Source": ("pfrl.graph", "Source"),
     "calibrate": ("pfrl.evaluate", "calibrate"),
     "compress": ("pfrl.compress", "compress"),
     "export_onnx": ("pfrl.deploy.onnx", "export_onnx"),
+    "from_function": ("pfrl.graph.frontends", "from_function"),
+    "from_linen": ("pfrl.graph.frontends", "from_linen"),
+    "from_nnx": ("pfrl.graph.source", "from_nnx"),
+    "load": ("pfrl.artefact", "load"),
     "load_data": ("pfrl.data", "load"),
     "measure": ("pfrl.deploy.measure", "measure"),
     "measure_interleaved": ("pfrl.deploy.measure", "measure_interleaved"),
+    "save": ("pfrl.artefact", "save"),
     "trace": ("pfrl.graph", "trace"),
 }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pfrl.graph import Graph, Source, Variables, trace
+from pfrl.graph import Graph, Source, Variables
+from pfrl.graph.frontends import as_source
+from pfrl.graph.layers import find_layers
 from pfrl.graph.slicing import run
 from pfrl.methods.channels import choose, l1_scores
 from pfrl.methods.masks import slice_variables
@@ -38,11 +41,11 @@ class Compressed:
     variables: Variables
     ranges: Ranges | None = None
 
-    def __call__(self, x: jax.Array) -> Any:
+    def __call__(self, *inputs: jax.Array) -> Any:
         """Outputs in evaluation mode for inputs of any batch size."""
-        return self.apply(self.variables, x, False)[0]
+        return self.apply(self.variables, inputs[0] if len(inputs) == 1 else inputs, False)[0]
 
-    def apply(self, variables: Variables, x: jax.Array, train: bool) -> tuple[Any, Variables]:
+    def apply(self, variables: Variables, x: Any, train: bool) -> tuple[Any, Variables]:
         """As ``Source.apply``, on sliced variables."""
         labelled, _ = self.graph.program(x, train)
         removed = self.graph.removed_atoms(labelled, self.kept)
@@ -68,6 +71,12 @@ class Compressed:
 
         return quantize
 
+    def save(self, directory: Path) -> Path:
+        """Write it so that ``pfrl.load`` runs and trains it without the code that defined it."""
+        from pfrl.artefact import save
+
+        return save(self, directory)
+
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one example."""
@@ -86,24 +95,24 @@ LayerHook = Callable[[str, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 def run_graph(
     graph: Graph,
     variables: Variables,
-    x: jax.Array,
+    x: Any,
     train: bool,
     removed: np.ndarray | None = None,
     hook: LayerHook | None = None,
 ) -> tuple[Any, Variables]:
     """Run a graph's program on variables by name, as ``Source.apply`` would."""
     labelled, tree = graph.program(x, train)
-    layers = dict(zip(labelled.kernels, (layer.name for layer in graph.layers), strict=True))
+    layers = find_layers(labelled, sorted(graph.source.variables))
     on_layer = None if hook is None else lambda number, x, w: hook(layers[number], x, w)
     leaves = [jnp.asarray(variables[name]) for name in sorted(graph.source.variables)]
-    results = run(labelled, [*leaves, x], removed, on_layer)
+    results = run(labelled, [*leaves, *jax.tree.leaves(x)], removed, on_layer)
     outputs, statistics = jax.tree.unflatten(tree, results)
     names = [name for name in sorted(graph.source.variables) if name not in graph.source.trainable]
     return outputs, dict(zip(names, statistics, strict=True))
 
 
 def compress(
-    model: nnx.Module | Source,
+    model: Any,
     policy: Policy,
     *,
     graph: Graph,
@@ -113,7 +122,7 @@ def compress(
     """Remove channels (largest L1 norms stay) and set bit widths as the policy says.
 
     Args:
-      model: the network that ``graph`` was traced from.
+      model: the network that ``graph`` was traced from; a module's arrays of now are taken.
       policy: see ``Policy``.
       graph: of ``model``.
       variables: arrays to slice; those of ``model`` by default.
@@ -124,11 +133,7 @@ def compress(
     """
     policy = policy.checked(graph)
     if variables is None:
-        source = model if isinstance(model, Source) else trace(model, _example(graph)).source
-        variables = source.variables
+        own = isinstance(model, nnx.Module | Source)
+        variables = (as_source(model) if own else graph.source).variables
     kept = choose(l1_scores(graph, variables), policy.counts(graph))
     return Compressed(graph, policy, kept, slice_variables(graph, variables, kept), ranges)
-
-
-def _example(graph: Graph) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((1, *graph.input_shape), jnp.float32)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pfrl.graph import Graph
+from pfrl.graph import Graph, Group
 
 FLOAT_BITS = 32
 """Not quantized."""
@@ -52,7 +52,9 @@ class Policy:
     def counts(self, graph: Graph) -> dict[str, int]:
         """Channels that every group keeps: at least one, rounded to ``round_to``."""
         return {
-            name: round_count(self.keep[name] * group.size, group.size, self.round_to)
+            name: round_count(
+                self.keep[name] * group.size, group.size, step_of(group, self.round_to)
+            )
             for name, group in graph.groups.items()
         }
 
@@ -113,6 +115,11 @@ def _is_plain(value: Mapping[str, Any]) -> bool:
         for name, values in value.items()
         if name != "round_to"
     )
+
+
+def step_of(group: Group, round_to: int) -> int:
+    """What a group's count is a multiple of; heads are few, and any number of them will do."""
+    return round_to if group.kind == "channels" else 1
 
 
 def round_count(count: float, size: int, round_to: int) -> int:

@@ -1,5 +1,7 @@
 """Networks and data that compile in a second: what the tests of the compression floor share."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from pfrl.models.layers import BatchNorm
 from pfrl.models.resnet import CifarResNet
 
 
-def made(constructor, seed=0):
+def made(constructor, seed=0) -> Any:
     """``constructor(rngs)`` with random arrays, without its initialisers, which would compile."""
     graph, state = nnx.split(nnx.eval_shape(lambda: constructor(nnx.Rngs(0))))
     flat = {".".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(state)}
@@ -95,6 +97,13 @@ def randomised(variables, seed):
     rng = np.random.default_rng(seed)
     result = {}
     for name, value in variables.items():
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            result[name] = jax.random.key(seed)
+            continue
+        if not np.issubdtype(value.dtype, np.floating):
+            # Counts of random generators, and keys as numbers.
+            result[name] = rng.integers(0, 9, value.shape).astype(value.dtype)
+            continue
         fan_in = max(int(np.prod(value.shape[:-1])), 1)
         array = rng.normal(0, 1.5 / np.sqrt(fan_in) if value.ndim > 1 else 0.5, value.shape)
         if name.endswith(".scale"):

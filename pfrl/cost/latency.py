@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
+from pfrl.cost.budget import BudgetError
 from pfrl.cost.latency_table import LatencyTable, LayerShape
 from pfrl.graph import Graph, Layer
 
@@ -36,7 +37,12 @@ class NetworkLatency:
     def layers_ms(self, counts: Mapping[str, int]) -> float:
         """The table's part: overhead of a run and sum of the layers."""
         return self.table.network(
-            (layer_shape(layer, self.graph), layer.c_in.at(counts), layer.c_out.at(counts))
+            (
+                layer_shape(layer, self.graph),
+                # A grouped convolution's kernel counts the channels of one group.
+                layer.c_in.at(counts) * (layer.groups if layer.kind == "grouped" else 1),
+                layer.c_out.at(counts),
+            )
             for layer in self.graph.layers
         )
 
@@ -84,22 +90,34 @@ class NetworkLatency:
 
 
 def layer_shape(layer: Layer, graph: Graph) -> LayerShape:
-    """What the latency table knows a layer by."""
+    """What the latency table knows a layer by.
+
+    A dense layer that is applied at many places (tokens) is the 1×1 convolution
+    that does the same; a convolution in one dimension has a width of 1.
+    """
     full = graph.full_counts()
     c_in, c_out = layer.c_in.at(full), layer.c_out.at(full)
     if layer.kind == "dense":
-        return LayerShape("dense", c_in=c_in, c_out=c_out)
+        if layer.positions == 1:
+            return LayerShape("dense", c_in=c_in, c_out=c_out)
+        return LayerShape("conv", height=layer.positions, width=1, c_in=c_in, c_out=c_out)
+    if len(layer.taps) > 2:
+        raise BudgetError(
+            f"layer '{layer.name}' is a convolution in {len(layer.taps)} dimensions, of which no"
+            " latency is predicted; choose another metric, such as macs"
+        )
     depthwise = layer.kind == "depthwise"
-    height, width = layer.input_shape[:2]
-    top_bottom, left_right = layer.padding
+    height, width = (*layer.input_shape[:-1], 1)[:2]
+    top_bottom, left_right = (*layer.padding, (0, 0))[:2]
+    kernel, strides = (*layer.taps, 1)[:2], (*layer.strides, 1)[:2]
     return LayerShape(
         "depthwise" if depthwise else "conv",
-        kernel=(layer.taps[0], layer.taps[1]),
-        strides=(layer.strides[0], layer.strides[1]),
+        kernel=(kernel[0], kernel[1]),
+        strides=(strides[0], strides[1]),
         padding=(top_bottom, left_right),
-        groups=c_out if depthwise else 1,
+        groups=c_out if depthwise else layer.groups,
         height=height,
         width=width,
-        c_in=c_out if depthwise else c_in,
+        c_in=c_out if depthwise else c_in * layer.groups,
         c_out=c_out,
     )

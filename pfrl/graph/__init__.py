@@ -1,6 +1,8 @@
 """The graph of a network: layers, channel groups and the program that runs without some of them."""
 
-from pfrl.graph.layers import Count, Group, Layer, Member
+from pfrl.graph.count import Count
+from pfrl.graph.groups import Group, Member
+from pfrl.graph.layers import Layer
 from pfrl.graph.source import Source, Variables, from_nnx, split_variables, update_nnx
 from pfrl.graph.trace import Graph, GraphError, trace
 

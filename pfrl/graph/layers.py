@@ -1,52 +1,16 @@
-"""What a graph is made of: layers, channel groups and axis lengths, read off a labelled program."""
+"""Layers: the operations of a labelled program that have a kernel, and products of activations."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from pfrl.graph.atoms import Label
-from pfrl.graph.labels import Labelled, Labels
+from pfrl.graph.count import Count, count_axis, product
+from pfrl.graph.groups import unique
+from pfrl.graph.labels import Labelled
 from pfrl.graph.program import Equation
-
-
-class Member(NamedTuple):
-    """Where a group's channels are: ``indices[u]`` are channel ``u``'s places on that axis."""
-
-    parameter: str
-    axis: int
-    indices: np.ndarray
-    """int ``[channels, places a channel]``"""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Channels that each can be removed, alike in what goes with them.
-
-    Attributes:
-      name: the first layer that produces them.
-      size: number of channels.
-      members: every slice of every array that goes with a channel.
-      producers: layers whose outputs the channels are, in order.
-      consumers: layers that read them.
-    """
-
-    name: str
-    size: int
-    members: tuple[Member, ...] = field(repr=False)
-    producers: tuple[str, ...]
-    consumers: tuple[str, ...]
-
-
-class Count(NamedTuple):
-    """The length of an axis: a fixed part and so many places for every channel of some groups."""
-
-    fixed: int
-    groups: tuple[tuple[str, int], ...]
-
-    def at(self, counts: Mapping[str, int]) -> int:
-        return self.fixed + sum(places * counts[group] for group, places in self.groups)
 
 
 @dataclass(frozen=True)
@@ -55,14 +19,17 @@ class Layer:
 
     Attributes:
       name: the kernel's path without its last part.
-      kind: 'conv', 'depthwise' or 'dense'.
+      kind: 'conv', 'depthwise', 'grouped' or 'dense'.
       kernel: the kernel's name among the variables.
       kernel_shape: as in the model (HWIO and IO in Flax).
       input_shape, output_shape: without the batch axis.
       taps: kernel places that one output channel reads in one input channel.
-      positions: outputs of one channel for one example.
+      positions: outputs of one channel for one example (of a transposed
+        convolution its inputs, which is what it multiplies).
       c_in, c_out: input channels that one output reads, and output channels.
+      places: the positions as they depend on channels (mixing over tokens).
       strides, padding: of a convolution, else empty.
+      groups: of a grouped convolution, else 1.
       decides: the groups whose first layer this is.
       macs, params: multiply-accumulates for one example; elements of the kernel.
     """
@@ -77,155 +44,146 @@ class Layer:
     positions: int
     c_in: Count
     c_out: Count
+    places: Count
     strides: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
+    groups: int
     decides: tuple[str, ...]
     macs: int
     params: int
 
     def macs_at(self, counts: Mapping[str, int]) -> int:
         """Multiply-accumulates of one example with so many channels of every group."""
-        return self.positions * self.kernel_elements_at(counts)
+        return self.places.at(counts) * self.kernel_elements_at(counts)
 
     def kernel_elements_at(self, counts: Mapping[str, int]) -> int:
-        channels = 1 if self.kind == "depthwise" else self.c_in.at(counts)
-        return int(np.prod(self.taps, dtype=int)) * channels * self.c_out.at(counts)
+        taps = int(np.prod(self.taps, dtype=int))
+        return taps * self.c_in.at(counts) * self.c_out.at(counts)
+
+
+class Lengths(NamedTuple):
+    """What it takes to express axis lengths in channel counts.
+
+    Attributes:
+      labelled: the program.
+      group_of: by atom, the place of its group among ``sizes``, or -1.
+      sizes: channels of every group.
+      batch: examples of the traced input.
+    """
+
+    labelled: Labelled
+    group_of: np.ndarray
+    sizes: Mapping[str, int]
+    batch: int
+
+    def of(self, label: Label, size: int) -> Count:
+        return count_axis(self.labelled.atoms, label, size, self.group_of, self.sizes)
+
+    def per_example(self, count: Count) -> Count:
+        """A count of all examples as a count of one; rounded up, if it is of none in particular."""
+        share = [(-(-places // self.batch), groups) for places, groups in count.terms]
+        return Count(-(-count.fixed // self.batch), tuple(share))
 
 
 def find_layers(labelled: Labelled, names: Sequence[str]) -> dict[int, str]:
     """Layer names by equation number, in order of execution; a kernel used twice gets '#2'."""
     found: dict[int, str] = {}
     for number in labelled.kernels:
-        base = kernel_name(labelled, names, number).rsplit(".", 1)[0]
+        name = kernel_name(labelled, names, number)
+        base = name.rsplit(".", 1)[0] if "." in name else name
         found[number] = unique(base, list(found.values()))
     return found
 
 
-def unique(name: str, taken: Sequence[str]) -> str:
-    """``name``, or ``name#2``, ``name#3``, ... if it is taken."""
-    candidate, repeat = name, 1
-    while candidate in taken:
-        repeat += 1
-        candidate = f"{name}#{repeat}"
-    return candidate
-
-
 def kernel_name(labelled: Labelled, names: Sequence[str], number: int) -> str:
-    """The variable that a layer's kernel is, seen through casts."""
-    value = labelled.kernels[number]
-    while value >= len(names):
-        equation = next(e for e in labelled.program.equations if value in e.outputs)
-        value = next(operand for operand in equation.inputs if isinstance(operand, int))
-    return names[value]
+    """The variable that a layer's kernel is, or is made of."""
+    operand = labelled.program.equations[number].inputs[labelled.kernels[number]]
+    assert isinstance(operand, int)
+    return names[labelled.origins[operand]]
 
 
-def find_groups(
-    labelled: Labelled, layers: Mapping[int, str], variables: Mapping[str, Labels]
-) -> dict[str, tuple[np.ndarray, tuple[Member, ...]]]:
-    """Removable channels by group: ``{group: (root atoms [channels], members)}``.
-
-    A channel is a class of atoms that is not frozen and that a layer produces.
-    Channels with the same places on the same axes form a group, named after
-    the first layer that produces it.
-    """
-    atoms = labelled.atoms
-    places: dict[int, dict[tuple[str, int], list[int]]] = {}
-    for name, labels in variables.items():
-        for axis, label in enumerate(labels):
-            assert label is not None
-            for index, root in enumerate(atoms.roots(label)):
-                if not atoms.is_frozen(int(root)):
-                    places.setdefault(int(root), {}).setdefault((name, axis), []).append(index)
-    groups: dict[str, list[int]] = {}
-    by_signature: dict[tuple, str] = {}
-    for number, layer in layers.items():
-        label = _operand_labels(labelled, number)[1]
-        for root in [] if label is None else atoms.roots(label):
-            if int(root) not in places:
-                continue
-            signature = tuple(sorted((*k, len(v)) for k, v in places[int(root)].items()))
-            if signature not in by_signature:
-                by_signature[signature] = unique(layer, list(groups))
-                groups[by_signature[signature]] = []
-            if int(root) not in groups[by_signature[signature]]:
-                groups[by_signature[signature]].append(int(root))
-    return {
-        name: (
-            np.asarray(roots),
-            tuple(
-                Member(variable, axis, np.asarray([places[root][variable, axis] for root in roots]))
-                for variable, axis in sorted(places[roots[0]])
-            ),
-        )
-        for name, roots in groups.items()
-    }
-
-
-def count_axis(
-    labelled: Labelled, label: Label, size: int, groups: Mapping[str, np.ndarray]
-) -> Count:
-    """An axis length as a function of the channels that every group keeps."""
-    if label is None:
-        return Count(size, ())
-    roots = labelled.atoms.roots(label)
-    parts = [(name, int(np.isin(roots, atoms).sum())) for name, atoms in groups.items()]
-    removable = tuple((name, n // len(groups[name])) for name, n in parts if n)
-    return Count(size - sum(n for _, n in parts), removable)
-
-
-def describe_layer(
-    labelled: Labelled, number: int, name: str, variable: str, groups: Mapping[str, np.ndarray]
-) -> Layer:
-    """The ``Layer`` of an equation that has a kernel."""
+def made_labels(labelled: Labelled, number: int) -> list[Label]:
+    """Labels of the axes of a kernel along which its outputs lie."""
     equation = labelled.program.equations[number]
-    activation, kernel = _shapes(labelled, number)
-    output = equation.shapes[1][0]
-    inner, outer = _operand_labels(labelled, number)
-    elements = int(np.prod(kernel, dtype=int))
+    place = labelled.kernels[number]
+    labels = labelled.of(equation.inputs[place])
     if equation.name == "conv_general_dilated":
-        numbers = equation.params["dimension_numbers"]
-        out, into, *space = numbers.rhs_spec
-        kind = "depthwise" if equation.params["feature_group_count"] > 1 else "conv"
-        taps = tuple(kernel[axis] for axis in space)
-        c_in = count_axis(labelled, inner, kernel[into], groups)
-        c_out = count_axis(labelled, outer, kernel[out], groups)
-        strides = tuple(equation.params["window_strides"])
-        padding = tuple(map(tuple, equation.params["padding"]))
-    else:
-        kind, taps, strides, padding = "dense", (), (), ()
-        summed, free = dense_axes(equation, kernel_place(labelled, number))
-        c_in = count_axis(labelled, inner, int(np.prod([kernel[a] for a in summed])), groups)
-        c_out = count_axis(labelled, outer, int(np.prod([kernel[a] for a in free])), groups)
-    full = {group: len(atoms) for group, atoms in groups.items()}
-    per_example = int(np.prod(output[1:], dtype=int))
-    layer = Layer(
+        return [labels[equation.params["dimension_numbers"].rhs_spec[0]]]
+    batch = equation.params["dimension_numbers"][1][place]
+    return [labels[axis] for axis in (*batch, *_dense_axes(equation, place)[1])]
+
+
+def describe_layer(lengths: Lengths, number: int, name: str, variable: str) -> Layer:
+    """The ``Layer`` of an equation that has a kernel."""
+    labelled = lengths.labelled
+    equation, place = labelled.program.equations[number], labelled.kernels[number]
+    activation, kernel = equation.shapes[0][1 - place], equation.shapes[0][place]
+    conv = equation.name == "conv_general_dilated"
+    describe = _conv if conv else _dense
+    c_in, c_out, places, taps = describe(lengths, equation, place)
+    groups = equation.params["feature_group_count"] if conv else 1
+    into = kernel[equation.params["dimension_numbers"].rhs_spec[1]] if conv else 0
+    kind = "dense" if not conv else "conv" if groups == 1 else "grouped"
+    places = lengths.per_example(places)
+    elements = int(np.prod(taps, dtype=int)) * c_in.at(lengths.sizes) * c_out.at(lengths.sizes)
+    positions = places.at(lengths.sizes)
+    return Layer(
         name=name,
-        kind=kind,
+        kind="depthwise" if kind == "grouped" and into == 1 else kind,
         kernel=variable,
         kernel_shape=tuple(kernel),
         input_shape=tuple(activation[1:]),
-        output_shape=tuple(output[1:]),
+        output_shape=tuple(equation.shapes[1][0][1:]),
         taps=taps,
-        positions=per_example // c_out.at(full),
+        positions=positions,
         c_in=c_in,
         c_out=c_out,
-        strides=strides,
-        padding=padding,
+        places=places,
+        strides=tuple(equation.params["window_strides"]) if conv else (),
+        padding=tuple(map(tuple, equation.params["padding"])) if conv else (),
+        groups=groups,
         decides=(),
-        macs=0,
-        params=elements,
+        macs=positions * elements,
+        params=int(np.prod(kernel, dtype=int)),
     )
-    # Groups are named after the layer that produces them first.
-    decides = tuple(g for g, _ in c_out.groups if g.split("#")[0] == name)
-    return replace(layer, decides=decides, macs=layer.macs_at(full))
 
 
-def kernel_place(labelled: Labelled, number: int) -> int:
-    """Which operand of a layer's equation is the kernel."""
-    return labelled.program.equations[number].inputs.index(labelled.kernels[number])
+def _conv(
+    lengths: Lengths, equation: Equation, place: int
+) -> tuple[Count, Count, Count, tuple[int, ...]]:
+    """Input and output channels, positions of all examples, taps."""
+    numbers = equation.params["dimension_numbers"]
+    out, into, *space = numbers.rhs_spec
+    kernel, labels = equation.shapes[0][1], lengths.labelled.of(equation.inputs[1])
+    c_in = lengths.of(labels[into], kernel[into])
+    c_out = lengths.of(labels[out], kernel[out])
+    # Of the zeros that a transposed convolution puts between its inputs nothing is multiplied.
+    transposed = any(factor > 1 for factor in equation.params["lhs_dilation"])
+    shape = equation.shapes[0][0] if transposed else equation.shapes[1][0]
+    spec = numbers.lhs_spec if transposed else numbers.out_spec
+    batch, _, *pixels = spec
+    places = Count(int(np.prod([shape[batch], *(shape[a] for a in pixels)], dtype=int)))
+    return c_in, c_out, places, tuple(kernel[axis] for axis in space)
 
 
-def dense_axes(equation: Equation, place: int) -> tuple[list[int], list[int]]:
+def _dense(
+    lengths: Lengths, equation: Equation, place: int
+) -> tuple[Count, Count, Count, tuple[int, ...]]:
+    contract, batch = equation.params["dimension_numbers"]
+    labelled = lengths.labelled
+    summed, free = _dense_axes(equation, place)
+    kernel, labels = equation.shapes[0][place], labelled.of(equation.inputs[place])
+    c_in = product(lengths.of(labels[a], kernel[a]) for a in summed)
+    # A kernel with a batch axis is as many kernels, each with outputs of its own.
+    own = [*free, *batch[place]]
+    c_out = product(lengths.of(labels[a], kernel[a]) for a in own)
+    other = 1 - place
+    shape, labels = equation.shapes[0][other], labelled.of(equation.inputs[other])
+    left = [a for a in range(len(shape)) if a not in contract[other] and a not in batch[other]]
+    return c_in, c_out, product(lengths.of(labels[a], shape[a]) for a in left), ()
+
+
+def _dense_axes(equation: Equation, place: int) -> tuple[list[int], list[int]]:
     """``(summed, free)`` axes of the kernel of a dot product."""
     contract, batch = equation.params["dimension_numbers"]
     summed = list(contract[place])
@@ -233,22 +191,18 @@ def dense_axes(equation: Equation, place: int) -> tuple[list[int], list[int]]:
     return summed, [a for a in range(rank) if a not in summed and a not in batch[place]]
 
 
-def _shapes(labelled: Labelled, number: int) -> tuple[tuple, tuple]:
-    shapes = labelled.program.equations[number].shapes[0]
-    place = kernel_place(labelled, number)
-    return shapes[1 - place], shapes[place]
-
-
-def _operand_labels(labelled: Labelled, number: int) -> tuple[Label, Label]:
-    """Labels of a kernel's input and output channel axes; None where there are several of them."""
+def describe_product(lengths: Lengths, number: int) -> Count:
+    """Multiply-accumulates of one example in a product of two activations."""
+    labelled = lengths.labelled
     equation = labelled.program.equations[number]
-    place = kernel_place(labelled, number)
-    labels = labelled.of(equation.inputs[place])
-    if equation.name == "conv_general_dilated":
-        out, into, *_ = equation.params["dimension_numbers"].rhs_spec
-        return labels[into], labels[out]
-    summed, free = dense_axes(equation, place)
-    return (
-        labels[summed[0]] if len(summed) == 1 else None,
-        labels[free[0]] if len(free) == 1 else None,
-    )
+    labels, shape = labelled.of(equation.outputs[0]), equation.shapes[1][0]
+    made = product(lengths.of(label, size) for label, size in zip(labels, shape, strict=True))
+    labels, shape = labelled.of(equation.inputs[0]), equation.shapes[0][0]
+    if equation.name == "dot_general":
+        summed = equation.params["dimension_numbers"][0][0]
+        reads = product(lengths.of(labels[a], shape[a]) for a in summed)
+    else:
+        kernel = equation.shapes[0][1]
+        out = equation.params["dimension_numbers"].rhs_spec[0]
+        reads = Count(int(np.prod(kernel, dtype=int)) // kernel[out])
+    return lengths.per_example(made * reads)

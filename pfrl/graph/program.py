@@ -12,9 +12,12 @@ INLINED = {
     "jit": "jaxpr",
     "closed_call": "call_jaxpr",
     "checkpoint": "jaxpr",
+    "remat2": "jaxpr",
     "custom_vjp_call": "call_jaxpr",
 }
 CUSTOM_JVP = "custom_jvp_call"
+FUSED = "fused"
+"""Name of an equation that another one has taken the place of; it is not run."""
 
 
 class Constant(NamedTuple):
@@ -59,6 +62,13 @@ class Program:
     outputs: list[Operand] = field(default_factory=list)
     shapes: list[tuple] = field(default_factory=list)
     """Shape of every value, by number."""
+    _makers: dict[int, Equation] = field(default_factory=dict, repr=False)
+
+    def made_by(self, value: int) -> Equation | None:
+        """The equation that a value is a result of; None for an input."""
+        if not self._makers:
+            self._makers.update({v: e for e in self.equations for v in e.outputs})
+        return self._makers.get(value)
 
 
 def trace_program(function: Callable, *arguments: Any) -> tuple[Program, Any]:
@@ -68,13 +78,21 @@ def trace_program(function: Callable, *arguments: Any) -> tuple[Program, Any]:
     the tree of the function's results.
     """
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
-    return from_jaxpr(closed.jaxpr, closed.consts), jax.tree.structure(shape)
+    return from_jaxpr(closed.jaxpr, closed.consts, {}), jax.tree.structure(shape)
 
 
-def from_jaxpr(jaxpr: Any, consts: Sequence[Any], rules: bool = True) -> Program:
+Derivatives = dict[int, tuple[Any, "Program", "Program"]]
+"""Functions with their own derivative that were met before: ``(jaxpr equation, body, tangent)``.
+
+A jitted function that is called again with the same shapes is the same equation
+object, and tracing derivatives is what a deep network would spend its time on.
+"""
+
+
+def from_jaxpr(jaxpr: Any, consts: Sequence[Any], known: Derivatives | None) -> Program:
     """The flat program of a jaxpr with the values of its captured constants.
 
-    Without ``rules`` functions with a custom derivative are inlined too: so it
+    With None for ``known`` functions with a custom derivative are inlined too: so it
     is within the derivatives themselves, which often call their own function.
     """
     program = Program(len(jaxpr.invars))
@@ -83,7 +101,7 @@ def from_jaxpr(jaxpr: Any, consts: Sequence[Any], rules: bool = True) -> Program
         operands[var] = _new_value(program, var.aval)
     for var, value in zip(jaxpr.constvars, consts, strict=True):
         operands[var] = Constant(value)
-    program.outputs = _inline(program, jaxpr, operands, rules)
+    program.outputs = _inline(program, jaxpr, operands, known)
     return program
 
 
@@ -93,7 +111,7 @@ def _new_value(program: Program, aval: Any) -> int:
 
 
 def _inline(
-    program: Program, jaxpr: Any, operands: dict[Any, Operand], rules: bool
+    program: Program, jaxpr: Any, operands: dict[Any, Operand], known: Derivatives | None
 ) -> list[Operand]:
     """Append a jaxpr's equations; ``operands`` maps its variables, and is filled."""
 
@@ -103,12 +121,12 @@ def _inline(
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
         inputs = [operand(atom) for atom in eqn.invars]
-        body = _body(eqn, rules)
+        body = _body(eqn, known is not None)
         if body is not None:
             inner, consts = body
             scope = dict(zip(inner.invars, inputs, strict=True))
             scope |= {v: Constant(c) for v, c in zip(inner.constvars, consts, strict=True)}
-            for var, result in zip(eqn.outvars, _inline(program, inner, scope, rules), strict=True):
+            for var, result in zip(eqn.outvars, _inline(program, inner, scope, known), strict=True):
                 operands[var] = result
             continue
         outputs = []
@@ -119,8 +137,11 @@ def _inline(
                   [tuple(getattr(v.aval, "shape", ())) for v in eqn.outvars])  # fmt: skip
         equation = Equation(name, eqn.primitive, eqn.params, inputs, outputs, shapes)
         if name == CUSTOM_JVP:
-            equation.body = from_jaxpr(*_open(eqn.params["call_jaxpr"]))
-            equation.tangent = _tangent_program(eqn)
+            assert known is not None
+            if id(eqn) not in known:
+                body = from_jaxpr(*_open(eqn.params["call_jaxpr"]), known)
+                known[id(eqn)] = eqn, body, _tangent_program(eqn)
+            _, equation.body, equation.tangent = known[id(eqn)]
         program.equations.append(equation)
     return [operand(atom) for atom in jaxpr.outvars]
 
@@ -148,7 +169,7 @@ def _tangent_program(eqn: Any) -> Program:
     A tangent that the rule leaves out is zero: ``Constant(None)``.
     """
     rule, consts, zeros = eqn.params["jvp_jaxpr_fun"].call_wrapped(*[False] * len(eqn.invars))
-    inner = from_jaxpr(rule, consts, rules=False)
+    inner = from_jaxpr(rule, consts, None)
     given = iter(inner.outputs[len(zeros) :])
     tangents = [Constant(None) if zero else next(given) for zero in zeros]
     inner.outputs = [*inner.outputs[: len(zeros)], *tangents]

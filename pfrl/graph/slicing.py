@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from pfrl.graph.atoms import Label
-from pfrl.graph.labels import ELEMENTWISE, Labelled, is_uniform
-from pfrl.graph.program import Constant, Equation
+from pfrl.graph.elementwise import GENERATORS
+from pfrl.graph.labels import Labelled
+from pfrl.graph.program import FUSED, Constant, Equation
+from pfrl.graph.shuffle import NAME as SHUFFLE
 
 OnLayer = Callable[[int, Any, Any], tuple[Any, Any]]
 """``(equation number, activation, kernel) -> (activation, kernel)``: where quantization enters."""
@@ -36,21 +38,28 @@ def run(
         return operand.value if isinstance(operand, Constant) else values[operand]
 
     for number, equation in enumerate(program.equations):
+        if equation.name == FUSED:
+            values += [None] * len(equation.outputs)
+            continue
         operands = [read(operand) for operand in equation.inputs]
+        if removed is not None:
+            for place, operand in enumerate(equation.inputs):
+                if isinstance(operand, Constant) and np.ndim(operand.value):
+                    labels = labelled.constants[number, place]
+                    operands[place] = cut(operands[place], labels, removed)
         if on_layer is not None and number in labelled.kernels:
-            place = equation.inputs.index(labelled.kernels[number])
+            place = labelled.kernels[number]
             activation, kernel = on_layer(number, operands[1 - place], operands[place])
             operands = [kernel, activation] if place == 0 else [activation, kernel]
         if number in labelled.tangents:
             results = _run_custom_jvp(
                 labelled.bodies[number], labelled.tangents[number], operands, removed
             )
+        elif removed is None or not _shrinks(labelled, equation, removed):
+            results = equation.primitive.bind(*operands, **equation.params)
         else:
-            params = equation.params
-            if removed is not None:
-                params = _adjusted(equation, labelled, removed)
-                operands = _spread_constants(equation, operands, labelled, removed)
-            results = equation.primitive.bind(*operands, **params)
+            bind = SLICED.get(equation.name, _bind)
+            results = bind(labelled, number, equation, operands, removed)
         values.extend(results if equation.primitive.multiple_results else [results])
     return [read(output) for output in program.outputs]
 
@@ -68,62 +77,167 @@ def kept_shape(labels: Sequence[Label], shape: tuple, removed: np.ndarray) -> tu
     )
 
 
-def _adjusted(equation: Equation, labelled: Labelled, removed: np.ndarray) -> dict[str, Any]:
-    """The equation's parameters with the shapes that they name reduced."""
-    params, name = equation.params, equation.name
-    if name not in ("broadcast_in_dim", "reshape", "pad", "slice", "conv_general_dilated"):
-        return params
-    source = labelled.of(equation.inputs[0])
-    target = labelled.labels[equation.outputs[0]]
-    shape = kept_shape(target, equation.shapes[1][0], removed)
-    if name == "broadcast_in_dim":
-        return {**params, "shape": shape}
-    if name == "reshape":
-        return {**params, "new_sizes": shape}
-    if name == "pad":
-        config = []
-        for label, (low, high, interior) in zip(target, params["padding_config"], strict=True):
-            if label is not None:
-                present = ~removed[label]
-                high = int(present[len(present) - high :].sum()) if high else 0
-                low = int(present[:low].sum())
-            config.append((low, high, interior))
-        return {**params, "padding_config": tuple(config)}
-    if name == "slice":
-        starts, limits = list(params["start_indices"]), list(params["limit_indices"])
-        for axis, label in enumerate(source):
-            if target[axis] is not None:
-                present = kept(label, removed)
-                assert present is not None
-                starts[axis], limits[axis] = (
-                    int(present[: starts[axis]].sum()),
-                    int(present[: limits[axis]].sum()),
-                )
-            # A strided axis is frozen: its places stay where they are.
-        return {**params, "start_indices": tuple(starts), "limit_indices": tuple(limits)}
-    groups = params["feature_group_count"]
-    if groups > 1:
-        features = params["dimension_numbers"].lhs_spec[1]
-        lhs_shape = kept_shape(source, equation.shapes[0][0], removed)
-        kernel_inner = equation.shapes[0][1][params["dimension_numbers"].rhs_spec[1]]
-        groups = lhs_shape[features] // kernel_inner
-    return {**params, "feature_group_count": groups}
+def cut(value: Any, labels: Sequence[Label], removed: np.ndarray) -> Any:
+    """A whole array without the removed indices."""
+    for axis, label in enumerate(labels):
+        if label is not None and removed[label].any():
+            index = (slice(None),) * axis + (np.flatnonzero(~removed[label]),)
+            value = value[index] if isinstance(value, np.ndarray) else _take(value, index[-1], axis)
+    return value
 
 
-def _spread_constants(
-    equation: Equation, operands: list[Any], labelled: Labelled, removed: np.ndarray
-) -> list[Any]:
-    """Captured arrays of equal elements take the reduced shape of what they meet."""
-    if equation.name not in ELEMENTWISE or not any(map(is_uniform, equation.inputs)):
-        return operands
-    target = labelled.labels[equation.outputs[0]]
-    shape = kept_shape(target, equation.shapes[1][0], removed)
-    return [
-        jnp.full(shape, np.asarray(value).flat[0], np.asarray(value).dtype)
-        if is_uniform(operand) and np.shape(value) == equation.shapes[1][0]
-        else value
-        for operand, value in zip(equation.inputs, operands, strict=True)
-    ]
+def _take(value: Any, indices: np.ndarray, axis: int) -> Any:
+    """``value`` at fixed indices of an axis; a plain slice where they are evenly spaced."""
+    steps = np.diff(indices)
+    if len(indices) and (steps == steps[:1]).all() and (len(steps) == 0 or steps[0] > 0):
+        step = int(steps[0]) if len(steps) else 1
+        return jax.lax.slice_in_dim(value, int(indices[0]), int(indices[-1]) + 1, step, axis)
+    return jnp.take(value, indices, axis, mode="clip")
+
+
+def _shrinks(labelled: Labelled, equation: Equation, removed: np.ndarray) -> bool:
+    """Whether any operand or result loses an index."""
+    values = [*(x for x in equation.inputs if isinstance(x, int)), *equation.outputs]
+    return any(
+        label is not None and bool(removed[label].any())
+        for value in values
+        for label in labelled.values[value].labels
+    )
+
+
+def _result_shape(labelled: Labelled, equation: Equation, removed: np.ndarray) -> tuple:
+    labels = labelled.values[equation.outputs[0]].labels
+    return kept_shape(labels, equation.shapes[1][0], removed)
+
+
+def _bind(
+    labelled: Labelled, number: int, equation: Equation, operands: list, removed: np.ndarray
+) -> Any:
+    """An operation whose parameters name no shape."""
+    return equation.primitive.bind(*operands, **equation.params)
+
+
+def _shaped(parameter: str) -> Callable:
+    """An operation with its result's shape among its parameters."""
+
+    def bind(
+        labelled: Labelled, number: int, equation: Equation, operands: list, removed: np.ndarray
+    ) -> Any:
+        shape = _result_shape(labelled, equation, removed)
+        return equation.primitive.bind(*operands, **{**equation.params, parameter: shape})
+
+    return bind
+
+
+def _generator(
+    labelled: Labelled, number: int, equation: Equation, operands: list, removed: np.ndarray
+) -> Any:
+    """Made whole and cut, so that what remains is what it was."""
+    result = equation.primitive.bind(*operands, **equation.params)
+    return cut(result, labelled.values[equation.outputs[0]].labels, removed)
+
+
+def _pad(
+    labelled: Labelled, number: int, equation: Equation, operands: list, removed: np.ndarray
+) -> Any:
+    config = []
+    labels = labelled.values[equation.outputs[0]].labels
+    for label, (low, high, interior) in zip(labels, equation.params["padding_config"], strict=True):
+        if label is not None:
+            present = ~removed[label]
+            high = int(present[len(present) - high :].sum()) if high else 0
+            low = int(present[:low].sum()) if low else 0
+        config.append((low, high, interior))
+    return equation.primitive.bind(*operands, padding_config=tuple(config))
+
+
+def _slice(
+    labelled: Labelled, number: int, equation: Equation, operands: list, removed: np.ndarray
+) -> Any:
+    """The kept ones of the places that the slice takes."""
+    params, value = equation.params, operands[0]
+    strides = params["strides"] or (1,) * len(params["start_indices"])
+    cuts = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
+    for axis, (label, limits) in enumerate(zip(labelled.of(equation.inputs[0]), cuts, strict=True)):
+        wanted = np.zeros(equation.shapes[0][0][axis], bool)
+        wanted[slice(*limits)] = True
+        if label is not None:
+            wanted = wanted[~removed[label]]
+        if not wanted.all():
+            value = _take(value, np.flatnonzero(wanted), axis)
+    return value
+
+
+def _split(
+    labelled: Labelled, number: int, equation: Equation, operands: list, removed: np.ndarray
+) -> Any:
+    axis = equation.params["axis"]
+    sizes = []
+    for output, shape in zip(equation.outputs, equation.shapes[1], strict=True):
+        sizes.append(kept_shape(labelled.values[output].labels, shape, removed)[axis])
+    return equation.primitive.bind(*operands, sizes=tuple(sizes), axis=axis)
+
+
+def _dynamic_slice(
+    labelled: Labelled, number: int, equation: Equation, operands: list, removed: np.ndarray
+) -> Any:
+    shape = _result_shape(labelled, equation, removed)
+    return equation.primitive.bind(*operands, slice_sizes=shape)
+
+
+def _gather(
+    labelled: Labelled, number: int, equation: Equation, operands: list, removed: np.ndarray
+) -> Any:
+    """Axes that are taken whole have their new length; a fixed list of places is made anew."""
+    params, numbers = equation.params, equation.params["dimension_numbers"]
+    labels = labelled.of(equation.inputs[0])
+    sizes = list(params["slice_sizes"])
+    for axis, label in enumerate(labels):
+        if label is not None and sizes[axis] == equation.shapes[0][0][axis]:
+            sizes[axis] = int((~removed[label]).sum())
+    if number in labelled.gathered:
+        (axis,) = numbers.start_index_map
+        label = labels[axis]
+        assert label is not None
+        taken, stays = labelled.gathered[number], ~removed[label]
+        renumbered = np.cumsum(stays) - 1
+        indices = renumbered[taken[stays[taken]]][:, None]
+        operands = [operands[0], jnp.asarray(indices, operands[1].dtype)]
+    return equation.primitive.bind(*operands, **{**params, "slice_sizes": tuple(sizes)})
+
+
+def _conv(
+    labelled: Labelled, number: int, equation: Equation, operands: list, removed: np.ndarray
+) -> Any:
+    params = dict(equation.params)
+    groups = labelled.conv_groups.get(number)
+    if groups is not None:
+        params["feature_group_count"] = int((~removed[groups]).sum())
+    return equation.primitive.bind(*operands, **params)
+
+
+def _shuffle(
+    labelled: Labelled, number: int, equation: Equation, operands: list, removed: np.ndarray
+) -> Any:
+    label = labelled.of(equation.inputs[0])[equation.primitive.axis]
+    if label is None or not removed[label].any():
+        label = np.zeros(equation.shapes[0][0][equation.primitive.axis], int)
+    return equation.primitive.bind_kept(operands[0], ~removed[label])
+
+
+SLICED: dict[str, Callable] = {
+    SHUFFLE: _shuffle,
+    "broadcast_in_dim": _shaped("shape"),
+    "reshape": _shaped("new_sizes"),
+    **dict.fromkeys(GENERATORS, _generator),
+    "pad": _pad,
+    "slice": _slice,
+    "split": _split,
+    "dynamic_slice": _dynamic_slice,
+    "gather": _gather,
+    "conv_general_dilated": _conv,
+}
+"""How the operations run whose parameters name shapes or places; all others run as they are."""
 
 
 def _run_custom_jvp(

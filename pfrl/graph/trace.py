@@ -1,28 +1,31 @@
 """``trace``: a network's layers, its channel groups and what they cost, found in its jaxpr."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from pfrl.graph.atoms import Atoms
-from pfrl.graph.labels import Labelled, Labels, propagate
+from pfrl.graph.count import Count, count_axis
+from pfrl.graph.frontends import as_source
+from pfrl.graph.groups import Group, all_labels, find_channels, find_members, group_index
+from pfrl.graph.labels import Axes, Labelled, Labels
 from pfrl.graph.layers import (
-    Count,
-    Group,
     Layer,
-    count_axis,
+    Lengths,
     describe_layer,
-    find_groups,
+    describe_product,
     find_layers,
     kernel_name,
+    made_labels,
 )
 from pfrl.graph.program import trace_program
-from pfrl.graph.source import Source, from_nnx
+from pfrl.graph.propagate import propagate
+from pfrl.graph.shuffle import fuse_shuffles
+from pfrl.graph.source import Source, SourceError
 
 
 class GraphError(ValueError):
@@ -34,29 +37,42 @@ class Graph:
     """Layers in order of execution, channel groups by name, and the program at any input shape.
 
     Attributes:
-      macs, params: of the whole network; parameters are trainable elements.
+      inputs: shape and type of every input, as traced.
+      layers, groups: see ``Layer`` and ``Group``.
+      products: multiply-accumulates of products of two activations (attention).
       axes: the length of every axis of every variable as a ``Count``.
+      frozen: for every layer with channels that cannot be removed, how many and why.
       unknown: primitives without a rule; what they touch is frozen.
+      macs, params: of the whole network; parameters are trainable elements.
     """
 
     source: Source
-    input_shape: tuple[int, ...]
+    inputs: tuple[jax.ShapeDtypeStruct, ...]
     layers: tuple[Layer, ...]
     groups: dict[str, Group]
+    products: tuple[Count, ...]
     axes: dict[str, tuple[Count, ...]]
+    frozen: dict[str, dict[str, int]]
+    unknown: frozenset[str]
     macs: int
     params: int
-    unknown: frozenset[str]
     _atoms: Atoms
     _channels: dict[str, np.ndarray]
     _programs: dict[Any, tuple[Labelled, Any]] = field(default_factory=dict)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example of the first input."""
+        return tuple(self.inputs[0].shape[1:])
 
     def full_counts(self) -> dict[str, int]:
         """Channels of every group before anything is removed."""
         return {name: group.size for name, group in self.groups.items()}
 
     def macs_at(self, counts: Mapping[str, int]) -> int:
-        return sum(layer.macs_at(counts) for layer in self.layers)
+        """Multiply-accumulates of one example."""
+        layers = sum(layer.macs_at(counts) for layer in self.layers)
+        return layers + sum(count.at(counts) for count in self.products)
 
     def params_at(self, counts: Mapping[str, int]) -> int:
         return sum(
@@ -65,63 +81,85 @@ class Graph:
         )
 
     def program(self, x: Any, train: bool) -> tuple[Labelled, Any]:
-        """The labelled program for inputs of ``x``'s shape, and the tree of its results.
+        """The labelled program for inputs of ``x``'s shapes, and the tree of its results.
 
-        Its inputs are the variables in sorted order and ``x``.
+        Its inputs are the variables in sorted order and the leaves of ``x``.
         """
-        key = (tuple(x.shape), str(x.dtype), train)
+        key = _program_key(x, train)
         if key not in self._programs:
             self._programs[key] = _label(self.source, self._atoms.copy(), x, train)
         return self._programs[key]
 
     def removed_atoms(self, labelled: Labelled, kept: Mapping[str, np.ndarray]) -> np.ndarray:
         """bool by atom of a program: what goes when ``kept[group]`` (indices) stays."""
-        gone: set[int] = set()
+        gone: list[int] = []
         for name, atoms in self._channels.items():
-            stays = np.zeros(len(atoms), bool)
-            stays[np.asarray(kept[name], int)] = True
-            if any(
-                labelled.atoms.find(int(a)) != a or labelled.atoms.is_frozen(int(a)) for a in atoms
+            if not all(labelled.atoms.leaves(int(a)) == (a,) for a in atoms) or any(
+                labelled.atoms.is_frozen(int(a)) for a in atoms
             ):
                 raise GraphError(
                     f"the channels of group '{name}' are tied together at this input shape;"
                     " trace the network at the shape that it is used with"
                 )
-            gone.update(atoms[~stays].tolist())
+            stays = np.zeros(len(atoms), bool)
+            stays[np.asarray(kept[name], int)] = True
+            gone += atoms[~stays].tolist()
         return labelled.atoms.members(gone)
 
 
-def trace(model: nnx.Module | Source, x: Any) -> Graph:
+def trace(model: Any, *inputs: Any, variables: Any = None) -> Graph:
     """Find layers, channel groups and costs of a network.
 
     Args:
-      model: an ``nnx.Module`` (or a ``Source``); it is not changed.
-      x: an example input ``[N, ...]``, an array or a ``jax.ShapeDtypeStruct``.
+      model: an ``nnx.Module``, a Linen module, a function of its parameters and
+        inputs, or a ``Source``; it is not changed.
+      inputs: example inputs ``[N, ...]``, arrays or ``jax.ShapeDtypeStruct``.
+      variables: a Linen module's variables or a function's parameters.
 
     Raises:
-      GraphError: if ``model`` is no network or does not run on ``x``.
+      GraphError: if ``model`` is no network or does not run on the inputs.
     """
-    if isinstance(model, nnx.Module):
-        source = from_nnx(model)
-    elif isinstance(model, Source):
-        source = model
-    else:
-        raise GraphError(f"expected an nnx.Module, got {type(model).__name__}")
-    if not (hasattr(x, "shape") and hasattr(x, "dtype")):
-        raise GraphError(f"expected an array as the example input, got {type(x).__name__}")
-    x = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    try:
+        source = as_source(model, variables)
+    except SourceError as error:
+        raise GraphError(str(error)) from error
+    if not inputs:
+        raise GraphError("expected an example input after the model, got none")
+    for each in inputs:
+        if not (hasattr(each, "shape") and hasattr(each, "dtype")):
+            raise GraphError(f"expected an array as the example input, got {type(each).__name__}")
+    specs = tuple(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in inputs)
+    x = specs[0] if len(specs) == 1 else specs
     atoms = Atoms()
     for name in sorted(source.variables):
         for size in np.shape(source.variables[name]):
             atoms.new(size)
+    programs = {_program_key(x, train): _traced(source, atoms, x, train) for train in (False, True)}
+    (evaluation, _), (training, _) = programs.values()
+    return _assemble(source, specs, evaluation, training, programs)
+
+
+def _program_key(x: Any, train: bool) -> tuple:
+    leaves, tree = jax.tree.flatten(x)
+    return tuple((tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves), tree, train
+
+
+def _traced(source: Source, atoms: Atoms, x: Any, train: bool) -> tuple[Labelled, Any]:
+    """``_label``, with what goes wrong in the user's own code said in a sentence."""
+    shapes = ", ".join(str(tuple(leaf.shape)) for leaf in jax.tree.leaves(x))
     try:
-        evaluation, _ = _label(source, atoms, x, False)
-        training, _ = _label(source, atoms, x, True)
+        return _label(source, atoms, x, train)
+    except (jax.errors.ConcretizationTypeError, jax.errors.NonConcreteBooleanIndexError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise GraphError(
+            "the network's shapes or branches depend on the values of its input, so there is no"
+            f" one program to compress ({first}); use jnp.where or a mask in place of a Python"
+            " 'if', bool(), int() or boolean indexing"
+        ) from error
     except (TypeError, ValueError) as error:
         raise GraphError(
-            f"the network does not run on an input of shape {x.shape}: {error}"
+            f"the network does not run on an input of shape {shapes}: {error}"
         ) from error
-    return _assemble(source, x, evaluation, evaluation.unknown | training.unknown)
 
 
 def _label(source: Source, atoms: Atoms, x: Any, train: bool) -> tuple[Labelled, Any]:
@@ -134,22 +172,26 @@ def _label(source: Source, atoms: Atoms, x: Any, train: bool) -> tuple[Labelled,
         return outputs, [statistics[name] for name in names if name not in source.trainable]
 
     program, tree = trace_program(function, shapes, x)
-    labels = [*_variable_labels(source), (None,) * len(x.shape)]
-    trainable = {i for i, name in enumerate(names) if name in source.trainable}
-    labelled = propagate(program, atoms, labels, set(range(len(names))), trainable)
+    fuse_shuffles(program)
+    labels = _variable_labels(source)
+    owned = [Axes(axes, frozenset(range(len(axes)))) for axes in labels]
+    given = [Axes((None,) * len(leaf.shape)) for leaf in jax.tree.leaves(x)]
+    trainable = [i for i, name in enumerate(names) if name in source.trainable]
+    active = range(len(names), len(names) + len(given))
+    labelled = propagate(program, atoms, [*owned, *given], trainable, active)
     statistics = [i for i, name in enumerate(names) if name not in source.trainable]
     results = [labelled.of(output) for output in program.outputs]
     outputs = len(results) - len(statistics)
     for result in results[:outputs]:
-        atoms.freeze(result)
+        atoms.freeze(result, "the network's output")
     for place, result in zip(statistics, results[outputs:], strict=True):
         for before, after in zip(labels[place], result, strict=True):
-            atoms.unite(before, after)
+            atoms.unite(before, after, "a statistic that does not follow")
     return labelled, tree
 
 
 def _spec(value: Any) -> jax.ShapeDtypeStruct:
-    value = jnp.asarray(value)
+    value = value if hasattr(value, "dtype") else np.asarray(value)
     return jax.ShapeDtypeStruct(value.shape, value.dtype)
 
 
@@ -165,43 +207,91 @@ def _variable_labels(source: Source) -> list[Labels]:
     return labels
 
 
-def _assemble(source: Source, x: Any, labelled: Labelled, unknown: set[str]) -> Graph:
-    names = sorted(source.variables)
+def _assemble(
+    source: Source,
+    inputs: tuple[jax.ShapeDtypeStruct, ...],
+    labelled: Labelled,
+    training: Labelled,
+    programs: dict[Any, tuple[Labelled, Any]],
+) -> Graph:
+    names, atoms = sorted(source.variables), labelled.atoms
     variables = dict(zip(names, _variable_labels(source), strict=True))
     order = find_layers(labelled, names)
-    found = find_groups(labelled, order, variables)
-    channels = {name: roots for name, (roots, _) in found.items()}
-    layers = tuple(
-        describe_layer(labelled, number, name, kernel_name(labelled, names, number), channels)
+    made = {name: made_labels(labelled, number) for number, name in order.items()}
+    values = [label for labels in variables.values() for label in labels if label is not None]
+    channels = find_channels(atoms, made, [*values, *all_labels([labelled, training])])
+    sizes = {name: len(roots) for name, roots in channels.items()}
+    group_of = group_index(atoms, channels)
+    lengths = Lengths(labelled, group_of, sizes, max(inputs[0].shape[0], 1))
+    layers = [
+        describe_layer(lengths, number, name, kernel_name(labelled, names, number))
         for number, name in order.items()
+    ]
+    groups = _groups(labelled, channels, layers, find_members(atoms, variables, channels))
+    layers = [
+        dataclasses.replace(
+            layer,
+            decides=tuple(g for g in layer.c_out.groups if groups[g].producers[0] == layer.name),
+        )
+        for layer in layers
+    ]
+    products = tuple(describe_product(lengths, number) for number in labelled.products)
+    return Graph(
+        source=source,
+        inputs=inputs,
+        layers=tuple(layers),
+        groups=groups,
+        products=products,
+        axes={
+            name: tuple(
+                count_axis(atoms, label, size, group_of, sizes)
+                for label, size in zip(labels, np.shape(source.variables[name]), strict=True)
+            )
+            for name, labels in variables.items()
+        },
+        frozen=_frozen(atoms, made, group_of),
+        unknown=frozenset(labelled.unknown | training.unknown),
+        macs=sum(layer.macs for layer in layers) + sum(count.at(sizes) for count in products),
+        params=sum(int(np.size(source.variables[name])) for name in source.trainable),
+        _atoms=atoms.copy(),
+        _channels=channels,
+        _programs=programs,
     )
-    groups = {
+
+
+def _groups(
+    labelled: Labelled,
+    channels: Mapping[str, np.ndarray],
+    layers: Sequence[Layer],
+    members: Mapping[str, tuple],
+) -> dict[str, Group]:
+    heads: set[int] = set()
+    for label in labelled.heads:
+        if label is not None:
+            heads.update(leaf for row in labelled.atoms.rows(label) for leaf in row)
+    return {
         name: Group(
             name,
             len(roots),
-            members,
-            tuple(la.name for la in layers if name in dict(la.c_out.groups)),
-            tuple(la.name for la in layers if name in dict(la.c_in.groups)),
+            "heads" if heads.issuperset(roots.tolist()) else "channels",
+            members[name],
+            tuple(layer.name for layer in layers if name in layer.c_out.groups),
+            tuple(layer.name for layer in layers if name in layer.c_in.groups),
         )
-        for name, (roots, members) in found.items()
+        for name, roots in channels.items()
     }
-    axes = {
-        name: tuple(
-            count_axis(labelled, label, size, channels)
-            for label, size in zip(labels, np.shape(source.variables[name]), strict=True)
-        )
-        for name, labels in variables.items()
-    }
-    owned = 1 + sum(sum(np.shape(value)) for value in source.variables.values())
-    return Graph(
-        source=source,
-        input_shape=tuple(x.shape[1:]),
-        layers=layers,
-        groups=groups,
-        axes=axes,
-        macs=sum(layer.macs for layer in layers),
-        params=sum(int(np.size(source.variables[name])) for name in source.trainable),
-        unknown=frozenset(unknown),
-        _atoms=labelled.atoms.copy(owned),
-        _channels=channels,
-    )
+
+
+def _frozen(
+    atoms: Atoms, made: Mapping[str, Sequence[Any]], group_of: np.ndarray
+) -> dict[str, dict[str, int]]:
+    """By layer, how many of its output channels cannot be removed, by reason."""
+    found: dict[str, dict[str, int]] = {}
+    for layer, labels in made.items():
+        for label in labels:
+            for root in [] if label is None else atoms.roots(label).tolist():
+                if all(group_of[leaf] < 0 for leaf in atoms.leaves(root)):
+                    reasons = found.setdefault(layer, {})
+                    why = atoms.reason(root)
+                    reasons[why] = reasons.get(why, 0) + 1
+    return found

@@ -23,15 +23,24 @@ class Masks:
     def __init__(self, graph: Graph):
         self._start: dict[str, int] = {}
         self.size = 1
-        places: dict[str, list[np.ndarray]] = {}
+        places: dict[str, list[tuple[int, np.ndarray]]] = {}
         for name, group in graph.groups.items():
             self._start[name] = self.size
             entries = np.arange(self.size, self.size + group.size)
             self.size += group.size
             for member in group.members:
                 shape = np.shape(graph.source.variables[member.parameter])
-                axes = places.setdefault(member.parameter, [np.zeros(n, int) for n in shape])
-                axes[member.axis][member.indices] = entries[:, None]
+                index = np.zeros(shape[member.axis], int)
+                index[member.indices] = entries[:, None]
+                mine = places.setdefault(member.parameter, [])
+                # Groups on disjoint parts of an axis share one index; where both have a say
+                # (heads and what is inside a head), the mask is the product of two.
+                for axis, other in mine:
+                    if axis == member.axis and not (other[member.indices]).any():
+                        other[member.indices] = entries[:, None]
+                        break
+                else:
+                    mine.append((member.axis, index))
         self._places = places
 
     def vector(self, kept: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -47,11 +56,10 @@ class Masks:
         masked = dict(variables)
         for name, axes in self._places.items():
             value = variables[name]
-            for axis, index in enumerate(axes):
-                if index.any():
-                    shape = [1] * value.ndim
-                    shape[axis] = len(index)
-                    value = value * jnp.reshape(vector[index], shape)
+            for axis, index in axes:
+                shape = [1] * value.ndim
+                shape[axis] = len(index)
+                value = value * jnp.reshape(vector[index], shape)
             masked[name] = value
         return masked
 
@@ -70,5 +78,5 @@ def slice_variables(
     sliced = {name: np.asarray(value) for name, value in variables.items()}
     for name, axes in gone.items():
         for axis, places in axes.items():
-            sliced[name] = np.delete(sliced[name], np.concatenate(places), axis)
+            sliced[name] = np.delete(sliced[name], np.unique(np.concatenate(places)), axis)
     return sliced

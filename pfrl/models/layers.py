@@ -1,8 +1,19 @@
-"""Building blocks of the model zoo: batch normalisation whose CPU cost is a matrix product."""
+"""Building blocks of the model zoo, among them a batch normalisation that is fast on CPUs."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+Factory = Callable[[int, tuple[int, int, int], nnx.Rngs], nnx.Module]
+"""Makes a network: ``(num_classes, (H, W, C), rngs)``."""
+
+Function = Callable[[jax.Array], jax.Array]
+"""An activation, a pooling or a module."""
+
+SMALL_IMAGE = 64
+"""Below this many pixels a side, networks for ImageNet keep the resolution in their stems."""
 
 
 def _column_mean(x: jax.Array) -> jax.Array:
@@ -48,6 +59,10 @@ def _normalize_jvp(primals, tangents):
     return outputs, (dy, dmean, 2 * covariance)
 
 
+# Jitted, so that a deep network traces it once for every shape.
+_normalize_once = jax.jit(_normalize)
+
+
 class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last (arXiv 1502.03167).
 
@@ -71,21 +86,100 @@ class BatchNorm(nnx.Module):
             slope = scale * jax.lax.rsqrt(self.var[...] + self.epsilon)
             return x * slope + (bias - self.mean[...] * slope)
         features = x.shape[-1]
-        y, mean, variance = _normalize(x.reshape(-1, features), scale, bias, self.epsilon)
+        y, mean, variance = _normalize_once(x.reshape(-1, features), scale, bias, self.epsilon)
         self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
         self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * variance
         return y.reshape(x.shape)
 
 
-def conv(c_in: int, c_out: int, kernel: int, stride: int = 1, *, rngs: nnx.Rngs) -> nnx.Conv:
-    """A convolution without bias that pads ``kernel // 2`` on every side, as in CIFAR ResNets."""
+class Stack(nnx.List[Function]):
+    """Layers and functions one after another: ``stack(x)``.
+
+    As ``nnx.Sequential``, but with PyTorch's names: ``features.0.kernel``
+    where that has ``features.layers.0.kernel``.
+    """
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+def conv(
+    c_in: int,
+    c_out: int,
+    kernel: int,
+    stride: int = 1,
+    *,
+    groups: int = 1,
+    bias: bool = False,
+    rngs: nnx.Rngs,
+) -> nnx.Conv:
+    """A convolution that pads ``kernel // 2`` on every side, without bias unless told.
+
+    Weights start as in arXiv 1502.01852, equation 14: variance ``2 / fan_out``,
+    with the outputs that one input really reaches.
+    """
     return nnx.Conv(
         c_in,
         c_out,
         (kernel, kernel),
         strides=(stride, stride),
         padding=kernel // 2,
-        use_bias=False,
-        kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        feature_group_count=groups,
+        use_bias=bias,
+        # The initialiser takes all c_out outputs for the fan-out; an input reaches c_out / groups.
+        kernel_init=nnx.initializers.variance_scaling(2.0 * groups, "fan_out", "normal"),
         rngs=rngs,
     )
+
+
+def conv_bn_act(
+    c_in: int,
+    c_out: int,
+    kernel: int = 1,
+    stride: int = 1,
+    *,
+    groups: int = 1,
+    activation: Function = jax.nn.relu,
+    epsilon: float = 1e-5,
+    rngs: nnx.Rngs,
+) -> Stack:
+    """``conv``, batch normalisation and an activation."""
+    convolution = conv(c_in, c_out, kernel, stride, groups=groups, rngs=rngs)
+    return Stack([convolution, BatchNorm(c_out, epsilon=epsilon), activation])
+
+
+def max_pool_ceil(x: jax.Array, window: int, stride: int = 2) -> jax.Array:
+    """Max pooling whose last window may reach over the edge, as PyTorch's with ``ceil_mode``.
+
+    ``[N, H, W, C]`` to ``[N, ceil((H - window) / stride) + 1, ..., C]``, one
+    pixel at least: no image is too small.
+    """
+    pads = []
+    for side in x.shape[1:3]:
+        steps = max(-((window - side) // stride), 0)
+        pads.append((0, steps * stride + window - side))
+    # Flax takes pairs of integers too, which its annotation leaves out.
+    return nnx.max_pool(x, (window, window), strides=(stride, stride), padding=pads)  # pyright: ignore[reportArgumentType]
+
+
+def scaled(channels: int, width: float, divisor: int = 1) -> int:
+    """``channels * width`` as the nearest multiple of ``divisor`` that is no 10 % too small.
+
+    The rule of the MobileNets' released code; ``divisor`` at least.
+    """
+    target = channels * width
+    rounded = max(divisor, int(target + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * target else rounded + divisor
+
+
+def for_images(network: Callable[..., nnx.Module]) -> Factory:
+    """A factory of ``network(num_classes, in_channels, small_images=..., rngs=...)``."""
+
+    def make(num_classes: int, image_shape: tuple[int, int, int], rngs: nnx.Rngs) -> nnx.Module:
+        height, width, channels = image_shape
+        small = min(height, width) < SMALL_IMAGE
+        return network(num_classes, channels, small_images=small, rngs=rngs)
+
+    return make

@@ -3,6 +3,8 @@
 import jax
 from flax import nnx
 
+from pfrl.models.layers import Factory
+
 SMALL_IMAGE = 16
 """Below this many pixels a side, the second convolution pads too, or little would be left."""
 
@@ -45,3 +47,11 @@ class LeNet5(nnx.Module):
         x = jax.nn.relu(self.linear1(x))
         x = jax.nn.relu(self.linear2(x))
         return self.linear(x)
+
+
+def _lenet5(num_classes: int, image_shape: tuple[int, int, int], rngs: nnx.Rngs) -> nnx.Module:
+    return LeNet5(num_classes, image_shape, rngs=rngs)
+
+
+MODELS: dict[str, Factory] = {"lenet5": _lenet5}
+"""Factories by name."""

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from pfrl.models.layers import BatchNorm, conv
+from pfrl.models.layers import BatchNorm, Factory, conv
 
 
 class PadShortcut(nnx.Module):
@@ -105,3 +105,20 @@ class CifarResNet(nnx.Module):
             for block in stage:
                 x = block(x)
         return self.linear(x.mean(axis=(1, 2)))
+
+
+def _resnet(depth: int, shortcut: str | None) -> Factory:
+    def make(num_classes: int, image_shape: tuple[int, int, int], rngs: nnx.Rngs) -> nnx.Module:
+        return CifarResNet(depth, num_classes, image_shape[-1], shortcut=shortcut, rngs=rngs)
+
+    return make
+
+
+DEPTHS = (8, 20, 32, 44, 56, 110)
+
+MODELS: dict[str, Factory] = {
+    "plain20": _resnet(20, None),
+    **{f"resnet{depth}": _resnet(depth, "A") for depth in DEPTHS},
+    **{f"resnet{depth}b": _resnet(depth, "B") for depth in DEPTHS},
+}
+"""Factories by name; a ``b`` at the end means shortcuts of option B (1×1 convolutions)."""

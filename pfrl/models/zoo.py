@@ -1,6 +1,6 @@
 """Networks by name, their weights from files, and the weights that come with the package."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,24 @@ from flax import nnx
 
 from pfrl.files import load_arrays
 from pfrl.graph.source import from_nnx, update_nnx
-from pfrl.models.lenet import LeNet5
-from pfrl.models.resnet import CifarResNet
+from pfrl.models import (
+    convnext,
+    densenet,
+    efficientnet,
+    googlenet,
+    imagenet_resnet,
+    lenet,
+    mixer,
+    mobilenet,
+    mobilenet_v3,
+    resnet,
+    shufflenet,
+    squeezenet,
+    unet,
+    vgg,
+    vit,
+)
+from pfrl.models.layers import Factory
 
 ImageShape = tuple[int, int, int]
 """``(H, W, C)``."""
@@ -23,43 +39,44 @@ class ModelError(ValueError):
     """No such network, or weights that do not fit it; the message says what to do."""
 
 
-def _resnet(depth: int, shortcut: str | None) -> Callable[[int, ImageShape, nnx.Rngs], nnx.Module]:
-    def make(num_classes: int, image_shape: ImageShape, rngs: nnx.Rngs) -> nnx.Module:
-        return CifarResNet(depth, num_classes, image_shape[-1], shortcut=shortcut, rngs=rngs)
-
-    return make
-
-
-def _lenet5(num_classes: int, image_shape: ImageShape, rngs: nnx.Rngs) -> nnx.Module:
-    return LeNet5(num_classes, image_shape, rngs=rngs)
-
-
-MODELS: dict[str, Callable[[int, ImageShape, nnx.Rngs], nnx.Module]] = {
-    "lenet5": _lenet5,
-    "plain20": _resnet(20, None),
-    "resnet8": _resnet(8, "A"),
-    "resnet20": _resnet(20, "A"),
-    "resnet56": _resnet(56, "A"),
-    "resnet8b": _resnet(8, "B"),
-    "resnet20b": _resnet(20, "B"),
-    "resnet56b": _resnet(56, "B"),
+MODELS: dict[str, Factory] = {
+    **lenet.MODELS,
+    **resnet.MODELS,
+    **vgg.MODELS,
+    **imagenet_resnet.MODELS,
+    **mobilenet.MODELS,
+    **mobilenet_v3.MODELS,
+    **squeezenet.MODELS,
+    **googlenet.MODELS,
+    **efficientnet.MODELS,
+    **densenet.MODELS,
+    **shufflenet.MODELS,
+    **convnext.MODELS,
+    **vit.MODELS,
+    **mixer.MODELS,
 }
-"""Networks by name; a ``b`` at the end means shortcuts of option B (1×1 convolutions)."""
+"""Classifiers by name: images ``[N, H, W, C]`` to logits ``[N, K]``."""
+
+DENSE_MODELS: dict[str, Factory] = {**unet.MODELS}
+"""Networks by name that classify every pixel: to logits ``[N, H, W, K]``."""
 
 
 def build(name: str, num_classes: int, image_shape: ImageShape, seed: int | nnx.Rngs) -> nnx.Module:
     """A freshly initialised network: images ``[N, *image_shape]`` to logits ``[N, num_classes]``.
 
+    Those of ``DENSE_MODELS`` give logits ``[N, H, W, num_classes]``.
+
     Raises:
       ModelError: if the name is unknown or the network cannot take such images.
     """
-    if name not in MODELS:
-        raise ModelError(f"unknown model '{name}': expected one of {', '.join(MODELS)}")
+    known = MODELS | DENSE_MODELS
+    if name not in known:
+        raise ModelError(f"unknown model '{name}': expected one of {', '.join(known)}")
     # The default generator costs a second of compilation for every shape of a kernel; this one not.
     if isinstance(seed, int):
         seed = nnx.Rngs(jax.random.key(seed, impl="rbg"))
     try:
-        return MODELS[name](num_classes, image_shape, seed)
+        return known[name](num_classes, image_shape, seed)
     except ValueError as error:
         raise ModelError(str(error)) from error
 

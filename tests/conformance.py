@@ -1,0 +1,202 @@
+"""What every network has to pass: masked equals sliced, in values, gradients and sizes."""
+
+import warnings
+from dataclasses import replace
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from hypothesis import HealthCheck, Phase, assume, currently_in_test_context, settings
+
+from pfrl.artefact import load, save
+from pfrl.compress import compress, run_graph
+from pfrl.graph import Source, trace
+from pfrl.graph.frontends import as_source
+from pfrl.methods.masks import Masks, slice_variables
+from pfrl.policy import Policy
+from pfrl.training.step import TrainState, make_train_step, sgd
+from tests.tiny import randomised
+
+BATCH = 6
+REMEMBER = optax.GradientTransformation(
+    lambda params: params, lambda updates, state, params=None: (updates, updates)
+)
+"""Leaves gradients as they are and keeps them as its state."""
+# Compiling is most of the time, and half as long without LLVM's optimisations.
+QUICK = {"xla_backend_optimization_level": 0}
+
+
+def examples(count):
+    """Hypothesis's settings: ``count`` policies, none of them shrunk."""
+    return settings(
+        max_examples=count,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        database=None,
+    )
+
+
+def lively(variables, seed):
+    """All arrays anew; biases lean upwards, so that few channels are dead behind a ReLU."""
+    result = randomised(variables, seed)
+    for name in result:
+        if name.endswith(".bias") and result[name].ndim == 1:
+            result[name] = result[name] + np.float32(0.5)
+        elif name.endswith(".mean"):
+            result[name] = result[name] * np.float32(0.3)
+    return result
+
+
+def random_source(constructor, seed=0) -> Source:
+    """A network with random arrays of its shapes, without its initialisers, which would compile."""
+    source = as_source(nnx.eval_shape(lambda: constructor(nnx.Rngs(0))))
+    return source._replace(variables=lively(source.variables, seed))
+
+
+def pooled(outputs):
+    """Logits ``[N, K]`` of outputs ``[N, ..., K]``."""
+    return outputs.reshape(outputs.shape[0], -1, outputs.shape[-1]).mean(axis=1)
+
+
+def everything(apply, trainable):
+    """One function of all that must agree, so that it compiles once.
+
+    ``(variables, x, labels, *extras)`` to outputs in both modes, and the updated
+    statistics, the gradients and the parameters after one step of training.
+    """
+    optimizer = optax.chain(REMEMBER, sgd(0.1, 0.01))
+
+    def classify(variables, x, train, *extras):
+        outputs, statistics = apply(variables, x, train, *extras)
+        return pooled(outputs), statistics
+
+    step = make_train_step(classify, optimizer)
+
+    def run(variables, x, labels, *extras):
+        parameters = {k: v for k, v in variables.items() if k in trainable}
+        statistics = {k: v for k, v in variables.items() if k not in trainable}
+        state, _ = step(
+            TrainState(parameters, statistics, optimizer.init(parameters)), x, labels, None, *extras
+        )
+        return {
+            "evaluated": apply(variables, x, False, *extras)[0],
+            "trained": apply(variables, x, True, *extras)[0],
+            "statistics": state.statistics,
+            "gradients": state.optimizer[0],
+            "parameters": state.parameters,
+        }
+
+    return jax.jit(run, compiler_options=QUICK)
+
+
+def random_inputs(rng, x):
+    """An array of the shape of ``x``: normal numbers, or small whole ones."""
+    if np.issubdtype(x.dtype, np.integer):
+        return rng.integers(0, 5, x.shape).astype(x.dtype)
+    return rng.normal(size=x.shape).astype(x.dtype)
+
+
+@cache
+def masked_network(constructor, image, dtype=jnp.float32):
+    """A network with random variables, its graph, and ``everything`` of it with a mask."""
+    graph = trace(random_source(constructor), jax.ShapeDtypeStruct((BATCH, *image), dtype))
+    masks = Masks(graph)
+
+    def apply(variables, x, train, mask):
+        return run_graph(graph, masks.apply(variables, mask), x, train)
+
+    return graph, masks, everything(apply, graph.source.trainable)
+
+
+def assert_close(masked, sliced, name, largest=0.0):
+    """Equal to 1e-4 of the largest value, here or (times ten) in arrays of the same kind.
+
+    The gradient of a bias before a normalisation is zero, and what is computed
+    is rounding alone: it is measured against the other gradients.
+    """
+    masked, sliced = np.asarray(masked), np.asarray(sliced)
+    assert masked.shape == sliced.shape, name
+    scale = max(np.abs(sliced).max(), largest / 10)
+    assert np.abs(masked - sliced).max() <= 1e-4 * scale, (name, np.abs(masked - sliced).max())
+
+
+def random_policy(graph, seed):
+    """A policy of random shares, of which one at least removes channels."""
+    rng = np.random.default_rng(seed)
+    keep = {group: rng.uniform(0.3, 1) for group in graph.groups}
+    keep[rng.choice(list(graph.groups))] = 0.5
+    return replace(Policy.uniform(graph), keep=keep).checked(graph)
+
+
+def compressed(constructor, image, seed, dtype=jnp.float32):
+    """A network under a random policy, and an input."""
+    graph, _, _ = masked_network(constructor, image, dtype)
+    variables = lively(graph.source.variables, seed)
+    policy = random_policy(graph, seed)
+    small = compress(graph.source, policy, graph=graph, variables=variables)
+    return small, random_inputs(np.random.default_rng(seed), graph.inputs[0])
+
+
+def check(constructor, image, seed, dtype=jnp.float32):
+    """Masked equals sliced for a random policy; returns the compressed network and an input."""
+    graph, masks, run_masked = masked_network(constructor, image, dtype)
+    small, x = compressed(constructor, image, seed, dtype)
+    counts = small.policy.counts(graph)
+    assert {name: len(channels) for name, channels in small.kept.items()} == counts
+
+    rng = np.random.default_rng(seed)
+    variables = lively(graph.source.variables, seed)
+    outputs = jax.eval_shape(lambda v: small.apply(v, x, False)[0], small.variables)
+    labels = rng.integers(0, outputs.shape[-1], BATCH)
+    masked = run_masked(variables, x, labels, masks.vector(small.kept))
+    assert np.abs(masked["evaluated"]).max() > 0.01
+    # A few random channels may all be dead behind their ReLU; such a network tells nothing.
+    telling = np.ptp(masked["evaluated"], axis=0).max() > 0.001 * np.abs(masked["evaluated"]).max()
+    if currently_in_test_context():
+        assume(telling)
+    assert telling
+    run_sliced = everything(small.apply, graph.source.trainable)
+    sliced = run_sliced(small.variables, x, labels)
+    for mode in ("evaluated", "trained"):
+        assert_close(masked[mode], sliced[mode], mode)
+    for what in ("statistics", "gradients", "parameters"):
+        full = variables | masked[what]
+        kept = slice_variables(graph, full, small.kept)
+        assert set(sliced[what]) == set(masked[what])
+        floats = [np.abs(v).max() for v in sliced[what].values() if np.size(v)]
+        largest = max(floats, default=0)
+        for key, value in sliced[what].items():
+            assert_close(kept[key], value, f"{what} of {key}", largest)
+    assert_sizes(graph, counts, small)
+    return small, x
+
+
+def check_saved(small, x, directory):
+    """What ``pfrl.load`` reads gives the same outputs, statistics and gradients in both modes."""
+    loaded = load(save(small, directory))
+    for train in (False, True):
+        ours = jax.jit(lambda v, t=train: small.apply(v, x, t), compiler_options=QUICK)
+        theirs = jax.jit(lambda v, t=train: loaded.apply(v, x, t), compiler_options=QUICK)
+        outputs, statistics = ours(small.variables)
+        again, others = theirs(loaded.variables)
+        assert_close(again, outputs, f"outputs, train={train}")
+        assert set(others) == set(statistics)
+        for name, value in statistics.items():
+            assert_close(others[name], value, name)
+
+
+def assert_sizes(graph, counts, small):
+    """MACs and parameters counted in the sliced arrays are those that the graph predicts."""
+    arrays = small.variables
+    assert small.params == graph.params_at(counts)
+    for name, counted in graph.axes.items():
+        assert arrays[name].shape == tuple(count.at(counts) for count in counted), name
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        counted = trace(Source(small.apply, arrays, graph.source.trainable), *graph.inputs).macs
+    assert small.macs == graph.macs_at(counts) == counted
+    assert counted < graph.macs

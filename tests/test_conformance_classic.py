@@ -1,0 +1,20 @@
+"""The conformance table, from LeNet to GoogLeNet: narrow networks, both modes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conformance import check, check_saved, compressed, examples
+from tests.narrow import CLASSIC
+
+
+@pytest.mark.parametrize("name", CLASSIC)
+@examples(2)
+@given(seed=st.integers(0, 10**6))
+def test_masked_equals_sliced(name, seed):
+    check(*CLASSIC[name], seed)
+
+
+@pytest.mark.parametrize("name", CLASSIC)
+def test_saved_is_loaded(name, tmp_path):
+    check_saved(*compressed(*CLASSIC[name], 0), tmp_path / "small")
