@@ -6,11 +6,11 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import tyro
 
-from experiments import compress, pretrain
+from experiments import compress, inspect, pretrain
 from experiments.report import write_report
 from experiments.settings import CompressSettings
 from pfrl.deploy.measure import measure
@@ -30,6 +30,15 @@ def pretrain_command(
 ) -> None:
     """Train a network of the zoo, for 'compress' to start from."""
     _print_paths([pretrain.run(settings)])
+
+
+def inspect_command(
+    settings: Annotated[inspect.InspectSettings, tyro.conf.arg(name="")],
+) -> None:
+    """Show a network's layers, channel groups, costs, and what cannot be removed and why."""
+    paths = inspect.run(settings)
+    # Standard output is the document alone.
+    _print_paths(paths, sys.stderr if settings.json else sys.stdout)
 
 
 def report_command(run_dir: tyro.conf.Positional[Path]) -> None:
@@ -64,6 +73,7 @@ def measure_command(
 COMMANDS: dict[str, Callable[..., None]] = {
     "compress": compress_command,
     "pretrain": pretrain_command,
+    "inspect": inspect_command,
     "report": report_command,
     "measure": measure_command,
 }
@@ -109,9 +119,9 @@ def _quiet_thread(arguments: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(arguments)
 
 
-def _print_paths(paths: Sequence[Path]) -> None:
+def _print_paths(paths: Sequence[Path], stream: TextIO | None = None) -> None:
     for path in paths:
-        print(path)
+        print(path, file=stream)
 
 
 if __name__ == "__main__":

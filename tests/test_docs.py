@@ -12,7 +12,7 @@ import pytest
 import pfrl
 from agents import DDPGOptions, PPOOptions
 from envs import Problem
-from experiments import cli, compress, pretrain
+from experiments import cli, compress, inspect, pretrain
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -61,9 +61,10 @@ def test_commands_are_understood(monkeypatch, capsys):
     ran = []
     monkeypatch.setattr(compress, "run", lambda settings: ran.append(settings.resolved()) or [])
     monkeypatch.setattr(pretrain, "run", lambda settings: ran.append(settings) or settings.out)
+    monkeypatch.setattr(inspect, "run", lambda settings: ran.append(settings) or [])
     lines = [line for _, code in blocks(README, "sh") for line in code.splitlines()]
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("pfrl ")]
-    assert {command[0] for command in commands} == {"compress", "pretrain"}
+    assert {command[0] for command in commands} == {"compress", "inspect", "pretrain"}
     for command in commands:
         assert cli.main(command) == 0, capsys.readouterr().err
     assert len(ran) == len(commands)

@@ -1,0 +1,1 @@
+"""Comparisons with other libraries: development only, not part of the installed package."""
