@@ -66,6 +66,11 @@ class Decisions:
         if self.metric not in costs.metrics:
             raise BudgetError(f"there is no cost model for '{self.metric}' in this problem")
         self.knob_kinds = problem.knobs
+        if problem.knobs == ("keep",) and not graph.groups:
+            raise BudgetError(
+                "no channel of this network can be removed, so there is nothing to decide; add the"
+                " knob weight_bits, or see with `pfrl inspect` what freezes them"
+            )
         self.steps: list[tuple[Layer, list[Knob | None]]] = [
             (layer, [_knob(kind, problem, graph, layer, number) for kind in problem.knobs])
             for number, layer in enumerate(graph.layers)

@@ -1,5 +1,6 @@
 """What every network has to pass: masked equals sliced, in values, gradients and sizes."""
 
+import inspect
 import warnings
 from dataclasses import replace
 from functools import cache
@@ -42,19 +43,34 @@ def examples(count):
 
 def lively(variables, seed):
     """All arrays anew; biases lean upwards, so that few channels are dead behind a ReLU."""
-    result = randomised(variables, seed)
+    result = {
+        name: value.astype(variables[name].dtype)
+        for name, value in randomised(variables, seed).items()
+    }
     for name in result:
         if name.endswith(".bias") and result[name].ndim == 1:
-            result[name] = result[name] + np.float32(0.5)
+            result[name] = result[name] + result[name].dtype.type(0.5)
         elif name.endswith(".mean"):
-            result[name] = result[name] * np.float32(0.3)
+            result[name] = result[name] * result[name].dtype.type(0.3)
     return result
 
 
-def random_source(constructor, seed=0) -> Source:
-    """A network with random arrays of its shapes, without its initialisers, which would compile."""
-    source = as_source(nnx.eval_shape(lambda: constructor(nnx.Rngs(0))))
-    return source._replace(variables=lively(source.variables, seed))
+def random_source(constructor, seed=0, dtype=jnp.float32) -> Source:
+    """A network with random arrays of its shapes, without its initialisers, which would compile.
+
+    ``constructor`` takes ``rngs`` and makes an nnx module, or takes nothing and makes a source.
+    """
+    if inspect.signature(constructor).parameters:
+        source = as_source(nnx.eval_shape(lambda: constructor(nnx.Rngs(0))))
+    else:
+        source = constructor()
+    shapes = {
+        name: jax.ShapeDtypeStruct(value.shape, dtype)
+        if jnp.issubdtype(value.dtype, jnp.floating)
+        else value
+        for name, value in source.variables.items()
+    }
+    return source._replace(variables=lively(shapes, seed))
 
 
 def pooled(outputs):
@@ -103,7 +119,9 @@ def random_inputs(rng, x):
 @cache
 def masked_network(constructor, image, dtype=jnp.float32):
     """A network with random variables, its graph, and ``everything`` of it with a mask."""
-    graph = trace(random_source(constructor), jax.ShapeDtypeStruct((BATCH, *image), dtype))
+    precise = jnp.float64 if dtype == jnp.float64 else jnp.float32
+    source = random_source(constructor, dtype=precise)
+    graph = trace(source, jax.ShapeDtypeStruct((BATCH, *image), dtype))
     masks = Masks(graph)
 
     def apply(variables, x, train, mask):
@@ -115,13 +133,16 @@ def masked_network(constructor, image, dtype=jnp.float32):
 def assert_close(masked, sliced, name, largest=0.0):
     """Equal to 1e-4 of the largest value, here or (times ten) in arrays of the same kind.
 
+    In float64 to 1e-10 of it.
+
     The gradient of a bias before a normalisation is zero, and what is computed
     is rounding alone: it is measured against the other gradients.
     """
     masked, sliced = np.asarray(masked), np.asarray(sliced)
     assert masked.shape == sliced.shape, name
     scale = max(np.abs(sliced).max(), largest / 10)
-    assert np.abs(masked - sliced).max() <= 1e-4 * scale, (name, np.abs(masked - sliced).max())
+    relative = 1e-10 if sliced.dtype == np.float64 else 1e-4
+    assert np.abs(masked - sliced).max() <= relative * scale, (name, np.abs(masked - sliced).max())
 
 
 def random_policy(graph, seed):
