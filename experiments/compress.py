@@ -1,6 +1,7 @@
 """``pfrl compress``: a trained network and a wish in, a smaller network that was measured out."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from agents import AGENTS, AgentError
 from envs.decisions import Decisions
@@ -16,7 +17,9 @@ from experiments.search import make_problem, search
 from experiments.settings import CompressSettings
 from pfrl.cost import CostModel
 from pfrl.data import FOLDER_PREFIX, NAMED, load
+from pfrl.deploy.onnx import export_onnx
 from pfrl.files import write_json
+from pfrl.graph import Graph
 from pfrl.models.zoo import MODELS, ModelError, pretrained_path
 
 LATENCY_FILE = "latency.json"
@@ -34,6 +37,8 @@ def run(settings: CompressSettings) -> list[Path]:
     with stage("loading and tracing"):
         _, graph = load_network(settings.model, settings.data, str(weights))
     fresh = not (settings.out / "config.json").exists()
+    if fresh:
+        check_export(graph)
     latency = None
     if fresh and settings.needs_latency:
         latency = measure_latency(graph, settings.keep_min, settings.round_to, settings.seed)
@@ -48,6 +53,23 @@ def run(settings: CompressSettings) -> list[Path]:
     searched = search(settings, folder, make_problem(settings, weights, table))
     write_json(folder.path / "report.json", finish(settings, folder, searched))
     return [write_report(folder.path), folder.path / "model.onnx"]
+
+
+def check_export(graph: Graph) -> None:
+    """Export the base network once and throw it away.
+
+    A network that cannot be handed over is refused before the search, not after it.
+
+    Raises:
+      ExportError: if it has an operation that the exporter does not know.
+    """
+    source = graph.source
+    with stage("checking the export"), TemporaryDirectory() as folder:
+        export_onnx(
+            lambda x: source.apply(source.variables, x, False)[0],
+            graph.input_shape,
+            Path(folder) / "base.onnx",
+        )
 
 
 def check(settings: CompressSettings) -> Path:

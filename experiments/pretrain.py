@@ -12,7 +12,7 @@ from experiments.settings import SettingsError
 from pfrl.data import load
 from pfrl.files import save_arrays
 from pfrl.graph import from_nnx
-from pfrl.models.zoo import build
+from pfrl.models.zoo import DENSE_MODELS, MODELS, ModelError, build
 from pfrl.training.fit import FitConfig, accuracy, fit
 
 
@@ -21,7 +21,7 @@ class PretrainSettings:
     """Train a network on the training split, for ``pfrl compress`` to start from."""
 
     model: str = "resnet8"
-    """Network: lenet5, plain20, resnet8, resnet20, resnet56; a b at the end: option B shortcuts."""
+    """A network of the zoo that classifies images, such as resnet20 or mobilenet_v2."""
     data: str = "digits"
     """Data set: digits, fashion_mnist, cifar10 or imagefolder:PATH (a folder or .zip)."""
     epochs: float = 16.0
@@ -52,6 +52,11 @@ def run(settings: PretrainSettings) -> Path:
         )
     if settings.seed < 0:
         raise SettingsError(f"seed is a whole number from 0, got {settings.seed}")
+    if settings.model in DENSE_MODELS:
+        raise ModelError(
+            f"'{settings.model}' classifies every pixel, which no data set here is labelled for;"
+            f" expected one of {', '.join(MODELS)}"
+        )
     dataset = load(settings.data)
     network = build(
         settings.model, len(dataset.classes), dataset.image_shape, nnx.Rngs(settings.seed)

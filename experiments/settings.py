@@ -51,7 +51,8 @@ class CompressSettings:
     """Compress a trained network: search a policy, fine-tune, export, measure, report."""
 
     model: str = "resnet8"
-    """Network: lenet5, plain20, resnet8, resnet20, resnet56; a b at the end: option B shortcuts."""
+    """A network of the zoo, such as lenet5, resnet20, resnet56b (option B shortcuts), vgg16_bn,
+    resnet50, mobilenet_v2, densenet40, shufflenet_v2, convnext_tiny or mixer_tiny."""
     data: str = "digits"
     """Data set: digits, fashion_mnist, cifar10 or imagefolder:PATH (a folder or .zip)."""
     weights: Path | None = None

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from pfrl.files import load_arrays
-from pfrl.graph.source import from_nnx, update_nnx
+from pfrl.graph.source import from_nnx, is_floating, update_nnx
 from pfrl.models import (
     convnext,
     densenet,
@@ -101,13 +101,19 @@ def load_weights(model: nnx.Module, path: Path) -> tuple[nnx.Module, dict[str, A
     """
     arrays, meta = load_arrays(path)
     variables = from_nnx(model).variables
-    expected = {name: tuple(value.shape) for name, value in variables.items()}
-    arrays = _own_names(arrays, expected)
+    # Keys and counts of random generators are no weights: the network keeps its own.
+    floats = {name: value for name, value in variables.items() if is_floating(value)}
+    expected = {name: tuple(value.shape) for name, value in floats.items()}
+    arrays = {
+        name: array
+        for name, array in _own_names(arrays, expected).items()
+        if name in floats or name not in variables
+    }
     _check_names(path, arrays, expected)
     _check_arrays(path, arrays, expected)
     # The network's own precision: files may hold float16 or float64.
     cast = {name: array.astype(variables[name].dtype) for name, array in arrays.items()}
-    return update_nnx(model, cast), meta
+    return update_nnx(model, variables | cast), meta
 
 
 _TORCH_LEAF = {
