@@ -22,6 +22,7 @@ import agents
 from envs import NetworkTask, Problem
 from experiments.machine import machine
 from experiments.ratios import Ratio, forward_ratios, training_ratios
+from experiments.tracing import BY_DEPTH, OTHERS, Traced, growth, time_traces
 from experiments.wording import number, percent
 from pfrl.compilations import compilations
 from pfrl.cost import Budget
@@ -34,6 +35,7 @@ TRAINING_BATCH, SEARCH_BATCH = 64, 250
 """Images a step of an episode's fine-tuning, and of its validation."""
 EPISODES, QUICK_EPISODES = 6, 4
 ROUNDS, QUICK_ROUNDS = 10, 5
+TRACES, QUICK_TRACES = 5, 2
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,20 @@ def run(settings: BenchSettings) -> None:
     trained = training_ratios(network, shape, TRAINING_BATCH, rounds, rng)
     forward, seconds = forward_ratios(network, shape, SEARCH_BATCH, rounds, rng)
     print(describe_ratios([*trained, *forward]))
-    print(f"Slicing, exporting and loading a policy for ONNX Runtime: {number(seconds)} s")
+    print(f"Slicing, exporting and loading a policy for ONNX Runtime: {number(seconds)} s\n")
+
+    depths = BY_DEPTH[:2] if settings.quick else BY_DEPTH
+    repeats = QUICK_TRACES if settings.quick else TRACES
+    print(describe_traces(time_traces(depths if settings.quick else depths + OTHERS, repeats)))
+
+
+def describe_traces(found: Sequence[Traced]) -> str:
+    """One line a network, and how the time grows with the depth of those that only differ in it."""
+    rows = [("tracing in both modes", "layers", "groups", "seconds, median")]
+    for name, layers, groups, seconds in found:
+        rows.append((name, str(layers), str(groups), number(seconds)))
+    power = number(growth([each for each in found if each.name in BY_DEPTH]))
+    return f"{aligned(rows)}\nFrom {BY_DEPTH[0]} on: seconds ~ layers to the power of {power}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

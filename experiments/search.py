@@ -130,7 +130,8 @@ def _facts(
         "seconds_per_episode": sum(later) / len(later),
         "compilations_after_first_episode": compiled,
     }
-    if recorded == 0:
+    if recorded < len(lines):
+        # Of this start: what was recorded before took no time now.
         shares = {name: spent / elapsed for name, spent in evaluator.seconds.items()}
         facts["share"] = {**shares, "other": 1 - sum(shares.values())}
     return facts

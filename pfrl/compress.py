@@ -41,7 +41,7 @@ class Compressed:
     variables: Variables
     ranges: Ranges | None = None
 
-    def __call__(self, *inputs: jax.Array) -> Any:
+    def __call__(self, *inputs: Any) -> Any:
         """Outputs in evaluation mode for inputs of any batch size."""
         return self.apply(self.variables, inputs[0] if len(inputs) == 1 else inputs, False)[0]
 

@@ -172,7 +172,7 @@ def test_a_network_without_a_removable_channel():
     assert graph.groups == {}
     assert list(graph.frozen.values()) == [{"the network's output": 2}]
     small = compress(model, Policy.uniform(graph, 0.5), graph=graph)
-    x = np.ones((2, 3), np.float32)
+    x = jnp.ones((2, 3))
     assert np.allclose(small(x), model(x))
     problem = Problem(NetworkTask("", "", ""), budget=Budget("macs", 0.5, True))
     with pytest.raises(BudgetError, match="no channel of this network can be removed"):

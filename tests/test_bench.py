@@ -12,6 +12,7 @@ from envs import Problem, Runtime
 from experiments import bench, ratios
 from experiments.bench import Mark, SearchTimes, aligned, open_problem, summarize, time_search
 from experiments.ratios import Ratio, forward_ratios, training_ratios, with_flax_norms
+from experiments.tracing import Traced, growth, time_traces
 from pfrl.cost import Budget, CostModel
 from pfrl.data import DataError
 from pfrl.evaluate import EpisodeConfig, Evaluator
@@ -50,6 +51,14 @@ def test_times_between_marks():
         compilations=1,
         peak_gib=1.25,
     )
+
+
+def test_traces_are_counted_and_their_growth_is_an_exponent():
+    (found,) = time_traces(["resnet8"], 2)
+    assert (found.name, found.layers, found.groups) == ("resnet8", 8, 6)
+    assert found.seconds > 0
+    # Four times the layers in eight times the time: 4 to the power of 3/2.
+    assert growth([Traced("a", 5, 1, 0.1), Traced("b", 20, 1, 0.8)]) == pytest.approx(1.5)
 
 
 def test_a_search_is_timed_and_compiles_in_its_first_episode_only():
@@ -135,6 +144,8 @@ def test_what_is_printed(quick, monkeypatch, capsys):
     found = [Ratio("one / other", 1.5, 1.25, 2.0)]
     monkeypatch.setattr(bench, "training_ratios", lambda *arguments: found)
     monkeypatch.setattr(bench, "forward_ratios", lambda *arguments: ([], 0.25))
+    traced = [Traced("resnet20", 20, 12, 0.1), Traced("resnet110", 110, 57, 0.55)]
+    monkeypatch.setattr(bench, "time_traces", lambda names, repeats: traced)
     bench.main(["--quick"] if quick else [])
     lines = capsys.readouterr().out.splitlines()
     assert "core(s)" in lines[0]
@@ -146,3 +157,5 @@ def test_what_is_printed(quick, monkeypatch, capsys):
     assert (left_out in lines) == (not quick)
     assert ("resnet8" if quick else "resnet20") in next(line for line in lines if "rounds" in line)
     assert "one / other     1.50   1.25 to 2.00" in lines
+    # 5.5 times the layers in 5.5 times the seconds.
+    assert lines[-1].startswith("From resnet20 on: seconds ~ layers to the power of 1.00")

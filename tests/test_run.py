@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from experiments import compress
+from experiments.cli import INTERRUPTED
 from experiments.history import read_history
 from experiments.run_folder import RunFolder
 from experiments.settings import CompressSettings, FinishConfig, SettingsError
@@ -116,7 +117,8 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(whole, tmp_path, monkey
     assert results(out) == results(whole)
 
 
-def test_a_killed_process_loses_at_most_its_episode(whole, tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_process_loses_at_most_its_episode(sent, whole, tmp_path):
     out = tmp_path / "run"
     options = {
         "episodes": 8,
@@ -131,15 +133,20 @@ def test_a_killed_process_loses_at_most_its_episode(whole, tmp_path):
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "experiments", "compress", *words, "--out", str(out)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 300
         while len(read_history(out / "history.jsonl")) < 2 and time.monotonic() < deadline:
             assert process.poll() is None, "the run ended before it could be killed"
             time.sleep(0.02)
     finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        os.kill(process.pid, sent)
+        _, told = process.communicate()
+    if sent == signal.SIGINT:
+        assert process.returncode == INTERRUPTED
+        assert told.splitlines()[-1] == (
+            "pfrl: interrupted; what was finished is kept, go on with --resume"
+        )
     assert 2 <= len(read_history(out / "history.jsonl")) <= 8
     compress.run(settings(out, resume=True))
     history, policy, _ = results(out)

@@ -105,6 +105,18 @@ BETWEEN = {
     "clip": (lambda x: jnp.clip(x, -1, 1) + jax.nn.hard_swish(x) + jax.nn.silu(x), WHOLE),
     "resize": (lambda x: jax.image.resize(x, (x.shape[0], 3, 3, 6), "bilinear"), WHOLE),
     "remat": (lambda x: jax.checkpoint(jnp.sin)(x), WHOLE),
+    "jit": (jax.jit(lambda x: jnp.tanh(x) * 2), WHOLE),
+    "custom_vjp": (lambda x: _straight_through(x), WHOLE),
+    "dynamic_slice": (
+        lambda x: jax.lax.dynamic_slice(x, (0, 1, 1, 0), (*x.shape[:1], 4, 4, 6)),
+        WHOLE,
+    ),
+    "update": (lambda x: jax.lax.dynamic_update_slice(x, x[:, :2] * 2, (0, 1, 0, 0)), WHOLE),
+    "instance_norm": (
+        lambda x: (x - x.mean((1, 2), keepdims=True)) / (1 + x.std((1, 2), keepdims=True)),
+        WHOLE,
+    ),
+    "space_to_depth": (lambda x: _space_to_depth(x), {"a": 6}),
     "gram": (lambda x: jnp.einsum("nhwc,nhvc,nhvd->nhwd", x, x, x), WHOLE),
     "softmax": (lambda x: jax.nn.softmax(x, axis=-1), {}),
     "max": (lambda x: x - x.max(axis=-1, keepdims=True), {}),
@@ -113,6 +125,22 @@ BETWEEN = {
     "cond": (lambda x: jax.lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x), {}),
     "while": (lambda x: jax.lax.fori_loop(0, 3, lambda i, v: v * 1.1, x), {}),
 }
+
+
+@jax.custom_vjp
+def _straight_through(x):
+    return jnp.round(x * 4) / 4
+
+
+_straight_through.defvjp(lambda x: (_straight_through(x), None), lambda _, g: (g,))
+
+
+def _space_to_depth(x):
+    """Pixels of a 2x2 block become channels, and go back to their places."""
+    n, h, w, c = x.shape
+    y = x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
+    y = jnp.tanh(y.reshape(n, h // 2, w // 2, 4 * c)).reshape(n, h // 2, w // 2, 2, 2, c)
+    return y.transpose(0, 1, 3, 2, 4, 5).reshape(n, h, w, c)
 
 
 def _grouped_mean(x, groups):
@@ -202,3 +230,64 @@ def test_a_kept_head_is_a_head():
     assert np.array_equal(
         small.variables["qkv.kernel"], np.asarray(graph.source.variables["qkv.kernel"])[:, columns]
     )
+
+
+def test_channels_are_rounded_and_heads_are_not():
+    graph, _, _ = masked_network(plain_heads, (5, 4))
+    counts = Policy.uniform(graph, 0.5, round_to=2).counts(graph)
+    found = {(graph.groups[name].kind, graph.groups[name].size): n for name, n in counts.items()}
+    # Of 2 heads one; of 3 places inside a head 1.5, so 2; of 4 channels 2.
+    assert found == {("heads", 2): 1, ("channels", 3): 2, ("channels", 4): 2}
+
+
+class Convolutions(nnx.Module):
+    """One convolution of a kind between two plain ones; [N, 8, 8, 2] to 3 logits."""
+
+    def __init__(self, middle, features, rngs):
+        self.first = nnx.Conv(2, 6, (3, 3), rngs=rngs)
+        self.norm = nnx.BatchNorm(6, rngs=rngs)
+        self.middle = middle(rngs)
+        self.last = nnx.Conv(features, 4, (3, 3), rngs=rngs)
+        self.out = nnx.Linear(4, 3, rngs=rngs)
+
+    def __call__(self, x):
+        x = jax.nn.relu(self.norm(self.first(x)))
+        x = jax.nn.relu(self.last(self.middle(x)))
+        return self.out(x.mean(axis=(1, 2)))
+
+
+def _conv(c_out, **options):
+    return lambda rngs: nnx.Conv(6, c_out, (3, 3), rngs=rngs, **options)
+
+
+# By group: size and kind, in order.
+KINDS = {
+    "strided": (_conv(5, strides=2), 5, [(6, "c"), (5, "c"), (4, "c")]),
+    "dilated": (_conv(5, kernel_dilation=2), 5, [(6, "c"), (5, "c"), (4, "c")]),
+    "depthwise": (_conv(6, feature_group_count=6), 6, [(6, "c"), (4, "c")]),
+    # Two outputs an input: an input's channel takes both along, and either of the two can go.
+    "multiplied": (_conv(12, feature_group_count=6), 12, [(6, "c"), (2, "c"), (4, "c")]),
+    # Three groups of two that make four each.
+    "grouped": (
+        _conv(12, feature_group_count=3),
+        12,
+        [(3, "h"), (2, "c"), (4, "c"), (4, "c")],
+    ),
+    "transposed": (
+        lambda rngs: nnx.ConvTranspose(6, 5, (2, 2), strides=(2, 2), rngs=rngs),
+        5,
+        [(6, "c"), (5, "c"), (4, "c")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_convolution(name):
+    middle, features, expected = KINDS[name]
+
+    def network(rngs):
+        return Convolutions(middle, features, rngs)
+
+    graph = trace(random_source(network), shape(6, 8, 8, 2))
+    assert sorted((g.size, g.kind[0]) for g in graph.groups.values()) == sorted(expected)
+    check(network, (8, 8, 2), seed=4)
