@@ -38,14 +38,14 @@ def time_traces(names: Sequence[str], repeats: int) -> list[Traced]:
         network = nnx.eval_shape(partial(_built, name, shape))
         sources[name] = as_source(network), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    sizes = {}
+    sizes: dict[str, tuple[int, int]] = {}
     for _ in range(repeats):
         for name, (source, x) in sources.items():
             start = time.perf_counter()
             graph = trace(source, x)
             seconds[name].append(time.perf_counter() - start)
             sizes[name] = len(graph.layers), len(graph.groups)
-    return [Traced(name, *sizes[name], median(seconds[name])) for name in names]
+    return [Traced(name, sizes[name][0], sizes[name][1], median(seconds[name])) for name in names]
 
 
 def _built(name: str, shape: tuple[int, int, int]) -> nnx.Module:
