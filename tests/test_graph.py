@@ -11,7 +11,7 @@ from pfrl.graph import Count, GraphError, trace
 from pfrl.models.lenet import LeNet5
 from pfrl.models.resnet import CifarResNet
 from pfrl.policy import Policy
-from tests.tiny import Branches, Dense, Shared, TwoConvs, made, resnet8, shape
+from tests.tiny import Branches, Dense, Shared, Through, TwoConvs, made, resnet8, shape
 
 INNER = [f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in (0, 1, 2)]
 INNER_SIZES = dict(zip(INNER, [16, 16, 16, 32, 32, 32, 64, 64, 64], strict=True))
@@ -198,20 +198,6 @@ def test_a_kernel_used_twice_is_two_layers_and_one_array():
     assert graph.macs == 36 * 9 * (2 * 6 + 6 * 6 + 6 * 6) + 6 * 3
     # The kernel's parameters count once: 9*2*2 + 2, 9*2*2 + 2, 2*3 + 3.
     assert graph.params_at({"first": 2}) == 38 + 38 + 9
-
-
-class Through(nnx.Module):
-    """Two convolutions with something between them."""
-
-    def __init__(self, between, rngs):
-        self.a = nnx.Conv(2, 6, (3, 3), rngs=rngs)
-        self.b = nnx.Conv(6, 5, (3, 3), rngs=rngs)
-        self.out = nnx.Linear(5, 3, rngs=rngs)
-        self.between = between
-
-    def __call__(self, x):
-        x = jax.nn.relu(self.b(self.between(self.a(x))))
-        return self.out(x.mean(axis=(1, 2)))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from functools import cache
 
 import jax
 import numpy as np
-import optax
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
@@ -16,7 +15,7 @@ from pfrl.methods.channels import choose, l1_scores
 from pfrl.methods.masks import Masks, slice_variables
 from pfrl.models.lenet import LeNet5
 from pfrl.policy import Policy
-from pfrl.training.step import TrainState, make_train_step, sgd
+from tests.conformance import assert_close, everything
 from tests.tiny import Branches, Shared, made, randomised, resnet8, shape
 
 NETWORKS = {
@@ -30,39 +29,6 @@ NETWORKS = {
 BATCH = 6
 
 
-REMEMBER = optax.GradientTransformation(
-    lambda params: params, lambda updates, state, params=None: (updates, updates)
-)
-"""Leaves gradients as they are and keeps them as its state."""
-
-
-def everything(apply, trainable):
-    """One function of all that must agree, so that it compiles once.
-
-    ``(variables, x, labels, *extras)`` to logits in both modes, and the updated
-    statistics, the gradients and the parameters after one step of training.
-    """
-    optimizer = optax.chain(REMEMBER, sgd(0.1, 0.01))
-    step = make_train_step(apply, optimizer)
-
-    def run(variables, x, labels, *extras):
-        parameters = {k: v for k, v in variables.items() if k in trainable}
-        statistics = {k: v for k, v in variables.items() if k not in trainable}
-        state, _ = step(
-            TrainState(parameters, statistics, optimizer.init(parameters)), x, labels, None, *extras
-        )
-        return {
-            "evaluated": apply(variables, x, False, *extras)[0],
-            "trained": apply(variables, x, True, *extras)[0],
-            "statistics": state.statistics,
-            "gradients": state.optimizer[0],
-            "parameters": state.parameters,
-        }
-
-    # Compiling is most of this test's time, and half as long without LLVM's optimisations.
-    return jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})
-
-
 @cache
 def masked_network(name):
     """A network with random variables, its graph, and ``everything`` of it with a mask."""
@@ -74,18 +40,6 @@ def masked_network(name):
         return run_graph(graph, masks.apply(variables, mask), x, train)
 
     return graph, masks, everything(apply, graph.source.trainable)
-
-
-def assert_close(masked, sliced, name, largest=0.0):
-    """Equal to 1e-4 of the largest value, here or (times ten) in arrays of the same kind.
-
-    The gradient of a bias before a normalisation is zero, and what is computed
-    is rounding alone: it is measured against the other gradients.
-    """
-    masked, sliced = np.asarray(masked), np.asarray(sliced)
-    assert masked.shape == sliced.shape, name
-    scale = max(np.abs(sliced).max(), largest / 10)
-    assert np.abs(masked - sliced).max() <= 1e-4 * scale, name
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -14,7 +14,7 @@ from pfrl.compress import compress
 from pfrl.graph import trace
 from pfrl.policy import Policy
 from tests.conformance import check, examples, masked_network, random_source
-from tests.tiny import shape
+from tests.tiny import Through, shape
 from tests.user_model import TiedLanguageModel, UserNet
 
 
@@ -57,20 +57,6 @@ def test_groups_of_the_users_network():
     # of twelve can go so that both stay groups of equal size.
     assert set(graph.frozen) == {"stem", "out"}
     assert graph.unknown == frozenset()
-
-
-class Through(nnx.Module):
-    """Two convolutions with something between them; [N, 6, 6, 2] to 3 logits."""
-
-    def __init__(self, between, rngs):
-        self.a = nnx.Conv(2, 6, (3, 3), rngs=rngs)
-        self.b = nnx.Conv(6, 5, (3, 3), rngs=rngs)
-        self.out = nnx.Linear(5, 3, rngs=rngs)
-        self.between = between
-
-    def __call__(self, x):
-        x = jax.nn.relu(self.b(self.between(self.a(x))))
-        return self.out(x.mean(axis=(1, 2)))
 
 
 MIX = np.arange(36, dtype=np.float32).reshape(6, 6) / 36

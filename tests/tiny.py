@@ -92,6 +92,20 @@ class Shared(nnx.Module):
         return self.out(x.mean(axis=(1, 2)))
 
 
+class Through(nnx.Module):
+    """Two convolutions with something between them."""
+
+    def __init__(self, between, rngs):
+        self.a = nnx.Conv(2, 6, (3, 3), rngs=rngs)
+        self.b = nnx.Conv(6, 5, (3, 3), rngs=rngs)
+        self.out = nnx.Linear(5, 3, rngs=rngs)
+        self.between = between
+
+    def __call__(self, x):
+        x = jax.nn.relu(self.b(self.between(self.a(x))))
+        return self.out(x.mean(axis=(1, 2)))
+
+
 def randomised(variables, seed):
     """All arrays anew, so that no zero or one hides a mistake; variances are positive."""
     rng = np.random.default_rng(seed)
