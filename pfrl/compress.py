@@ -102,13 +102,8 @@ def run_graph(
 ) -> tuple[Any, Variables]:
     """Run a graph's program on variables by name, as ``Source.apply`` would."""
     labelled, tree = graph.program(x, train)
-    on_layer = None
-    if hook is not None:
-        layers = find_layers(labelled, sorted(graph.source.variables))
-
-        def on_layer(number: int, x: Any, kernel: Any) -> tuple[Any, Any]:
-            return hook(layers[number], x, kernel)
-
+    layers = {} if hook is None else find_layers(labelled, sorted(graph.source.variables))
+    on_layer = None if hook is None else lambda number, x, w: hook(layers[number], x, w)
     leaves = [jnp.asarray(variables[name]) for name in sorted(graph.source.variables)]
     results = run(labelled, [*leaves, *jax.tree.leaves(x)], removed, on_layer)
     outputs, statistics = jax.tree.unflatten(tree, results)
