@@ -1,4 +1,4 @@
-"""What is to be done to a network: a keep share for every channel group, bits for every layer."""
+"""What is to be done to a network: shares of channels and weights that stay, and bit widths."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,7 +9,6 @@ from pfrl.graph import Graph, Group
 
 FLOAT_BITS = 32
 """Not quantized."""
-BITS = (2, 3, 4, 5, 6, 7, 8, FLOAT_BITS)
 
 
 class PolicyError(ValueError):
@@ -22,15 +21,18 @@ class Policy:
 
     Attributes:
       keep: share of every group's channels that stays, in (0, 1].
-      weight_bits, act_bits: by layer, of the kernel and of the layer's input;
-        2 to 8, or 32 for float.
+      weight_bits: by layer, of the kernel: 2 to 8, or 32 for float; of a codebook 1 too.
+      act_bits: by layer, of its input: 2 to 8, or 32 for float.
       round_to: kept channels are a multiple of this, where the group is large enough.
+      sparsity: by layer, share of the kernel's remaining weights that are zero, in
+        [0, 1); layers that are not named are dense.
     """
 
     keep: Mapping[str, float] = field(default_factory=dict)
     weight_bits: Mapping[str, int] = field(default_factory=dict)
     act_bits: Mapping[str, int] = field(default_factory=dict)
     round_to: int = 1
+    sparsity: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def uniform(
@@ -81,9 +83,20 @@ class Policy:
         for name, share in self.keep.items():
             if not 0 < share <= 1:
                 raise PolicyError(f"keep share of '{name}' is {share}; expected a number in (0, 1]")
-        for name, bits in (*self.weight_bits.items(), *self.act_bits.items()):
-            if bits not in BITS:
-                raise PolicyError(f"'{name}' has {bits} bits; expected 2 to 8, or 32 for float")
+        for values, least in ((self.weight_bits, 1), (self.act_bits, 2)):
+            for name, bits in values.items():
+                if not least <= bits <= 8 and bits != FLOAT_BITS:
+                    raise PolicyError(
+                        f"'{name}' has {bits} bits; expected {least} to 8, or 32 for float"
+                    )
+        for name, share in self.sparsity.items():
+            if name not in layers:
+                raise PolicyError(
+                    f"the policy's 'sparsity' does not fit the network: '{name}' is not in the"
+                    " network; make the policy for this model"
+                )
+            if not 0 <= share < 1:
+                raise PolicyError(f"sparsity of '{name}' is {share}; expected a number in [0, 1)")
         if self.round_to < 1:
             raise PolicyError(f"round_to is {self.round_to}; expected a whole number from 1")
         return self
@@ -103,9 +116,11 @@ class Policy:
           PolicyError: if ``value`` is none.
         """
         names = [field.name for field in dataclasses.fields(cls)]
-        if not isinstance(value, dict) or set(value) != set(names) or not _is_plain(value):
+        # Policies that were written before there was sparsity have none.
+        complete = {"sparsity": {}, **value} if isinstance(value, dict) else {}
+        if set(complete) != set(names) or not _is_plain(complete):
             raise PolicyError(f"expected a policy with {', '.join(names)}; got {str(value)[:80]}")
-        return cls(**value)
+        return cls(**complete)
 
 
 def _is_plain(value: Mapping[str, Any]) -> bool:

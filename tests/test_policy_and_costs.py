@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from pfrl.cost import Budget, BudgetError, CostModel
 from pfrl.cost.metrics import MONOTONE, Assignment
 from pfrl.graph import trace
-from pfrl.policy import BITS, Policy, PolicyError, round_count
+from pfrl.policy import Policy, PolicyError, round_count
 from tests.tiny import Branches, Dense, Shared, TwoConvs, made, resnet8, shape
+
+BITS = (2, 3, 4, 5, 6, 7, 8, 32)
 
 
 @cache
@@ -21,14 +23,21 @@ def dense():
 
 
 def test_a_policy_passes_through_json():
-    policy = Policy({"a": 0.3}, {"a": 3, "b": 32}, {"a": 8, "b": 2}, round_to=4)
+    policy = Policy({"a": 0.3}, {"a": 3, "b": 32}, {"a": 8, "b": 2}, 4, {"b": 0.75})
     assert Policy.from_json(json.loads(json.dumps(policy.to_json()))) == policy
     assert policy.to_json() == {
         "keep": {"a": 0.3},
         "weight_bits": {"a": 3, "b": 32},
         "act_bits": {"a": 8, "b": 2},
         "round_to": 4,
+        "sparsity": {"b": 0.75},
     }
+
+
+def test_a_policy_of_before_there_was_sparsity_is_dense():
+    value = Policy({"a": 0.3}, {"a": 8}, {"a": 8}).to_json()
+    del value["sparsity"]
+    assert Policy.from_json(value).sparsity == {}
 
 
 GOOD = {"keep": {"a": 0.5}, "weight_bits": {"a": 8, "b": 8}, "act_bits": {"a": 8, "b": 8}}
@@ -43,8 +52,10 @@ GOOD = {"keep": {"a": 0.5}, "weight_bits": {"a": 8, "b": 8}, "act_bits": {"a": 8
         ({"keep": {"a": 0}}, r"keep share of 'a' is 0; expected a number in \(0, 1\]"),
         ({"keep": {"a": 1.01}}, "keep share of 'a' is 1.01"),
         ({"keep": {"a": float("nan")}}, "keep share of 'a' is nan"),
-        ({"weight_bits": {"a": 8, "b": 9}}, "'b' has 9 bits; expected 2 to 8, or 32 for float"),
-        ({"act_bits": {"a": 1, "b": 8}}, "'a' has 1 bits"),
+        ({"weight_bits": {"a": 8, "b": 9}}, "'b' has 9 bits; expected 1 to 8, or 32 for float"),
+        ({"act_bits": {"a": 1, "b": 8}}, "'a' has 1 bits; expected 2 to 8, or 32 for float"),
+        ({"sparsity": {"z": 0.5}}, "'sparsity' does not fit the network: 'z' is not in"),
+        ({"sparsity": {"a": 1}}, r"sparsity of 'a' is 1; expected a number in \[0, 1\)"),
         ({"round_to": 0}, "round_to is 0; expected a whole number from 1"),
     ],
 )
@@ -61,7 +72,8 @@ def test_a_policy_that_does_not_fit_is_refused(changed, message):
         [],
         {},
         GOOD,
-        GOOD | {"round_to": 1, "sparsity": {}},
+        GOOD | {"round_to": 1, "rank": {}},
+        GOOD | {"round_to": 1, "sparsity": None},
         GOOD | {"round_to": "4"},
         GOOD | {"round_to": 1, "keep": None},
         GOOD | {"round_to": 1, "keep": {"a": "half"}},

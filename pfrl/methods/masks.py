@@ -5,6 +5,7 @@ search over policies compiles once.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,19 +65,37 @@ class Masks:
         return masked
 
 
+Places = Mapping[str, tuple[np.ndarray, ...]]
+"""By variable, the indices that remain on each of its axes."""
+
+
+def kept_places(graph: Graph, kept: Mapping[str, np.ndarray]) -> Places:
+    """Which part of every variable remains; ``value[np.ix_(*places)]`` is that part."""
+    stays = {
+        name: [np.ones(size, bool) for size in np.shape(value)]
+        for name, value in graph.source.variables.items()
+    }
+    for name, group in graph.groups.items():
+        goes = np.ones(group.size, bool)
+        goes[np.asarray(kept[name], int)] = False
+        for member in group.members:
+            stays[member.parameter][member.axis][member.indices[goes].ravel()] = False
+    return {name: tuple(map(np.flatnonzero, axes)) for name, axes in stays.items()}
+
+
 def slice_variables(
     graph: Graph, variables: Variables, kept: Mapping[str, np.ndarray]
 ) -> Variables:
-    """The variables without the channels that go."""
-    gone: dict[str, dict[int, list[np.ndarray]]] = {}
-    for name, group in graph.groups.items():
-        stays = np.zeros(group.size, bool)
-        stays[np.asarray(kept[name], int)] = True
-        for member in group.members:
-            places = gone.setdefault(member.parameter, {}).setdefault(member.axis, [])
-            places.append(member.indices[~stays].ravel())
-    sliced = {name: np.asarray(value) for name, value in variables.items()}
-    for name, axes in gone.items():
-        for axis, places in axes.items():
-            sliced[name] = np.delete(sliced[name], np.unique(np.concatenate(places)), axis)
-    return sliced
+    """The variables without the channels that go; those that no graph knows stay as they are."""
+    places = kept_places(graph, kept)
+    return {
+        name: np.asarray(value)[np.ix_(*places[name])] if name in places else np.asarray(value)
+        for name, value in variables.items()
+    }
+
+
+def expand(part: np.ndarray, places: tuple[np.ndarray, ...], shape: tuple, fill: Any) -> np.ndarray:
+    """An array of full size with ``part`` at its places and ``fill`` everywhere else."""
+    whole = np.full(shape, fill, np.asarray(part).dtype)
+    whole[np.ix_(*places)] = part
+    return whole
