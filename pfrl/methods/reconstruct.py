@@ -73,7 +73,7 @@ def gather(
     """
     if positions < 1:
         raise ReconstructError(f"expected at least 1 position an image, got {positions}")
-    kernels = find_kernels(graph, _traced(graph))
+    kernels = find_kernels(graph, traced(graph))
     owner = {name: kernel.layers[0] for kernel in kernels for name in kernel.layers}
     leaves = [jnp.asarray(variables[name]) for name in sorted(graph.source.variables)]
     rng = np.random.default_rng([seed, 4])
@@ -84,11 +84,13 @@ def gather(
         inputs = [jnp.asarray(leaf) for leaf in jax.tree.leaves(x)]
         key = tuple(leaf.shape for leaf in inputs)
         labelled, _ = graph.program(x, False)
-        wanted = _wanted(graph, labelled, owner)
+        wanted = wanted_layers(graph, labelled, owner)
         if key not in moments:
             moments[key] = jax.jit(_moments(labelled, wanted))
         sizes = {number: positions_of(labelled, number) for number in wanted}
-        chosen = {size: _draw(rng, size, positions) for size in dict.fromkeys(sizes.values())}
+        chosen = {
+            size: draw_positions(rng, size, positions) for size in dict.fromkeys(sizes.values())
+        }
         found = moments[key](leaves, inputs, {n: chosen[size] for n, size in sizes.items()})
         for number, matrix in found.items():
             name = wanted[number]
@@ -141,7 +143,7 @@ def repair(
     """
     if not ridge > 0:
         raise ReconstructError(f"expected a ridge above zero, such as 1e-4, got {ridge}")
-    removed = graph.removed_atoms(_traced(graph), kept)
+    removed = graph.removed_atoms(traced(graph), kept)
     repaired = dict(variables)
     for kernel, matrices, _ in grams:
         gone = kernel.gone(removed)
@@ -167,19 +169,20 @@ def _solve(gram: np.ndarray, weights: np.ndarray, gone: np.ndarray, ridge: float
     return result
 
 
-def _traced(graph: Graph) -> Labelled:
-    """The program that the graph was made of, in evaluation mode."""
-    x = graph.inputs[0] if len(graph.inputs) == 1 else graph.inputs
+def traced(graph: Graph, x: Any = None) -> Labelled:
+    """The program in evaluation mode for inputs like ``x``; by default that of the graph."""
+    if x is None:
+        x = graph.inputs[0] if len(graph.inputs) == 1 else graph.inputs
     return graph.program(x, False)[0]
 
 
-def _wanted(graph: Graph, labelled: Labelled, owner: Mapping[str, str]) -> dict[int, str]:
+def wanted_layers(graph: Graph, labelled: Labelled, owner: Mapping[str, str]) -> dict[int, str]:
     """By equation number, the layer under whose name its inputs are summed."""
     names = find_layers(labelled, sorted(graph.source.variables))
     return {number: owner[name] for number, name in names.items() if name in owner}
 
 
-def _draw(rng: np.random.Generator, size: tuple[int, int], positions: int) -> np.ndarray:
+def draw_positions(rng: np.random.Generator, size: tuple[int, int], positions: int) -> np.ndarray:
     """int32 ``[examples, chosen]``: for every example other positions, none twice."""
     order = np.argsort(rng.random(size), axis=1)
     return order[:, : min(positions, size[1])].astype(np.int32)

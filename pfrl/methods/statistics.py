@@ -1,0 +1,62 @@
+"""Normalisation statistics of a changed network, re-estimated without a gradient step."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pfrl.graph import Variables
+
+Updated = Callable[..., Variables]
+"""``updated(variables, x, *extras) -> statistics`` after one batch in training mode."""
+
+
+def find_momentum(
+    updated: Updated, variables: Variables, statistics: Iterable[str], x: Any, *extras: Any
+) -> dict[str, float]:
+    """How much of its old value each statistic keeps in a training step.
+
+    Running statistics are ``m · old + (1 - m) · batch``; two steps from 0 and from 1
+    tell ``m`` for any network, without knowing its layers.
+    """
+    found = []
+    for value in (0.0, 1.0):
+        start = {name: jnp.full_like(variables[name], value) for name in statistics}
+        found.append(jax.tree.map(np.asarray, updated({**variables, **start}, x, *extras)))
+    return {name: float((found[1][name] - found[0][name]).mean()) for name in found[0]}
+
+
+def reestimate(
+    updated: Updated,
+    variables: Variables,
+    momentum: Mapping[str, float],
+    batches: Iterable[Any],
+    *extras: Any,
+) -> Variables:
+    """The running statistics as the mean over batches of the network's own.
+
+    Args:
+      updated: see ``Updated``; best jitted.
+      variables: of the changed network, with any statistics.
+      momentum: of every statistic, from ``find_momentum``; what a step leaves as
+        it is (momentum 1) stays.
+      batches: inputs of one shape, at least one.
+      extras: handed to ``updated``.
+
+    Returns:
+      the statistics alone, in their types.
+    """
+    zeros = {name: np.zeros_like(variables[name]) for name in momentum}
+    sums = {name: np.zeros_like(variables[name]) for name in momentum}
+    count = 0
+    for count, x in enumerate(batches, 1):  # noqa: B007 (the last one is the number of batches)
+        for name, value in updated({**variables, **zeros}, x, *extras).items():
+            sums[name] += np.asarray(value)
+    result = {}
+    for name, kept in momentum.items():
+        follows, before = 1 - kept, variables[name]
+        mean = sums[name] / (max(count, 1) * follows) if follows > 1e-6 else before
+        result[name] = jnp.asarray(mean, before.dtype)
+    return result
