@@ -1,4 +1,4 @@
-"""Closed-form repair layer after layer, each to the inputs that the repaired ones before give it."""
+"""Closed-form repair layer after layer, each to what the repaired ones before give it."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
