@@ -23,7 +23,7 @@ from envs import NetworkTask, Problem
 from experiments.machine import machine
 from experiments.ratios import Ratio, forward_ratios, training_ratios
 from experiments.tracing import BY_DEPTH, OTHERS, Traced, growth, time_traces
-from experiments.wording import number, percent
+from experiments.wording import aligned, number, percent
 from pfrl.compilations import compilations
 from pfrl.cost import Budget
 from pfrl.data import DataError
@@ -158,18 +158,6 @@ SEARCH_ROWS = (
     "compilations in later episodes",
     "peak memory until then, GiB",
 )
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of one width, the first flush left, the others flush right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
 
 
 def describe_ratios(found: Sequence[Ratio]) -> str:

@@ -136,3 +136,15 @@ def code_block(text: str, language: str = "") -> str:
 def details(summary: str, content: str) -> str:
     """A part that is folded until the reader opens it."""
     return f"<details>\n<summary>{summary}</summary>\n\n{content}\n\n</details>"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns of one width, the first flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
