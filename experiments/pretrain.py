@@ -9,11 +9,11 @@ from flax import nnx
 from experiments.progress import stage
 from experiments.run_folder import command
 from experiments.settings import SettingsError
-from pfrl.data import load
+from pfrl.data import Split, load
 from pfrl.files import save_arrays
 from pfrl.graph import from_nnx
-from pfrl.models.zoo import DENSE_MODELS, MODELS, ModelError, build
-from pfrl.training.fit import FitConfig, accuracy, fit
+from pfrl.models.zoo import build, check_answers
+from pfrl.training.fit import FitConfig, fit, mean_quality
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,10 @@ class PretrainSettings:
     """Train a network on the training split, for ``pfrl compress`` to start from."""
 
     model: str = "resnet8"
-    """A network of the zoo that classifies images, such as resnet20 or mobilenet_v2."""
+    """A network of the zoo: such as resnet20 or mobilenet_v2, for heat maps pose8."""
     data: str = "digits"
-    """Data set: digits, fashion_mnist, cifar10 or imagefolder:PATH (a folder or .zip)."""
+    """Data set: digits, fashion_mnist, cifar10, imagefolder:PATH (a folder or .zip), npz:PATH, or
+    for points digits_landmarks and digits_pose."""
     epochs: float = 16.0
     """Passes over the training images."""
     batch: int = 64
@@ -37,13 +38,13 @@ class PretrainSettings:
     out: Path | None = None
     """The .npz file. Default: runs/pretrained/MODEL_DATA.npz. Goes on from OUT.checkpoint.npz."""
     test: bool = False
-    """Also report the accuracy on the test split, once, at the end."""
+    """Also write the metric on the test split, once, at the end."""
 
 
 def run(settings: PretrainSettings) -> Path:
     """Train, save, and return the path of the weights.
 
-    The file's meta tells the command, the accuracies and the settings. An
+    The file's meta tells the command and what the task's metric was on the search split. An
     interrupted training goes on from its last checkpoint when started again.
     """
     if settings.epochs <= 0 or settings.batch < 1:
@@ -52,15 +53,11 @@ def run(settings: PretrainSettings) -> Path:
         )
     if settings.seed < 0:
         raise SettingsError(f"seed is a whole number from 0, got {settings.seed}")
-    if settings.model in DENSE_MODELS:
-        raise ModelError(
-            f"'{settings.model}' classifies every pixel, which no data set here is labelled for;"
-            f" expected one of {', '.join(MODELS)}"
-        )
     dataset = load(settings.data)
-    network = build(
-        settings.model, len(dataset.classes), dataset.image_shape, nnx.Rngs(settings.seed)
-    )
+    task = dataset.task
+    check_answers(settings.model, task.dense)
+    outputs = task.outputs(len(dataset.classes))
+    network = build(settings.model, outputs, dataset.image_shape, nnx.Rngs(settings.seed))
     source = from_nnx(network)
     data_name = settings.data.replace(":", "_").replace("/", "_")
     out = settings.out or Path("runs/pretrained") / f"{settings.model}_{data_name}.npz"
@@ -81,16 +78,16 @@ def run(settings: PretrainSettings) -> Path:
             progress=progress,
             checkpoint=out.with_name(out.name + ".checkpoint.npz"),
         )
-    logits = jax.jit(lambda v, x: source.apply(v, x, False)[0])
+    predict = jax.jit(lambda v, x: source.apply(v, x, False)[0])
 
-    def score(split):
-        return accuracy(lambda x: logits(variables, x), dataset, split)
+    def score(split: Split) -> float:
+        return task.wording.value(mean_quality(lambda x: predict(variables, x), dataset, split))
 
     meta = {
         "model": settings.model,
         "data": settings.data,
         "command": command(),
-        "search_accuracy": score(dataset.search),
-        "test_accuracy": score(dataset.open_test()) if settings.test else None,
+        f"search_{task.wording.metric}": score(dataset.search),
+        f"test_{task.wording.metric}": score(dataset.open_test()) if settings.test else None,
     }
     return save_arrays(out, variables, meta)

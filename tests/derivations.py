@@ -81,6 +81,20 @@ def cifar(depth: int, shortcut: str | None) -> Network:
     return derive
 
 
+def pose8(net: Derivation) -> None:
+    """The stages of depth 8, and a 1 × 1 convolution to ten maps instead of the dense layer."""
+    stream, inner = net.group(16), net.group(16)
+    net.conv(32, 9, 3, stream)
+    net.conv(32, 9, stream, inner)
+    net.conv(32, 9, inner, stream)
+    for side, width in ((16, 32), (8, 64)):
+        wider, inner = stream + net.group(width // 2), net.group(width)
+        net.conv(side, 9, stream, inner)
+        net.conv(side, 9, inner, wider)
+        stream = wider
+    net.conv(8, 1, stream, 10)
+
+
 def vgg16(net: Derivation) -> None:
     """Column D of arXiv 1409.1556, table 1: a chain, of which every link is free."""
     x = 3

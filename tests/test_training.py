@@ -1,21 +1,22 @@
-"""The train step and the training loop, against values worked out by hand."""
+"""The training loop: what it learns, how it goes on after an interruption, what it is told."""
 
-import jax
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from pfrl.data import Split
 from pfrl.files import load_arrays
+from pfrl.tasks import Classification
+from pfrl.training.config import ConfigError
+from pfrl.training.distillation import Distillation
 from pfrl.training.fit import Diverged, FitConfig, accuracy, fit
-from pfrl.training.step import (
-    Distillation,
-    TrainState,
-    cross_entropy,
-    distillation_loss,
-    make_train_step,
-    sgd,
-)
+from pfrl.training.losses import cross_entropy, mixup
+from pfrl.training.step import masking
 from tests.tiny import stripes
 
 DATA = stripes(train=64, search=8, crop=0)
@@ -37,6 +38,10 @@ def start():
 
 # A batch of 8 makes 8 steps an epoch: 3.75 epochs are 30 steps.
 CONFIG = FitConfig(epochs=3.75, batch=8, learning_rate=0.01, seed=5)
+EVERYTHING = replace(
+    CONFIG, optimizer="adamw", schedule="step", label_smoothing=0.1, mixup=0.4, warmup=0.1
+)
+SHORT = replace(CONFIG, epochs=0.125)
 
 
 def trained(config=CONFIG, variables=None, **options):
@@ -67,25 +72,47 @@ def interrupt(step, steps, loss):
 
 # A checkpoint every 5 steps; at step 20 the process dies, before that step is written down: step 15
 # is the last, in the middle of the second epoch.
-def test_training_goes_on_from_a_checkpoint_to_the_same_result(tmp_path):
-    whole = trained()
-    path = tmp_path / "training.npz"
-    with pytest.raises(Interrupted):
-        trained(checkpoint=path, checkpoint_every=5, progress=interrupt)
-    assert load_arrays(path)[1]["done"] == 15
+@pytest.mark.parametrize(
+    ("config", "per_call"),
+    [(CONFIG, 1), (EVERYTHING, 1), (EVERYTHING, 5)],
+    ids=["plain", "everything", "scanned"],
+)
+def test_training_goes_on_from_a_checkpoint_to_the_same_result(
+    tmp_path, monkeypatch, config, per_call
+):
+    monkeypatch.setattr("pfrl.training.fit.steps_per_call", lambda backend: per_call)
     batches = []
 
     def teacher(x):
         batches.append(x)
         return jnp.zeros((len(x), 4))
 
-    resumed = trained(
-        checkpoint=path, checkpoint_every=5, teacher=teacher, distillation=Distillation(0.0)
+    train = partial(
+        trained, config, checkpoint_every=5, teacher=teacher, distillation=Distillation(0.3)
     )
-    assert len(batches) == 15
+    whole, all_batches = train(), batches.copy()
+    path = tmp_path / "training.npz"
+    with pytest.raises(Interrupted):
+        train(checkpoint=path, progress=interrupt)
+    assert load_arrays(path)[1]["done"] == 15
+    batches.clear()
+    resumed = train(checkpoint=path)
+    assert len(all_batches) == 30
+    np.testing.assert_array_equal(batches, all_batches[15:])
     assert set(resumed) == set(whole)
     assert all(np.array_equal(resumed[name], whole[name]) for name in whole)
     assert not path.exists()
+
+
+# The same 30 steps, in calls of one step and in one of 20 and one of 10.
+def test_several_steps_a_call_are_the_same_training(monkeypatch):
+    one = trained(EVERYTHING)
+    monkeypatch.setattr("pfrl.training.fit.steps_per_call", lambda backend: 20)
+    told = []
+    several = trained(EVERYTHING, progress=lambda *report: told.append(report[:2]))
+    assert told == [(20, 30), (30, 30)]
+    for name, value in one.items():
+        np.testing.assert_allclose(several[name], value, rtol=1e-5, atol=1e-6)
 
 
 def test_the_checkpoint_of_another_training_is_left_out(tmp_path):
@@ -109,65 +136,78 @@ def test_a_loss_that_is_no_number_stops_the_training():
         trained(FitConfig(epochs=3.75, batch=8, learning_rate=1e38))
 
 
-# T = 2: softmax(2 ln 1 / 2, 2 ln 3 / 2) is (1/4, 3/4), the teacher (1/2, 1/2).
-# KL = 1/2 ln(1/2 / 1/4) + 1/2 ln(1/2 / 3/4) = 1/2 ln(4/3); times T² = 4.
-def test_distillation_loss_is_the_divergence_times_the_temperature_squared():
-    logits = jnp.asarray([[0.0, 2 * np.log(3)]])
-    uniform = jnp.zeros((1, 2))
-    assert distillation_loss(logits, uniform, 2.0) == pytest.approx(2 * np.log(4 / 3), rel=1e-5)
-    assert distillation_loss(logits, logits + 7, 2.0) == pytest.approx(0, abs=1e-6)
-    # The mean over the batch: the second row agrees with its teacher.
-    two = jnp.concatenate([logits, logits]), jnp.concatenate([uniform, logits])
-    assert distillation_loss(*two, 2.0) == pytest.approx(np.log(4 / 3), rel=1e-5)
+def first_loss(config, variables=None, **options):
+    """The loss of the first step, before anything is learnt; and the batch that it was on."""
+    told = []
+    trained(config, variables, progress=lambda *report: told.append(report), **options)
+    rng = np.random.default_rng([config.seed, 0])
+    ((x, labels),) = DATA.training_batches(config.batch, rng, 1)
+    assert [report[:2] for report in told] == [(1, 1)]
+    return told[0][2], jnp.asarray(x), jnp.asarray(labels)
 
 
-# Because of T², the gradient at T is about that at 1: for small logits both are (q - p) / K.
-def test_temperature_leaves_the_size_of_the_gradient():
-    gradient = jax.jit(jax.grad(distillation_loss))
-    logits, teacher = jnp.asarray([[0.02, -0.01]]), jnp.asarray([[-0.03, 0.01]])
-    once, softer = gradient(logits, teacher, 1.0), gradient(logits, teacher, 8.0)
-    assert np.allclose(once, softer, rtol=1e-2)
-    assert np.abs(once).min() > 0.01
+def test_labels_are_smoothed_by_the_config():
+    loss, x, labels = first_loss(replace(SHORT, label_smoothing=0.2))
+    logits = linear(start(), x, True)[0]
+    assert loss == pytest.approx(float(cross_entropy(logits, labels, 0.2)), rel=1e-5)
+    assert loss != pytest.approx(float(cross_entropy(logits, labels)), rel=1e-3)
 
 
-def test_cross_entropy_is_in_nats_and_a_mean():
-    logits = jnp.log(jnp.asarray([[0.25, 0.75], [0.5, 0.5]]))
-    expected = -(np.log(0.75) + np.log(0.5)) / 2
-    assert cross_entropy(logits, jnp.asarray([1, 0])) == pytest.approx(expected, rel=1e-6)
+# The teacher is asked about the mixed images, and its answer weighs as much as the labels.
+def test_mixup_goes_with_a_teacher():
+    asked = []
+
+    def teacher(x):
+        asked.append(x)
+        return jnp.zeros((len(x), 4))
+
+    def squares(outputs, teacher, temperature):
+        return jnp.square(outputs - teacher).mean()
+
+    soft = Distillation(0.5, divergence=squares)
+    loss, x, labels = first_loss(replace(SHORT, mixup=1.0), teacher=teacher, distillation=soft)
+    # The images are those of a training without mixup: shares and partners are drawn apart.
+    (rng,) = np.random.default_rng([SHORT.seed, 0]).spawn(1)
+    mixed, targets = mixup(np.asarray(x), np.asarray(labels), 1.0, rng)
+    np.testing.assert_array_equal(asked[0], mixed)
+    logits = linear(start(), jnp.asarray(mixed), True)[0]
+    hard = targets.share * cross_entropy(logits, targets.first)
+    hard += (1 - targets.share) * cross_entropy(logits, targets.second)
+    assert loss == pytest.approx(float(0.5 * hard + 0.5 * jnp.square(logits).mean()), rel=1e-5)
 
 
-# One step from zeros: cross-entropy ln 2; the distillation of the test above with the teacher
-# (1/4, 3/4) at T = 2 is 4 * (1/4 ln(1/2) + 3/4 ln(3/2)).
-def test_a_step_weighs_labels_and_teacher():
-    def apply(variables, x, train):
-        return x @ variables["kernel"], {"count": variables["count"] + train}
+class Furthest(Classification):
+    """Judged by the example that is worst."""
 
-    optimizer = sgd(0.1, 0.0)
-    parameters = {"kernel": jnp.zeros((1, 2))}
-    state = TrainState(parameters, {"count": jnp.zeros(())}, optimizer.init(parameters))
-    x, labels, teacher = jnp.ones((1, 1)), jnp.asarray([0]), jnp.asarray([[0.0, 2 * np.log(3)]])
-    soft = 4 * (0.25 * np.log(0.5) + 0.75 * np.log(1.5))
-    step = jax.jit(make_train_step(apply, optimizer, Distillation(0.7, 2.0)))
-    after, loss = step(state, x, labels, teacher)
-    assert loss == pytest.approx(0.3 * np.log(2) + 0.7 * soft, rel=1e-5)
-    assert after.statistics["count"] == 1
-    # The gradient of the first logit is 0.3 * (1/2 - 1) + 0.7 * 4 * (1/2 - 1/4) / 2 = 0.2, and of
-    # the second the opposite; Nesterov's first step is 1.9 times the learning rate.
-    assert np.allclose(after.parameters["kernel"], [[-0.19 * 0.2, 0.19 * 0.2]], atol=1e-6)
-    _, plain = jax.jit(make_train_step(apply, optimizer))(state, x, labels, None)
-    assert plain == pytest.approx(np.log(2), rel=1e-6)
+    def loss(self, outputs, targets):
+        return jnp.abs(outputs.sum(-1) - targets).max()
 
 
-# Without a gradient, a kernel w shrinks by learning rate * decay * w, times 1 + 0.9 (Nesterov).
-def test_weight_decay_is_for_kernels_only():
-    ones = {"conv.kernel": jnp.ones((1, 1, 1, 1)), "kernel": jnp.ones((1, 1))}
-    ones |= {"bias": jnp.ones(1), "scale": jnp.ones(1)}
-    optimizer = sgd(0.1, 0.5)
-    zeros = jax.tree.map(jnp.zeros_like, ones)
-    updates, _ = optimizer.update(zeros, optimizer.init(ones), ones)
-    found = jax.tree.map(lambda value: float(value.sum()), updates)
-    expected = pytest.approx(-0.1 * 0.5 * 1.9)
-    assert found == {"conv.kernel": expected, "kernel": expected, "bias": 0, "scale": 0}
+def test_the_task_has_the_loss_unless_one_is_given():
+    data, task = replace(DATA, task=Furthest()), Furthest()
+    loss, x, labels = first_loss(SHORT, loss=task.loss)
+    assert loss == pytest.approx(float(task.loss(linear(start(), x, True)[0], labels)), rel=1e-5)
+    told = []
+    fit(linear, start(), TRAINABLE, data, SHORT, progress=lambda *report: told.append(report[2]))
+    assert told == [loss]
+
+
+def test_labels_that_are_no_classes_are_not_smoothed():
+    with pytest.raises(ConfigError, match=r"label_smoothing is 0\.1, which is for"):
+        trained(EVERYTHING, loss=cross_entropy)
+    points: Any = SimpleNamespace(loss=cross_entropy)
+    with pytest.raises(ConfigError, match="set it to 0 for another task"):
+        fit(linear, start(), TRAINABLE, replace(DATA, task=points), EVERYTHING)
+
+
+def test_a_sparse_network_is_sparse_from_the_first_step_to_the_last():
+    mask = np.random.default_rng(1).random((64, 4)) < 0.25
+    sparse = start() | {"kernel": start()["kernel"] * mask}
+    project = masking({"kernel": mask})
+    loss, x, labels = first_loss(SHORT, project=project)
+    assert loss == pytest.approx(float(cross_entropy(linear(sparse, x, True)[0], labels)), rel=1e-5)
+    after = trained(project=project)
+    assert np.array_equal(after["kernel"] != 0, mask)
 
 
 # Seven images in batches of three: the last has one image and two of padding, which a network

@@ -25,6 +25,7 @@ from tests.derivations import (
     mobilenet_v1,
     mobilenet_v2,
     mobilenet_v3_small,
+    pose8,
     squeezenet,
     vgg16,
 )
@@ -218,6 +219,14 @@ CASES = {
         735_040 * 256**2,
         num_classes=2,
         image_shape=(256, 256, 3),
+    ),
+    "pose8": Case(
+        pose8,
+        3 + 3,
+        (16 + 32 + 64) + (16 + 16 + 32),
+        12_279_808,  # 442,368 + 4,718,592 + twice 3,538,944 + 40,960
+        num_classes=10,
+        image_shape=(32, 32, 3),
     ),
 }
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pfrl.tasks import Classification, Task
+
 # Statistics of ImageNet's pixels in [0, 1]: the usual scaling of colour images.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -16,7 +18,7 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Split:
-    """Images ``[N, H, W, C]`` uint8 and labels ``[N]`` int32."""
+    """Images ``[N, H, W, C]`` uint8 and their targets: labels ``[N]`` int32 or a task's own."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -40,10 +42,14 @@ class Dataset:
       train: what networks are fitted to.
       search: what rewards are computed on; never trained on.
       open_test: returns the test split.
-      classes: class names; their number is the width of the logits.
+      classes: names of the classes or of the points that are looked for.
       mean, std: per-channel statistics for ``normalize``, of pixels in [0, 1].
       crop: pixels of zero padding before a random crop (training only).
       flip: whether images are mirrored at random (training only).
+      task: what a network is trained and judged by.
+
+    Raises:
+      DataError: if images are cropped or mirrored whose targets are places in them.
     """
 
     name: str
@@ -55,6 +61,14 @@ class Dataset:
     std: tuple[float, ...]
     crop: int = 4
     flip: bool = True
+    task: Task = field(default_factory=Classification)
+
+    def __post_init__(self) -> None:
+        if (self.crop or self.flip) and not self.task.invariant:
+            raise DataError(
+                f"the targets of '{self.name}' are places in the images, and crop={self.crop},"
+                f" flip={self.flip} would move the images alone; set crop=0 and flip=False"
+            )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -92,7 +106,7 @@ class Dataset:
         reshuffles. A batch larger than the split draws with replacement.
 
         Yields:
-          images float32 ``[batch, H, W, C]`` and labels int32 ``[batch]``.
+          images float32 ``[batch, H, W, C]`` and targets ``[batch, ...]``.
         """
         n = len(self.train)
         per_pass = n // batch

@@ -20,6 +20,7 @@ from pfrl.models import (
     mixer,
     mobilenet,
     mobilenet_v3,
+    pose,
     resnet,
     shufflenet,
     squeezenet,
@@ -57,14 +58,14 @@ MODELS: dict[str, Factory] = {
 }
 """Classifiers by name: images ``[N, H, W, C]`` to logits ``[N, K]``."""
 
-DENSE_MODELS: dict[str, Factory] = {**unet.MODELS}
-"""Networks by name that classify every pixel: to logits ``[N, H, W, K]``."""
+DENSE_MODELS: dict[str, Factory] = {**unet.MODELS, **pose.MODELS}
+"""Networks by name that answer for every place: to maps ``[N, H', W', K]``."""
 
 
 def build(name: str, num_classes: int, image_shape: ImageShape, seed: int | nnx.Rngs) -> nnx.Module:
     """A freshly initialised network: images ``[N, *image_shape]`` to logits ``[N, num_classes]``.
 
-    Those of ``DENSE_MODELS`` give logits ``[N, H, W, num_classes]``.
+    Those of ``DENSE_MODELS`` give maps ``[N, H', W', num_classes]``.
 
     Raises:
       ModelError: if the name is unknown or the network cannot take such images.
@@ -79,6 +80,21 @@ def build(name: str, num_classes: int, image_shape: ImageShape, seed: int | nnx.
         return known[name](num_classes, image_shape, seed)
     except ValueError as error:
         raise ModelError(str(error)) from error
+
+
+def check_answers(name: str, dense: bool) -> None:
+    """See to it that a network answers as its task reads it: with maps (``dense``) or without.
+
+    Raises:
+      ModelError: if it does not.
+    """
+    fitting, others = (DENSE_MODELS, MODELS) if dense else (MODELS, DENSE_MODELS)
+    if name in others:
+        gives, wants = ("one answer an image", "maps") if dense else ("maps", "one answer an image")
+        raise ModelError(
+            f"'{name}' gives {gives}, and the data is for {wants}; expected one of"
+            f" {', '.join(fitting)}"
+        )
 
 
 def pretrained_path(model_name: str, data_name: str) -> Path | None:

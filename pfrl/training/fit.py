@@ -1,60 +1,57 @@
 """The full training loop: base networks, the compressed network and its controls."""
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+from jax.sharding import Mesh
 
 from pfrl.data import Dataset, Split
-from pfrl.files import load_arrays, save_arrays
 from pfrl.graph.source import Variables
-from pfrl.training.step import Apply, Distillation, TrainState, make_train_step, sgd
+from pfrl.tasks import Classification, Task
+from pfrl.training.backend import drive, steps_per_call
+from pfrl.training.checkpoint import load_state, save_state
+from pfrl.training.config import ConfigError, FitConfig
+from pfrl.training.losses import Loss, cross_entropy, mixup, on_mixed
+from pfrl.training.mesh import mesh_for, replicate, share_out
+from pfrl.training.optimizers import make_optimizer
+from pfrl.training.step import Apply, Distillation, Project, TrainState, make_train_step
 
-
-@dataclass(frozen=True)
-class FitConfig:
-    """How a network is trained: SGD with Nesterov momentum, one rise and a cosine fall."""
-
-    epochs: float = 1.0
-    """Passes over the training split; a fraction is a part of a pass."""
-    batch: int = 64
-    """Images a step."""
-    learning_rate: float = 0.1
-    """Peak learning rate."""
-    warmup: float = 0.2
-    """Share of the steps in which the learning rate rises linearly from a tenth of the peak."""
-    weight_decay: float = 5e-4
-    """Applied to kernels only."""
-    seed: int = 0
-    """Seed of shuffling and augmentation."""
+REPORT_EVERY = 20
+"""Steps between two looks at the loss, each of which waits for the device."""
 
 
 class Diverged(ArithmeticError):
     """The loss was no number."""
 
 
-def accuracy(
-    logits_of: Callable[[Any], Any], dataset: Dataset, split: Split, batch: int = 250
+def mean_quality(
+    outputs_of: Callable[[Any], Any], dataset: Dataset, split: Split, batch: int = 250
 ) -> float:
-    """Share of the images of ``split`` whose largest logit is at their label.
+    """Mean quality of the answers to the images of ``split``, in [0, 1], by the data set's task.
 
-    The last batch is padded to the full size, so that nothing compiles for it.
+    For classes that is the accuracy. The last batch is padded to the full size, so that
+    nothing compiles for it.
     """
     batch = min(batch, len(split))
-    correct = 0
+    total = 0.0
     for start in range(0, len(split), batch):
         part = split.take(slice(start, start + batch))
         missing = batch - len(part)
         images = np.pad(dataset.normalize(part.images), ((0, missing), (0, 0), (0, 0), (0, 0)))
-        predicted = np.asarray(logits_of(images)).argmax(-1)[: len(part)]
-        correct += int((predicted == part.labels).sum())
-    return correct / len(split)
+        outputs = np.asarray(outputs_of(images))[: len(part)]
+        total += float(dataset.task.quality(outputs, part.labels).sum())
+    return total / len(split)
+
+
+accuracy = mean_quality
+"""Its name where there are classes."""
 
 
 def fit(
@@ -64,8 +61,11 @@ def fit(
     dataset: Dataset,
     config: FitConfig,
     *,
+    loss: Loss | None = None,
     teacher: Callable[[Any], Any] | None = None,
     distillation: Distillation | None = None,
+    project: Project | None = None,
+    mesh: Mesh | None = None,
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
     checkpoint: Path | None = None,
     checkpoint_every: int = 500,
@@ -75,61 +75,105 @@ def fit(
     Args:
       apply: see ``pfrl.training.step.Apply``; called without extras.
       variables, trainable: as of a ``Source``.
-      teacher: logits of a batch, for ``distillation``.
+      loss: of outputs and targets; by default that of the data set's task, for
+        classes with labels smoothed as the config says.
+      teacher: what it answers to a batch, for ``distillation``: outputs, or ``Observed``.
+      project: see ``pfrl.training.step.Project``; also applied once before the first
+        step, as step 0.
+      mesh: devices to share batches out over; by default all, if there are several
+        and the batch divides. A mesh of one device is that device alone.
       progress: told ``(steps done, steps in all, loss)`` every twentieth step and at the end.
       checkpoint: a file that the state is written to every
         ``checkpoint_every`` steps; if it is there, training goes on from it
         and ends as it would have without the interruption.
 
     Raises:
+      ConfigError: if labels are to be smoothed that are none of a classification.
       Diverged: if the loss becomes NaN or infinite.
+      MeshError: if the batch does not divide over ``mesh``.
     """
-    per_epoch = max(len(dataset.train) // config.batch, 1)
-    steps = max(round(config.epochs * per_epoch), 1)
-    schedule = optax.warmup_cosine_decay_schedule(
-        config.learning_rate / 10, config.learning_rate, int(config.warmup * steps), steps
+    mesh = mesh_for(config.batch, mesh)
+    steps = max(round(config.epochs * _per_epoch(dataset, config)), 1)
+    optimizer = make_optimizer(config, steps)
+    step = make_train_step(
+        apply,
+        optimizer,
+        distillation if teacher else None,
+        loss=_loss(config, dataset.task, loss),
+        project=project,
     )
-    optimizer = sgd(schedule, config.weight_decay)
     # Copies: the step consumes its state, and the caller's arrays are not ours to give away.
     copied = {name: jnp.array(value, copy=True) for name, value in variables.items()}
     parameters = {name: value for name, value in copied.items() if name in trainable}
     statistics = {name: value for name, value in copied.items() if name not in trainable}
-    state = TrainState(parameters, statistics, optimizer.init(parameters))
-    step = jax.jit(
-        make_train_step(apply, optimizer, distillation if teacher else None), donate_argnums=0
-    )
-    done = 0
+    if project is not None:
+        parameters = jax.jit(project)(parameters, np.int32(0))
+    state = TrainState(parameters, statistics, optimizer.init(parameters), jnp.int32(0))
     shapes = {name: list(value.shape) for name, value in copied.items()}
     identity = {**dataclasses.asdict(config), "steps": steps, "shapes": shapes}
-    if checkpoint is not None and checkpoint.is_file():
-        arrays, meta = load_arrays(checkpoint)
-        if {k: v for k, v in meta.items() if k != "done"} == identity:
-            leaves, tree = jax.tree.flatten(state)
-            state = jax.tree.unflatten(tree, [arrays[str(i)] for i in range(len(leaves))])
-            done = meta["done"]
-    loss: Any = jnp.zeros(())
+    state, done = load_state(checkpoint, state, identity)
+    if mesh is not None:
+        state = replicate(state, mesh)
+
+    def ready(batch: tuple[Any, Any]) -> tuple[Any, Any, Any]:
+        x, targets = batch if mesh is None else share_out(batch, mesh)
+        return x, targets, teacher(x) if teacher else None
+
+    per_call = steps_per_call(jax.default_backend())
+    run = drive(step, per_call, donate=True)
+    batches = map(ready, _batches(dataset, config, steps, done))
     while done < steps:
-        epoch, offset = divmod(done, per_epoch)
-        # A generator an epoch: where training goes on from a checkpoint, it draws the same batches.
-        rng = np.random.default_rng([config.seed, epoch])
-        count = min(per_epoch, steps - epoch * per_epoch)
-        for index, (images, labels) in enumerate(
-            dataset.training_batches(config.batch, rng, count)
-        ):
-            if index < offset:
-                continue
-            logits = teacher(images) if teacher else None
-            state, loss = step(state, images, labels, logits)
-            done += 1
-            # Reading the loss waits for the step; every twentieth is often enough to notice.
-            if done % 20 == 0 or done == steps:
-                if not np.isfinite(loss):
-                    raise Diverged(f"the loss was {loss} after {done} of {steps} steps")
-                progress(done, steps, float(loss))
-            if checkpoint is not None and done % checkpoint_every == 0 and done < steps:
-                leaves = jax.tree.leaves(state)
-                arrays = {str(i): leaf for i, leaf in enumerate(leaves)}
-                save_arrays(checkpoint, arrays, {**identity, "done": done})
+        # Always the same stops, wherever training started: a call's length decides on roundings.
+        stops = (_multiple_after(done, n) for n in (per_call, REPORT_EVERY, checkpoint_every))
+        stop = min(*stops, steps)
+        state, value = run(state, islice(batches, stop - done))
+        done = stop
+        if done % REPORT_EVERY == 0 or done == steps:
+            if not np.isfinite(value):
+                raise Diverged(f"the loss was {value} after {done} of {steps} steps")
+            progress(done, steps, float(value))
+        if checkpoint is not None and done % checkpoint_every == 0 and done < steps:
+            save_state(checkpoint, state, identity, done)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return {**state.parameters, **state.statistics}
+
+
+def _loss(config: FitConfig, task: Task, loss: Loss | None) -> Loss:
+    """What is minimised on the batches of ``_batches``."""
+    if config.label_smoothing:
+        if loss is not None or not isinstance(task, Classification):
+            raise ConfigError(
+                f"label_smoothing is {config.label_smoothing}, which is for the cross-entropy of a"
+                " classification; set it to 0 for another task or a loss of your own"
+            )
+        loss = partial(cross_entropy, smoothing=config.label_smoothing)
+    loss = loss or task.loss
+    return on_mixed(loss) if config.mixup else loss
+
+
+def _batches(
+    dataset: Dataset, config: FitConfig, steps: int, done: int
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """Batches and targets of all steps but the first ``done``: the same wherever one starts."""
+    per_epoch = _per_epoch(dataset, config)
+    first, skipped = divmod(done, per_epoch)
+    for epoch in range(first, -(-steps // per_epoch)):
+        rng = np.random.default_rng([config.seed, epoch])
+        # Its own generator, so that the images are those of a training without mixup.
+        (mixing,) = rng.spawn(1)
+        batches: Iterator[tuple[np.ndarray, Any]] = dataset.training_batches(
+            config.batch, rng, min(per_epoch, steps - epoch * per_epoch)
+        )
+        if config.mixup:
+            batches = (mixup(x, targets, config.mixup, mixing) for x, targets in batches)
+        yield from islice(batches, skipped if epoch == first else 0, None)
+
+
+def _per_epoch(dataset: Dataset, config: FitConfig) -> int:
+    return max(len(dataset.train) // config.batch, 1)
+
+
+def _multiple_after(count: int, of: int) -> int:
+    """The smallest multiple that is larger than ``count``."""
+    return (count // of + 1) * of

@@ -1,86 +1,108 @@
-"""One train step of any network function: loss, gradient, SGD."""
+"""One train step of any network function: loss, gradient, update, projection."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 
 from pfrl.graph.source import Variables
+from pfrl.training.distillation import Distillation, distilled, outputs_of
+from pfrl.training.losses import Loss, cross_entropy
+from pfrl.training.optimizers import sgd as sgd  # also known by its old place
 
-Apply = Callable[..., tuple[jax.Array, Variables]]
-"""``apply(variables, x, train, *extras) -> (logits [N, K], statistics)``."""
+Apply = Callable[..., tuple[Any, Variables]]
+"""``apply(variables, x, train, *extras) -> (outputs, statistics)``; outputs may be ``Observed``."""
+
+Project = Callable[..., Variables]
+"""``project(parameters, step, *extras) -> parameters``, which training goes on with.
+
+``step`` is the number of updates done, a traced int32: what depends on it, such as the
+sparsity of gradual pruning, changes without compiling anew.
+"""
+
+
+class MaskError(ValueError):
+    """Masks that do not belong to the parameters; the message says which."""
 
 
 class TrainState(NamedTuple):
-    """What a step changes: parameters, statistics (batch norm) and the optimiser's state."""
+    """What a step changes.
+
+    Attributes:
+      parameters: what gradients go to.
+      statistics: of batch normalisation, say.
+      optimizer: the optimiser's state.
+      step: updates done.
+    """
 
     parameters: Variables
     statistics: Variables
     optimizer: Any
+    step: Any = np.int32(0)
 
 
-class Distillation(NamedTuple):
-    """Soft targets from a teacher's logits (arXiv 1503.02531).
+def masking(masks: Mapping[str, Any]) -> Project:
+    """Sparse training: what a mask of 0 and 1 has at zero stays zero.
 
-    The loss is ``(1 - weight) · CE + weight · T² · KL(teacher ‖ student)``,
-    both distributions softened by the temperature T; T² keeps the gradient's
-    size independent of T.
+    Args:
+      masks: by parameter, of its shape; parameters without one are left alone.
+
+    Raises:
+      MaskError: when called, if a mask has no parameter of its name and shape.
     """
 
-    weight: float = 0.7
-    temperature: float = 4.0
+    def project(parameters: Variables, step: Any, *extras: Any) -> Variables:
+        for name, mask in masks.items():
+            if name not in parameters or np.shape(mask) != np.shape(parameters[name]):
+                found = list(np.shape(parameters[name])) if name in parameters else "no parameter"
+                raise MaskError(
+                    f"the mask of '{name}' is {list(np.shape(mask))} and the network has {found};"
+                    " give masks by parameter, of the parameters' shapes"
+                )
+        return {**parameters, **{name: parameters[name] * mask for name, mask in masks.items()}}
 
-
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean cross-entropy in nats of logits ``[N, K]`` against labels ``[N]``."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-
-def distillation_loss(logits: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
-    """``T² · KL(softmax(teacher/T) ‖ softmax(logits/T))``, mean over the batch ``[N, K]``."""
-    log_q = jax.nn.log_softmax(logits / temperature)
-    log_p = jax.nn.log_softmax(teacher / temperature)
-    return temperature**2 * (jnp.exp(log_p) * (log_p - log_q)).sum(-1).mean()
-
-
-def sgd(learning_rate: optax.ScalarOrSchedule, weight_decay: float) -> optax.GradientTransformation:
-    """Nesterov SGD (momentum 0.9) with weight decay on kernels only (two or more axes)."""
-    return optax.chain(
-        optax.add_decayed_weights(
-            weight_decay, mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)
-        ),
-        optax.sgd(learning_rate, momentum=0.9, nesterov=True),
-    )
+    return project
 
 
 def make_train_step(
     apply: Apply,
     optimizer: optax.GradientTransformation,
     distillation: Distillation | None = None,
+    *,
+    loss: Loss = cross_entropy,
+    project: Project | None = None,
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
-    """``step(state, x, labels, teacher_logits, *extras) -> (state, loss)``; jit it at the call.
+    """``step(state, x, targets, teacher, *extras) -> (state, loss)``; jit it at the call.
 
-    ``teacher_logits`` is read only with ``distillation``; else pass None.
-    ``extras`` go to ``apply`` as they are: masks and bit widths of a policy.
+    Args:
+      apply: the network.
+      optimizer: see ``pfrl.training.optimizers``.
+      distillation: with it ``teacher`` is what a teacher answers to ``x``; else pass None.
+      loss: of the outputs and the targets.
+      project: what is done to the parameters after every update.
+
+    ``extras`` go to ``apply`` and ``project`` as they are: masks and bit widths of a policy.
     """
 
-    def loss_function(parameters, statistics, x, labels, teacher, *extras):
-        logits, statistics = apply({**parameters, **statistics}, x, True, *extras)
-        loss = cross_entropy(logits, labels)
+    def objective(parameters, statistics, x, targets, teacher, *extras):
+        answer, statistics = apply({**parameters, **statistics}, x, True, *extras)
+        value = loss(outputs_of(answer), targets)
         if distillation is not None:
-            soft = distillation_loss(logits, teacher, distillation.temperature)
-            loss = (1 - distillation.weight) * loss + distillation.weight * soft
-        return loss, statistics
+            value = distilled(value, answer, teacher, distillation)
+        return value, statistics
 
-    def step(state: TrainState, x, labels, teacher, *extras):
-        gradient = jax.value_and_grad(loss_function, has_aux=True)
-        (loss, statistics), grads = gradient(
-            state.parameters, state.statistics, x, labels, teacher, *extras
+    def step(state: TrainState, x, targets, teacher, *extras):
+        gradient = jax.value_and_grad(objective, has_aux=True)
+        (value, statistics), grads = gradient(
+            state.parameters, state.statistics, x, targets, teacher, *extras
         )
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.parameters)
         parameters: Any = optax.apply_updates(state.parameters, updates)
-        return TrainState(parameters, statistics, optimizer_state), loss
+        done = state.step + 1
+        if project is not None:
+            parameters = project(parameters, done, *extras)
+        return TrainState(parameters, statistics, optimizer_state, done), value
 
     return step

@@ -1,0 +1,47 @@
+"""Classification: one of several classes."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+import optax
+
+from pfrl.tasks.base import Wording
+from pfrl.training.distillation import distillation_loss
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Outputs are logits ``[N, K]``, targets labels ``[N]``."""
+
+    dense = False
+    invariant = True
+    wording = Wording(
+        metric="accuracy",
+        error=False,
+        phrase="{} correct",
+        definition="",
+        agreement="name the same class for",
+        outputs="logits",
+        reading="print(logits.argmax(-1))  # class numbers",
+        names="Classes",
+    )
+
+    def outputs(self, classes: int) -> int:
+        return classes
+
+    def loss(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
+        """Mean cross-entropy in nats."""
+        return optax.softmax_cross_entropy_with_integer_labels(outputs, targets).mean()
+
+    def divergence(self, outputs: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
+        """``T² · KL`` of the softened distributions."""
+        return distillation_loss(outputs, teacher, temperature)
+
+    def quality(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """1 where the largest logit is at the label, else 0."""
+        return (np.asarray(outputs).argmax(-1) == targets).astype(float)
+
+    def agree(self, outputs: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Where both name the same class."""
+        return np.asarray(outputs).argmax(-1) == np.asarray(others).argmax(-1)

@@ -1,0 +1,55 @@
+"""How steps are driven: the one place that knows what suits which backend."""
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pfrl.training.step import TrainState
+
+Batch = tuple[Any, Any, Any]
+"""``(x, targets, what the teacher answers or None)``, as a train step takes them."""
+
+
+def steps_per_call(backend: str) -> int:
+    """Steps that are compiled into one call.
+
+    On a CPU one: a convolution within a scan is several times slower there than outside
+    of it. Elsewhere many, so that the device need not wait for Python.
+    """
+    return 1 if backend == "cpu" else 20
+
+
+def drive(
+    step: Callable[..., tuple[TrainState, jax.Array]], per_call: int, *, donate: bool = False
+) -> Callable[..., tuple[TrainState, jax.Array]]:
+    """``run(state, batches, *extras) -> (state, last loss)``: a train step for every batch.
+
+    Args:
+      step: of ``make_train_step``, not jitted.
+      per_call: steps in one call; what is left over at the end is a shorter one, which
+        compiles once more.
+      donate: whether the state that is given is used up.
+    """
+
+    def scanned(state: TrainState, chunk: list[Batch], *extras: Any):
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *chunk)
+        state, losses = jax.lax.scan(lambda s, batch: step(s, *batch, *extras), state, stacked)
+        return state, losses[-1]
+
+    def single(state: TrainState, chunk: list[Batch], *extras: Any):
+        return step(state, *chunk[0], *extras)
+
+    call = jax.jit(single if per_call == 1 else scanned, donate_argnums=0 if donate else ())
+
+    def run(state: TrainState, batches: Iterable[Batch], *extras: Any):
+        batches = iter(batches)
+        loss: Any = np.float32(0)
+        while chunk := list(islice(batches, per_call)):
+            state, loss = call(state, chunk, *extras)
+        return state, loss
+
+    return run
