@@ -1,6 +1,7 @@
 """Asymmetric repair: against ``numpy.linalg.lstsq`` layer by layer."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -60,7 +61,7 @@ def test_behind_one_removal_it_is_the_symmetric_repair_and_then_it_goes_on():
     masks = Masks(graph)
 
     def logits(variables):
-        masked = masks.apply(variables, masks.vector(kept))
+        masked = masks.apply(variables, jnp.asarray(masks.vector(kept)))
         return np.asarray(graph.source.apply(masked, batches[0], False)[0])
 
     wanted = np.asarray(graph.source.apply(variables, batches[0], False)[0])

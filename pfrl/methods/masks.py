@@ -4,7 +4,7 @@ Equal to slicing them off, but with the mask as a traced value, so that a
 search over policies compiles once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -91,6 +91,17 @@ def slice_variables(
     return {
         name: np.asarray(value)[np.ix_(*places[name])] if name in places else np.asarray(value)
         for name, value in variables.items()
+    }
+
+
+def alive_elements(
+    graph: Graph, kept: Mapping[str, np.ndarray], names: Iterable[str]
+) -> dict[str, np.ndarray]:
+    """What is on kept channels alone: bool of the variables' full shapes, by name."""
+    places, arrays = kept_places(graph, kept), graph.source.variables
+    return {
+        name: expand(np.asarray(True), places[name], np.shape(arrays[name]), False)
+        for name in names
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from pfrl.graph import Variables
 
 Updated = Callable[..., Variables]
-"""``updated(variables, x, *extras) -> statistics`` after one batch in training mode."""
+"""``updated(variables, x, *extras) -> statistics`` after one batch in training mode, or more."""
 
 
 def find_momentum(
@@ -21,11 +21,11 @@ def find_momentum(
     Running statistics are ``m · old + (1 - m) · batch``; two steps from 0 and from 1
     tell ``m`` for any network, without knowing its layers.
     """
-    found = []
+    statistics, found = list(statistics), []
     for value in (0.0, 1.0):
         start = {name: jnp.full_like(variables[name], value) for name in statistics}
         found.append(jax.tree.map(np.asarray, updated({**variables, **start}, x, *extras)))
-    return {name: float((found[1][name] - found[0][name]).mean()) for name in found[0]}
+    return {name: float((found[1][name] - found[0][name]).mean()) for name in statistics}
 
 
 def reestimate(
@@ -52,8 +52,9 @@ def reestimate(
     sums = {name: np.zeros_like(variables[name]) for name in momentum}
     count = 0
     for count, x in enumerate(batches, 1):  # noqa: B007 (the last one is the number of batches)
-        for name, value in updated({**variables, **zeros}, x, *extras).items():
-            sums[name] += np.asarray(value)
+        batch = updated({**variables, **zeros}, x, *extras)
+        for name in momentum:
+            sums[name] += np.asarray(batch[name])
     result = {}
     for name, kept in momentum.items():
         follows, before = 1 - kept, variables[name]

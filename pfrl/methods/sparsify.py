@@ -1,0 +1,253 @@
+"""Weight sparsification: which elements of a kernel are off, and how many in which layer.
+
+The masks are functions of traced values, equal on a network with channels masked and on
+the one with them sliced off; the shares of the layers are found on the host.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pfrl.graph import Graph, Variables
+
+Scalar = float | jax.Array
+"""A number that may be traced."""
+
+
+class SparsityError(ValueError):
+    """A share, schedule or protocol that cannot be; the message says what is expected."""
+
+
+def zhu_gupta(step: Scalar, begin: int, end: int, initial: Scalar, final: Scalar) -> jax.Array:
+    """Sparsity at a training step: fast at first, when there is much to spare, then ever slower.
+
+    Zhu and Gupta 2017 (arXiv 1710.01878)::
+
+        s(t) = s_f + (s_i − s_f) (1 − (t − t_0) / (n Δt))³    for t_0 ≤ t ≤ t_0 + n Δt
+
+    and ``s_i`` before, ``s_f`` after. How often the mask is made anew (``Δt``) is the
+    caller's choice.
+
+    Args:
+      step: ``t``, in training steps.
+      begin, end: ``t_0`` and ``t_0 + n Δt``.
+      initial, final: ``s_i`` and ``s_f``, shares of zeros in [0, 1].
+
+    Raises:
+      SparsityError: if the schedule does not end after it begins.
+    """
+    if not begin < end:
+        raise SparsityError(
+            f"the schedule begins at step {begin} and ends at step {end};"
+            " expected an end after the beginning"
+        )
+    left = 1 - jnp.clip((step - begin) / (end - begin), 0, 1)
+    return final + (initial - final) * left**3
+
+
+def magnitude_mask(kernel: jax.Array, sparsity: Scalar, alive: Any = None) -> jax.Array:
+    """True for all alive elements but the smallest in magnitude.
+
+    Exactly ``zeros_of(sparsity, alive elements)`` of them are off. Of equal magnitudes
+    the first stay.
+
+    Args:
+      kernel: any shape.
+      sparsity: share of the alive elements that are off, in [0, 1].
+      alive: 0/1, broadcastable to the kernel, or None if all are alive. The others are
+        off and not counted, so that the mask is that of the sliced kernel.
+
+    Returns:
+      bool, of the kernel's shape.
+    """
+    magnitudes = _alive_magnitudes(kernel, alive).ravel()
+    counted = (magnitudes >= 0).sum()
+    off = jnp.round(jnp.float32(sparsity) * counted.astype(jnp.float32))
+    return (_ranks(magnitudes) < counted - off.astype(counted.dtype)).reshape(kernel.shape)
+
+
+def zeros_of(sparsity: float, elements: int) -> int:
+    """How many of so many elements ``magnitude_mask`` switches off: what a file's size needs.
+
+    ``round(sparsity · elements)``, halves to the even number, in float32 as where the share
+    is traced: a share that is a whole number of up to 2²² elements gives that number.
+    """
+    return int(np.round(np.float32(sparsity) * np.float32(elements)))
+
+
+def n_of_m_mask(
+    kernel: jax.Array, n: int | jax.Array, m: int, axis: int = -2, alive: Any = None
+) -> jax.Array:
+    """True for the ``n`` largest of every ``m`` consecutive inputs of every output.
+
+    The pattern of sparse tensor cores with 2:4 (Mishra et al. 2021, arXiv 2104.08378).
+    Blocks are of alive elements in their order, as they are in the sliced kernel. A last
+    block of fewer than ``m`` keeps its ``n`` largest too, and all if it has no more: one
+    input alone, as depthwise kernels have, stays. Of equal magnitudes the first stay.
+
+    Args:
+      kernel: any shape.
+      n: 1 to ``m``, may be traced.
+      m: block length.
+      axis: of the input channels: -2 in HWIO and IO, whose taps are blocks of their own.
+      alive: as of ``magnitude_mask``.
+
+    Returns:
+      bool, of the kernel's shape.
+
+    Raises:
+      SparsityError: if ``n`` is known and not in 1 to ``m``.
+    """
+    if isinstance(n, int) and not 1 <= n <= m:
+        raise SparsityError(f"expected to keep 1 to {m} of {m}, got {n}")
+    magnitudes = jnp.moveaxis(_alive_magnitudes(kernel, alive), axis, -1)
+    living = magnitudes >= 0
+    order = jnp.argsort(~living, axis=-1, stable=True)
+    size = magnitudes.shape[-1]
+    close = jnp.take_along_axis(magnitudes, order, -1)
+    widths = [(0, 0)] * (kernel.ndim - 1) + [(0, -size % m)]
+    padded = jnp.pad(close, widths, constant_values=-1)
+    ranks = _ranks(padded.reshape(*padded.shape[:-1], -1, m)).reshape(padded.shape)
+    stays = jnp.take_along_axis(ranks[..., :size] < n, jnp.argsort(order, axis=-1), -1)
+    return jnp.moveaxis(stays & living, -1, axis)
+
+
+def _alive_magnitudes(kernel: jax.Array, alive: Any) -> jax.Array:
+    """Absolute values, and -1 for what is not alive."""
+    magnitudes = jnp.abs(kernel)
+    return magnitudes if alive is None else jnp.where(jnp.asarray(alive, bool), magnitudes, -1)
+
+
+def _ranks(values: jax.Array) -> jax.Array:
+    """For every value on the last axis, how many are larger or equal and before it."""
+    return jnp.argsort(jnp.argsort(-values, axis=-1, stable=True), axis=-1)
+
+
+def kernel_masks(
+    graph: Graph,
+    variables: Variables,
+    sparsity: Mapping[str, Scalar],
+    alive: Variables | None = None,
+) -> dict[str, jax.Array]:
+    """``magnitude_mask`` of every kernel, by variable.
+
+    Args:
+      graph: of the network.
+      variables: its arrays, of full size or sliced.
+      sparsity: by layer; of a kernel that several share, its first layer's counts.
+      alive: by variable, as of ``magnitude_mask``: ``Masks.apply`` of arrays of ones.
+    """
+    return {
+        name: magnitude_mask(
+            variables[name], sparsity[layers[0]], None if alive is None else alive[name]
+        )
+        for name, layers in _kernels(graph).items()
+    }
+
+
+def allocate(
+    graph: Graph,
+    variables: Variables,
+    total: float,
+    protocol: str,
+    skip: Collection[str] = (),
+) -> dict[str, float]:
+    """A share of zeros for every layer, with ``round(total · elements)`` zeros in all kernels.
+
+    - 'uniform': the same share everywhere.
+    - 'global': one magnitude below which all elements go, in whatever layer they are.
+    - 'heuristic': shares proportional to the logarithm of a kernel's size, as in
+      PocketFlow, there without the limit.
+
+    Every kernel keeps at least one element; what it cannot take the others do, in
+    proportion. So do they for layers that are skipped: ``total`` is of all kernels.
+
+    Args:
+      graph: of the network.
+      variables: its arrays, of full size or sliced, in which the elements are counted.
+      total: share of zeros, in [0, 1).
+      protocol: a name in ``PROTOCOLS``.
+      skip: layers that stay dense, such as the first and the last.
+
+    Returns:
+      by layer the number of zeros over the number of elements, the same for layers that
+      share a kernel; ``magnitude_mask`` makes of it the same number of zeros.
+
+    Raises:
+      SparsityError: if the protocol or a layer is unknown, or so many zeros do not fit.
+    """
+    if protocol not in PROTOCOLS:
+        names = ", ".join(sorted(PROTOCOLS))
+        raise SparsityError(f"no protocol is named {protocol!r}; choose one of {names}")
+    strange = set(skip) - {layer.name for layer in graph.layers}
+    if strange:
+        raise SparsityError(f"'{min(strange)}' is to be skipped, and no layer of the network")
+    layers = _kernels(graph)
+    sizes = {name: int(np.size(variables[name])) for name in layers}
+    chosen = [name for name, users in layers.items() if not set(users) & set(skip)]
+    wanted, room = round(total * sum(sizes.values())), sum(sizes[name] - 1 for name in chosen)
+    if not 0 <= wanted <= room:
+        raise SparsityError(
+            f"a share of {total} is {wanted} zeros, and the layers that are not skipped have"
+            f" room for 0 to {room}; ask for another share or skip fewer layers"
+        )
+    found = PROTOCOLS[protocol]([np.asarray(variables[name]) for name in chosen], wanted)
+    zeros = dict.fromkeys(layers, 0) | dict(zip(chosen, found.tolist(), strict=True))
+    return {layer.name: zeros[layer.kernel] / sizes[layer.kernel] for layer in graph.layers}
+
+
+def _kernels(graph: Graph) -> dict[str, list[str]]:
+    """The layers of every kernel, in order of execution."""
+    layers: dict[str, list[str]] = {}
+    for layer in graph.layers:
+        layers.setdefault(layer.kernel, []).append(layer.name)
+    return layers
+
+
+def _uniform(kernels: list[np.ndarray], zeros: int) -> np.ndarray:
+    sizes = np.array([kernel.size for kernel in kernels], int)
+    return _shared_out(zeros, sizes, sizes - 1)
+
+
+def _heuristic(kernels: list[np.ndarray], zeros: int) -> np.ndarray:
+    sizes = np.array([kernel.size for kernel in kernels], int)
+    return _shared_out(zeros, sizes * np.log(sizes), sizes - 1)
+
+
+def _global(kernels: list[np.ndarray], zeros: int) -> np.ndarray:
+    magnitudes = [np.abs(np.asarray(kernel, np.float64)).ravel() for kernel in kernels]
+    for each in magnitudes:
+        each[each.argmax()] = np.inf
+    every = np.concatenate([*magnitudes, []])
+    sizes = np.array([each.size for each in magnitudes], int)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    stays = np.argsort(-every, kind="stable")[: every.size - zeros]
+    return sizes - np.bincount(owner[stays], minlength=len(sizes))
+
+
+PROTOCOLS = {"uniform": _uniform, "global": _global, "heuristic": _heuristic}
+"""By name, ``(kernels, zeros of all) -> zeros of each``."""
+
+
+def _shared_out(total: int, weights: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """int: ``total`` in proportion to the weights, none above its limit.
+
+    Rounded down, and what is then left goes to the largest remainders.
+    """
+    parts = np.zeros(len(weights))
+    full = limits == 0
+    while not full.all():
+        rest = total - limits[full].sum()
+        parts = np.where(full, limits, rest * weights / weights[~full].sum())
+        above = ~full & (parts >= limits)
+        if not above.any():
+            break
+        full |= above
+        parts = np.where(full, limits, parts)
+    whole = np.floor(parts).astype(int)
+    order = np.argsort(whole - parts, kind="stable")
+    whole[order[: total - whole.sum()]] += 1
+    return whole
