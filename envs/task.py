@@ -16,6 +16,7 @@ from pfrl.evaluate import EpisodeConfig, Evaluator
 from pfrl.files import FileError
 from pfrl.graph import Graph, from_nnx, trace
 from pfrl.models.zoo import build, load_weights
+from pfrl.recipe import PLAIN, Recipe
 from pfrl.training.fit import accuracy
 
 
@@ -39,6 +40,8 @@ class NetworkTask:
     """Whether bit widths are knobs."""
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
     """What an evaluation does."""
+    recipe: Recipe = PLAIN
+    """By which methods policies are carried out."""
     latency_table: str | None = None
     """Path of a measured latency table (JSON); None if latency does not matter."""
 
@@ -48,7 +51,9 @@ class NetworkTask:
         if self.latency_table is not None:
             latency = read_latency(graph, Path(self.latency_table))
         costs = CostModel(graph, latency)
-        evaluator = Evaluator(graph, dataset, costs, self.episode, self.seed, self.quantized)
+        evaluator = Evaluator(
+            graph, dataset, costs, self.episode, self.seed, self.quantized, self.recipe
+        )
         source = graph.source
         logits = jax.jit(lambda v, x: source.apply(v, x, False)[0])
         base = accuracy(lambda x: logits(source.variables, x), dataset, dataset.search)
@@ -63,7 +68,8 @@ def load_network(model: str, data: str, weights: str) -> tuple[Dataset, Graph]:
       ModelError, DataError, FileError: each with a sentence for the user.
     """
     dataset = load(data)
-    network = build(model, len(dataset.classes), dataset.image_shape, seed=0)
+    outputs = dataset.task.outputs(len(dataset.classes))
+    network = build(model, outputs, dataset.image_shape, seed=0)
     network, _ = load_weights(network, Path(weights))
     example = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
     return dataset, trace(from_nnx(network), example)

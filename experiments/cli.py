@@ -10,7 +10,7 @@ from typing import Annotated, TextIO
 
 import tyro
 
-from experiments import compress, inspect, pretrain
+from experiments import compress, inspect, methods, pretrain
 from experiments.report import write_report
 from experiments.settings import CompressSettings
 from pfrl.deploy.measure import measure
@@ -30,6 +30,13 @@ def pretrain_command(
 ) -> None:
     """Train a network of the zoo, for 'compress' to start from."""
     _print_paths([pretrain.run(settings)])
+
+
+def methods_command(
+    settings: Annotated[methods.MethodsSettings, tyro.conf.arg(name="")],
+) -> None:
+    """Compare the compression methods on one network after the same fine-tuning."""
+    _print_paths([methods.run(settings)])
 
 
 def inspect_command(
@@ -74,6 +81,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compress": compress_command,
     "pretrain": pretrain_command,
     "inspect": inspect_command,
+    "methods": methods_command,
     "report": report_command,
     "measure": measure_command,
 }

@@ -80,14 +80,23 @@ def check(settings: CompressSettings) -> Path:
         raise ProblemError(
             f"unknown reward '{settings.reward}'; expected one of {', '.join(REWARDS)}"
         )
-    if settings.model not in MODELS:
-        raise ModelError(f"unknown model '{settings.model}'; expected one of {', '.join(MODELS)}")
-    weights = settings.weights or pretrained_path(settings.model, settings.data)
+    return find_weights(settings.model, settings.data, settings.weights)
+
+
+def find_weights(model: str, data: str, given: Path | None) -> Path:
+    """The given weights, or those that come with the package.
+
+    Raises:
+      ModelError, DataError: if there are none, or no such model or data set.
+    """
+    if model not in MODELS:
+        raise ModelError(f"unknown model '{model}'; expected one of {', '.join(MODELS)}")
+    weights = given or pretrained_path(model, data)
     if weights is None:
-        if settings.data not in NAMED and not settings.data.startswith(FOLDER_PREFIX):
-            load(settings.data)  # says which data sets there are
+        if data not in NAMED and not data.startswith(FOLDER_PREFIX):
+            load(data)  # says which data sets there are
         raise ModelError(
-            f"no weights of {settings.model} for {settings.data} come with the package; train them"
-            f" (pfrl pretrain --model {settings.model} --data {settings.data}) and give --weights"
+            f"no weights of {model} for {data} come with the package; train them"
+            f" (pfrl pretrain --model {model} --data {data}) and give --weights"
         )
     return weights

@@ -17,7 +17,6 @@ from experiments.run_folder import RunFolder, command, versions
 from experiments.search import Searched
 from experiments.settings import CompressSettings
 from experiments.statistics import paired_difference
-from pfrl.compress import Compressed, compress
 from pfrl.cost.metrics import Assignment
 from pfrl.data import Dataset
 from pfrl.deploy.measure import Measurement, measure_interleaved, ratio
@@ -135,9 +134,10 @@ def _networks(
     )
 
     def sliced(name: str, policy: Policy) -> Network:
-        small: Compressed = compress(source, policy, graph=graph, ranges=evaluator.ranges or None)
-        variables = evaluator.reestimated(policy, small)
-        return Network(name, small.apply, variables, source.trainable, small.macs, small.params)
+        small = evaluator.compressed(policy)
+        return Network(
+            name, small.apply, small.variables, small.trainable, small.macs, small.params
+        )
 
     to_train = [sliced("compressed", policy)]
     if settings.finish.controls:

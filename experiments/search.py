@@ -39,6 +39,7 @@ def make_problem(settings: CompressSettings, weights: Path, latency: Path | None
         settings.seed,
         settings.quantized,
         settings.episode,
+        settings.recipe,
         None if latency is None else str(latency),
     )
     return Problem(

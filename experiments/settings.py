@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pfrl.cost import Budget
 from pfrl.evaluate import EpisodeConfig
+from pfrl.recipe import Recipe
 
 PREFERENCES: dict[str, dict[str, Any]] = {
     "speed": {"target": "latency=0.5", "knobs": ("keep",), "reward": "accuracy"},
@@ -86,6 +87,8 @@ class CompressSettings:
     channels are no multiple of 4, ONNX Runtime's convolutions take twice as long."""
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
     """What one evaluation does."""
+    recipe: Recipe = field(default_factory=Recipe)
+    """By which methods a policy is carried out."""
     finish: FinishConfig = field(default_factory=FinishConfig)
     """What happens to the winner."""
 

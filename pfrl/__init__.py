@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from pfrl.data import load as load_data
     from pfrl.deploy.measure import Measurement, measure, measure_interleaved
     from pfrl.deploy.onnx import export_onnx
-    from pfrl.evaluate import EpisodeConfig, Evaluation, Evaluator, calibrate
+    from pfrl.evaluate import EpisodeConfig, Evaluation, Evaluator
     from pfrl.graph import Graph, Source, trace
     from pfrl.graph.frontends import from_function, from_linen
     from pfrl.graph.source import from_nnx
     from pfrl.policy import Policy
+    from pfrl.recipe import Recipe
+    from pfrl.survey import Survey, survey
 
 __all__ = [
     "Budget",
@@ -34,8 +36,9 @@ __all__ = [
     "Loaded",
     "Measurement",
     "Policy",
+    "Recipe",
     "Source",
-    "calibrate",
+    "Survey",
     "compress",
     "export_onnx",
     "from_function",
@@ -46,6 +49,7 @@ __all__ = [
     "measure",
     "measure_interleaved",
     "save",
+    "survey",
     "trace",
 ]
 
@@ -61,8 +65,9 @@ _PUBLIC = {
     "Loaded": ("pfrl.artefact", "Loaded"),
     "Measurement": ("pfrl.deploy.measure", "Measurement"),
     "Policy": ("pfrl.policy", "Policy"),
+    "Recipe": ("pfrl.recipe", "Recipe"),
     "Source": ("pfrl.graph", "Source"),
-    "calibrate": ("pfrl.evaluate", "calibrate"),
+    "Survey": ("pfrl.survey", "Survey"),
     "compress": ("pfrl.compress", "compress"),
     "export_onnx": ("pfrl.deploy.onnx", "export_onnx"),
     "from_function": ("pfrl.graph.frontends", "from_function"),
@@ -73,6 +78,7 @@ _PUBLIC = {
     "measure": ("pfrl.deploy.measure", "measure"),
     "measure_interleaved": ("pfrl.deploy.measure", "measure_interleaved"),
     "save": ("pfrl.artefact", "save"),
+    "survey": ("pfrl.survey", "survey"),
     "trace": ("pfrl.graph", "trace"),
 }
 

@@ -107,7 +107,7 @@ def save(small: Compressed | Loaded, directory: str | Path) -> Path:
         programs = {n: small.programs[train] for train, n in PROGRAMS.items()}
         blobs = {name: _serialized(program) for name, program in programs.items()}
     else:
-        trainable = small.graph.source.trainable
+        trainable = small.trainable
         exported = {name: _export(small, arrays, train) for train, name in PROGRAMS.items()}
         programs = {name: program for name, (program, _) in exported.items()}
         blobs = {name: blob for name, (_, blob) in exported.items()}
@@ -138,7 +138,7 @@ def _export(
 ) -> tuple[jax.export.Exported, bytes]:
     """The program of one mode, as general as the network allows, and its serialised form."""
     inputs = small.graph.inputs
-    statistics = _statistics(list(arrays), small.graph.source.trainable)
+    statistics = _statistics(list(arrays), small.trainable)
     variables = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays.values()]
 
     # Lists only: the file knows no other containers.

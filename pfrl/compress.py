@@ -1,7 +1,7 @@
 """Policy to compressed network: the same program on sliced parameters."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from pfrl.graph import Graph, Source, Variables
 from pfrl.graph.frontends import as_source
 from pfrl.graph.layers import find_layers
 from pfrl.graph.slicing import run
-from pfrl.methods.channels import choose, l1_scores
-from pfrl.methods.masks import slice_variables
-from pfrl.methods.quantize import fake_quantize_activations, fake_quantize_weights
+from pfrl.methods.masks import kept_places, slice_variables
 from pfrl.policy import FLOAT_BITS, Policy
-
-Ranges = Mapping[str, tuple[float, float]]
-"""Calibrated ``(low, high)`` of every layer's input."""
+from pfrl.prepare import Prepared, Preparer
+from pfrl.quantizer import LayerHook, Quantizer, Ranges
+from pfrl.recipe import PLAIN, Recipe
+from pfrl.survey import Survey
+from pfrl.survey import survey as make_survey
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,9 @@ class Compressed:
       graph: of the network that it came from.
       policy: what was done.
       kept: channels of every group that remain.
-      variables: the sliced arrays, names as in the original.
+      variables: the sliced arrays, names as in the original, and those of the quantizers.
+      recipe: how it was done.
+      support: by kernel, which weights of a sparse layer are not zero (bool).
       ranges: where activations are quantized, their ranges.
     """
 
@@ -39,7 +41,9 @@ class Compressed:
     policy: Policy
     kept: Mapping[str, np.ndarray]
     variables: Variables
-    ranges: Ranges | None = None
+    recipe: Recipe = PLAIN
+    support: Mapping[str, np.ndarray] = field(default_factory=dict)
+    ranges: Ranges = field(default_factory=dict)
 
     def __call__(self, *inputs: Any) -> Any:
         """Outputs in evaluation mode for inputs of any batch size."""
@@ -49,27 +53,32 @@ class Compressed:
         """As ``Source.apply``, on sliced variables."""
         labelled, _ = self.graph.program(x, train)
         removed = self.graph.removed_atoms(labelled, self.kept)
-        return run_graph(self.graph, variables, x, train, removed, self._quantizer())
+        hook = self._hook(variables)
+        own = {name: variables[name] for name in self.graph.source.variables}
+        for name, support in self.support.items():
+            # Zero weights are zero as it is; their gradients would not be.
+            own[name] = own[name] * support if train else own[name]
+        outputs, statistics = run_graph(self.graph, own, x, train, removed, hook)
+        fixed = variables.keys() - own.keys() - self.trainable
+        return outputs, statistics | {name: variables[name] for name in fixed}
 
-    def _quantizer(self) -> "LayerHook | None":
+    @property
+    def trainable(self) -> frozenset[str]:
+        """Names of the variables that gradients go to."""
+        own = self.graph.source.trainable
+        return own | Quantizer(self.graph, self.recipe).trained if self.quantized else own
+
+    @property
+    def quantized(self) -> bool:
+        """Whether any layer is rounded."""
         bits = {*self.policy.weight_bits.values(), *self.policy.act_bits.values()}
-        if bits <= {FLOAT_BITS}:
+        return not bits <= {FLOAT_BITS}
+
+    def _hook(self, variables: Variables) -> LayerHook | None:
+        if not self.quantized:
             return None
-
-        def quantize(name: str, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-            kernel = fake_quantize_weights(kernel, jnp.asarray(self.policy.weight_bits[name]))
-            if self.policy.act_bits[name] < FLOAT_BITS:
-                if self.ranges is None:
-                    raise ValueError(
-                        f"layer '{name}' has quantized activations but no calibrated range;"
-                        " give ranges=pfrl.calibrate(...)"
-                    )
-                bits = jnp.asarray(self.policy.act_bits[name])
-                low, high = map(jnp.asarray, self.ranges[name])
-                x = fake_quantize_activations(x, bits, low, high)
-            return x, kernel
-
-        return quantize
+        quantizer = Quantizer(self.graph, self.recipe)
+        return quantizer.hook(variables, quantizer.widths(self.policy, self.ranges), self.support)
 
     def save(self, directory: Path) -> Path:
         """Write it so that ``pfrl.load`` runs and trains it without the code that defined it."""
@@ -86,10 +95,6 @@ class Compressed:
     def params(self) -> int:
         """Trainable elements, counted in the sliced arrays."""
         return sum(int(np.size(self.variables[name])) for name in self.graph.source.trainable)
-
-
-LayerHook = Callable[[str, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-"""``(layer name, activation, kernel) -> (activation, kernel)``."""
 
 
 def run_graph(
@@ -118,22 +123,47 @@ def compress(
     graph: Graph,
     variables: Variables | None = None,
     ranges: Ranges | None = None,
+    recipe: Recipe | None = None,
+    survey: Survey | None = None,
 ) -> Compressed:
-    """Remove channels (largest L1 norms stay) and set bit widths as the policy says.
+    """Remove channels, make kernels sparse and set bit widths as the policy says.
 
     Args:
       model: the network that ``graph`` was traced from; a module's arrays of now are taken.
-      policy: see ``Policy``.
+      policy: how much of everything; see ``Policy``.
       graph: of ``model``.
       variables: arrays to slice; those of ``model`` by default.
-      ranges: for quantized activations, from ``calibrate``.
+      ranges: for quantized activations; by default those of the survey.
+      recipe: by which methods; without one the largest L1 norms stay and nothing is repaired.
+      survey: what was gathered of the base network, from ``pfrl.survey``; its variables and
+        recipe are taken. Needed by recipes that look at data.
 
     Raises:
       PolicyError: if the policy does not fit the graph.
+      RecipeError: if the recipe looks at data and there is no survey.
     """
     policy = policy.checked(graph)
-    if variables is None:
-        own = isinstance(model, nnx.Module | Source)
-        variables = (as_source(model) if own else graph.source).variables
-    kept = choose(l1_scores(graph, variables), policy.counts(graph))
-    return Compressed(graph, policy, kept, slice_variables(graph, variables, kept), ranges)
+    if survey is None:
+        if variables is None:
+            own = isinstance(model, nnx.Module | Source)
+            variables = (as_source(model) if own else graph.source).variables
+        survey = make_survey(graph, recipe or PLAIN, variables=variables)
+    prepared = Preparer(graph, survey)(policy)
+    if ranges is None:
+        ranges = survey.ranges(policy)
+    return assemble(graph, policy, prepared, survey.recipe, ranges)
+
+
+def assemble(
+    graph: Graph, policy: Policy, prepared: Prepared, recipe: Recipe, ranges: Ranges
+) -> Compressed:
+    """The sliced network of what was prepared at full size."""
+    places = kept_places(graph, prepared.kept)
+    variables = slice_variables(graph, prepared.variables, prepared.kept)
+    support = {name: mask[np.ix_(*places[name])] for name, mask in prepared.support.items()}
+    small = Compressed(graph, policy, prepared.kept, variables, recipe, support, ranges)
+    if not small.quantized:
+        return small
+    quantizer = Quantizer(graph, recipe)
+    started = quantizer.start(variables, quantizer.widths(policy, ranges), support)
+    return replace(small, variables=variables | started)

@@ -51,6 +51,18 @@ class Policy:
             round_to,
         ).checked(graph)
 
+    def with_edges(self, graph: Graph, bits: int) -> "Policy":
+        """With so many bits in the first and the last layer, where these have fewer.
+
+        What they read and make decides about everything else (HAQ, arXiv 1811.08886).
+        """
+        edges = {graph.layers[0].name, graph.layers[-1].name}
+        weight_bits, act_bits = (
+            {name: max(own, bits) if name in edges else own for name, own in values.items()}
+            for values in (self.weight_bits, self.act_bits)
+        )
+        return dataclasses.replace(self, weight_bits=weight_bits, act_bits=act_bits)
+
     def counts(self, graph: Graph) -> dict[str, int]:
         """Channels that every group keeps: at least one, rounded to ``round_to``."""
         return {

@@ -15,14 +15,14 @@ from pfrl.data import Split
 from pfrl.evaluate import EpisodeConfig, Evaluation, Evaluator, ReplayError, split_search
 from pfrl.graph import trace
 from pfrl.policy import Policy
+from pfrl.recipe import Recipe
 from pfrl.training.fit import accuracy
 from pfrl.training.step import TrainState, make_train_step, sgd
 from tests.tiny import TwoConvs, made, shape, stripes
 
 SEED = 3
-CONFIG = EpisodeConfig(
-    steps=12, batch=32, learning_rate=0.05, statistics_images=64, calibration_images=128
-)
+CONFIG = EpisodeConfig(steps=12, batch=32, learning_rate=0.05, statistics_images=64)
+RECIPE = Recipe(images=128)
 DATA = stripes()
 
 
@@ -34,7 +34,7 @@ def graph():
 @pytest.fixture(scope="module")
 def evaluator(graph):
     """Quantizing, and with everything compiled: it has evaluated one policy."""
-    found = Evaluator(graph, DATA, CostModel(graph), CONFIG, SEED, quantized=True)
+    found = Evaluator(graph, DATA, CostModel(graph), CONFIG, SEED, True, RECIPE)
     found(Policy.uniform(graph, 0.9, 7, 7))
     return found
 
@@ -114,7 +114,7 @@ def test_search_images_are_shared_out_evenly(size, count, used):
 def test_statistics_are_those_of_the_pruned_network(graph, evaluator):
     policy = Policy.uniform(graph, 0.5)
     small = compress(graph.source, policy, graph=graph)
-    found = evaluator.reestimated(policy, small)
+    found = evaluator.compressed(policy).variables
     batches = [x for x, _ in replayed_batches()[1]]
     assert len(batches) == 2
     expected = [statistics(small.variables, x) for x in batches]
@@ -156,8 +156,8 @@ def statistics(variables, x):
 def test_an_evaluation_is_what_the_sliced_network_does(graph, evaluator):
     bits = {"conv1": 8, "conv2": 6, "linear": 8}
     policy = Policy({"conv1": 0.5, "conv2": 0.75}, bits, bits)
-    small = compress(graph.source, policy, graph=graph, ranges=evaluator.ranges)
-    variables = evaluator.reestimated(policy, small)
+    small = evaluator.compressed(policy)
+    variables = small.variables
     trainable = graph.source.trainable
     optimizer = sgd(CONFIG.learning_rate, CONFIG.weight_decay)
     step = jax.jit(make_train_step(small.apply, optimizer))
@@ -182,11 +182,12 @@ def test_ranges_are_the_mean_extremes_of_training_batches(evaluator, graph):
     rng = np.random.default_rng([SEED, 2])
     batches = [x for x, _ in DATA.training_batches(64, rng, 2)]
     low, high = (np.mean([extreme(x) for x in batches]) for extreme in (np.min, np.max))
-    assert evaluator.ranges["conv1"] == pytest.approx((low, high), rel=1e-6)
-    assert list(evaluator.ranges) == [layer.name for layer in graph.layers]
+    ranges = evaluator.survey.ranges(Policy.uniform(graph, 1.0, 8, 8))
+    assert ranges["conv1"] == pytest.approx((low, high), rel=1e-6)
+    assert list(ranges) == [layer.name for layer in graph.layers]
     # Behind a ReLU nothing is below zero.
-    assert evaluator.ranges["conv2"][0] == 0
-    assert evaluator.ranges["conv2"][1] > 0
+    assert ranges["conv2"][0] == 0
+    assert ranges["conv2"][1] > 0
 
 
 def test_recorded_evaluations_are_answered_in_order(graph, evaluator):
@@ -218,4 +219,4 @@ def test_a_diverging_evaluation_is_an_evaluation(graph):
     assert evaluation.accuracy == 0.0
     assert evaluation.costs == CostModel(graph).of(policy)
     assert evaluator.score(policy, "fresh") == (0.0, False)
-    assert evaluator.ranges == {}
+    assert evaluator.survey.observations is None

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from pfrl.graph import Graph, Layer
+from pfrl.cost.storage import Storage
+from pfrl.graph import Graph
 from pfrl.policy import Policy
+from pfrl.recipe import PLAIN, Recipe
 
 METRICS = ("macs", "params", "bytes", "bops", "latency")
 # Lowering any knob never raises these; measured latency has no such property.
@@ -18,27 +18,31 @@ Latency = Callable[[Mapping[str, int]], float]
 
 @dataclass
 class Assignment:
-    """A policy in the making: channels by group, bits by layer."""
+    """A policy in the making: channels by group, bits and shares of zeros by layer."""
 
     counts: dict[str, int]
     weight_bits: dict[str, int]
     act_bits: dict[str, int]
     round_to: int = 1
+    sparsity: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, policy: Policy, graph: Graph) -> "Assignment":
-        return cls(
-            policy.counts(graph), dict(policy.weight_bits), dict(policy.act_bits), policy.round_to
-        )
+        return cls(policy.counts(graph), *_knobs(policy))
 
     def copy(self) -> "Assignment":
-        return Assignment(
-            dict(self.counts), dict(self.weight_bits), dict(self.act_bits), self.round_to
-        )
+        return Assignment(dict(self.counts), *_knobs(self))
 
     def policy(self, graph: Graph) -> Policy:
         keep = {name: self.counts[name] / group.size for name, group in graph.groups.items()}
-        return Policy(keep, dict(self.weight_bits), dict(self.act_bits), self.round_to)
+        return Policy(keep, *_knobs(self))
+
+
+def _knobs(
+    of: "Assignment | Policy",
+) -> tuple[dict[str, int], dict[str, int], int, dict[str, float]]:
+    """What an assignment and a policy have in common, as copies."""
+    return dict(of.weight_bits), dict(of.act_bits), of.round_to, dict(of.sparsity)
 
 
 @dataclass
@@ -47,19 +51,24 @@ class CostModel:
 
     - ``macs``: multiply-accumulates of one example.
     - ``params``: trainable elements.
-    - ``bytes``: kernels at their bit widths, each padded to whole bytes, with a
-      float32 scale per output channel if quantized (in float32 where that is
-      smaller; at the largest width if several layers share one), and every
-      other array of the network in float32. An exact function of the policy.
-    - ``bops``: MACs times weight bits times activation bits.
+    - ``bytes``: all arrays as ``pfrl.deploy.pack`` stores them (its file has a header
+      besides): quantized, sparse or in float; see ``Storage``. Exact.
+    - ``bops``: MACs times weight bits times activation bits; zeros count as all others.
     - ``latency``: predicted milliseconds; only with a ``latency`` model.
+
+    Args:
+      graph: of the base network.
+      latency: a model of it.
+      recipe: how kernels are made sparse, and rounded.
     """
 
     graph: Graph
     latency: Latency | None = None
+    recipe: Recipe = PLAIN
     base: dict[str, float] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._storage = Storage(self.graph, self.recipe)
         self.base = self.of(Policy.uniform(self.graph))
 
     @property
@@ -78,7 +87,8 @@ class CostModel:
         if metric == "params":
             return self.graph.params_at(at.counts)
         if metric == "bytes":
-            return self._bytes(at)
+            stored = self._storage.stored(at.counts, at.weight_bits, at.sparsity)
+            return sum(array.payload for array in stored.values())
         if metric == "bops":
             return sum(
                 layer.macs_at(at.counts) * at.weight_bits[layer.name] * at.act_bits[layer.name]
@@ -86,18 +96,3 @@ class CostModel:
             )
         assert self.latency is not None, metric
         return self.latency(at.counts)
-
-    def _bytes(self, at: Assignment) -> int:
-        total = 0
-        kernels: dict[str, list[Layer]] = {}
-        for layer in self.graph.layers:
-            kernels.setdefault(layer.kernel, []).append(layer)
-        for layers in kernels.values():
-            elements = layers[0].kernel_elements_at(at.counts)
-            bits = max(at.weight_bits[layer.name] for layer in layers)
-            quantized = -(-elements * bits // 8) + 4 * layers[0].c_out.at(at.counts)
-            total += min(quantized, 4 * elements)
-        for name, axes in self.graph.axes.items():
-            if name not in kernels:
-                total += 4 * int(np.prod([count.at(at.counts) for count in axes], dtype=int))
-        return total

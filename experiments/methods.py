@@ -1,0 +1,214 @@
+"""``pfrl methods``: compare the compression methods on one network, and write the table."""
+
+import json
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.task import load_network
+from experiments.compress import find_weights
+from experiments.methods_cells import Cell, cells
+from experiments.methods_table import read_lines, write_table
+from experiments.progress import stage
+from experiments.run_folder import command, versions
+from experiments.settings import SettingsError
+from pfrl.compress import Compressed, compress
+from pfrl.cost import CostModel
+from pfrl.data import Dataset, Split
+from pfrl.deploy.onnx import export_onnx
+from pfrl.deploy.runtime import Session
+from pfrl.evaluate import survey_network
+from pfrl.graph import Graph, Variables
+from pfrl.methods.sparsify import magnitude_mask, zhu_gupta
+from pfrl.methods.statistics import find_momentum, reestimate
+from pfrl.policy import FLOAT_BITS, Policy
+from pfrl.training.fit import FitConfig, accuracy, fit
+from pfrl.training.step import Distillation, Project
+
+BATCH = 64
+"""Images of a fine-tuning step."""
+QUANTIZER_RATE = 0.1
+"""Of the learning rate, for the steps and clips of quantizers; at 1 those of 8 bits run away."""
+STATISTICS_BATCHES = 16
+"""Of 64 training images each, from which statistics are re-estimated."""
+GRADUAL = 0.6
+"""Share of the fine-tuning in which weights go one after the other."""
+GRADUAL_FROM = 0.3
+"""Share of the final sparsity at its first step."""
+
+
+@dataclass(frozen=True)
+class MethodsSettings:
+    """Compare channel criteria, sparsity, bit widths and codebooks after the same fine-tuning."""
+
+    model: str = "resnet20"
+    """A network of the zoo."""
+    data: str = "fashion_mnist"
+    """Data set: digits, fashion_mnist, cifar10 or imagefolder:PATH (a folder or .zip)."""
+    weights: Path | None = None
+    """Trained weights (.npz). Default: those that come with the package for this model and data."""
+    sections: tuple[str, ...] = ("channels", "sparsity", "bits", "codebooks", "together")
+    """Which parts of the comparison."""
+    seeds: int = 3
+    """How often everything is repeated."""
+    images: int = 8_000
+    """Training images of a fine-tuning, those that come twice counted twice."""
+    learning_rate: float = 0.02
+    """Peak learning rate of the fine-tuning."""
+    out: Path = Path("runs/methods")
+    """Directory of methods.jsonl, one line a network, and methods.md. What is recorded there is not
+    computed again."""
+    worker: int = 0
+    """Number of this process, from 0, where several share the work."""
+    workers: int = 1
+    """How many processes share the work; start each with its number."""
+
+
+def run(settings: MethodsSettings) -> Path:
+    """Evaluate every cell that is not recorded yet, and return the path of the table."""
+    if not 0 <= settings.worker < settings.workers or settings.seeds < 1:
+        raise SettingsError(
+            f"worker lies in 0 to workers - 1 and seeds from 1; got {settings.worker} of"
+            f" {settings.workers}, {settings.seeds} seeds"
+        )
+    weights = find_weights(settings.model, settings.data, settings.weights)
+    dataset, graph = load_network(settings.model, settings.data, str(weights))
+    history = settings.out / "methods.jsonl"
+    test = dataset.open_test()
+    found = [cell for cell in cells() if cell.section in settings.sections]
+    jobs = [(cell, seed) for seed in range(settings.seeds) for cell in found]
+    if ("base", "base", 0) not in recorded(history) and settings.worker == 0:
+        costs = CostModel(graph).base
+        whole = compress(graph.source, Policy.uniform(graph), graph=graph)
+        after = judge(whole, whole.variables, dataset, test)
+        line = {"section": "base", "name": "base", "seed": 0, "costs": costs, "after": after}
+        append(history, {**line, "command": command(), "versions": versions()})
+    for number, (cell, seed) in enumerate(jobs):
+        key = (cell.section, cell.name, seed)
+        if number % settings.workers == settings.worker and key not in recorded(history):
+            with stage(f"{cell.section}, {cell.name}, seed {seed}"):
+                line = evaluate(cell, seed, settings, graph, dataset, test)
+            append(history, {"section": cell.section, "name": cell.name, "seed": seed, **line})
+    return write_table(settings.out)
+
+
+def evaluate(
+    cell: Cell, seed: int, settings: MethodsSettings, graph: Graph, dataset: Dataset, test: Split
+) -> dict[str, Any]:
+    """Test accuracies of a cell before and after its fine-tuning, and its costs."""
+    start = time.perf_counter()
+    policy = cell.policy(graph)
+    rounded = any(bits < FLOAT_BITS for bits in policy.act_bits.values())
+    costs, before = CostModel(graph).of(policy), {}
+    for name, recipe in cell.before:
+        survey = survey_network(graph, recipe, dataset, seed, rounded)
+        small = compress(graph.source, policy, graph=graph, survey=survey)
+        if cell.section == "channels":
+            before["pruned"] = judge(small, small.variables, dataset, test)
+        small = with_statistics(small, dataset, seed)
+        before[name] = judge(small, small.variables, dataset, test)
+    survey = survey_network(graph, cell.recipe, dataset, seed, rounded)
+    start_policy = replace(policy, sparsity={}) if cell.gradual else policy
+    small = compress(graph.source, start_policy, graph=graph, survey=survey)
+    small = with_statistics(small, dataset, seed)
+    if cell.section == "channels":
+        before["repaired"] = judge(small, small.variables, dataset, test)
+    project = gradually(graph, policy, settings) if cell.gradual else None
+    variables = fine_tune(small, project, seed, settings, graph, dataset)
+    after = judge(small, variables, dataset, test)
+    zeros = sum(int((np.asarray(variables[layer.kernel]) == 0).sum()) for layer in graph.layers)
+    seconds = time.perf_counter() - start
+    return {"costs": costs, "before": before, "after": after, "zeros": zeros, "seconds": seconds}
+
+
+def with_statistics(small: Compressed, dataset: Dataset, seed: int) -> Compressed:
+    """The network with its own normalisation statistics, from augmented training images."""
+    rng = np.random.default_rng([seed, 5])
+    inputs = [x for x, _ in dataset.training_batches(64, rng, STATISTICS_BATCHES)]
+    updated = jax.jit(lambda variables, x: small.apply(variables, x, True)[1])
+    names = set(small.graph.source.variables) - small.graph.source.trainable
+    momentum = find_momentum(updated, small.variables, names, inputs[0])
+    found = reestimate(updated, small.variables, momentum, inputs)
+    return replace(small, variables={**small.variables, **found})
+
+
+def gradually(graph: Graph, policy: Policy, settings: MethodsSettings) -> Project:
+    """Ever more zeros in the kernels, as many at the end as the policy says (Zhu-Gupta)."""
+    end = int(GRADUAL * settings.images / BATCH)
+    shares = {layer.kernel: policy.sparsity[layer.name] for layer in graph.layers}
+
+    def project(parameters: Variables, step: Any) -> Variables:
+        masked = {}
+        for name, final in shares.items():
+            share = zhu_gupta(step, 0, end, GRADUAL_FROM * final, final)
+            masked[name] = parameters[name] * magnitude_mask(parameters[name], share)
+        return {**parameters, **masked}
+
+    return project
+
+
+def fine_tune(
+    small: Compressed,
+    project: Project | None,
+    seed: int,
+    settings: MethodsSettings,
+    graph: Graph,
+    dataset: Dataset,
+) -> Variables:
+    """The same training for all, distilled from the base network."""
+    base = graph.source
+    teacher = jax.jit(lambda variables, x: base.apply(variables, x, False)[0])
+    epochs = settings.images / len(dataset.train)
+    config = FitConfig(
+        epochs,
+        BATCH,
+        settings.learning_rate,
+        warmup=0.1,
+        seed=seed,
+        quantizer_rate=QUANTIZER_RATE,
+    )
+    return fit(
+        small.apply,
+        small.variables,
+        small.trainable,
+        dataset,
+        config,
+        teacher=lambda x: teacher(base.variables, x),
+        distillation=Distillation(0.7, 4.0),
+        project=project,
+    )
+
+
+def judge(small: Compressed, variables: Variables, dataset: Dataset, test: Split) -> float:
+    """Accuracy on the test split: in ONNX Runtime, or in JAX where numbers are rounded."""
+    fixed = {name: jnp.asarray(value) for name, value in variables.items()}
+
+    def logits(x: Any) -> Any:
+        return small.apply(fixed, x, False)[0]
+
+    if small.quantized:
+        return accuracy(jax.jit(logits), dataset, test)
+    with TemporaryDirectory() as folder:
+        path = export_onnx(logits, small.graph.input_shape, Path(folder) / "small.onnx")
+        return accuracy(Session(path).logits, dataset, test)
+
+
+def recorded(history: Path) -> set[tuple[str, str, int]]:
+    """Which cells are there; a line that a kill cut off is none."""
+    return {(line["section"], line["name"], line["seed"]) for line in read_lines(history)}
+
+
+def append(history: Path, line: dict[str, Any]) -> None:
+    """One more cell, on disk when this returns; several processes may do so."""
+    history.parent.mkdir(parents=True, exist_ok=True)
+    with open(history, "a") as stream:
+        stream.write(json.dumps(line) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -1,0 +1,119 @@
+"""From a policy to arrays of full size: what stays, repaired, with zeros where weights go.
+
+Everything that training starts from, made for the masked network; the sliced one
+is a part of it, so that both begin at the same numbers.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from pfrl.graph import Graph, Variables
+from pfrl.methods.asymmetric import repair_asymmetric
+from pfrl.methods.channels import choose
+from pfrl.methods.discrimination import discrimination
+from pfrl.methods.lasso import lasso
+from pfrl.methods.masks import alive_elements
+from pfrl.methods.proximal import proximal
+from pfrl.methods.reconstruct import repair
+from pfrl.methods.sparse_repair import repair_sparse
+from pfrl.methods.sparsify import magnitude_mask, n_of_m_mask
+from pfrl.policy import Policy
+from pfrl.recipe import RecipeError
+from pfrl.survey import Survey
+
+Kept = dict[str, np.ndarray]
+"""By group, the channels that stay, in ascending order."""
+
+
+class Prepared(NamedTuple):
+    """Where the training of a policy's network starts.
+
+    Attributes:
+      kept: channels that stay, by group.
+      variables: arrays of full size.
+      support: the weights of sparse layers that are not zero, bool of the kernel's full
+        size, by variable.
+    """
+
+    kept: Kept
+    variables: Variables
+    support: dict[str, np.ndarray]
+
+
+class Preparer:
+    """Prepares policies of one network; what it compiles, it compiles once for all of them.
+
+    Args:
+      graph: of the base network.
+      survey: what the recipe needs to know of it.
+    """
+
+    def __init__(self, graph: Graph, survey: Survey):
+        self._graph, self._survey = graph, survey
+        self._chosen: dict[tuple[int, ...], Kept] = {}
+        self._largest = jax.jit(magnitude_mask)
+        self._blocks = jax.jit(n_of_m_mask, static_argnames=("n", "m"))
+
+    def __call__(self, policy: Policy) -> Prepared:
+        """Choose channels, repair and make sparse, as the policy and the recipe say."""
+        graph, survey = self._graph, self._survey
+        recipe, base = survey.recipe, survey.variables
+        kept = self._select(policy.counts(graph))
+        variables = base
+        if recipe.repair == "least_squares":
+            variables = repair(graph, survey.grams, base, kept, recipe.ridge)
+        elif recipe.repair == "asymmetric":
+            inputs = [x for x, _ in survey.batches]
+            variables = repair_asymmetric(graph, base, inputs, kept, recipe.positions, recipe.ridge)
+        support = self._find_support(policy, kept, variables)
+        if recipe.sparse_repair and support:
+            alive = alive_elements(graph, kept, [layer.kernel for layer in graph.layers])
+            variables = repair_sparse(graph, survey.grams, base, alive | support, recipe.ridge)
+        zeroed = {name: np.asarray(variables[name]) * mask for name, mask in support.items()}
+        return Prepared(kept, {**variables, **zeroed}, support)
+
+    def _select(self, counts: Mapping[str, int]) -> Kept:
+        """The channels that stay; equal counts are not chosen anew."""
+        key = tuple(counts.values())
+        if key not in self._chosen:
+            graph, survey = self._graph, self._survey
+            match survey.recipe.criterion:
+                case "lasso":
+                    kept = lasso(graph, survey.variables, survey.grams, counts)
+                case "proximal":
+                    kept = proximal(graph, survey.variables, survey.grams, counts)
+                case "discrimination":
+                    kept = discrimination(graph, survey.variables, survey.batches, counts)
+                case _:
+                    kept = choose(survey.scores, counts)
+            self._chosen[key] = kept
+        return self._chosen[key]
+
+    def _find_support(
+        self, policy: Policy, kept: Kept, variables: Variables
+    ) -> dict[str, np.ndarray]:
+        """The weights that stay in every sparse layer; its first layer's share counts."""
+        shares: dict[str, float] = {}
+        for layer in self._graph.layers:
+            if policy.sparsity.get(layer.name, 0):
+                shares.setdefault(layer.kernel, policy.sparsity[layer.name])
+        alive = alive_elements(self._graph, kept, shares)
+        return {
+            name: np.asarray(self._stays(name, variables[name], share, alive[name]))
+            for name, share in shares.items()
+        }
+
+    def _stays(self, name: str, kernel: np.ndarray, share: float, alive: np.ndarray) -> jax.Array:
+        pattern = self._survey.recipe.pattern
+        if pattern == "magnitude":
+            return self._largest(kernel, share, alive)
+        n, m = map(int, pattern.split(":"))
+        if share != 1 - n / m:
+            raise RecipeError(
+                f"with the pattern {pattern} a layer's sparsity is 0 or {1 - n / m:g};"
+                f" got {share:g} for '{name}'"
+            )
+        return self._blocks(kernel, n=n, m=m, alive=alive)
