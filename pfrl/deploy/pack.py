@@ -173,13 +173,13 @@ def _told(recipe: Recipe, kind: str, bits: int) -> tuple[str, ...]:
 
 
 def _quantizer(name: str, restored: Restored, bits: int, recipe: Recipe) -> Variables:
-    """What is told, and the kernel such that it is rounded as before."""
+    """What is told, so that the kernel is rounded as before."""
     kernel, uniform = restored.array, restored.stored.kind == "uniform"
     if recipe.weights in STEPPED:
         step = restored.table if uniform else np.ones(kernel.shape[-1:], np.float32)
         return {f"{QUANTIZER}{name}.step": step}
     if recipe.weights != "codebook":
-        return {name: _steady(kernel, restored.table, bits)} if uniform else {}
+        return {}  # The grid follows from the kernel: (q / L) · L / L is q / L for every float.
     values = kernel if bits < FLOAT_BITS else np.zeros_like(kernel)
     centers = np.unique(values)
     if len(centers) > 2 ** min(bits, MOST_BITS):
@@ -190,17 +190,3 @@ def _quantizer(name: str, restored: Restored, bits: int, recipe: Recipe) -> Vari
     if recipe.codebook == "clusters":
         found[f"{QUANTIZER}{name}.indices"] = _nearest(centers, values).astype(np.uint8)
     return found
-
-
-def _steady(kernel: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
-    """The kernel with its largest magnitudes such that they give exactly its scale.
-
-    Times the number of levels and divided by it, a scale may come back changed by the
-    rounding of floats; with one of the two next numbers it does not.
-    """
-    levels, zero, infinity = _levels(bits), np.float32(0), np.float32(np.inf)
-    product = levels * scale
-    largest = product
-    for other in (np.nextafter(product, zero), np.nextafter(product, infinity)):
-        largest = np.where(largest / levels == scale, largest, other)
-    return np.where(np.abs(kernel) == product, np.copysign(largest, kernel), kernel)
