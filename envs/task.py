@@ -17,6 +17,7 @@ from pfrl.files import FileError
 from pfrl.graph import Graph, from_nnx, trace
 from pfrl.models.zoo import build, load_weights
 from pfrl.recipe import PLAIN, Recipe
+from pfrl.training.backend import compiled
 from pfrl.training.fit import accuracy
 
 
@@ -55,7 +56,7 @@ class NetworkTask:
             graph, dataset, costs, self.episode, self.seed, self.quantized, self.recipe
         )
         source = graph.source
-        logits = jax.jit(lambda v, x: source.apply(v, x, False)[0])
+        logits = compiled(lambda v, x: source.apply(v, x, False)[0])
         base = accuracy(lambda x: logits(source.variables, x), dataset, dataset.search)
         return Runtime(graph, costs, evaluator, base)
 

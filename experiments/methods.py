@@ -4,21 +4,22 @@ import json
 import os
 import time
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from envs.task import load_network
 from experiments.compress import find_weights
 from experiments.methods_cells import Cell, cells
-from experiments.methods_table import read_lines, write_table
+from experiments.methods_table import HEADINGS, read_lines, write_table
 from experiments.progress import stage
 from experiments.run_folder import command, versions
 from experiments.settings import SettingsError
+from experiments.workers import share_out
 from pfrl.compress import Compressed, compress
 from pfrl.cost import CostModel
 from pfrl.data import Dataset, Split
@@ -29,9 +30,12 @@ from pfrl.graph import Graph, Variables
 from pfrl.methods.sparsify import magnitude_mask, zhu_gupta
 from pfrl.methods.statistics import find_momentum, reestimate
 from pfrl.policy import FLOAT_BITS, Policy
+from pfrl.training.backend import compiled
 from pfrl.training.fit import FitConfig, accuracy, fit
 from pfrl.training.step import Distillation, Project
 
+Job = tuple[str, str, int]
+"""Section, name of the cell, seed."""
 BATCH = 64
 """Images of a fine-tuning step."""
 QUANTIZER_RATE = 0.1
@@ -65,38 +69,58 @@ class MethodsSettings:
     out: Path = Path("runs/methods")
     """Directory of methods.jsonl, one line a network, and methods.md. What is recorded there is not
     computed again."""
-    worker: int = 0
-    """Number of this process, from 0, where several share the work."""
     workers: int = 1
-    """How many processes share the work; start each with its number."""
+    """Processes that share the work, each on a core of its own."""
 
 
 def run(settings: MethodsSettings) -> Path:
     """Evaluate every cell that is not recorded yet, and return the path of the table."""
-    if not 0 <= settings.worker < settings.workers or settings.seeds < 1:
+    strange = set(settings.sections) - set(HEADINGS)
+    if strange or settings.workers < 1 or settings.seeds < 1:
         raise SettingsError(
-            f"worker lies in 0 to workers - 1 and seeds from 1; got {settings.worker} of"
-            f" {settings.workers}, {settings.seeds} seeds"
+            f"expected sections of {', '.join(HEADINGS)}, and at least one seed and one worker;"
+            f" got {', '.join(settings.sections)}, {settings.seeds} and {settings.workers}"
         )
     weights = find_weights(settings.model, settings.data, settings.weights)
-    dataset, graph = load_network(settings.model, settings.data, str(weights))
+    settings = replace(settings, weights=weights)
     history = settings.out / "methods.jsonl"
-    test = dataset.open_test()
-    found = [cell for cell in cells() if cell.section in settings.sections]
-    jobs = [(cell, seed) for seed in range(settings.seeds) for cell in found]
-    if ("base", "base", 0) not in recorded(history) and settings.worker == 0:
-        costs = CostModel(graph).base
-        whole = compress(graph.source, Policy.uniform(graph), graph=graph)
-        after = judge(whole, whole.variables, dataset, test)
-        line = {"section": "base", "name": "base", "seed": 0, "costs": costs, "after": after}
-        append(history, {**line, "command": command(), "versions": versions()})
-    for number, (cell, seed) in enumerate(jobs):
-        key = (cell.section, cell.name, seed)
-        if number % settings.workers == settings.worker and key not in recorded(history):
-            with stage(f"{cell.section}, {cell.name}, seed {seed}"):
-                line = evaluate(cell, seed, settings, graph, dataset, test)
-            append(history, {"section": cell.section, "name": cell.name, "seed": seed, **line})
+    done = recorded(history)
+    if ("base", "base", 0) not in done:
+        append(history, {**evaluate_base(settings), "command": command(), "versions": versions()})
+    names = [(cell.section, cell.name) for cell in cells() if cell.section in settings.sections]
+    jobs = [(*name, seed) for seed in range(settings.seeds) for name in names]
+    left = [job for job in jobs if job not in done]
+    with stage(f"{len(left)} of {len(jobs)} networks") as progress:
+        lines = share_out(partial(evaluate_job, settings), left, settings.workers)
+        for number, line in enumerate(lines, 1):
+            append(history, line)
+            progress(number, len(left))
     return write_table(settings.out)
+
+
+@cache
+def opened(settings: MethodsSettings) -> tuple[Dataset, Graph, Split]:
+    """What all networks of this process come from, and the images that judge them."""
+    dataset, graph = load_network(settings.model, settings.data, str(settings.weights))
+    return dataset, graph, dataset.open_test()
+
+
+def evaluate_base(settings: MethodsSettings) -> dict[str, Any]:
+    """The line of the network that all come from."""
+    dataset, graph, test = opened(settings)
+    whole = compress(graph.source, Policy.uniform(graph), graph=graph)
+    after = judge(whole, whole.variables, dataset, test)
+    costs = CostModel(graph).base
+    return {"section": "base", "name": "base", "seed": 0, "costs": costs, "after": after}
+
+
+def evaluate_job(settings: MethodsSettings, job: Job) -> dict[str, Any]:
+    """The line of a cell, by its section, name and seed."""
+    dataset, graph, test = opened(settings)
+    section, name, seed = job
+    (cell,) = (cell for cell in cells() if (cell.section, cell.name) == (section, name))
+    line = evaluate(cell, seed, settings, graph, dataset, test)
+    return {"section": section, "name": name, "seed": seed, **line}
 
 
 def evaluate(
@@ -132,7 +156,7 @@ def with_statistics(small: Compressed, dataset: Dataset, seed: int) -> Compresse
     """The network with its own normalisation statistics, from augmented training images."""
     rng = np.random.default_rng([seed, 5])
     inputs = [x for x, _ in dataset.training_batches(64, rng, STATISTICS_BATCHES)]
-    updated = jax.jit(lambda variables, x: small.apply(variables, x, True)[1])
+    updated = compiled(lambda variables, x: small.apply(variables, x, True)[1])
     names = set(small.graph.source.variables) - small.graph.source.trainable
     momentum = find_momentum(updated, small.variables, names, inputs[0])
     found = reestimate(updated, small.variables, momentum, inputs)
@@ -164,7 +188,7 @@ def fine_tune(
 ) -> Variables:
     """The same training for all, distilled from the base network."""
     base = graph.source
-    teacher = jax.jit(lambda variables, x: base.apply(variables, x, False)[0])
+    teacher = compiled(lambda variables, x: base.apply(variables, x, False)[0])
     epochs = settings.images / len(dataset.train)
     config = FitConfig(
         epochs,
@@ -194,19 +218,19 @@ def judge(small: Compressed, variables: Variables, dataset: Dataset, test: Split
         return small.apply(fixed, x, False)[0]
 
     if small.quantized:
-        return accuracy(jax.jit(logits), dataset, test)
+        return accuracy(compiled(logits), dataset, test)
     with TemporaryDirectory() as folder:
         path = export_onnx(logits, small.graph.input_shape, Path(folder) / "small.onnx")
         return accuracy(Session(path).logits, dataset, test)
 
 
-def recorded(history: Path) -> set[tuple[str, str, int]]:
+def recorded(history: Path) -> set[Job]:
     """Which cells are there; a line that a kill cut off is none."""
     return {(line["section"], line["name"], line["seed"]) for line in read_lines(history)}
 
 
 def append(history: Path, line: dict[str, Any]) -> None:
-    """One more cell, on disk when this returns; several processes may do so."""
+    """One more cell, on disk when this returns."""
     history.parent.mkdir(parents=True, exist_ok=True)
     with open(history, "a") as stream:
         stream.write(json.dumps(line) + "\n")

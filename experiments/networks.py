@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from experiments.progress import stage
@@ -15,6 +14,7 @@ from pfrl.data import Dataset
 from pfrl.deploy.onnx import export_onnx
 from pfrl.files import load_arrays, save_arrays
 from pfrl.graph import Graph, Variables
+from pfrl.training.backend import compiled
 from pfrl.training.fit import Diverged, FitConfig, fit
 from pfrl.training.step import Apply, Distillation
 
@@ -78,7 +78,7 @@ def train_fully(
     config = fit_config(finish, dataset, seed)
     soft = Distillation(finish.distillation_weight, finish.temperature)
     parameters = base.variables
-    teach = jax.jit(lambda v, x: base.apply(v, x, False)[0])
+    teach = compiled(lambda v, x: base.apply(v, x, False)[0])
 
     def train(config: FitConfig) -> Variables:
         with stage(f"training {network.name.replace('_', ' ')}") as progress:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 from flax import nnx
 
 from experiments.progress import stage
@@ -13,6 +12,7 @@ from pfrl.data import Split, load
 from pfrl.files import save_arrays
 from pfrl.graph import from_nnx
 from pfrl.models.zoo import build, check_answers
+from pfrl.training.backend import compiled
 from pfrl.training.fit import FitConfig, fit, mean_quality
 
 
@@ -78,7 +78,7 @@ def run(settings: PretrainSettings) -> Path:
             progress=progress,
             checkpoint=out.with_name(out.name + ".checkpoint.npz"),
         )
-    predict = jax.jit(lambda v, x: source.apply(v, x, False)[0])
+    predict = compiled(lambda v, x: source.apply(v, x, False)[0])
 
     def score(split: Split) -> float:
         return task.wording.value(mean_quality(lambda x: predict(variables, x), dataset, split))

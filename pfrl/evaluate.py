@@ -28,6 +28,7 @@ from pfrl.policy import Policy
 from pfrl.prepare import Preparer
 from pfrl.recipe import PLAIN, Recipe
 from pfrl.survey import Survey, survey
+from pfrl.training.backend import compiled
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import TrainState, make_train_step
 
@@ -111,10 +112,10 @@ class Evaluator:
         self._optimizer = sgd(config.learning_rate, config.weight_decay)
         apply = self._network.apply
         step = make_train_step(apply, self._optimizer, loss=dataset.task.loss)
-        self._step = jax.jit(step)
+        self._step = compiled(step)
         self._start_optimizer = jax.jit(self._optimizer.init)
-        self._predict = jax.jit(lambda v, x, knobs: apply(v, x, False, knobs)[0])
-        self._statistics = jax.jit(lambda v, x, knobs: apply(v, x, True, knobs)[1])
+        self._predict = compiled(lambda v, x, knobs: apply(v, x, False, knobs)[0])
+        self._statistics = compiled(lambda v, x, knobs: apply(v, x, True, knobs)[1])
         whole = Policy.uniform(graph)
         state, knobs = self._start(whole)
         self._momentum = find_momentum(

@@ -12,6 +12,7 @@ import numpy as np
 
 from pfrl.graph import Graph, Variables
 from pfrl.methods.asymmetric import repair_asymmetric
+from pfrl.methods.bias_correction import BiasCorrection
 from pfrl.methods.channels import choose
 from pfrl.methods.discrimination import discrimination
 from pfrl.methods.lasso import lasso
@@ -20,7 +21,8 @@ from pfrl.methods.proximal import proximal
 from pfrl.methods.reconstruct import repair
 from pfrl.methods.sparse_repair import repair_sparse
 from pfrl.methods.sparsify import magnitude_mask, n_of_m_mask
-from pfrl.policy import Policy
+from pfrl.policy import FLOAT_BITS, Policy
+from pfrl.quantizer import Quantizer
 from pfrl.recipe import RecipeError
 from pfrl.survey import Survey
 
@@ -56,9 +58,13 @@ class Preparer:
         self._chosen: dict[tuple[int, ...], Kept] = {}
         self._largest = jax.jit(magnitude_mask)
         self._blocks = jax.jit(n_of_m_mask, static_argnames=("n", "m"))
+        self._kernels = [layer.kernel for layer in graph.layers]
+        if survey.recipe.bias_correction:
+            self._quantizer = Quantizer(graph, survey.recipe)
+            self._correction = BiasCorrection(graph)
 
     def __call__(self, policy: Policy) -> Prepared:
-        """Choose channels, repair and make sparse, as the policy and the recipe say."""
+        """Choose channels, repair, make sparse and correct biases, as policy and recipe say."""
         graph, survey = self._graph, self._survey
         recipe, base = survey.recipe, survey.variables
         kept = self._select(policy.counts(graph))
@@ -70,10 +76,25 @@ class Preparer:
             variables = repair_asymmetric(graph, base, inputs, kept, recipe.positions, recipe.ridge)
         support = self._find_support(policy, kept, variables)
         if recipe.sparse_repair and support:
-            alive = alive_elements(graph, kept, [layer.kernel for layer in graph.layers])
+            alive = alive_elements(graph, kept, self._kernels)
             variables = repair_sparse(graph, survey.grams, base, alive | support, recipe.ridge)
         zeroed = {name: np.asarray(variables[name]) * mask for name, mask in support.items()}
-        return Prepared(kept, {**variables, **zeroed}, support)
+        variables = {**variables, **zeroed}
+        if recipe.bias_correction and min(policy.weight_bits.values()) < FLOAT_BITS:
+            variables = self._corrected(policy, kept, variables, support)
+        return Prepared(kept, variables, support)
+
+    def _corrected(
+        self, policy: Policy, kept: Kept, variables: Variables, support: Mapping[str, np.ndarray]
+    ) -> Variables:
+        """With biases that take out the mean shift of what will be rounded."""
+        observations = self._survey.observations
+        assert observations is not None
+        widths = self._quantizer.widths(policy, self._survey.ranges(policy))
+        alive = {**alive_elements(self._graph, kept, self._kernels), **support}
+        rounded = self._quantizer.rounded(variables, widths, alive)
+        means = {name: seen.mean for name, seen in observations.items()}
+        return self._correction(variables, rounded, means)
 
     def _select(self, counts: Mapping[str, int]) -> Kept:
         """The channels that stay; equal counts are not chosen anew."""

@@ -61,6 +61,7 @@ class Quantizer:
         self._kernels: dict[str, list[Layer]] = {}
         for layer in graph.layers:
             self._kernels.setdefault(layer.kernel, []).append(layer)
+        self._rounded = jax.jit(self._round_all)
 
     @property
     def trained(self) -> frozenset[str]:
@@ -132,6 +133,32 @@ class Quantizer:
                 found[f"{QUANTIZER}{layer}.input"] = np.asarray(grid.scale, np.float32)
             elif self._recipe.clips == "pact":
                 found[f"{QUANTIZER}{layer}.input"] = np.float32(1.0)
+        return found
+
+    def rounded(
+        self, variables: Variables, widths: Widths, alive: Mapping[str, Any]
+    ) -> dict[str, jax.Array]:
+        """Every kernel as training starts to round it, by variable; compiled once.
+
+        Args:
+          variables, widths, alive: as of ``start``. Weights that are not alive stay as they are.
+        """
+        own = self.start(variables, widths, alive)
+        kernels = {name: jnp.asarray(variables[name]) for name in self._kernels}
+        return self._rounded(kernels, own, widths.weights, dict(alive))
+
+    def _round_all(
+        self, kernels: Variables, own: Variables, bits: Any, alive: Mapping[str, Any]
+    ) -> dict[str, jax.Array]:
+        found = {}
+        for name, layers in self._kernels.items():
+            kernel, widest = (
+                kernels[name],
+                bits[jnp.array([self._place[x.name] for x in layers])].max(),
+            )
+            there = jnp.asarray(alive[name], kernel.dtype)
+            mine = self._round_kernel(QUANTIZER + name, own, kernel * there, widest, there)
+            found[name] = jnp.where(there > 0, mine, kernel)
         return found
 
     def hook(self, variables: Variables, widths: Widths, alive: Mapping[str, Any]) -> LayerHook:

@@ -105,5 +105,6 @@ def survey(
     grams: Grams = ()
     if any(grams_for):
         grams = gather(graph, variables, inputs, recipe.positions, seed)
-    seen = observe(graph, variables, inputs) if quantized else None
+    looked = quantized or recipe.bias_correction
+    seen = observe(graph, variables, inputs) if looked else None
     return Survey(recipe, variables, found, loss, scores, grams, seen)

@@ -1,5 +1,7 @@
 """Bias correction: what is added behind each layer, and mean outputs that stay what they were."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from flax import nnx
 
 from pfrl.compilations import compilations
-from pfrl.compress import run_graph
+from pfrl.compress import compress, run_graph
 from pfrl.graph import trace
 from pfrl.methods.addends import find_addends
 from pfrl.methods.bias_correction import BiasCorrection, BiasCorrectionError, correct_bias
@@ -15,6 +17,10 @@ from pfrl.methods.calibrate import observe
 from pfrl.methods.masks import Masks, slice_variables
 from pfrl.methods.quantize import fake_quantize_weights
 from pfrl.models.layers import BatchNorm
+from pfrl.policy import Policy
+from pfrl.prepare import Preparer
+from pfrl.recipe import Recipe
+from pfrl.survey import survey
 from tests.conformance import random_source
 from tests.tiny import Branches, Shared, TwoConvs, shape
 
@@ -226,3 +232,34 @@ def test_what_does_not_fit_is_said():
     with pytest.raises(BiasCorrectionError, match="got none for 'mix'"):
         del means["mix"]
         correct_bias(graph, graph.source.variables, {}, means)
+
+
+def test_a_recipe_corrects_what_its_policy_rounds():
+    """Means of all layers are nearer to the unrounded network's; masks and slices start alike."""
+    graph = trace(random_source(TwoConvs), shape(2, 8, 8, 1))
+    x = normal(40, 8, 8, 1) + 0.5
+    policy = Policy.uniform(graph, 0.5, weight_bits=2)
+    errors, mended = {}, {}
+    for corrected in (False, True):
+        recipe = Recipe(bias_correction=corrected, images=40)
+        seen = survey(graph, recipe, [(x, None)])
+        small = compress(graph.source, policy, graph=graph, survey=seen)
+        whole = compress(
+            graph.source,
+            replace(policy, weight_bits=dict.fromkeys(policy.weight_bits, 32)),
+            graph=graph,
+            survey=seen,
+        )
+        mended[corrected] = small.variables
+        errors[corrected] = np.abs((small(x) - whole(x)).mean(0)).max()
+        prepared = Preparer(graph, seen)(policy)
+        sliced = slice_variables(graph, prepared.variables, prepared.kept)
+        for name, value in sliced.items():
+            np.testing.assert_array_equal(value, small.variables[name])
+    changed = {n for n, v in mended[True].items() if not np.array_equal(v, mended[False][n])}
+    assert changed == {"bn1.mean", "bn2.mean", "linear.bias"} or changed == {
+        "bn1.bias",
+        "bn2.bias",
+        "linear.bias",
+    }
+    assert errors[True] < 0.5 * errors[False]
