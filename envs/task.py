@@ -15,10 +15,10 @@ from pfrl.data import Dataset, load
 from pfrl.evaluate import EpisodeConfig, Evaluator
 from pfrl.files import FileError
 from pfrl.graph import Graph, from_nnx, trace
-from pfrl.models.zoo import build, load_weights
+from pfrl.models.zoo import build, check_answers, load_weights
 from pfrl.recipe import PLAIN, Recipe
 from pfrl.training.backend import compiled
-from pfrl.training.fit import accuracy
+from pfrl.training.fit import mean_quality
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class NetworkTask:
             graph, dataset, costs, self.episode, self.seed, self.quantized, self.recipe
         )
         source = graph.source
-        logits = compiled(lambda v, x: source.apply(v, x, False)[0])
-        base = accuracy(lambda x: logits(source.variables, x), dataset, dataset.search)
+        answer = compiled(lambda v, x: source.apply(v, x, False)[0])
+        base = mean_quality(lambda x: answer(source.variables, x), dataset, dataset.search)
         return Runtime(graph, costs, evaluator, base)
 
 
@@ -69,6 +69,7 @@ def load_network(model: str, data: str, weights: str) -> tuple[Dataset, Graph]:
       ModelError, DataError, FileError: each with a sentence for the user.
     """
     dataset = load(data)
+    check_answers(model, dataset.task.dense)
     outputs = dataset.task.outputs(len(dataset.classes))
     network = build(model, outputs, dataset.image_shape, seed=0)
     network, _ = load_weights(network, Path(weights))

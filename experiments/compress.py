@@ -20,7 +20,7 @@ from pfrl.data import FOLDER_PREFIX, NAMED, load
 from pfrl.deploy.onnx import export_onnx
 from pfrl.files import write_json
 from pfrl.graph import Graph
-from pfrl.models.zoo import MODELS, ModelError, pretrained_path
+from pfrl.models.zoo import DENSE_MODELS, MODELS, ModelError, pretrained_path
 
 LATENCY_FILE = "latency.json"
 
@@ -89,8 +89,9 @@ def find_weights(model: str, data: str, given: Path | None) -> Path:
     Raises:
       ModelError, DataError: if there are none, or no such model or data set.
     """
-    if model not in MODELS:
-        raise ModelError(f"unknown model '{model}'; expected one of {', '.join(MODELS)}")
+    known = MODELS | DENSE_MODELS
+    if model not in known:
+        raise ModelError(f"unknown model '{model}'; expected one of {', '.join(known)}")
     weights = given or pretrained_path(model, data)
     if weights is None:
         if data not in NAMED and not data.startswith(FOLDER_PREFIX):

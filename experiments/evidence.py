@@ -12,7 +12,7 @@ from typing import Any
 from experiments.history import Line, is_sound
 from experiments.pictures import PHASES
 from experiments.policy_picture import quantized_layers
-from experiments.sections import Entry, metric_of
+from experiments.sections import Entry, metric_of, wording_of
 from experiments.wording import (
     DASH,
     bullets,
@@ -24,8 +24,10 @@ from experiments.wording import (
     number,
     percent,
     section,
+    sentence,
     table,
 )
+from pfrl.tasks import Wording
 
 FOLD_ABOVE = 30
 """A table of layers with more rows is folded."""
@@ -103,13 +105,13 @@ def search(
 ) -> str:
     """How the search went; ``shown`` holds the Markdown of the pictures that were drawn."""
     facts = report.get("search") or {}
-    metric = metric_of(report)
+    metric, wording = metric_of(report), wording_of(report)
     lines = [_spent(report, facts), _phases(history)]
     if chosen is not None:
         line = history[chosen]
         lines.append(
             f"Handed over: episode {line['episode']} (reward {number(line['reward'])}, search"
-            f" accuracy {percent(line['accuracy'])}, {cost(metric, line['costs'].get(metric))})."
+            f" {_named(line['accuracy'], wording)}, {cost(metric, line['costs'].get(metric))})."
         )
     elif rescored := facts.get("rescored"):
         uniform = next((row for row in rescored if row["episode"] is None), None)
@@ -118,7 +120,7 @@ def search(
     if final := facts.get("final_actor"):
         lines.append(
             "The agent's own choice at the end, without exploration: reward"
-            f" {number(final.get('reward'))}, search accuracy {percent(final.get('accuracy'))}"
+            f" {number(final.get('reward'))}, search {_named(final.get('accuracy'), wording)}"
             f" (best reward of all episodes: {number(facts.get('best_reward'))})."
         )
     return section(
@@ -126,8 +128,17 @@ def search(
         bullets(*lines),
         shown.get("search", ""),
         shown.get("tradeoff", ""),
-        _rescored(facts.get("rescored"), history, chosen),
+        _rescored(facts.get("rescored"), history, chosen, wording),
     )
+
+
+def _named(quality: float | None, wording: Wording) -> str:
+    """``accuracy 92.47 %``."""
+    return f"{wording.metric} {_shown(quality, wording)}"
+
+
+def _shown(quality: float | None, wording: Wording) -> str:
+    return percent(wording.value(quality) if is_number(quality) else None)
 
 
 def _spent(report: Entry, facts: Entry) -> str:
@@ -153,7 +164,9 @@ def _phases(history: Sequence[Line]) -> str:
     return f"Episodes: {', '.join(parts)}; {lost or 'none'} diverged."
 
 
-def _rescored(rescored: Sequence[Entry] | None, history: Sequence[Line], chosen: int | None) -> str:
+def _rescored(
+    rescored: Sequence[Entry] | None, history: Sequence[Line], chosen: int | None, wording: Wording
+) -> str:
     if not rescored:
         return ""
     taken = history[chosen]["episode"] if chosen is not None else None
@@ -161,8 +174,8 @@ def _rescored(rescored: Sequence[Entry] | None, history: Sequence[Line], chosen:
         (
             ("uniform policy" if row["episode"] is None else f"{row['episode']}")
             + (" (handed over)" if row["episode"] == taken else ""),
-            percent(row["search_accuracy"]),
-            percent(row["fresh_accuracy"]),
+            _shown(row["search_accuracy"], wording),
+            _shown(row["fresh_accuracy"], wording),
         )
         for row in rescored
     ]
@@ -171,7 +184,8 @@ def _rescored(rescored: Sequence[Entry] | None, history: Sequence[Line], chosen:
         " rewards were judged again, after a longer fine-tuning and on search images that no"
         " reward had used:"
     )
-    return f"{text}\n\n{table(('episode', 'accuracy in the search', 'on fresh images'), rows)}"
+    header = ("episode", f"{wording.metric} in the search", "on fresh images")
+    return f"{text}\n\n{table(header, rows)}"
 
 
 def measured(report: Entry) -> str:
@@ -192,11 +206,13 @@ def measured(report: Entry) -> str:
             " them."
         )
     if (report.get("compressed") or {}).get("test_accuracy") is not None:
+        metric = wording_of(report).metric
+        interval = (report.get("comparison") or {}).get("interval") or "Agresti and Min (2005)"
         lines += [
-            "Accuracy: of the ONNX file, on the test images, which nothing else has read: networks"
-            " are trained on one split, and the search is judged on another.",
-            "Differences of accuracy: paired over the test images; 95 % interval after Agresti and"
-            " Min (2005).",
+            f"{sentence(metric)}: of the ONNX file, on the test images, which nothing else has"
+            " read: networks are trained on one split, and the search is judged on another.",
+            f"Differences of {metric}: paired over the test images; 95 % interval after"
+            f" {interval}.",
             "ONNX file: its size on disk. MACs: multiply-accumulates of one image.",
         ]
     return section("How it was measured", bullets(*lines))

@@ -1,12 +1,14 @@
 """From a finished search to a measured network: re-score, slice, train, export, measure, report."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from scipy.stats import t as student
 
 from envs.decisions import Decisions
 from envs.rewards import Reference
@@ -16,7 +18,7 @@ from experiments.networks import Network, export, train_fully
 from experiments.run_folder import RunFolder, command, versions
 from experiments.search import Searched
 from experiments.settings import CompressSettings
-from experiments.statistics import paired_difference
+from experiments.statistics import Difference, paired_difference
 from pfrl.cost.metrics import Assignment
 from pfrl.data import Dataset
 from pfrl.deploy.measure import Measurement, measure_interleaved, ratio
@@ -28,9 +30,16 @@ from pfrl.policy import Policy
 
 Entry = dict[str, Any]
 
+JUDGED_AT_ONCE = 250
+"""Test images whose outputs are in memory together: maps are large."""
+
 
 def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) -> Entry:
-    """Everything after the search; returns the report that ``report.json`` holds."""
+    """Everything after the search; returns the report that ``report.json`` holds.
+
+    What it calls an accuracy is the mean quality by the data set's task, as in the search; the
+    entry 'task' says which number that is for people.
+    """
     runtime = searched.runtime
     graph, costs = runtime.graph, runtime.costs
     evaluator = runtime.evaluate
@@ -59,23 +68,25 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         name: export(network, graph, dataset, folder.path / _file_name(name))
         for name, network in networks.items()
     }
-    correct, agreement = _judge(networks["compressed"], paths, dataset)
+    quality, agreement = _judge(networks["compressed"], paths, dataset)
     names = list(paths)
     measured = measure_interleaved([paths[n] for n in names], seconds=settings.finish.seconds)
     latencies = dict(zip(names, measured, strict=True))
     entries = {
-        name: _entry(network, paths[name], correct[name], latencies[name])
+        name: _entry(network, paths[name], quality[name], latencies[name])
         for name, network in networks.items()
     }
     facts = {**searched.facts, "rescored": rescored, "chosen": chosen.episode}
     if control is not None:
         score = control.evaluation
         facts["uniform"] = {"accuracy": score.accuracy, "costs": score.costs}
-    others = [name for name in names if name != "compressed"]
+    others = {name: found for name, found in quality.items() if name != "compressed"}
+    differences, interval = paired_differences(quality["compressed"], others)
     speed = ratio(latencies["compressed"], latencies["base"])
     return {
         "model": settings.model,
         "data": settings.data,
+        "task": dataset.task.wording._asdict(),
         "agent": settings.agent,
         "seed": settings.seed,
         "episodes": settings.episodes,
@@ -90,11 +101,10 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         "controls": {name: entries.get(name) for name in ("base_trained_on", "uniform")},
         "comparison": {
             **{
-                f"compressed_minus_{name}": paired_difference(
-                    correct["compressed"], correct[name]
-                )._asdict()
-                for name in others
+                f"compressed_minus_{name}": difference._asdict()
+                for name, difference in differences.items()
             },
+            "interval": interval,
             "latency_ratio": {"ratio": speed.value, "low": speed.low, "high": speed.high},
             "agreement": agreement,
         },
@@ -171,27 +181,58 @@ def _file_name(network: str) -> str:
 def _judge(
     compressed: Network, paths: Mapping[str, Path], dataset: Dataset
 ) -> tuple[dict[str, np.ndarray], float]:
-    """Which test images every ONNX file gets right, and how often JAX agrees on the class.
+    """The quality of every ONNX file's answers ``[N]``, and how often JAX answers alike.
 
     The only place where the test split is read.
     """
-    test = dataset.open_test()
-    images = dataset.normalize(test.images)
-    predicted = {name: Session(path).logits(images).argmax(-1) for name, path in paths.items()}
-    logits = jax.jit(compressed.logits)
-    batch = 250
-    ours = []
-    for start in range(0, len(images), batch):
-        part = images[start : start + batch]
-        padded = np.pad(part, ((0, batch - len(part)), (0, 0), (0, 0), (0, 0)))
-        ours.append(np.asarray(logits(padded)).argmax(-1)[: len(part)])
-    agreement = float((np.concatenate(ours) == predicted["compressed"]).mean())
-    return {name: classes == test.labels for name, classes in predicted.items()}, agreement
+    task, test = dataset.task, dataset.open_test()
+    sessions = {name: Session(path) for name, path in paths.items()}
+    ours = jax.jit(compressed.outputs)
+    quality: dict[str, list[np.ndarray]] = {name: [] for name in paths}
+    alike = []
+    for start in range(0, len(test), JUDGED_AT_ONCE):
+        part = test.take(slice(start, start + JUDGED_AT_ONCE))
+        images, missing = dataset.normalize(part.images), JUDGED_AT_ONCE - len(part)
+        theirs = {name: session.logits(images) for name, session in sessions.items()}
+        for name, outputs in theirs.items():
+            quality[name].append(task.quality(outputs, part.labels))
+        padded = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        alike.append(task.agree(np.asarray(ours(padded))[: len(part)], theirs["compressed"]))
+    joined = {name: np.concatenate(parts) for name, parts in quality.items()}
+    return joined, float(np.concatenate(alike).mean())
 
 
-def _entry(network: Network, path: Path, correct: np.ndarray, latency: Measurement) -> Entry:
+def paired_differences(
+    quality: np.ndarray, others: Mapping[str, np.ndarray]
+) -> tuple[dict[str, Difference], str]:
+    """How much better a network is than others on the same images, and after whom the intervals.
+
+    Where every image is right or wrong, see ``paired_difference``; else they are Student's, of
+    the mean of the images' differences.
+
+    Args:
+      quality: of the network's answers ``[N]``, in [0, 1].
+      others: likewise, by name.
+    """
+    if all(np.isin(found, (0, 1)).all() for found in (quality, *others.values())):
+        found = {name: paired_difference(quality, other) for name, other in others.items()}
+        return found, "Agresti and Min (2005)"
+    found = {name: _mean_difference(quality - other) for name, other in others.items()}
+    return found, "Student's t"
+
+
+def _mean_difference(differences: np.ndarray) -> Difference:
+    """The mean of ``[N]`` in [-1, 1] and its 95 % interval; of one image anything is possible."""
+    mean, count = float(differences.mean()), len(differences)
+    if count < 2:
+        return Difference(mean, -1.0, 1.0)
+    margin = student.ppf(0.975, count - 1) * differences.std(ddof=1) / math.sqrt(count)
+    return Difference(mean, max(mean - float(margin), -1.0), min(mean + float(margin), 1.0))
+
+
+def _entry(network: Network, path: Path, quality: np.ndarray, latency: Measurement) -> Entry:
     return {
-        "test_accuracy": float(correct.mean()),
+        "test_accuracy": float(quality.mean()),
         "macs": network.macs,
         "params": network.params,
         "nbytes": path.stat().st_size,

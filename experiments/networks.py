@@ -40,8 +40,8 @@ class Network:
     macs: int
     params: int
 
-    def logits(self, x: Any) -> Any:
-        """Logits ``[N, K]`` in evaluation mode, parameters as constants."""
+    def outputs(self, x: Any) -> Any:
+        """What it answers in evaluation mode, parameters as constants; logits where classes are."""
         return self.apply(self.variables, x, False)[0]
 
 
@@ -76,7 +76,9 @@ def train_fully(
             note(_divergence(network.name))
         return dataclasses.replace(network, variables=arrays)
     config = fit_config(finish, dataset, seed)
-    soft = Distillation(finish.distillation_weight, finish.temperature)
+    soft = Distillation(
+        finish.distillation_weight, finish.temperature, divergence=dataset.task.divergence
+    )
     parameters = base.variables
     teach = compiled(lambda v, x: base.apply(v, x, False)[0])
 
@@ -118,5 +120,5 @@ def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path
             "std": ", ".join(map(str, dataset.std)),
             "classes": ", ".join(dataset.classes),
         }
-        export_onnx(network.logits, graph.input_shape, path, metadata)
+        export_onnx(network.outputs, graph.input_shape, path, metadata)
     return path

@@ -1,4 +1,4 @@
-"""Pictures of a search: its curve, and accuracy against cost of all that it tried.
+"""Pictures of a search: its curve, and the task's metric against cost of all that it tried.
 
 Colours are those of Okabe and Ito (distinct for all common kinds of colour
 blindness); phases differ in their marker, too, so that a grey print tells them
@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.history import Line, best_so_far, is_sound, pareto_front
-from experiments.wording import METRIC_NAMES, axis_label, cost, percent, unit_of
+from experiments.wording import METRIC_NAMES, axis_label, cost, percent, sentence, unit_of
 from pfrl.files import write_whole
+from pfrl.tasks import Classification, Wording
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 DARK, GREY, PALE = "#222222", "#7A7A7A", "#E4E4E4"
@@ -46,13 +47,19 @@ PHASES = {
 """One mark for each phase of an episode."""
 
 
-def search_figure(history: Sequence[Line], chosen: int | None = None) -> Figure:
-    """Accuracy and, where it is something else, reward of every episode, with the best so far.
+def search_figure(
+    history: Sequence[Line],
+    chosen: int | None = None,
+    wording: Wording = Classification.wording,
+) -> Figure:
+    """The task's metric and, where it is something else, reward of every episode; the best so far.
 
     Args:
       history: at least one episode.
       chosen: position of the episode whose policy was handed over.
+      wording: of the task.
     """
+    value = _percent_of(wording)
     sound = [line for line in history if is_sound(line)]
     both = any(abs(line["reward"] - line["accuracy"]) > 1e-6 for line in sound)
     figure = Figure(figsize=(WIDTH, 6.2 if both else 4.2), layout="constrained")
@@ -60,17 +67,19 @@ def search_figure(history: Sequence[Line], chosen: int | None = None) -> Figure:
     best = [position for position in best_so_far(history) if position is not None]
     outcome = "none without divergence"
     if best:
-        outcome = f"the best {percent(history[best[-1]]['accuracy'], 1)} correct"
+        shown = percent(wording.value(history[best[-1]]["accuracy"]), 1)
+        outcome = f"the best {wording.phrase.format(shown)}"
+    reward = f"1 − {wording.metric}" if wording.error else f"the {wording.metric}"
     _title(
         panels[0],
         f"The search: {_networks(history)} tried, {outcome}",
         "Each mark is one network, judged on images that are kept for the search"
-        + ("" if both else "; the reward is the accuracy"),
+        + ("" if both else f"; the reward is {reward}"),
     )
-    _curve(panels[0], history, "accuracy", 100, chosen)
-    panels[0].set_ylabel("search accuracy (%)")
+    _curve(panels[0], history, value, chosen, wording)
+    panels[0].set_ylabel(f"search {wording.metric} (%)")
     if both:
-        _curve(panels[1], history, "reward", 1, chosen)
+        _curve(panels[1], history, lambda line: line["reward"], chosen, wording)
         panels[1].set_ylabel("reward")
         _subtitle(panels[1], "The reward is what the agent tries to raise")
     panels[-1].set_xlabel("episode (one network each)")
@@ -86,8 +95,9 @@ def tradeoff_figure(
     base_cost: float | None = None,
     chosen: int | None = None,
     uniform: Mapping[str, Any] | None = None,
+    wording: Wording = Classification.wording,
 ) -> Figure:
-    """Accuracy against cost of all episodes.
+    """The task's metric against cost of all episodes.
 
     Args:
       history: at least one episode.
@@ -96,22 +106,28 @@ def tradeoff_figure(
       base_cost: of the uncompressed network; adds an axis in percent of it.
       chosen: position of the episode whose policy was handed over.
       uniform: ``{"accuracy", "costs"}`` of the uniform policy of the same budget.
+      wording: of the task.
     """
+    value = _percent_of(wording)
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     axes = figure.subplots()
     values = [line["costs"][metric] for line in history]
+    beside = [] if uniform is None else [uniform["costs"][metric]]
+    if limit is not None:
+        beside.append(limit)
     unit = unit_of(metric, max(*values, limit or 0.0, 0.0))
     x = np.asarray(values) / unit.divisor
     _title(
         axes,
-        f"Accuracy against {METRIC_NAMES[metric]}: {_networks(history)}",
-        "Up and to the left is better; judged on images that are kept for the search",
+        f"{sentence(wording.metric)} against {METRIC_NAMES[metric]}: {_networks(history)}",
+        f"{'Down' if wording.error else 'Up'} and to the left is better; judged on images that are"
+        " kept for the search",
     )
-    _marks(axes, history, x, "accuracy", 100)
+    _marks(axes, history, x, value, wording)
     front = pareto_front(history, metric)
     axes.plot(
         x[front],
-        [100 * history[i]["accuracy"] for i in front],
+        [value(history[i]) for i in front],
         color=DARK,
         linewidth=1.3,
         drawstyle="steps-post",
@@ -121,7 +137,7 @@ def tradeoff_figure(
     if uniform is not None:
         axes.plot(
             uniform["costs"][metric] / unit.divisor,
-            100 * uniform["accuracy"],
+            value(uniform),
             linestyle="none",
             marker="s",
             markersize=9,
@@ -131,13 +147,13 @@ def tradeoff_figure(
             zorder=5,
         )
     if chosen is not None:
-        _star(axes, x[chosen], 100 * history[chosen]["accuracy"])
+        _star(axes, x[chosen], value(history[chosen]))
     _finish(axes)
-    _widen(axes, [*x, *([] if limit is None else [limit / unit.divisor])])
+    _widen(axes, [spent / unit.divisor for spent in (*values, *beside)])
     if limit is not None:
         _limit(axes, limit / unit.divisor, f"limit {cost(metric, limit)}; grey: too expensive")
     axes.set_xlabel(axis_label(metric, unit))
-    axes.set_ylabel("search accuracy (%)")
+    axes.set_ylabel(f"search {wording.metric} (%)")
     if base_cost:
         scale = 100 * unit.divisor / base_cost
         top = axes.secondary_xaxis("top", functions=(_times(scale), _times(1 / scale)))
@@ -164,17 +180,28 @@ def to_pixels(figure: Figure, dpi: float = 80) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+def _percent_of(wording: Wording) -> Callable[[Line], float]:
+    """The task's metric in percent, of a line or of whatever else has an 'accuracy'."""
+    return lambda line: 100 * wording.value(line["accuracy"])
+
+
 def _networks(history: Sequence[Line]) -> str:
     return f"{len(history)} compressed network{'s' if len(history) != 1 else ''}"
 
 
-def _curve(axes: Axes, history: Sequence[Line], key: str, scale: float, chosen: int | None) -> None:
+def _curve(
+    axes: Axes,
+    history: Sequence[Line],
+    value: Callable[[Line], float],
+    chosen: int | None,
+    wording: Wording,
+) -> None:
     episodes = [line["episode"] for line in history]
-    _marks(axes, history, episodes, key, scale)
+    _marks(axes, history, episodes, value, wording)
     best = best_so_far(history)
     axes.plot(
         episodes,
-        [np.nan if i is None else scale * history[i][key] for i in best],
+        [np.nan if i is None else value(history[i]) for i in best],
         color=DARK,
         linewidth=1.3,
         drawstyle="steps-post",
@@ -182,11 +209,17 @@ def _curve(axes: Axes, history: Sequence[Line], key: str, scale: float, chosen: 
         label="best reward so far",
     )
     if chosen is not None:
-        _star(axes, episodes[chosen], scale * history[chosen][key])
+        _star(axes, episodes[chosen], value(history[chosen]))
     _finish(axes)
 
 
-def _marks(axes: Axes, history: Sequence[Line], x: Iterable[float], key: str, scale: float) -> None:
+def _marks(
+    axes: Axes,
+    history: Sequence[Line],
+    x: Iterable[float],
+    value: Callable[[Line], float],
+    wording: Wording,
+) -> None:
     """The episodes, phase by phase; diverged ones at the bottom edge, whatever their reward."""
     x = np.asarray(list(x), float)
     size = 6 if len(history) <= 150 else 4
@@ -195,7 +228,7 @@ def _marks(axes: Axes, history: Sequence[Line], x: Iterable[float], key: str, sc
         if members:
             axes.plot(
                 x[members],
-                [scale * history[i][key] for i in members],
+                [value(history[i]) for i in members],
                 linestyle="none",
                 marker=mark.marker,
                 markersize=size + 2 * (phase == "final"),
@@ -216,7 +249,7 @@ def _marks(axes: Axes, history: Sequence[Line], x: Iterable[float], key: str, sc
             markersize=7,
             color=VERMILION,
             markeredgewidth=2,
-            label="training diverged (no accuracy)",
+            label=f"training diverged (no {wording.metric})",
             zorder=4,
         )
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from flax import nnx
 
@@ -33,6 +34,8 @@ class PretrainSettings:
     """Peak learning rate; rises over a fifth of the steps and falls as a cosine."""
     weight_decay: float = 5e-4
     """On kernels only."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd (Nesterov momentum) or adamw, which heat maps need: with --learning-rate 0.003."""
     seed: int = 0
     """Seed of the initial weights, of shuffling and of augmentation."""
     out: Path | None = None
@@ -66,6 +69,7 @@ def run(settings: PretrainSettings) -> Path:
         settings.batch,
         settings.learning_rate,
         weight_decay=settings.weight_decay,
+        optimizer=settings.optimizer,
         seed=settings.seed,
     )
     with stage(f"training {settings.model} on {settings.data}") as progress:

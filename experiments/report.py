@@ -8,7 +8,7 @@ from typing import Any
 from experiments import evidence, pictures, sections
 from experiments.history import Line, chosen_position, read_history
 from experiments.policy_picture import policy_figure
-from experiments.wording import METRIC_NAMES
+from experiments.wording import METRIC_NAMES, sentence
 from pfrl.files import FileError, write_text
 
 
@@ -70,13 +70,14 @@ def _draw(
     chosen: int | None,
 ) -> dict[str, str]:
     """Draw what there is data for; returns the Markdown of each picture by its name."""
-    figures = {}
+    figures, wording = {}, sections.wording_of(report)
+    quality = sentence(wording.metric)
     if policy is not None:
         text = "Channels kept and bits, layer by layer"
         figures["policy"] = policy_figure(policy), text
     if history:
-        text = "Accuracy of every episode of the search"
-        figures["search"] = pictures.search_figure(history, chosen), text
+        text = f"{quality} of every episode of the search"
+        figures["search"] = pictures.search_figure(history, chosen, wording), text
         metric = sections.metric_of(report)
         figure = pictures.tradeoff_figure(
             history,
@@ -85,8 +86,9 @@ def _draw(
             sections.base_cost(report),
             chosen,
             (report.get("search") or {}).get("uniform"),
+            wording,
         )
-        figures["tradeoff"] = figure, f"Accuracy against {METRIC_NAMES[metric]} of all episodes"
+        figures["tradeoff"] = figure, f"{quality} against {METRIC_NAMES[metric]} of all episodes"
     for name, (figure, _) in figures.items():
         pictures.save_png(run_dir / f"{name}.png", figure)
     return {name: f"![{text}]({name}.png)" for name, (_, text) in figures.items()}

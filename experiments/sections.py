@@ -20,8 +20,10 @@ from experiments.wording import (
     percent,
     points,
     section,
+    sentence,
     table,
 )
+from pfrl.tasks import Classification, Wording
 
 Entry = Mapping[str, Any]
 
@@ -31,6 +33,11 @@ def metric_of(report: Entry) -> str:
     return (report.get("budget") or {}).get("metric") or "macs"
 
 
+def wording_of(report: Entry) -> Wording:
+    """How the report speaks of its task; where it names none, it is a classification."""
+    return Classification.wording._replace(**report.get("task") or {})
+
+
 def base_cost(report: Entry) -> float | None:
     """What the uncompressed network costs in the budget's metric, if that is known."""
     known = (report.get("budget") or {}).get("base")
@@ -38,18 +45,21 @@ def base_cost(report: Entry) -> float | None:
 
 
 def headline(report: Entry) -> str:
-    """The title and one sentence: what is gained, and what it costs."""
+    """The title and one sentence: what is gained, and what it costs; what its metric is."""
+    wording = wording_of(report)
     base, small = report.get("base") or {}, report.get("compressed") or {}
     compared = report.get("comparison") or {}
     parts = [
         _times_fewer(base.get("macs"), small.get("macs")),
         _speed(base.get("latency_ms"), small.get("latency_ms"), compared.get("latency_ratio")),
-        _accuracy(base, small, compared.get("compressed_minus_base")),
+        _quality(base, small, compared.get("compressed_minus_base"), wording),
         _size(base.get("nbytes"), small.get("nbytes")),
     ]
     verdict = "; ".join(filter(None, parts))
     title = f"# `{report.get('model')}` on `{report.get('data')}`, compressed"
-    return f"{title}\n\n**{verdict[0].upper()}{verdict[1:]}.**" if verdict else title
+    return "\n\n".join(
+        filter(None, (title, verdict and f"**{sentence(verdict)}.**", wording.definition))
+    )
 
 
 def _times_fewer(before: float | None, after: float | None) -> str:
@@ -75,17 +85,20 @@ def _speed(before: Entry | None, after: Entry | None, ratio: Entry | None) -> st
     return f"{text}: {1 / ratio['ratio']:.2f} times as fast ({interval})"
 
 
-def _accuracy(base: Entry, small: Entry, difference: Entry | None) -> str:
+def _quality(base: Entry, small: Entry, difference: Entry | None, wording: Wording) -> str:
     before, after = base.get("test_accuracy"), small.get("test_accuracy")
     if not is_number(before) or not is_number(after):
         return ""
-    text = f"test accuracy {percent(before)} → {percent(after)}"
-    return f"{text} ({_difference(difference)})" if difference else text
+    shown = [percent(wording.value(quality)) for quality in (before, after)]
+    text = f"test {wording.metric} {' → '.join(shown)}"
+    return f"{text} ({_difference(difference, wording)})" if difference else text
 
 
-def _difference(difference: Entry) -> str:
-    low, high = points(difference["low"]), points(difference["high"])
-    return f"{points(difference['difference'])} points, 95 % interval {low} to {high}"
+def _difference(difference: Entry, wording: Wording) -> str:
+    """In points of the metric; what is known is how much higher the quality is."""
+    low, high = sorted(wording.change(difference[end]) for end in ("low", "high"))
+    change = points(wording.change(difference["difference"]))
+    return f"{change} points, 95 % interval {points(low)} to {points(high)}"
 
 
 def _size(before: float | None, after: float | None) -> str:
@@ -97,18 +110,19 @@ def _size(before: float | None, after: float | None) -> str:
 def result(report: Entry) -> str:
     """The table of the networks, the budget, and what the comparisons say."""
     controls, base = report.get("controls") or {}, report.get("base") or {}
+    wording = wording_of(report)
     networks = {
         "base": base,
         "**compressed**": report.get("compressed"),
         "control: uniform policy, same budget": controls.get("uniform"),
         "control: base, trained on as long": controls.get("base_trained_on"),
     }
-    rows = [_network_row(name, entry, base) for name, entry in networks.items() if entry]
+    rows = [_network_row(name, entry, base, wording) for name, entry in networks.items() if entry]
     if not rows:
         return ""
     header = (
         "network",
-        "test accuracy",
+        f"test {wording.metric}",
         "MACs",
         "parameters",
         "ONNX file",
@@ -117,16 +131,17 @@ def result(report: Entry) -> str:
     return section("Result", table(header, rows), bullets(_budget(report), *_comparisons(report)))
 
 
-def _network_row(name: str, entry: Entry, base: Entry) -> tuple[str, ...]:
+def _network_row(name: str, entry: Entry, base: Entry, wording: Wording) -> tuple[str, ...]:
     def with_share(metric: str, key: str) -> str:
         value, whole = entry.get(key), base.get(key)
         if entry is base or not is_number(value) or not is_number(whole) or whole <= 0:
             return cost(metric, value)
         return f"{cost(metric, value)} ({percent(value / whole, 1)})"
 
+    quality = entry.get("test_accuracy")
     return (
         name,
-        percent(entry.get("test_accuracy")),
+        percent(wording.value(quality) if is_number(quality) else None),
         with_share("macs", "macs"),
         with_share("params", "params"),
         with_share("bytes", "nbytes"),
@@ -157,7 +172,7 @@ def _budget(report: Entry) -> str:
 
 def _comparisons(report: Entry) -> list[str]:
     """A sentence for each control, with no more than its interval allows to say."""
-    compared = report.get("comparison") or {}
+    compared, wording = report.get("comparison") or {}, wording_of(report)
     lines = []
     for key, other in (
         ("compressed_minus_uniform", "the uniform policy of the same budget, fine-tuned alike"),
@@ -166,10 +181,12 @@ def _comparisons(report: Entry) -> list[str]:
         if difference := compared.get(key):
             better, worse = difference["low"] > 0, difference["high"] < 0
             verdict = "better" if better else "worse" if worse else "no clear difference"
-            lines.append(f"Compressed against {other}: {_difference(difference)}: {verdict}.")
+            lines.append(
+                f"Compressed against {other}: {_difference(difference, wording)}: {verdict}."
+            )
     if is_number(agreement := compared.get("agreement")):
         lines.append(
-            f"ONNX Runtime and JAX name the same class for {percent(agreement)} of the test images."
+            f"ONNX Runtime and JAX {wording.agreement} {percent(agreement)} of the test images."
         )
     return lines
 
@@ -214,23 +231,23 @@ def onnx_snippet(report: Entry, path: str) -> str:
         f'session = onnxruntime.InferenceSession("{path}", providers=["CPUExecutionProvider"])',
         "node = session.get_inputs()[0]",
     ]
-    images = report.get("input") or {}
+    images, wording = report.get("input") or {}, wording_of(report)
     if "shape" in images:
         shape = ", ".join(map(str, images["shape"]))
         lines += [
             f"pixels = numpy.zeros((1, {shape}), numpy.uint8)  # your images, values 0 to 255",
             f"x = (pixels / 255 - {_numbers(images['mean'])}) / {_numbers(images['std'])}",
-            "logits = session.run(None, {node.name: x.astype(numpy.float32)})[0]",
+            f"{wording.outputs} = session.run(None, {{node.name: x.astype(numpy.float32)}})[0]",
         ]
     else:
         lines += [
             "shape = [n if isinstance(n, int) else 1 for n in node.shape]",
             "x = numpy.zeros(shape, numpy.float32)  # your images, normalised as for training",
-            "logits = session.run(None, {node.name: x})[0]",
+            f"{wording.outputs} = session.run(None, {{node.name: x}})[0]",
         ]
-    code = code_block("\n".join([*lines, "print(logits.argmax(-1))  # class numbers"]), "python")
-    classes = images.get("classes")
-    return f"{code}\n\nClasses from 0: {', '.join(classes)}." if classes else code
+    code = code_block("\n".join([*lines, wording.reading]), "python")
+    names = images.get("classes")
+    return f"{code}\n\n{wording.names} from 0: {', '.join(names)}." if names else code
 
 
 def _numbers(values: Sequence[float]) -> str:

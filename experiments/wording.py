@@ -87,6 +87,11 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.2f}".replace("-", "−")
 
 
+def sentence(text: str) -> str:
+    """With a large letter at its beginning."""
+    return text[:1].upper() + text[1:]
+
+
 def duration(seconds: float | None) -> str:
     """``4.2 s``, ``3:07 min`` or ``2:05 h``."""
     if not is_number(seconds):

@@ -34,6 +34,11 @@ class Wording(NamedTuple):
         """The number that is reported of a quality, or of many; both are shares."""
         return 1 - quality if self.error else quality
 
+    def change(self, difference: float) -> float:
+        """How much higher that number is where the quality is higher by ``difference``."""
+        # Without the addition, no difference would be a negative zero.
+        return 0.0 - difference if self.error else difference
+
 
 class Task(Protocol):
     """A loss to train with and a quality to judge by. Plain and picklable."""

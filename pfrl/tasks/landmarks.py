@@ -46,9 +46,10 @@ class Landmarks:
             phrase="with an NME of {}",
             definition=(
                 "NME: normalised mean error, the mean distance of an image's points from where they"
-                f" are in truth, over {of}; 100 % at most, and lower is better."
+                f" are in truth, over {of}; 100 % at most, and lower is better. Rewards"
+                " see 1 − NME."
             ),
-            agreement=f"place every point within {SAME_POINT:.1%} of the image's side for",
+            agreement=f"place every point within {100 * SAME_POINT:g} % of the image's side for",
             outputs="points",
             reading=(
                 "print(points.reshape(len(points), -1, 2))"

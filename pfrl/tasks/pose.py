@@ -45,13 +45,15 @@ class Pose:
         if self.between is not None:
             of = "the distance of the true points {} and {}".format(*self.between)
         metric = f"PCK@{self.alpha:g}"
+        moved = ", moved a quarter of a cell towards the brighter neighbours" if self.refine else ""
         return Wording(
             metric=metric,
             error=False,
             phrase=f"with a {metric} of {{}}",
             definition=(
                 f"{metric}: percentage of correct key points, the share of an image's visible key"
-                f" points that are found within {self.alpha:g} of {of}, mean over the images."
+                f" points that are found within {self.alpha:g} of {of}, mean over the images. A"
+                f" point is found where its map is brightest{moved}."
             ),
             agreement="have all maps brightest in the same cells for",
             outputs="maps",
