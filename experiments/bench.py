@@ -22,6 +22,9 @@ import agents
 from envs import NetworkTask, Problem
 from experiments.machine import machine
 from experiments.ratios import Ratio, forward_ratios, training_ratios
+from experiments.repairs import POSITIONS, Repaired, time_repairs
+from experiments.throughput import ThroughputSettings, throughputs
+from experiments.throughput import describe as describe_throughputs
 from experiments.tracing import BY_DEPTH, OTHERS, Traced, growth, time_traces
 from experiments.wording import aligned, number, percent
 from pfrl.compilations import compilations
@@ -36,6 +39,8 @@ TRAINING_BATCH, SEARCH_BATCH = 64, 250
 EPISODES, QUICK_EPISODES = 6, 4
 ROUNDS, QUICK_ROUNDS = 10, 5
 TRACES, QUICK_TRACES = 5, 2
+REPAIRED, REPAIR_IMAGES, REPAIRS = ("resnet20", "resnet56"), 3_000, 20
+QUICK_REPAIR_IMAGES, QUICK_REPAIRS = 200, 3
 
 
 @dataclass(frozen=True)
@@ -203,7 +208,24 @@ def run(settings: BenchSettings) -> None:
 
     depths = BY_DEPTH[:2] if settings.quick else BY_DEPTH
     repeats = QUICK_TRACES if settings.quick else TRACES
-    print(describe_traces(time_traces(depths if settings.quick else depths + OTHERS, repeats)))
+    traced = time_traces(depths if settings.quick else depths + OTHERS, repeats)
+    print(describe_traces(traced) + "\n", flush=True)
+
+    quick = settings.quick
+    images, policies = (QUICK_REPAIR_IMAGES, QUICK_REPAIRS) if quick else (REPAIR_IMAGES, REPAIRS)
+    repaired = time_repairs(REPAIRED[:1] if quick else REPAIRED, images, policies, settings.seed)
+    print(describe_repairs(repaired) + "\n", flush=True)
+    if not quick:
+        print(describe_throughputs(throughputs(ThroughputSettings(seed=settings.seed))))
+
+
+def describe_repairs(found: Sequence[Repaired]) -> str:
+    """One line a network."""
+    rows = [(f"least squares, {POSITIONS} positions an image", "images", "gathering once, s",
+             "a policy, s (median)", "(slowest)")]  # fmt: skip
+    for name, images, gathering, solving, slowest in found:
+        rows.append((name, str(images), number(gathering), number(solving), number(slowest)))
+    return aligned(rows)
 
 
 def describe_traces(found: Sequence[Traced]) -> str:

@@ -26,6 +26,7 @@ from pfrl.data import Dataset, Split
 from pfrl.deploy.onnx import export_onnx
 from pfrl.deploy.runtime import Session
 from pfrl.evaluate import survey_network
+from pfrl.files import write_text
 from pfrl.graph import Graph, Variables
 from pfrl.methods.sparsify import magnitude_mask, zhu_gupta
 from pfrl.methods.statistics import find_momentum, reestimate
@@ -84,7 +85,7 @@ def run(settings: MethodsSettings) -> Path:
     weights = find_weights(settings.model, settings.data, settings.weights)
     settings = replace(settings, weights=weights)
     history = settings.out / "methods.jsonl"
-    done = recorded(history)
+    done = mend(history)
     if ("base", "base", 0) not in done:
         append(history, {**evaluate_base(settings), "command": command(), "versions": versions()})
     names = [(cell.section, cell.name) for cell in cells() if cell.section in settings.sections]
@@ -227,6 +228,14 @@ def judge(small: Compressed, variables: Variables, dataset: Dataset, test: Split
 def recorded(history: Path) -> set[Job]:
     """Which cells are there; a line that a kill cut off is none."""
     return {(line["section"], line["name"], line["seed"]) for line in read_lines(history)}
+
+
+def mend(history: Path) -> set[Job]:
+    """What ``recorded`` says; a line that a kill cut off, which would swallow the next, goes."""
+    lines = read_lines(history)
+    if history.exists():
+        write_text(history, "".join(json.dumps(line) + "\n" for line in lines))
+    return recorded(history)
 
 
 def append(history: Path, line: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tyro
@@ -245,20 +245,22 @@ def describe(found: Sequence[Throughput]) -> str:
     return aligned(rows)
 
 
-def run(settings: ThroughputSettings) -> None:
-    """Print the table."""
+def throughputs(settings: ThroughputSettings) -> list[Throughput]:
+    """Of PyTorch and of every setup that is asked for, at every batch."""
     setups = STEPS if settings.steps else STEPS[-1:]
-    found: list[Any] = []
-    for batch in settings.batches:
-        found += compare(setups, batch, settings.rounds, settings.seed)
-    print(describe(found), flush=True)
+    return [
+        found
+        for batch in settings.batches
+        for found in compare(setups, batch, settings.rounds, settings.seed)
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """``python -m experiments.throughput``."""
     here = machine()
     print(f"{here['cpu']}, {here['cores']} core(s), {here['instruction_set']}\n")
-    run(tyro.cli(ThroughputSettings, prog="throughput", args=arguments))
+    settings = tyro.cli(ThroughputSettings, prog="throughput", args=arguments)
+    print(describe(throughputs(settings)))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 from pfrl.graph import Graph, Variables
-from pfrl.methods.asymmetric import repair_asymmetric
+from pfrl.methods.asymmetric import AsymmetricRepair
 from pfrl.methods.bias_correction import BiasCorrection
 from pfrl.methods.channels import choose
-from pfrl.methods.discrimination import discrimination
+from pfrl.methods.discrimination import Discrimination
 from pfrl.methods.lasso import lasso
 from pfrl.methods.masks import alive_elements
 from pfrl.methods.proximal import proximal
@@ -59,8 +59,18 @@ class Preparer:
         self._largest = jax.jit(magnitude_mask)
         self._blocks = jax.jit(n_of_m_mask, static_argnames=("n", "m"))
         self._kernels = [layer.kernel for layer in graph.layers]
-        if survey.recipe.bias_correction:
-            self._quantizer = Quantizer(graph, survey.recipe)
+        recipe, variables = survey.recipe, survey.variables
+        if recipe.criterion == "discrimination":
+            self._discrimination = Discrimination(
+                graph, variables, survey.batches, loss=survey.loss
+            )
+        if recipe.repair == "asymmetric":
+            inputs = [x for x, _ in survey.batches]
+            self._asymmetric = AsymmetricRepair(
+                graph, variables, inputs, recipe.positions, recipe.ridge
+            )
+        if recipe.bias_correction:
+            self._quantizer = Quantizer(graph, recipe)
             self._correction = BiasCorrection(graph)
 
     def __call__(self, policy: Policy) -> Prepared:
@@ -72,8 +82,7 @@ class Preparer:
         if recipe.repair == "least_squares":
             variables = repair(graph, survey.grams, base, kept, recipe.ridge)
         elif recipe.repair == "asymmetric":
-            inputs = [x for x, _ in survey.batches]
-            variables = repair_asymmetric(graph, base, inputs, kept, recipe.positions, recipe.ridge)
+            variables = self._asymmetric(kept)
         support = self._find_support(policy, kept, variables)
         if recipe.sparse_repair and support:
             alive = alive_elements(graph, kept, self._kernels)
@@ -107,7 +116,7 @@ class Preparer:
                 case "proximal":
                     kept = proximal(graph, survey.variables, survey.grams, counts)
                 case "discrimination":
-                    kept = discrimination(graph, survey.variables, survey.batches, counts)
+                    kept = self._discrimination(counts)
                 case _:
                     kept = choose(survey.scores, counts)
             self._chosen[key] = kept

@@ -11,7 +11,7 @@ from pfrl.data.base import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, Spli
 from pfrl.data.sources import SPLIT_SEED
 from pfrl.files import FileError, load_arrays
 from pfrl.tasks import Classification, Landmarks, Pose, Task
-from pfrl.tasks.points import box_sides
+from pfrl.tasks.points import box_sides, distance_between
 
 HELD_SHARE = 0.1
 SPLITS = ("train", "search", "test")
@@ -173,8 +173,8 @@ def _task(
     for option in given:
         value = arrays[option]
         if option == "between":
-            options[option] = _pair(file, value, arrays["targets"].shape[1])
-        elif value.ndim or not np.isfinite(value) or value <= 0:
+            options[option] = _pair(file, value, arrays["targets"])
+        elif value.ndim or value.dtype.kind not in "iuf" or not 0 < value < np.inf:
             raise DataError(f"{file} has {option} {value}, expected one number above 0")
         else:
             options[option] = float(value)
@@ -183,13 +183,23 @@ def _task(
     return kind.make(**options)
 
 
-def _pair(file: Path, pair: np.ndarray, points: int) -> tuple[int, int]:
+def _pair(file: Path, pair: np.ndarray, points: np.ndarray) -> tuple[int, int]:
+    count = points.shape[1]
     whole = pair.shape == (2,) and np.issubdtype(pair.dtype, np.integer)
-    if not whole or not 0 <= pair.min() < pair.max() < points:
+    if not whole or not 0 <= pair.min() < pair.max() < count:
         raise DataError(
-            f"{file} has between {pair.tolist()}, expected the numbers of two of {points} points"
+            f"{file} has between {pair.tolist()}, expected the numbers of two of {count} points"
         )
-    return int(pair[0]), int(pair[1])
+    first, second = int(pair[0]), int(pair[1])
+    apart = distance_between(points[..., :2], (first, second)) > 0
+    if points.shape[2] == 3:
+        apart &= (points[:, pair, 2] > 0).all(1)
+    if not apart.all():
+        raise DataError(
+            f"image {int(apart.argmin())} of {file} has no two different visible points {first} and"
+            f" {second}, and errors are judged by their distance; leave out such images or between"
+        )
+    return first, second
 
 
 def _splits(

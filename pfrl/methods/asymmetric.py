@@ -53,48 +53,71 @@ def repair_asymmetric(
     Raises:
       ReconstructError: if there is no batch, or ``ridge`` is not above zero.
     """
-    batches = list(batches)
-    if not batches or not ridge > 0:
-        raise ReconstructError(
-            f"expected batches of inputs and a ridge above zero, got {len(batches)} and {ridge}"
-        )
-    labelled = traced(graph, batches[0])
-    removed = graph.removed_atoms(labelled, kept)
-    masks = Masks(graph)
-    mask = masks.vector(kept)
-    rng = np.random.default_rng([seed, 4])
-    kernels = find_kernels(graph, labelled)
-    owner = {name: kernel.layers[0] for kernel in kernels for name in kernel.layers}
-    wanted = wanted_layers(graph, labelled, owner)
-    sizes = {number: positions_of(labelled, number) for number in wanted}
-    chosen = [
-        {size: draw_positions(rng, size, positions) for size in dict.fromkeys(sizes.values())}
-        for _ in batches
-    ]
-    moments = jax.jit(_moments(graph, labelled, wanted, masks))
-    base = {name: jnp.asarray(value) for name, value in variables.items()}
-    repaired = dict(variables)
-    touched = False
-    for kernel in kernels:
-        gone = kernel.gone(removed)
-        touched = touched or bool(gone.any())
-        if not touched:
-            continue
-        among, across = 0.0, 0.0
-        for x, places in zip(batches, chosen, strict=True):
-            at = {number: places[size] for number, size in sizes.items()}
-            for number, found in moments(base, repaired, mask, x, at).items():
-                if wanted[number] == kernel.layers[0]:
-                    among += np.asarray(found[0], np.float64)
-                    across += np.asarray(found[1], np.float64)
-        array = np.array(repaired[kernel.variable], order="C")
-        flat, stays = array.reshape(-1), np.flatnonzero(~gone)
-        parts = zip(kernel.places, np.asarray(among), np.asarray(across), strict=True)
-        for matrix, own, cross in parts:
-            old = flat[matrix].astype(np.float64)
-            flat[matrix] = _solve(own, cross, old, stays, ridge)
-        repaired[kernel.variable] = array
-    return repaired
+    return AsymmetricRepair(graph, variables, batches, positions, ridge, seed)(kept)
+
+
+class AsymmetricRepair:
+    """``repair_asymmetric`` of one network for any channels that stay; compiled once.
+
+    For the arguments see there.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        variables: Variables,
+        batches: Iterable[Any],
+        positions: int = 10,
+        ridge: float = 1e-4,
+        seed: int = 0,
+    ):
+        self._graph, self._variables, self._ridge = graph, variables, ridge
+        self._batches = list(batches)
+        if not self._batches or not ridge > 0:
+            raise ReconstructError(
+                f"expected batches of inputs and a ridge above zero,"
+                f" got {len(self._batches)} and {ridge}"
+            )
+        self._labelled = traced(graph, self._batches[0])
+        self._masks = Masks(graph)
+        self._kernels = find_kernels(graph, self._labelled)
+        owner = {name: kernel.layers[0] for kernel in self._kernels for name in kernel.layers}
+        self._wanted = wanted_layers(graph, self._labelled, owner)
+        rng = np.random.default_rng([seed, 4])
+        sizes = {number: positions_of(self._labelled, number) for number in self._wanted}
+        chosen = [
+            {size: draw_positions(rng, size, positions) for size in dict.fromkeys(sizes.values())}
+            for _ in self._batches
+        ]
+        self._places = [{n: places[size] for n, size in sizes.items()} for places in chosen]
+        self._moments = jax.jit(_moments(graph, self._labelled, self._wanted, self._masks))
+
+    def __call__(self, kept: Mapping[str, np.ndarray]) -> Variables:
+        """See ``repair_asymmetric``."""
+        removed = self._graph.removed_atoms(self._labelled, kept)
+        mask = self._masks.vector(kept)
+        base = {name: jnp.asarray(value) for name, value in self._variables.items()}
+        repaired = dict(self._variables)
+        touched = False
+        for kernel in self._kernels:
+            gone = kernel.gone(removed)
+            touched = touched or bool(gone.any())
+            if not touched:
+                continue
+            among, across = 0.0, 0.0
+            for x, at in zip(self._batches, self._places, strict=True):
+                for number, found in self._moments(base, repaired, mask, x, at).items():
+                    if self._wanted[number] == kernel.layers[0]:
+                        among += np.asarray(found[0], np.float64)
+                        across += np.asarray(found[1], np.float64)
+            array = np.array(repaired[kernel.variable], order="C")
+            flat, stays = array.reshape(-1), np.flatnonzero(~gone)
+            parts = zip(kernel.places, np.asarray(among), np.asarray(across), strict=True)
+            for matrix, own, cross in parts:
+                old = flat[matrix].astype(np.float64)
+                flat[matrix] = _solve(own, cross, old, stays, self._ridge)
+            repaired[kernel.variable] = array
+        return repaired
 
 
 def _solve(

@@ -19,7 +19,7 @@ Kept = Mapping[str, np.ndarray]
 
 
 class Part(NamedTuple):
-    """A group that loses channels.
+    """A group whose channels are read, and the loss that its readers are judged by.
 
     Attributes:
       size: channels that it has.
@@ -90,35 +90,77 @@ def discrimination(
       SelectionError: if a count is missing or out of range, there is no batch or no round.
       StageError: see ``stage_ends`` and ``fit_heads``.
     """
-    batches = tuple(batches)
     check_counts(graph, counts)
-    if not batches or rounds < 1:
-        raise SelectionError(
-            f"expected batches=[(inputs, labels), ...] and at least one round,"
-            f" got {len(batches)} and {rounds}"
+    select = Discrimination(
+        graph,
+        variables,
+        batches,
+        stages,
+        seed,
+        loss=loss,
+        weight=weight,
+        rounds=rounds,
+        positions=positions,
+    )
+    return select(counts)
+
+
+class Discrimination:
+    """``discrimination`` of one network for any counts; what it compiles, it compiles once.
+
+    What does not depend on the counts is done here: second moments are gathered and heads
+    fitted. For the arguments see ``discrimination``.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        variables: Variables,
+        batches: Iterable[tuple[Any, Any]],
+        stages: int = 3,
+        seed: int = 0,
+        *,
+        loss: Loss | None = None,
+        weight: float = 1.0,
+        rounds: int = 4,
+        positions: int = 10,
+    ):
+        self._graph, self._variables, self._batches = graph, variables, tuple(batches)
+        self._weight, self._rounds = weight, rounds
+        if not self._batches or rounds < 1:
+            raise SelectionError(
+                f"expected batches=[(inputs, labels), ...] and at least one round,"
+                f" got {len(self._batches)} and {rounds}"
+            )
+        grams = gather(graph, variables, [x for x, _ in self._batches], positions, seed)
+        found = {n: find_readers(group, variables, grams) for n, group in graph.groups.items()}
+        readers = {name: each for name, each in found.items() if each}
+        # Of all groups, whether they lose channels or not: a gradient by other kernels for
+        # every policy would be compiled for every policy.
+        self._parts = _parts(
+            graph, variables, self._batches, readers, stages, loss or _cross_entropy
         )
-    grams = gather(graph, variables, [x for x, _ in batches], positions, seed)
-    readers = {
-        name: found
-        for name, group in graph.groups.items()
-        if counts[name] < group.size and (found := find_readers(group, variables, grams))
-    }
-    parts = _parts(graph, variables, batches, readers, stages, loss or _cross_entropy)
-    whole = {name: np.arange(part.size) for name, part in parts.items()}
-    kept = choose(l1_scores(graph, variables), counts) | whole
-    current = dict(variables)
-    for name, part in parts.items():
-        kept[name] = np.arange(0)
-        turns = shares(counts[name], rounds)
-        for turn, more in enumerate(turns):
-            now = current | _fitted(graph, variables, current, part, kept, name)
-            slopes = _slopes(part, now, batches[turn :: len(turns)] or batches)
-            gains = gradient_norms(part, _matrices(part, now), slopes, weight)
-            gains[kept[name]] = -1
-            best = np.argsort(-gains, kind="stable")[:more]
-            kept[name] = np.sort(np.append(kept[name], best))
-        current |= _fitted(graph, variables, current, part, kept, name)
-    return kept
+
+    def __call__(self, counts: Mapping[str, int]) -> dict[str, np.ndarray]:
+        """Ascending indices of the channels that stay, ``counts[group]`` of every group."""
+        graph, variables, batches = self._graph, self._variables, self._batches
+        check_counts(graph, counts)
+        parts = {name: part for name, part in self._parts.items() if counts[name] < part.size}
+        whole = {name: np.arange(part.size) for name, part in parts.items()}
+        kept = choose(l1_scores(graph, variables), counts) | whole
+        current = dict(variables)
+        for name, part in parts.items():
+            kept[name] = np.arange(0)
+            turns = shares(counts[name], self._rounds)
+            for turn, more in enumerate(turns):
+                now = current | _fitted(graph, variables, current, part, kept, name)
+                slopes = _slopes(part, now, batches[turn :: len(turns)] or batches)
+                gains = gradient_norms(part, _matrices(part, now), slopes, self._weight)
+                gains[kept[name]] = -1
+                best = np.argsort(-gains, kind="stable")[:more]
+                kept[name] = np.sort(np.append(kept[name], best))
+            current |= _fitted(graph, variables, current, part, kept, name)
+        return kept
 
 
 def shares(count: int, rounds: int) -> list[int]:
