@@ -59,6 +59,7 @@ class Preparer:
         self._largest = jax.jit(magnitude_mask)
         self._blocks = jax.jit(n_of_m_mask, static_argnames=("n", "m"))
         self._kernels = [layer.kernel for layer in graph.layers]
+        self._compiled = False
         recipe, variables = survey.recipe, survey.variables
         if recipe.criterion == "discrimination":
             self._discrimination = Discrimination(
@@ -130,11 +131,18 @@ class Preparer:
         for layer in self._graph.layers:
             if policy.sparsity.get(layer.name, 0):
                 shares.setdefault(layer.kernel, policy.sparsity[layer.name])
-        alive = alive_elements(self._graph, kept, shares)
-        return {
-            name: np.asarray(self._stays(name, variables[name], share, alive[name]))
-            for name, share in shares.items()
+        if not shares:
+            return {}
+        alive = alive_elements(self._graph, kept, self._kernels)
+        # The first time of all kernels, so that no later policy compiles for a shape of its own.
+        names = set(shares) if self._compiled else set(self._kernels)
+        self._compiled = True
+        usual = next(iter(shares.values()))
+        masks = {
+            name: self._stays(name, variables[name], shares.get(name, usual), alive[name])
+            for name in sorted(names)
         }
+        return {name: np.asarray(masks[name]) for name in shares}
 
     def _stays(self, name: str, kernel: np.ndarray, share: float, alive: np.ndarray) -> jax.Array:
         pattern = self._survey.recipe.pattern
