@@ -99,14 +99,12 @@ def _load(file: Path) -> dict[str, np.ndarray]:
 
 
 def _images(file: Path, images: np.ndarray) -> np.ndarray:
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or images.dtype != np.uint8 or 0 in images.shape:
+    if images.ndim not in (3, 4) or images.dtype != np.uint8 or 0 in images.shape:
         raise DataError(
             f"{file} has images {images.dtype} {list(images.shape)}, expected uint8 [N, H, W] or"
             " [N, H, W, C]"
         )
-    return images
+    return images[..., None] if images.ndim == 3 else images
 
 
 def _kind(file: Path, arrays: Mapping[str, np.ndarray]) -> tuple[str, Kind]:
