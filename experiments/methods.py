@@ -59,7 +59,14 @@ class MethodsSettings:
     """Data set: digits, fashion_mnist, cifar10 or imagefolder:PATH (a folder or .zip)."""
     weights: Path | None = None
     """Trained weights (.npz). Default: those that come with the package for this model and data."""
-    sections: tuple[str, ...] = ("channels", "sparsity", "bits", "codebooks", "together")
+    sections: tuple[str, ...] = (
+        "channels",
+        "sparsity",
+        "rounding",
+        "bits",
+        "codebooks",
+        "together",
+    )
     """Which parts of the comparison."""
     seeds: int = 3
     """How often everything is repeated."""
@@ -127,7 +134,7 @@ def evaluate_job(settings: MethodsSettings, job: Job) -> dict[str, Any]:
 def evaluate(
     cell: Cell, seed: int, settings: MethodsSettings, graph: Graph, dataset: Dataset, test: Split
 ) -> dict[str, Any]:
-    """Test accuracies of a cell before and after its fine-tuning, and its costs."""
+    """Test accuracies of a cell before and, if there is one, after fine-tuning; its costs."""
     start = time.perf_counter()
     policy = cell.policy(graph)
     rounded = any(bits < FLOAT_BITS for bits in policy.act_bits.values())
@@ -137,8 +144,11 @@ def evaluate(
         small = compress(graph.source, policy, graph=graph, survey=survey)
         if cell.section == "channels":
             before["pruned"] = judge(small, small.variables, dataset, test)
-        small = with_statistics(small, dataset, seed)
+        if cell.trained:
+            small = with_statistics(small, dataset, seed)
         before[name] = judge(small, small.variables, dataset, test)
+    if not cell.trained:
+        return {"costs": costs, "before": before, "seconds": time.perf_counter() - start}
     survey = survey_network(graph, cell.recipe, dataset, seed, rounded)
     start_policy = replace(policy, sparsity={}) if cell.gradual else policy
     small = compress(graph.source, start_policy, graph=graph, survey=survey)

@@ -16,6 +16,8 @@ HALF = 0.5
 """Share of the MACs that the channel criteria keep."""
 EDGE_BITS = 8
 """Of the first and the last layer, as HAQ has it."""
+WIDTHS = (8, 6, 4, 3, 2)
+"""Bits of weights and activations that are compared."""
 PRUNED_FOR_LSQ = (8, 6)
 """Bits that pruning is combined with."""
 ALONE = 4
@@ -32,6 +34,8 @@ class Cell:
       recipe: how it is carried out.
       before: what is evaluated before fine-tuning, by name: recipes.
       gradual: whether weights go one after the other during the fine-tuning (Zhu-Gupta).
+      trained: whether there is a fine-tuning. Without, the normalisations keep the base
+        network's statistics, too.
     """
 
     section: str
@@ -40,12 +44,14 @@ class Cell:
     recipe: Recipe
     before: tuple[tuple[str, Recipe], ...]
     gradual: bool = False
+    trained: bool = True
 
 
 def cells() -> Iterator[Cell]:
     """All of them, sections one after the other."""
     yield from channels()
     yield from sparsity()
+    yield from rounding()
     yield from bits()
     yield from codebooks()
     yield from together()
@@ -67,6 +73,20 @@ def sparsity() -> Iterator[Cell]:
         yield Cell("sparsity", f"{share:.0%}", _sparse(share), plain, before, gradual=True)
 
 
+def rounding() -> Iterator[Cell]:
+    """Weights and activations of so many bits, by ways to calibrate."""
+    ways = {
+        "min-max": Recipe(),
+        "percentile": Recipe(weights="mse", calibration="percentile"),
+        "entropy": Recipe(weights="mse", calibration="entropy"),
+        "mse": Recipe(weights="mse", calibration="mse"),
+        "mse, biases corrected": Recipe(weights="mse", calibration="mse", bias_correction=True),
+    }
+    for width in WIDTHS:
+        policy, before = _rounded(width, width), tuple(ways.items())
+        yield Cell("rounding", f"{width} bits", policy, ways["mse"], before, trained=False)
+
+
 def bits() -> Iterator[Cell]:
     """Weights and activations of so many bits, by ways to train them."""
     trained = {
@@ -74,7 +94,7 @@ def bits() -> Iterator[Cell]:
         "LSQ": Recipe(weights="lsq", clips="lsq", calibration="mse"),
     }
     after = Recipe(weights="mse", calibration="mse")
-    for width in (8, 6, 4, 3, 2):
+    for width in WIDTHS:
         for name, recipe in trained.items():
             before = (("min-max", Recipe()), ("mse", after)) if name == "min-max" else ()
             policy = _rounded(width, width)

@@ -25,8 +25,14 @@ HEADINGS = {
         " *fine-tuned*: from the dense network, with ever more zeros (Zhu-Gupta)."
         " Dense runtimes gain bytes by zeros, not time.",
     ),
+    "rounding": (
+        "Bit widths without training",
+        "Weights and activations alike, the first and the last layer at 8 bits; the network is"
+        " otherwise as it was. *Min-max*: grids by extremes. The others: grids of kernels by"
+        " least squared error, ranges of activations by percentile, entropy or squared error.",
+    ),
     "bits": (
-        "Bit widths",
+        "Bit widths with training",
         "Weights and activations alike, the first and the last layer at 8 bits."
         " *Min-max* and *mse*: without training, grids by extremes and by squared error,"
         " statistics re-estimated; *fine-tuned*: with rounding in the program, as the row says.",
@@ -87,7 +93,8 @@ def section_table(lines: Sequence[Line]) -> list[str]:
     """The rows of a section, in the order in which they were first recorded."""
     names = list(dict.fromkeys(line["name"] for line in lines))
     before = list(dict.fromkeys(stage for line in lines for stage in line["before"]))
-    head = ["", *before, "fine-tuned", "MACs", "kB", "seeds"]
+    trained = ["fine-tuned"] if any("after" in line for line in lines) else []
+    head = ["", *before, *trained, "MACs", "kB", "seeds"]
     rows = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
     for name in names:
         mine = [line for line in lines if line["name"] == name]
@@ -96,7 +103,7 @@ def section_table(lines: Sequence[Line]) -> list[str]:
         cells = [
             name,
             *map(percent, stages),
-            percent([x["after"] for x in mine]),
+            *(percent(x["after"] for x in mine if "after" in x) for _ in trained),
             f"{costs['macs'] / 1e6:.1f} M",
             f"{costs['bytes'] / 1e3:.1f}",
             str(len(mine)),

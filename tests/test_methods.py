@@ -93,6 +93,13 @@ def test_the_rows_of_a_section():
     assert second == "| l2 | 20.00 | – | 70.00 | 1.0 M | 2.5 | 1 |"
 
 
+def test_a_section_without_training_has_no_column_for_it():
+    without = {key: value for key, value in LINES[1].items() if key != "after"}
+    head, _, row, _ = section_table([without])
+    assert head == "|  | pruned | MACs | kB | seeds |"
+    assert row == "| l2 | 20.00 | 1.0 M | 2.5 | 1 |"
+
+
 def test_a_line_that_a_kill_cut_off_is_none_and_a_damaged_one_is_said(tmp_path):
     history = tmp_path / "methods.jsonl"
     whole = [json.dumps(each) for each in (BASE, *LINES)]
@@ -138,7 +145,7 @@ def test_a_run_goes_on_where_it_ended(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        (["--sections", "codebook"], "expected sections of channels, sparsity, bits"),
+        (["--sections", "codebook"], "expected sections of channels, sparsity, rounding, bits"),
         (["--workers", "0"], "at least one seed and one worker"),
         (["--seeds", "0"], "at least one seed"),
         (["--model", "resnet9"], "unknown model 'resnet9'"),
