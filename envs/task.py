@@ -51,7 +51,7 @@ class NetworkTask:
         latency = None
         if self.latency_table is not None:
             latency = read_latency(graph, Path(self.latency_table))
-        costs = CostModel(graph, latency)
+        costs = CostModel(graph, latency, self.recipe)
         evaluator = Evaluator(
             graph, dataset, costs, self.episode, self.seed, self.quantized, self.recipe
         )

@@ -43,7 +43,7 @@ def test_blocks_and_tables_are_found():
     assert tables(page) == [[["`c`", "d"]]]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/environment.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/environment.md", "docs/methods.md"])
 def test_snippets_run(page, tmp_path, monkeypatch, capsys):
     """In order, as somebody would type them in one session."""
     monkeypatch.chdir(tmp_path)
