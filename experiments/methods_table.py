@@ -9,6 +9,7 @@ from typing import Any
 
 from scipy.stats import t as student
 
+from experiments.methods_cells import cells
 from pfrl.files import FileError, write_text
 
 HEADINGS = {
@@ -71,7 +72,10 @@ def read_lines(history: Path) -> list[Line]:
 
 def write_table(folder: Path) -> Path:
     """``methods.md`` from ``methods.jsonl``."""
+    order = {(cell.section, cell.name): place for place, cell in enumerate(cells())}
     lines = read_lines(folder / "methods.jsonl")
+    # Processes that share the work end in any order.
+    lines.sort(key=lambda line: order.get((line["section"], line["name"]), -1))
     base = next((line for line in lines if line["section"] == "base"), None)
     parts = ["# Compression methods compared\n"]
     if base is not None:
@@ -90,7 +94,7 @@ def write_table(folder: Path) -> Path:
 
 
 def section_table(lines: Sequence[Line]) -> list[str]:
-    """The rows of a section, in the order in which they were first recorded."""
+    """The rows of a section, in the order of its lines."""
     names = list(dict.fromkeys(line["name"] for line in lines))
     before = list(dict.fromkeys(stage for line in lines for stage in line["before"]))
     trained = ["fine-tuned"] if any("after" in line for line in lines) else []

@@ -30,6 +30,7 @@ class Atoms:
         self._reasons = ["", "a fixed place beside it"]
         self._reason[0] = 1
         self._factors: dict[int, tuple[int, ...]] = {}
+        self._flat = False
 
     def __len__(self) -> int:
         return self._size
@@ -43,6 +44,7 @@ class Atoms:
             self._reason = np.concatenate([self._reason, np.zeros_like(self._reason)])
         label = np.arange(start, self._size)
         self._parent[start : self._size] = label
+        self._flat = False
         return label
 
     def compound(self, factors: Sequence[np.ndarray]) -> np.ndarray:
@@ -122,7 +124,10 @@ class Atoms:
         for root in self._factors:
             if self._parent[root] == root:
                 gone[root] = any(gone[leaf] for leaf in self.leaves(root))
-        return gone[self.roots(np.arange(self._size))]
+        if not self._flat:
+            self.roots(np.arange(self._size))  # Makes every class's representative a parent.
+            self._flat = True
+        return gone[self._parent[: self._size]]
 
     def freeze(self, labels: Iterable[Label], reason: str = "") -> None:
         """No index of these axes is ever removed."""
@@ -173,6 +178,7 @@ class Atoms:
             low, high = np.minimum(a, b), np.maximum(a, b)
             # Where a class is in several pairs one of them is written, and the others come again.
             self._parent[high] = low
+            self._flat = False
             a, b = self.roots(low), self.roots(high)
             a, b = a[a != b], b[a != b]
         if len(frozen):
@@ -216,6 +222,7 @@ class Atoms:
         low, high = min(x, y), max(x, y)
         self._factors.pop(high, None)
         self._parent[high] = low
+        self._flat = False
         self._frozen[low] = False
         self._factors[low] = factors
 

@@ -158,14 +158,17 @@ def repair(
 
 def _solve(gram: np.ndarray, weights: np.ndarray, gone: np.ndarray, ridge: float) -> np.ndarray:
     """``W'`` of ``repair``, with the rows of removed inputs zero: ``[K, M]`` like ``weights``."""
-    stays, goes = np.flatnonzero(~gone), np.flatnonzero(gone)
+    stays = np.flatnonzero(~gone)
     result = np.where(gone[:, None], 0, weights)
-    among = gram[np.ix_(stays, stays)]
+    rows = gram[stays]
+    # Symmetric, so its transpose is the same matrix in LAPACK's order, which needs no copy.
+    among = rows.take(stays, axis=1).T
     damping = ridge * np.diagonal(among).mean()
     if damping > 0:  # else all that stays was always zero, and no kernel makes anything of it
         among[np.diag_indices_from(among)] += damping
-        lost = gram[np.ix_(stays, goes)] @ weights[goes]
-        result[stays] += cho_solve(cho_factor(among, lower=True, overwrite_a=True), lost)
+        lost = rows @ (weights - result)
+        factor = cho_factor(among, lower=True, overwrite_a=True, check_finite=False)
+        result[stays] += cho_solve(factor, lost, overwrite_b=True, check_finite=False)
     return result
 
 
