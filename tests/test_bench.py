@@ -12,6 +12,8 @@ from envs import Problem, Runtime
 from experiments import bench, ratios
 from experiments.bench import Mark, SearchTimes, aligned, open_problem, summarize, time_search
 from experiments.ratios import Ratio, forward_ratios, training_ratios, with_flax_norms
+from experiments.repairs import Repaired, time_repairs
+from experiments.throughput import Throughput
 from experiments.tracing import Traced, growth, time_traces
 from pfrl.cost import Budget, CostModel
 from pfrl.data import DataError
@@ -146,6 +148,11 @@ def test_what_is_printed(quick, monkeypatch, capsys):
     monkeypatch.setattr(bench, "forward_ratios", lambda *arguments: ([], 0.25))
     traced = [Traced("resnet20", 20, 12, 0.1), Traced("resnet110", 110, 57, 0.55)]
     monkeypatch.setattr(bench, "time_traces", lambda names, repeats: traced)
+    repaired = [Repaired("resnet20", 200, 3.0, 0.1, 0.25)]
+    monkeypatch.setattr(bench, "time_repairs", lambda *arguments: repaired)
+    compared = [Throughput("PyTorch", 64, 800.0, 1.0, 1.0, 1.0)]
+    compared.append(Throughput("ours", 64, 600.0, 0.75, 0.7, 0.8))
+    monkeypatch.setattr(bench, "throughputs", lambda settings: compared)
     bench.main(["--quick"] if quick else [])
     lines = capsys.readouterr().out.splitlines()
     assert "core(s)" in lines[0]
@@ -158,4 +165,14 @@ def test_what_is_printed(quick, monkeypatch, capsys):
     assert ("resnet8" if quick else "resnet20") in next(line for line in lines if "rounds" in line)
     assert "one / other     1.50   1.25 to 2.00" in lines
     # 5.5 times the layers in 5.5 times the seconds.
-    assert lines[-1].startswith("From resnet20 on: seconds ~ layers to the power of 1.00")
+    assert "From resnet20 on: seconds ~ layers to the power of 1.00" in lines
+    assert ["resnet20", "200", "3.00", "0.100", "0.250"] in [line.split() for line in lines]
+    ours = ["ours", "64", "600", "0.750", "0.700", "to", "0.800"]
+    assert (ours in [line.split() for line in lines]) == (not quick)
+
+
+def test_repairs_are_timed():
+    (found,) = time_repairs(["resnet8"], 100, 2, 0)
+    assert (found.name, found.images) == ("resnet8", 100)
+    assert found.gathering > 0
+    assert 0 < found.solving <= found.slowest
