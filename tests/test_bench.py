@@ -165,7 +165,7 @@ def test_what_is_printed(quick, monkeypatch, capsys):
     assert ("resnet8" if quick else "resnet20") in next(line for line in lines if "rounds" in line)
     assert "one / other     1.50   1.25 to 2.00" in lines
     # 5.5 times the layers in 5.5 times the seconds.
-    assert "From resnet20 on: seconds ~ layers to the power of 1.00" in lines
+    assert "From resnet20 on: seconds ~ layers to the power of 1.00" in "\n".join(lines)
     assert ["resnet20", "200", "3.00", "0.100", "0.250"] in [line.split() for line in lines]
     ours = ["ours", "64", "600", "0.750", "0.700", "to", "0.800"]
     assert (ours in [line.split() for line in lines]) == (not quick)
