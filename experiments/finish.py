@@ -19,9 +19,12 @@ from experiments.run_folder import RunFolder, command, versions
 from experiments.search import Searched
 from experiments.settings import CompressSettings
 from experiments.statistics import Difference, paired_difference
+from pfrl.compress import compress
 from pfrl.cost.metrics import Assignment
 from pfrl.data import Dataset
 from pfrl.deploy.measure import Measurement, measure_interleaved, ratio
+from pfrl.deploy.pack import pack
+from pfrl.deploy.packed import Sizes
 from pfrl.deploy.runtime import Session
 from pfrl.evaluate import Evaluation, Evaluator
 from pfrl.files import write_json
@@ -30,6 +33,7 @@ from pfrl.policy import Policy
 
 Entry = dict[str, Any]
 
+PACKED = "model.packed"
 JUDGED_AT_ONCE = 250
 """Test images whose outputs are in memory together: maps are large."""
 
@@ -68,6 +72,7 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         name: export(network, graph, dataset, folder.path / _file_name(name))
         for name, network in networks.items()
     }
+    packed = _pack(evaluator, chosen.policy, networks["compressed"], folder.path / PACKED)
     quality, agreement = _judge(networks["compressed"], paths, dataset)
     names = list(paths)
     measured = measure_interleaved([paths[n] for n in names], seconds=settings.finish.seconds)
@@ -110,6 +115,7 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         },
         "search": facts,
         "layers": _layer_rows(graph, chosen.policy),
+        "packed": {"arrays": packed.payload, "file": packed.file},
         "input": {
             "shape": list(graph.input_shape),
             "mean": list(dataset.mean),
@@ -120,6 +126,7 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
             "policy": "policy.json",
             "onnx": paths["compressed"].name,
             "onnx_base": paths["base"].name,
+            "packed": PACKED,
             "tensorboard": "tb",
         },
         "machine": machine(),
@@ -176,6 +183,13 @@ def _file_name(network: str) -> str:
     return {"compressed": "model.onnx", "base": "model_base.onnx"}.get(
         network, f"networks/{network}.onnx"
     )
+
+
+def _pack(evaluator: Evaluator, policy: Policy, network: Network, path: Path) -> Sizes:
+    """Write the trained arrays as small as the policy says: what the budget ``bytes`` counts."""
+    graph = evaluator.graph
+    small = compress(graph.source, policy, graph=graph, survey=evaluator.survey)
+    return pack(dataclasses.replace(small, variables=network.variables), path)
 
 
 def _judge(

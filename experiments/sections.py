@@ -195,11 +195,14 @@ def files(report: Entry, run_dir: Path) -> str:
     """Where everything is, and how to run the network."""
     artefacts = report.get("artefacts") or {}
     place = {key: _relative(path, run_dir) for key, path in artefacts.items() if path}
+    packed = report.get("packed") or {}
+    size = f" of {packed['arrays'] / 1000:.1f} kB" if packed else ""
     lines = [
         f"[{place[key]}]({place[key]}): {text}"
         for key, text in (
             ("onnx", "the compressed network (ONNX, float32)"),
             ("onnx_base", "the uncompressed network, for comparison"),
+            ("packed", f"its arrays{size} at their bit widths, which a budget of bytes counts"),
             ("policy", "what was decided for each layer"),
         )
         if key in place

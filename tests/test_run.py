@@ -18,7 +18,9 @@ from experiments.history import read_history
 from experiments.run_folder import RunFolder
 from experiments.settings import CompressSettings, FinishConfig, SettingsError
 from pfrl.data import Dataset
+from pfrl.deploy.pack import unpack
 from pfrl.evaluate import EpisodeConfig
+from pfrl.files import load_arrays
 
 ROOT = Path(__file__).parent.parent
 EPISODE = EpisodeConfig(steps=1, batch=16, search_images=60, statistics_images=16)
@@ -85,7 +87,10 @@ def test_the_report_says_what_was_asked_for(whole):
     assert report["controls"]["uniform"]["macs"] <= report["budget"]["limit"]
     assert report["comparison"]["agreement"] == 1.0
     assert report["search"]["compilations_after_first_episode"] == 0
-    assert {"policy", "onnx", "onnx_base", "tensorboard"} == set(report["artefacts"])
+    assert {"policy", "onnx", "onnx_base", "packed", "tensorboard"} == set(report["artefacts"])
+    packed = whole / report["artefacts"]["packed"]
+    assert report["packed"]["file"] == packed.stat().st_size
+    assert set(unpack(packed)) == set(load_arrays(whole / "networks" / "compressed.npz")[0])
     assert report["compressed"]["nbytes"] == (whole / report["artefacts"]["onnx"]).stat().st_size
     latency = report["compressed"]["latency_ms"]
     assert 0 < latency["low"] <= latency["median"] <= latency["high"]
