@@ -86,6 +86,9 @@ class Recorder(gymnasium.Wrapper):
         """L, steps of an episode."""
         self.knobs: int = env.get_wrapper_attr("action_space").shape[0]
         """K, actions of a step."""
+        everywhere = np.ones((self.steps, self.knobs), bool)
+        self.live: np.ndarray = getattr(env.unwrapped, "live", everywhere)
+        """bool ``[L, K]``: which actions decide something."""
         self.phase = "explore"
         """The phase of the episode that is being played; set by the agent that plays it."""
         self.history: list[Episode] = []

@@ -81,6 +81,8 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             problem.latency_exponent,
         )
         self.steps = len(self.decisions.steps)
+        self.live = np.array([[k is not None for k in row] for _, row in self.decisions.steps])
+        """bool ``[L, K]``: which actions decide something; the others are 0 when executed."""
         knobs = len(problem.knobs)
         self.action_space = spaces.Box(-1, 1, (knobs,), np.float32)
         self.observation_space = spaces.Box(-1, 1, (self._observe.size,), np.float32)
