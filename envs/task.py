@@ -45,6 +45,8 @@ class NetworkTask:
     """By which methods policies are carried out."""
     latency_table: str | None = None
     """Path of a measured latency table (JSON); None if latency does not matter."""
+    cache: str | None = None
+    """Path of a cache of evaluations, which any number of searches may share."""
 
     def open(self) -> Runtime:
         dataset, graph = load_network(self.model, self.data, self.weights)
@@ -53,7 +55,14 @@ class NetworkTask:
             latency = read_latency(graph, Path(self.latency_table))
         costs = CostModel(graph, latency, self.recipe)
         evaluator = Evaluator(
-            graph, dataset, costs, self.episode, self.seed, self.quantized, self.recipe
+            graph,
+            dataset,
+            costs,
+            self.episode,
+            self.seed,
+            self.quantized,
+            self.recipe,
+            cache=None if self.cache is None else Path(self.cache),
         )
         source = graph.source
         answer = compiled(lambda v, x: source.apply(v, x, False)[0])

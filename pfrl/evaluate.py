@@ -1,16 +1,18 @@
 """Policy to accuracy and cost: the only door to a reward.
 
 One evaluation: choose channels, repair, mask and fake-quantize, re-estimate the
-statistics, fine-tune for a few steps, measure the accuracy on the search split.
+statistics, fine-tune for a few steps (or none), measure the accuracy on the search split.
 Masks and bit widths are traced values of fixed shape, so that all evaluations
 of a search run the same three compiled functions.
 """
 
+import dataclasses
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,56 +21,48 @@ import numpy as np
 
 from pfrl.compress import Compressed, assemble
 from pfrl.cost import CostModel
-from pfrl.data import Dataset, Split
+from pfrl.data import Dataset
+from pfrl.episode import EpisodeConfig, Evaluation
+from pfrl.evaluation_cache import EvaluationCache, Known, digest, policy_key
 from pfrl.graph import Graph
 from pfrl.masked import Knobs, MaskedNetwork
 from pfrl.methods.masks import slice_variables
 from pfrl.methods.statistics import find_momentum, reestimate
 from pfrl.policy import Policy
-from pfrl.prepare import Preparer
+from pfrl.prepare import Prepared, Preparer
 from pfrl.recipe import PLAIN, Recipe
 from pfrl.survey import Survey, survey
 from pfrl.training.backend import compiled
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import TrainState, make_train_step
+from pfrl.validation import (
+    Choice,
+    Hopeless,
+    Judge,
+    Judged,
+    batched,
+    choose_backend,
+    onnx_judge,
+    split_search,
+    validate,
+)
 
+__all__ = ["EpisodeConfig", "Evaluation", "Evaluator", "ReplayError", "survey_network"]
 
-@dataclass(frozen=True)
-class EpisodeConfig:
-    """What one evaluation does."""
-
-    steps: int = 16
-    """Fine-tuning steps."""
-    batch: int = 64
-    """Images a fine-tuning step."""
-    learning_rate: float = 0.02
-    """Constant learning rate of the fine-tuning (Nesterov SGD, momentum 0.9)."""
-    weight_decay: float = 5e-4
-    """On kernels only."""
-    statistics_images: int = 256
-    """Training images that batch-normalisation statistics are re-estimated from."""
-    search_images: int = 2_000
-    """Images of the search split that the reward uses; the others are kept for re-scoring."""
-
-
-class Evaluation(NamedTuple):
-    """What a policy yielded.
-
-    Attributes:
-      accuracy: share of right answers on the search images, 0 if it diverged.
-      costs: by metric.
-      seconds: wall clock.
-      diverged: whether a loss or a logit was no number.
-    """
-
-    accuracy: float
-    costs: dict[str, float]
-    seconds: float
-    diverged: bool
+MEDIUM = 0.7
+"""Share of the channels at which backends are compared: half of the MACs, more or less."""
 
 
 class ReplayError(ValueError):
     """Recorded evaluations that another search made."""
+
+
+class Start(NamedTuple):
+    """Where the training of a policy's network starts, and the policy as traced values."""
+
+    prepared: Prepared
+    knobs: Knobs
+    state: TrainState
 
 
 class Evaluator:
@@ -81,8 +75,15 @@ class Evaluator:
       config: see ``EpisodeConfig``.
       seed: of the training batches; every evaluation sees the same ones.
       quantized: whether bit widths are honoured; without, their code is left out.
-      recipe: by which methods policies are carried out.
+      recipe: by which methods policies are carried out. Without a repair, the fidelity
+        reconstruct takes least squares.
       sparse: whether policies may have sparse layers.
+      cache: file of exact evaluations that searches share; None keeps none.
+
+    Attributes:
+      choice: which backend judges, and why.
+      hits: evaluations that came from the cache.
+      seconds: wall clock by part.
     """
 
     def __init__(
@@ -95,20 +96,24 @@ class Evaluator:
         quantized: bool,
         recipe: Recipe = PLAIN,
         sparse: bool = False,
+        cache: Path | None = None,
     ):
+        if config.fidelity == "reconstruct" and recipe.repair == "none":
+            recipe = replace(recipe, repair="least_squares")
         self.graph, self.dataset, self.costs, self.config = graph, dataset, costs, config
         self.seconds = {"training": 0.0, "validation": 0.0}
+        self.hits = 0
         self._recorded: deque[tuple[Any, Evaluation]] = deque()
         self._seed = seed
+        self._network = MaskedNetwork(graph, recipe, quantized, sparse)
         self.survey = survey_network(graph, recipe, dataset, seed, quantized)
         self._prepare = Preparer(graph, self.survey)
-        self._network = MaskedNetwork(graph, recipe, quantized, sparse)
         rng = np.random.default_rng([seed, 1])
-        self._tuning = list(dataset.training_batches(config.batch, rng, config.steps))
+        self._tuning = list(dataset.training_batches(config.batch, rng, config.tuning_steps))
         count = max(config.statistics_images // config.batch, 1)
         self._estimating = [x for x, _ in dataset.training_batches(config.batch, rng, count)]
         reward, fresh = split_search(dataset.search, config.search_images)
-        self.images = {"reward": _batches(dataset, reward), "fresh": _batches(dataset, fresh)}
+        self.images = {"reward": batched(dataset, reward), "fresh": batched(dataset, fresh)}
         self._optimizer = sgd(config.learning_rate, config.weight_decay)
         apply = self._network.apply
         step = make_train_step(apply, self._optimizer, loss=dataset.task.loss)
@@ -117,21 +122,26 @@ class Evaluator:
         self._predict = compiled(lambda v, x, knobs: apply(v, x, False, knobs)[0])
         self._statistics = compiled(lambda v, x, knobs: apply(v, x, True, knobs)[1])
         whole = Policy.uniform(graph)
-        state, knobs = self._start(whole)
+        start = self._start(whole)
         self._momentum = find_momentum(
             self._statistics,
-            {**state.parameters, **state.statistics},
+            _variables(start.state),
             set(graph.source.variables) - graph.source.trainable,
             self._estimating[0],
-            knobs,
+            start.knobs,
         )
+        self.choice = self._choose(quantized)
+        self._hopeless = Hopeless() if config.early_stop else None
+        self._cache = None
+        if cache is not None:
+            self._cache = EvaluationCache(cache, self._digest(recipe, quantized, sparse))
 
     def replay(self, recorded: Iterable[tuple[Any, Evaluation]]) -> None:
         """Answer the next evaluations from records ``(policy as JSON, evaluation)``, in order."""
         self._recorded.extend(recorded)
 
     def __call__(self, policy: Policy) -> Evaluation:
-        """Evaluate a policy; equal policies give equal accuracies.
+        """Evaluate a policy; equal policies give equal accuracies, from the cache or not.
 
         Raises:
           ReplayError: if recorded evaluations are left and the next is of another policy.
@@ -145,64 +155,129 @@ class Evaluator:
                 )
             return evaluation
         start = time.perf_counter()
-        accuracy, finite = self.score(policy, "reward")
-        costs = self.costs.of(policy)
-        return Evaluation(accuracy, costs, time.perf_counter() - start, not finite)
+        costs, key = self.costs.of(policy), policy_key(policy, self.graph)
+        known = self._cache.get(key) if self._cache is not None else None
+        if known is not None:
+            self.hits += 1
+            return Evaluation(known.accuracy, costs, known.seconds, known.diverged)
+        judged = self._judged(policy, "reward", None)
+        seconds = time.perf_counter() - start
+        found = Evaluation(_accuracy(judged), costs, seconds, not judged.finite, judged.exact)
+        if self._cache is not None and found.exact:
+            self._cache.put(key, Known(found.accuracy, found.diverged, seconds))
+        return found
 
     def score(self, policy: Policy, images: str, steps: int | None = None) -> tuple[float, bool]:
         """Accuracy on the 'reward' or the 'fresh' search images; whether all stayed finite.
 
         With ``steps``, so many fine-tuning steps on batches of their own, the same for
-        every policy, instead of the episode's.
+        every policy, instead of the episode's. All images are judged.
         """
-        with self._clock("training"):
-            state, knobs = self._start(policy)
-            state = self._reestimated(state, knobs)
-            batches: Iterable[tuple[np.ndarray, np.ndarray]] = self._tuning
-            if steps is not None:
-                rng = np.random.default_rng([self._seed, 3])
-                batches = self.dataset.training_batches(self.config.batch, rng, steps)
-            loss = jnp.zeros(())
-            for x, targets in batches:
-                state, loss = self._step(state, x, targets, None, knobs)
-            finite = bool(np.isfinite(loss))
-        with self._clock("validation"):
-            variables = {**state.parameters, **state.statistics}
-            quality, total = 0.0, 0
-            for x, targets in self.images[images]:
-                outputs = np.asarray(self._predict(variables, x, knobs))[: len(targets)]
-                finite = finite and bool(np.isfinite(outputs).all())
-                quality += float(self.dataset.task.quality(outputs, targets).sum())
-                total += len(targets)
-        return (quality / max(total, 1) if finite else 0.0), finite
+        judged = self._judged(policy, images, steps, whole=True)
+        return _accuracy(judged), judged.finite
 
     def compressed(self, policy: Policy) -> Compressed:
         """The sliced network of a policy with its own statistics: where its training starts."""
-        prepared = self._prepare(policy)
-        ranges = self.survey.ranges(policy)
-        small = assemble(self.graph, policy, prepared, self.survey.recipe, ranges)
-        state, knobs = self._start(policy)
-        masked = self._reestimated(state, knobs).statistics
-        whole = {**prepared.variables, **{name: masked[name] for name in self._momentum}}
+        start = self._start(policy)
+        small = assemble(
+            self.graph, policy, start.prepared, self.survey.recipe, self.survey.ranges(policy)
+        )
+        masked = self._reestimated(start).state.statistics
+        whole = {**start.prepared.variables, **{name: masked[name] for name in self._momentum}}
         sliced = slice_variables(self.graph, whole, small.kept)
         new = {name: sliced[name] for name in self._momentum}
         return replace(small, variables={**small.variables, **new})
 
-    def _start(self, policy: Policy) -> tuple[TrainState, Knobs]:
-        """Where the training of a policy's network starts, and the policy as traced values."""
+    def _judged(
+        self, policy: Policy, images: str, steps: int | None, whole: bool = False
+    ) -> Judged:
+        with self._clock("training"):
+            start = self._reestimated(self._start(policy))
+            batches: Iterable[tuple[np.ndarray, np.ndarray]] = self._tuning
+            if steps is not None:
+                rng = np.random.default_rng([self._seed, 3])
+                batches = self.dataset.training_batches(self.config.batch, rng, steps)
+            state, loss = start.state, jnp.zeros(())
+            for x, targets in batches:
+                state, loss = self._step(state, x, targets, None, start.knobs)
+            finite = bool(np.isfinite(loss))
+        with self._clock("validation"):
+            judge = self._judge(policy, start._replace(state=state), self.choice.backend)
+            hopeless = None if whole else self._hopeless
+            judged = validate(judge, self.images[images], self.dataset, hopeless)
+        return judged._replace(finite=judged.finite and finite)
+
+    def _judge(self, policy: Policy, start: Start, backend: str) -> Judge:
+        variables = _variables(start.state)
+        if backend == "xla":
+            return lambda x: self._predict(variables, x, start.knobs)
+        kept, support = start.prepared.kept, start.prepared.support
+        sliced = slice_variables(self.graph, variables, kept)
+        small = Compressed(self.graph, policy, kept, sliced, self.survey.recipe, support)
+        return onnx_judge(small, self.graph.input_shape)
+
+    def _choose(self, quantized: bool) -> Choice:
+        """The backend of the configuration, or the faster one for a network of medium size.
+
+        Rounded numbers are judged by XLA: the graph that goes to ONNX Runtime is of float32.
+        """
+        asked = "xla" if quantized else self.config.validation
+        if asked != "auto":
+            return Choice(asked, {})
+        policy = Policy.uniform(self.graph, MEDIUM)
+        start = self._start(policy)
+        judges: dict[str, Callable[[], Judge]] = {
+            backend: lambda backend=backend: self._judge(policy, start, backend)
+            for backend in ("xla", "onnx")
+        }
+        return choose_backend(judges, self.images["reward"])
+
+    def _start(self, policy: Policy) -> Start:
         prepared = self._prepare(policy)
         knobs = self._network.knobs(policy, prepared, self.survey.ranges(policy))
         variables = self._network.start(prepared, knobs)
         trainable = self._network.trainable
         parameters = {k: jnp.asarray(v) for k, v in variables.items() if k in trainable}
         statistics = {k: jnp.asarray(v) for k, v in variables.items() if k not in trainable}
-        return TrainState(parameters, statistics, self._start_optimizer(parameters)), knobs
+        state = TrainState(parameters, statistics, self._start_optimizer(parameters))
+        return Start(prepared, knobs, state)
 
-    def _reestimated(self, state: TrainState, knobs: Knobs) -> TrainState:
-        """The state with the masked network's own statistics."""
-        variables = {**state.parameters, **state.statistics}
-        found = reestimate(self._statistics, variables, self._momentum, self._estimating, knobs)
-        return state._replace(statistics={**state.statistics, **found})
+    def _reestimated(self, start: Start) -> Start:
+        """The same with the masked network's own statistics."""
+        variables = _variables(start.state)
+        found = reestimate(
+            self._statistics, variables, self._momentum, self._estimating, start.knobs
+        )
+        state = start.state._replace(statistics={**start.state.statistics, **found})
+        return start._replace(state=state)
+
+    def _digest(self, recipe: Recipe, quantized: bool, sparse: bool) -> str:
+        """Of all that decides about an evaluation, but the policy."""
+        config = dataclasses.asdict(self.config)
+        for name in ("validation", "early_stop"):
+            del config[name]
+        facts = {
+            "config": config,
+            "recipe": recipe.to_json(),
+            "quantized": quantized,
+            "sparse": sparse,
+            "backend": self.choice.backend,
+            "seed": self._seed,
+            "layers": [str(layer) for layer in self.graph.layers],
+            "groups": {name: group.size for name, group in self.graph.groups.items()},
+            "versions": [jax.__version__, np.__version__],
+        }
+        arrays = dict(self.graph.source.variables)
+        for name, batches in (
+            ("reward", self.images["reward"]),
+            ("tuning", self._tuning),
+            ("survey", self.survey.batches),
+            ("statistics", [(x,) for x in self._estimating]),
+        ):
+            for number, batch in enumerate(batches):
+                for part, leaf in enumerate(jax.tree.leaves(batch)):
+                    arrays[f"{name} {number:05d} {part}"] = leaf
+        return digest(facts, arrays)
 
     @contextmanager
     def _clock(self, what: str) -> Iterator[None]:
@@ -211,26 +286,12 @@ class Evaluator:
         self.seconds[what] += time.perf_counter() - start
 
 
-def split_search(search: Split, count: int) -> tuple[Split, Split]:
-    """The search images that rewards use, and the others; at most four fifths are used.
-
-    Both are evenly spaced, so that sorted classes are shared out.
-    """
-    count = min(count, len(search) * 4 // 5)
-    used = np.zeros(len(search), bool)
-    used[np.linspace(0, len(search) - 1, count).round().astype(int)] = True
-    return search.take(used), search.take(~used)
+def _variables(state: TrainState) -> dict[str, Any]:
+    return {**state.parameters, **state.statistics}
 
 
-def _batches(dataset: Dataset, split: Split, batch: int = 250) -> list[tuple[Any, np.ndarray]]:
-    """Normalised images in batches of one size (the last one padded) and their labels."""
-    batches = []
-    for start in range(0, len(split), batch):
-        part = split.take(slice(start, start + batch))
-        missing = batch - len(part)
-        images = np.pad(dataset.normalize(part.images), ((0, missing), (0, 0), (0, 0), (0, 0)))
-        batches.append((images, part.labels))
-    return batches
+def _accuracy(judged: Judged) -> float:
+    return judged.quality if judged.finite else 0.0
 
 
 def survey_network(

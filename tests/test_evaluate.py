@@ -12,12 +12,13 @@ from pfrl.compilations import compilations
 from pfrl.compress import compress
 from pfrl.cost import CostModel
 from pfrl.data import Split
-from pfrl.evaluate import EpisodeConfig, Evaluation, Evaluator, ReplayError, split_search
+from pfrl.evaluate import EpisodeConfig, Evaluation, Evaluator, ReplayError
 from pfrl.graph import trace
 from pfrl.policy import Policy
 from pfrl.recipe import Recipe
 from pfrl.training.fit import accuracy
 from pfrl.training.step import TrainState, make_train_step, sgd
+from pfrl.validation import split_search
 from tests.tiny import TwoConvs, made, shape, stripes
 
 SEED = 3

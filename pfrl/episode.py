@@ -1,0 +1,57 @@
+"""What one evaluation does, and what it yields: plain data."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+
+@dataclass(frozen=True)
+class EpisodeConfig:
+    """What one evaluation does."""
+
+    fidelity: Literal["reconstruct", "finetune", "supernet"] = "finetune"
+    """How the network of a policy comes by its numbers: closed-form least squares and statistics
+    re-estimated, without a gradient step; the same and then fine-tuning; or as a part of one
+    network that was trained once under random policies."""
+    steps: int = 16
+    """Steps of fine-tuning, or none with the other fidelities."""
+    batch: int = 64
+    """Images a fine-tuning step."""
+    learning_rate: float = 0.02
+    """Constant learning rate of the fine-tuning (Nesterov SGD, momentum 0.9)."""
+    weight_decay: float = 5e-4
+    """On kernels only."""
+    statistics_images: int = 256
+    """Training images that batch-normalisation statistics are re-estimated from."""
+    search_images: int = 2_000
+    """Images of the search split that the reward uses; the others are kept for re-scoring."""
+    validation: Literal["auto", "xla", "onnx"] = "auto"
+    """What judges: XLA on the masked network, ONNX Runtime on the sliced one, or whichever is
+    faster, measured once at the start."""
+    early_stop: bool = False
+    """Whether judging ends as soon as the best accuracy so far is out of reach (see
+    ``pfrl.validation.Hopeless``). Such an accuracy is an estimate."""
+    supernet_steps: int = 400
+    """Training steps of the shared network of the fidelity supernet."""
+
+    @property
+    def tuning_steps(self) -> int:
+        """Gradient steps of one evaluation."""
+        return self.steps if self.fidelity == "finetune" else 0
+
+
+class Evaluation(NamedTuple):
+    """What a policy yielded.
+
+    Attributes:
+      accuracy: share of right answers on the search images, 0 if it diverged.
+      costs: by metric.
+      seconds: wall clock; of an evaluation from the cache, what it took when it was made.
+      diverged: whether a loss or a logit was no number.
+      exact: whether all search images were judged.
+    """
+
+    accuracy: float
+    costs: dict[str, float]
+    seconds: float
+    diverged: bool
+    exact: bool = True
