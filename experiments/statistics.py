@@ -1,10 +1,12 @@
-"""Intervals around accuracies: of one network, and of two networks on the same images."""
+"""Intervals around accuracies: of one network, of two on the same images, and over seeds."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest, norm
+from scipy.stats import t as student
 
 
 class StatisticsError(ValueError):
@@ -16,6 +18,13 @@ class Interval(NamedTuple):
 
     low: float
     high: float
+
+
+class Mean(NamedTuple):
+    """A mean, and half the width of its interval; None for fewer than two values."""
+
+    mean: float
+    margin: float | None
 
 
 class Difference(NamedTuple):
@@ -59,6 +68,21 @@ def paired_difference(
     variance = (n10 + n01 + 1 - (n10 - n01) ** 2 / (n + 2)) / (n + 2) ** 2
     margin = float(norm.ppf((1 + confidence) / 2)) * math.sqrt(variance)
     return Difference((n10 - n01) / n, max(centre - margin, -1.0), min(centre + margin, 1.0))
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Mean:
+    """The mean of values of several seeds, with Student's interval around it.
+
+    Raises:
+      StatisticsError: if there are none.
+    """
+    if not values:
+        raise StatisticsError("got no values, expected one of every seed")
+    count, mean = len(values), float(np.mean(values))
+    if count == 1:
+        return Mean(mean, None)
+    scale = float(np.std(values, ddof=1)) / math.sqrt(count)
+    return Mean(mean, float(student.ppf((1 + confidence) / 2, count - 1)) * scale)
 
 
 def accuracy_interval(correct: int, total: int, confidence: float = 0.95) -> Interval:

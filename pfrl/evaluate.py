@@ -18,21 +18,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from pfrl.compress import Compressed, assemble
 from pfrl.cost import CostModel
 from pfrl.data import Dataset
 from pfrl.episode import EpisodeConfig, Evaluation
 from pfrl.evaluation_cache import EvaluationCache, Known, digest, policy_key
-from pfrl.graph import Graph
+from pfrl.files import load_arrays, save_arrays
+from pfrl.graph import Graph, Variables
 from pfrl.masked import Knobs, MaskedNetwork
 from pfrl.methods.masks import slice_variables
 from pfrl.methods.statistics import find_momentum, reestimate
 from pfrl.policy import Policy
 from pfrl.prepare import Prepared, Preparer
 from pfrl.recipe import PLAIN, Recipe
+from pfrl.supernet import train_supernet
 from pfrl.survey import Survey, survey
 from pfrl.training.backend import compiled
+from pfrl.training.fit import Diverged
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import TrainState, make_train_step
 from pfrl.validation import (
@@ -76,7 +80,7 @@ class Evaluator:
       seed: of the training batches; every evaluation sees the same ones.
       quantized: whether bit widths are honoured; without, their code is left out.
       recipe: by which methods policies are carried out. Without a repair, the fidelity
-        reconstruct takes least squares.
+        reconstruct takes least squares; the fidelity supernet does without any.
       sparse: whether policies may have sparse layers.
       cache: file of exact evaluations that searches share; None keeps none.
 
@@ -98,8 +102,7 @@ class Evaluator:
         sparse: bool = False,
         cache: Path | None = None,
     ):
-        if config.fidelity == "reconstruct" and recipe.repair == "none":
-            recipe = replace(recipe, repair="least_squares")
+        recipe = _recipe_of(config, recipe)
         self.graph, self.dataset, self.costs, self.config = graph, dataset, costs, config
         self.seconds = {"training": 0.0, "validation": 0.0}
         self.hits = 0
@@ -108,6 +111,10 @@ class Evaluator:
         self._network = MaskedNetwork(graph, recipe, quantized, sparse)
         self.survey = survey_network(graph, recipe, dataset, seed, quantized)
         self._prepare = Preparer(graph, self.survey)
+        if config.fidelity == "supernet":
+            shared = self._shared(quantized, sparse, cache)
+            self.survey = self.survey._replace(variables=shared)
+            self._prepare = Preparer(graph, self.survey)
         rng = np.random.default_rng([seed, 1])
         self._tuning = list(dataset.training_batches(config.batch, rng, config.tuning_steps))
         count = max(config.statistics_images // config.batch, 1)
@@ -131,6 +138,7 @@ class Evaluator:
             start.knobs,
         )
         self.choice = self._choose(quantized)
+        self._tuners: dict[tuple[int, float], Any] = {}
         self._hopeless = Hopeless() if config.early_stop else None
         self._cache = None
         if cache is not None:
@@ -178,15 +186,37 @@ class Evaluator:
 
     def compressed(self, policy: Policy) -> Compressed:
         """The sliced network of a policy with its own statistics: where its training starts."""
-        start = self._start(policy)
-        small = assemble(
-            self.graph, policy, start.prepared, self.survey.recipe, self.survey.ranges(policy)
-        )
-        masked = self._reestimated(start).state.statistics
-        whole = {**start.prepared.variables, **{name: masked[name] for name in self._momentum}}
-        sliced = slice_variables(self.graph, whole, small.kept)
-        new = {name: sliced[name] for name in self._momentum}
-        return replace(small, variables={**small.variables, **new})
+        return self._sliced(policy, self._reestimated(self._start(policy)))
+
+    def tuned(self, policy: Policy, images: int, learning_rate: float, seed: int) -> Compressed:
+        """The sliced network of a policy after fine-tuning, with a learning rate that falls as a
+        cosine. It is trained as the masked one, so that nothing compiles for another policy.
+
+        Args:
+          policy: whose network.
+          images: training images, in whole batches.
+          learning_rate: of the first step.
+          seed: of the training images.
+
+        Raises:
+          Diverged: if a loss was no number.
+        """
+        steps = max(images // self.config.batch, 1)
+        if (steps, learning_rate) not in self._tuners:
+            falling = sgd(
+                optax.cosine_decay_schedule(learning_rate, steps), self.config.weight_decay
+            )
+            step = make_train_step(self._network.apply, falling, loss=self.dataset.task.loss)
+            self._tuners[steps, learning_rate] = compiled(step), jax.jit(falling.init)
+        step, init = self._tuners[steps, learning_rate]
+        start = self._reestimated(self._start(policy))
+        state, loss = start.state._replace(optimizer=init(start.state.parameters)), jnp.zeros(())
+        rng = np.random.default_rng([seed, 4])
+        for x, targets in self.dataset.training_batches(self.config.batch, rng, steps):
+            state, loss = step(state, x, targets, None, start.knobs)
+        if not np.isfinite(loss):
+            raise Diverged(f"the loss is {loss} after {steps} steps")
+        return self._sliced(policy, start._replace(state=state))
 
     def _judged(
         self, policy: Policy, images: str, steps: int | None, whole: bool = False
@@ -208,13 +238,18 @@ class Evaluator:
         return judged._replace(finite=judged.finite and finite)
 
     def _judge(self, policy: Policy, start: Start, backend: str) -> Judge:
-        variables = _variables(start.state)
         if backend == "xla":
+            variables = _variables(start.state)
             return lambda x: self._predict(variables, x, start.knobs)
-        kept, support = start.prepared.kept, start.prepared.support
-        sliced = slice_variables(self.graph, variables, kept)
-        small = Compressed(self.graph, policy, kept, sliced, self.survey.recipe, support)
-        return onnx_judge(small, self.graph.input_shape)
+        return onnx_judge(self._sliced(policy, start), self.graph.input_shape)
+
+    def _sliced(self, policy: Policy, start: Start) -> Compressed:
+        """The part of the masked network that stays, with the numbers that it has now."""
+        small = assemble(
+            self.graph, policy, start.prepared, self.survey.recipe, self.survey.ranges(policy)
+        )
+        now = slice_variables(self.graph, _variables(start.state), small.kept)
+        return replace(small, variables={name: now[name] for name in small.variables})
 
     def _choose(self, quantized: bool) -> Choice:
         """The backend of the configuration, or the faster one for a network of medium size.
@@ -251,22 +286,25 @@ class Evaluator:
         state = start.state._replace(statistics={**start.state.statistics, **found})
         return start._replace(state=state)
 
-    def _digest(self, recipe: Recipe, quantized: bool, sparse: bool) -> str:
-        """Of all that decides about an evaluation, but the policy."""
+    def _facts(self, recipe: Recipe, quantized: bool, sparse: bool) -> dict[str, Any]:
+        """What was set that decides about an evaluation."""
         config = dataclasses.asdict(self.config)
         for name in ("validation", "early_stop"):
             del config[name]
-        facts = {
+        return {
             "config": config,
             "recipe": recipe.to_json(),
             "quantized": quantized,
             "sparse": sparse,
-            "backend": self.choice.backend,
             "seed": self._seed,
             "layers": [str(layer) for layer in self.graph.layers],
             "groups": {name: group.size for name, group in self.graph.groups.items()},
             "versions": [jax.__version__, np.__version__],
         }
+
+    def _digest(self, recipe: Recipe, quantized: bool, sparse: bool) -> str:
+        """Of all that decides about an evaluation, but the policy."""
+        facts = self._facts(recipe, quantized, sparse) | {"backend": self.choice.backend}
         arrays = dict(self.graph.source.variables)
         for name, batches in (
             ("reward", self.images["reward"]),
@@ -279,11 +317,42 @@ class Evaluator:
                     arrays[f"{name} {number:05d} {part}"] = leaf
         return digest(facts, arrays)
 
+    def _shared(self, quantized: bool, sparse: bool, cache: Path | None) -> Variables:
+        """The shared network, read back if it is beside the cache."""
+        facts = self._facts(self.survey.recipe, quantized, sparse)
+        name = digest(facts, dict(self.graph.source.variables))[:16]
+        path = None if cache is None else cache.with_name(f"supernet-{name}.npz")
+        if path is not None and path.exists():
+            return load_arrays(path)[0]
+        with self._clock("training"):
+            trained = train_supernet(
+                self._network,
+                self._prepare,
+                self.survey.ranges,
+                self.dataset,
+                self.config,
+                self._seed,
+                quantized=quantized,
+                sparse=sparse,
+            )
+        if path is not None:
+            save_arrays(path, trained, {"network": "supernet"})
+        return trained
+
     @contextmanager
     def _clock(self, what: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
         self.seconds[what] += time.perf_counter() - start
+
+
+def _recipe_of(config: EpisodeConfig, recipe: Recipe) -> Recipe:
+    """Reconstruction is a repair; what was trained under all policies needs none."""
+    if config.fidelity == "supernet":
+        return replace(recipe, repair="none")
+    if config.fidelity == "reconstruct" and recipe.repair == "none":
+        return replace(recipe, repair="least_squares")
+    return recipe
 
 
 def _variables(state: TrainState) -> dict[str, Any]:

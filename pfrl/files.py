@@ -53,6 +53,18 @@ def write_json(path: Path, value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+      FileError: if it is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path} cannot be read ({error}); make it again") from error
+
+
 def save_arrays(path: Path, arrays: Mapping[str, Any], meta: Mapping[str, Any]) -> Path:
     """Arrays by name and JSON-able ``meta`` as one compressed ``.npz``."""
     packed = {name: np.asarray(value) for name, value in arrays.items()}
