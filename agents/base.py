@@ -44,6 +44,8 @@ class Episode:
             "costs": dict(self.evaluation.costs),
             "seconds": self.evaluation.seconds,
             "diverged": self.evaluation.diverged,
+            # Of a validation that was stopped early the accuracy is an estimate.
+            **({} if self.evaluation.exact else {"exact": False}),
             "policy": self.policy.to_json(),
         }
 

@@ -11,10 +11,11 @@ from envs import NetworkTask, Problem, Runtime
 from experiments.board import Board
 from experiments.history import Line, best_so_far
 from experiments.progress import SearchProgress, stage
+from experiments.recorded import evaluation_of
 from experiments.run_folder import RunFolder
 from experiments.settings import CompressSettings
 from pfrl.compilations import compilations
-from pfrl.evaluate import Evaluation, Evaluator
+from pfrl.evaluate import Evaluator
 from pfrl.files import write_json
 
 
@@ -64,7 +65,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     evaluator = runtime.evaluate
     assert isinstance(evaluator, Evaluator)
     recorded = len(folder.recorded)
-    evaluator.replay((line["policy"], _evaluation(line)) for line in folder.recorded)
+    evaluator.replay((line["policy"], evaluation_of(line)) for line in folder.recorded)
     budget = problem.budget
     metric = budget.metric if budget else "macs"
     limit = budget.limit(runtime.costs.base) if budget else None
@@ -136,7 +137,3 @@ def _facts(
         shares = {name: spent / elapsed for name, spent in evaluator.seconds.items()}
         facts["share"] = {**shares, "other": 1 - sum(shares.values())}
     return facts
-
-
-def _evaluation(line: Line) -> Evaluation:
-    return Evaluation(line["accuracy"], dict(line["costs"]), line["seconds"], line["diverged"])

@@ -11,30 +11,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import agents
-from agents import AGENTS, AgentError, Episode
+from agents import AGENTS, AgentError
 from envs import NetworkTask, Problem
 from envs.decisions import Decisions
 from experiments.compress import find_weights
-from experiments.history import best_so_far, read_history
+from experiments.history import Line, best_so_far
 from experiments.lines import append_line, mend_lines
 from experiments.machine import machine
 from experiments.progress import stage
+from experiments.recorded import recorded_search
 from experiments.run_folder import command, versions
 from experiments.settings import SettingsError
-from experiments.sweep_table import write_results
+from experiments.sweep_table import FIXED, write_results
 from experiments.workers import cores, share_out
 from pfrl.cost import Budget
-from pfrl.episode import EpisodeConfig, Evaluation
+from pfrl.episode import EpisodeConfig
 from pfrl.evaluate import Evaluator
 from pfrl.files import write_json
 from pfrl.policy import Policy
 from pfrl.recipe import Recipe
 from pfrl.training.fit import mean_quality
 from pfrl.validation import onnx_judge
-
-HEURISTICS = ("uniform", "shallow", "deep", "log_params")
-"""What needs one evaluation only: no search, so every seed has the same policy."""
 
 
 @dataclass(frozen=True)
@@ -158,24 +155,18 @@ def search_job(settings: SweepSettings, weights: str, job: Job) -> dict[str, Any
     runtime = problem.open()
     evaluator = runtime.evaluate
     assert isinstance(evaluator, Evaluator)
-    history = job.folder(settings.out) / "history.jsonl"
-    recorded = mend_lines(history)
-    evaluator.replay(
-        (line["policy"], Evaluation(line["accuracy"], line["costs"], line["seconds"],
-                                    line["diverged"]))
-        for line in recorded
-    )  # fmt: skip
     hits, before, start = evaluator.hits, sum(evaluator.seconds.values()), time.perf_counter()
-
-    def on_episode(episode: Episode) -> None:
-        if episode.index >= len(recorded):
-            append_line(history, episode.to_json())
-
-    episodes = 1 if job.agent in HEURISTICS else settings.episodes
-    agents.search(job.agent, problem, episodes, job.seed, on_episode)
+    made: list[Line] = []
+    lines = recorded_search(
+        job.agent,
+        problem,
+        1 if job.agent in FIXED else settings.episodes,
+        job.seed,
+        job.folder(settings.out) / "history.jsonl",
+        made.append,
+    )
     elapsed = time.perf_counter() - start
     evaluating = sum(evaluator.seconds.values()) - before
-    lines = read_history(history)
     best = best_so_far(lines)[-1]
     place = 0 if best is None else best
     policy = Policy.from_json(lines[place]["policy"])
@@ -190,7 +181,7 @@ def search_job(settings: SweepSettings, weights: str, job: Job) -> dict[str, Any
         "limit": decisions.limit,
         # As if nothing had been in the cache: an evaluation keeps the seconds that it took.
         "evaluation_seconds": sum(line["seconds"] for line in lines),
-        "agent_seconds": (elapsed - evaluating) / max(len(lines) - len(recorded), 1) * len(lines),
+        "agent_seconds": (elapsed - evaluating) / max(len(made), 1) * len(lines),
         "hits": evaluator.hits - hits,
         "backend": evaluator.choice.backend,
     }

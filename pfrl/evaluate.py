@@ -8,7 +8,6 @@ of a search run the same three compiled functions.
 
 import dataclasses
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,6 +32,7 @@ from pfrl.methods.statistics import find_momentum, reestimate
 from pfrl.policy import Policy
 from pfrl.prepare import Prepared, Preparer
 from pfrl.recipe import PLAIN, Recipe
+from pfrl.replay import Replay, ReplayError
 from pfrl.supernet import train_supernet
 from pfrl.survey import Survey, survey
 from pfrl.training.backend import compiled
@@ -55,10 +55,6 @@ __all__ = ["EpisodeConfig", "Evaluation", "Evaluator", "ReplayError", "survey_ne
 
 MEDIUM = 0.7
 """Share of the channels at which backends are compared: half of the MACs, more or less."""
-
-
-class ReplayError(ValueError):
-    """Recorded evaluations that another search made."""
 
 
 class Start(NamedTuple):
@@ -106,7 +102,7 @@ class Evaluator:
         self.graph, self.dataset, self.costs, self.config = graph, dataset, costs, config
         self.seconds = {"training": 0.0, "validation": 0.0}
         self.hits = 0
-        self._recorded: deque[tuple[Any, Evaluation]] = deque()
+        self._replay = Replay()
         self._seed = seed
         self._network = MaskedNetwork(graph, recipe, quantized, sparse)
         self.survey = survey_network(graph, recipe, dataset, seed, quantized)
@@ -146,7 +142,7 @@ class Evaluator:
 
     def replay(self, recorded: Iterable[tuple[Any, Evaluation]]) -> None:
         """Answer the next evaluations from records ``(policy as JSON, evaluation)``, in order."""
-        self._recorded.extend(recorded)
+        self._replay.extend(recorded)
 
     def __call__(self, policy: Policy) -> Evaluation:
         """Evaluate a policy; equal policies give equal accuracies, from the cache or not.
@@ -154,14 +150,14 @@ class Evaluator:
         Raises:
           ReplayError: if recorded evaluations are left and the next is of another policy.
         """
-        if self._recorded:
-            expected, evaluation = self._recorded.popleft()
-            if expected != policy.to_json():
-                raise ReplayError(
-                    "the recorded search made other decisions than this one; resume with the"
-                    " same options and versions, or start in a new folder"
-                )
-            return evaluation
+        found = self._replay.next(policy)
+        if found is None:
+            found = self._evaluated(policy)
+        if self._hopeless is not None and found.exact:
+            self._hopeless.best = max(self._hopeless.best, found.accuracy)
+        return found
+
+    def _evaluated(self, policy: Policy) -> Evaluation:
         start = time.perf_counter()
         costs, key = self.costs.of(policy), policy_key(policy, self.graph)
         known = self._cache.get(key) if self._cache is not None else None

@@ -121,7 +121,7 @@ class Hopeless:
     quality ``q`` in [0, 1], the mean of all is below ``q + sqrt(ln(1 / DOUBT) / 2n)``.
 
     Attributes:
-      best: the highest mean quality of a whole validation so far.
+      best: the highest mean quality of a whole validation so far; whoever validates tells.
     """
 
     best: float = field(default=-math.inf)
@@ -151,10 +151,7 @@ def validate(
         count += len(targets)
         if hopeless is not None and place < len(images) and hopeless(total, count):
             return Judged(total / count, finite, exact=False)
-    quality = total / max(count, 1)
-    if hopeless is not None and finite:
-        hopeless.best = max(hopeless.best, quality)
-    return Judged(quality, finite, exact=True)
+    return Judged(total / max(count, 1), finite, exact=True)
 
 
 def _answers(judge: Judge, images: Images) -> Iterator[tuple[np.ndarray, np.ndarray]]:

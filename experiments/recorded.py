@@ -1,0 +1,64 @@
+"""A search whose episodes are on disk as soon as they end; started again, it goes on from there."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import agents
+from agents import Episode
+from envs import Problem
+from experiments.history import Line, read_history
+from experiments.lines import append_line, mend_lines
+from pfrl.episode import Evaluation
+
+
+class Replaying(Protocol):
+    """An evaluator that answers from records first; see ``pfrl.replay``."""
+
+    def replay(self, recorded: Iterable[tuple[Any, Evaluation]]) -> None: ...
+
+
+def recorded_search(
+    agent: str,
+    problem: Problem,
+    episodes: int,
+    seed: int,
+    history: Path,
+    on_episode: Callable[[Line], object] | None = None,
+) -> list[Line]:
+    """All lines of a search, of which ``history`` may hold the first ones.
+
+    The agent decides everything again, and so ends with what it would have ended with; what
+    is recorded is not evaluated again.
+
+    Args:
+      agent, problem, episodes, seed: as of ``agents.search``. The problem's evaluator is
+        ``Replaying``.
+      history: a ``history.jsonl``.
+      on_episode: told of every episode that was not recorded.
+
+    Raises:
+      ReplayError: if the records are of another search.
+      FileError: if the file is damaged or cannot be written.
+    """
+    recorded = mend_lines(history)
+    evaluator: Any = problem.open().evaluate
+    evaluator.replay((line["policy"], evaluation_of(line)) for line in recorded)
+
+    def record(episode: Episode) -> None:
+        if episode.index >= len(recorded):
+            line = episode.to_json()
+            append_line(history, line)
+            if on_episode is not None:
+                on_episode(line)
+
+    agents.search(agent, problem, episodes, seed, record)
+    return read_history(history)
+
+
+def evaluation_of(line: Line) -> Evaluation:
+    """What a line of a history says of the episode's policy."""
+    exact = line.get("exact", True)
+    return Evaluation(
+        line["accuracy"], dict(line["costs"]), line["seconds"], line["diverged"], exact
+    )
