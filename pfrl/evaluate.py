@@ -6,7 +6,6 @@ Masks and bit widths are traced values of fixed shape, so that all evaluations
 of a search run the same three compiled functions.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from pfrl.compress import Compressed, assemble
 from pfrl.cost import CostModel
 from pfrl.data import Dataset
 from pfrl.episode import EpisodeConfig, Evaluation
-from pfrl.evaluation_cache import EvaluationCache, Known, digest, policy_key
+from pfrl.evaluation_cache import EvaluationCache, Known, digest, facts_of, policy_key
 from pfrl.files import load_arrays, save_arrays
 from pfrl.graph import Graph, Variables
 from pfrl.masked import Knobs, MaskedNetwork
@@ -107,16 +106,16 @@ class Evaluator:
         self._network = MaskedNetwork(graph, recipe, quantized, sparse)
         self.survey = survey_network(graph, recipe, dataset, seed, quantized)
         self._prepare = Preparer(graph, self.survey)
-        if config.fidelity == "supernet":
-            shared = self._shared(quantized, sparse, cache)
-            self.survey = self.survey._replace(variables=shared)
-            self._prepare = Preparer(graph, self.survey)
         rng = np.random.default_rng([seed, 1])
         self._tuning = list(dataset.training_batches(config.batch, rng, config.tuning_steps))
         count = max(config.statistics_images // config.batch, 1)
         self._estimating = [x for x, _ in dataset.training_batches(config.batch, rng, count)]
         reward, fresh = split_search(dataset.search, config.search_images)
         self.images = {"reward": batched(dataset, reward), "fresh": batched(dataset, fresh)}
+        if config.fidelity == "supernet":
+            shared = self._shared(quantized, sparse, cache)
+            self.survey = self.survey._replace(variables=shared)
+            self._prepare = Preparer(graph, self.survey)
         self._optimizer = sgd(config.learning_rate, config.weight_decay)
         apply = self._network.apply
         step = make_train_step(apply, self._optimizer, loss=dataset.task.loss)
@@ -138,7 +137,8 @@ class Evaluator:
         self._hopeless = Hopeless() if config.early_stop else None
         self._cache = None
         if cache is not None:
-            self._cache = EvaluationCache(cache, self._digest(recipe, quantized, sparse))
+            problem = self._digest(quantized, sparse, self.choice.backend)
+            self._cache = EvaluationCache(cache, problem)
 
     def replay(self, recorded: Iterable[tuple[Any, Evaluation]]) -> None:
         """Answer the next evaluations from records ``(policy as JSON, evaluation)``, in order."""
@@ -282,41 +282,26 @@ class Evaluator:
         state = start.state._replace(statistics={**start.state.statistics, **found})
         return start._replace(state=state)
 
-    def _facts(self, recipe: Recipe, quantized: bool, sparse: bool) -> dict[str, Any]:
-        """What was set that decides about an evaluation."""
-        config = dataclasses.asdict(self.config)
-        for name in ("validation", "early_stop"):
-            del config[name]
-        return {
-            "config": config,
-            "recipe": recipe.to_json(),
+    def _digest(self, quantized: bool, sparse: bool, backend: str = "") -> str:
+        """Of all that decides about an evaluation, but the policy."""
+        facts = {
+            **facts_of(self.graph, self.config, self.survey.recipe),
+            "seed": self._seed,
             "quantized": quantized,
             "sparse": sparse,
-            "seed": self._seed,
-            "layers": [str(layer) for layer in self.graph.layers],
-            "groups": {name: group.size for name, group in self.graph.groups.items()},
-            "versions": [jax.__version__, np.__version__],
+            "backend": backend,
         }
-
-    def _digest(self, recipe: Recipe, quantized: bool, sparse: bool) -> str:
-        """Of all that decides about an evaluation, but the policy."""
-        facts = self._facts(recipe, quantized, sparse) | {"backend": self.choice.backend}
-        arrays = dict(self.graph.source.variables)
-        for name, batches in (
-            ("reward", self.images["reward"]),
-            ("tuning", self._tuning),
-            ("survey", self.survey.batches),
-            ("statistics", [(x,) for x in self._estimating]),
-        ):
-            for number, batch in enumerate(batches):
-                for part, leaf in enumerate(jax.tree.leaves(batch)):
-                    arrays[f"{name} {number:05d} {part}"] = leaf
-        return digest(facts, arrays)
+        looked_at = {
+            "reward": self.images["reward"],
+            "tuning": self._tuning,
+            "survey": self.survey.batches,
+            "statistics": self._estimating,
+        }
+        return digest(facts, [self.graph.source.variables, looked_at])
 
     def _shared(self, quantized: bool, sparse: bool, cache: Path | None) -> Variables:
         """The shared network, read back if it is beside the cache."""
-        facts = self._facts(self.survey.recipe, quantized, sparse)
-        name = digest(facts, dict(self.graph.source.variables))[:16]
+        name = self._digest(quantized, sparse)[:16]
         path = None if cache is None else cache.with_name(f"supernet-{name}.npz")
         if path is not None and path.exists():
             return load_arrays(path)[0]

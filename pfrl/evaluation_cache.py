@@ -1,20 +1,25 @@
 """Evaluations on disk, exact, by problem and policy: shared by agents, seeds and restarts."""
 
+import dataclasses
 import hashlib
 import json
 import sqlite3
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
+from pfrl.episode import EpisodeConfig
 from pfrl.files import FileError
 from pfrl.graph import Graph
 from pfrl.policy import Policy
+from pfrl.recipe import Recipe
 
 SECONDS_TO_WAIT = 60.0
 """For another process that writes."""
+NO_MATTER = ("validation", "early_stop")
+"""Settings that change no exact evaluation; the backend that was chosen is told apart."""
 
 
 class Known(NamedTuple):
@@ -85,11 +90,26 @@ def policy_key(policy: Policy, graph: Graph) -> str:
     return json.dumps(parts, sort_keys=True, separators=(",", ":"))
 
 
-def digest(facts: Any, arrays: Mapping[str, Any]) -> str:
-    """Of plain data and arrays: equal if and, but for a collision of SHA-256, only if they are."""
+def facts_of(graph: Graph, config: EpisodeConfig, recipe: Recipe) -> dict[str, Any]:
+    """Plain data of a problem: its network, what is done to it, and by which versions."""
+    settings = dataclasses.asdict(config)
+    for name in NO_MATTER:
+        del settings[name]
+    return {
+        "config": settings,
+        "recipe": recipe.to_json(),
+        "layers": [str(layer) for layer in graph.layers],
+        "groups": {name: group.size for name, group in graph.groups.items()},
+        "versions": [jax.__version__, np.__version__],
+    }
+
+
+def digest(facts: Any, arrays: Any) -> str:
+    """Of plain data and a tree of arrays: equal if and, but for a collision of SHA-256, only if
+    they are."""
     found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        found.update(f"{name} {array.dtype} {array.shape}".encode())
+    for path, leaf in jax.tree.leaves_with_path(arrays):
+        array = np.ascontiguousarray(leaf)
+        found.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         found.update(array.tobytes())
     return found.hexdigest()
