@@ -1,36 +1,81 @@
-"""Agents that search for a policy: DDPG, PPO, and the controls that they have to beat.
+"""Who decides: agents that learn, searchers that do not, and rules that both have to beat.
 
-``search`` is the one door. Torch and stable-baselines3 are imported when an
-agent that learns is asked for, not before.
+``search`` is the one door. Torch, stable-baselines3 and Optuna are imported when an
+agent that needs them is asked for, not before.
 """
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 
 from agents.base import AgentError, Episode, Recorder, Searcher, SearchResult, best_of
-from agents.options import DDPGOptions, PPOOptions
+from agents.options import (
+    DDPGOptions,
+    OffPolicyOptions,
+    PPOOptions,
+    SACOptions,
+    TD3Options,
+    TQCOptions,
+)
+from agents.search_options import (
+    CMAESOptions,
+    EvolutionOptions,
+    GPOptions,
+    GreedyOptions,
+    OptunaOptions,
+    TPEOptions,
+)
 
 __all__ = [
     "AGENTS",
     "AgentError",
+    "CMAESOptions",
     "DDPGOptions",
     "Episode",
+    "EvolutionOptions",
+    "GPOptions",
+    "GreedyOptions",
     "PPOOptions",
+    "SACOptions",
     "SearchResult",
+    "TD3Options",
+    "TPEOptions",
+    "TQCOptions",
     "search",
     "search_environment",
 ]
 
 AGENTS: dict[str, type | None] = {
     "ddpg": DDPGOptions,
+    "td3": TD3Options,
+    "sac": SACOptions,
+    "tqc": TQCOptions,
     "ppo": PPOOptions,
-    "uniform": None,
     "random": None,
+    "evolution": EvolutionOptions,
+    "greedy": GreedyOptions,
+    "tpe": TPEOptions,
+    "gp": GPOptions,
+    "cmaes": CMAESOptions,
+    "exhaustive": None,
+    "uniform": None,
+    "shallow": None,
+    "deep": None,
+    "log_params": None,
 }
 """The agents by name, each with the type of its options."""
+
+Options = OffPolicyOptions | PPOOptions | EvolutionOptions | GreedyOptions | OptunaOptions
+
+_MODULES = {
+    "random": "baselines",
+    **dict.fromkeys(("tpe", "gp", "cmaes"), "optuna_searchers"),
+    **dict.fromkeys(("uniform", "shallow", "deep", "log_params"), "heuristics"),
+}
+"""Where ``search_<name>`` is, if not in a module of its own name."""
 
 
 def search(
@@ -40,18 +85,18 @@ def search(
     seed: int,
     on_episode: Callable[[Episode], object] | None = None,
     tensorboard: Path | None = None,
-    options: DDPGOptions | PPOOptions | None = None,
+    options: Options | None = None,
 ) -> SearchResult:
     """Search for a policy of ``problem`` with exactly ``episodes`` evaluations.
 
     Args:
       name: one of ``AGENTS``.
       problem: what ``pfrl/Compression-v0`` is made of.
-      episodes: number of episodes. The last one of ddpg and ppo is played by
+      episodes: number of episodes. The last one of the learning agents is played by
         the trained actor without exploration (phase ``final``).
       seed: same seed, same machine: the same search, bit for bit.
       on_episode: called once after every episode; what it raises (Ctrl-C too) ends the search.
-      tensorboard: folder for the event file of ddpg and ppo. Give each search
+      tensorboard: folder for the event file of an agent that learns. Give each search
         a folder of its own.
       options: of the agent's type in ``AGENTS``; None takes the defaults.
 
@@ -76,7 +121,7 @@ def search_environment(
     seed: int,
     on_episode: Callable[[Episode], object] | None = None,
     tensorboard: Path | None = None,
-    options: DDPGOptions | PPOOptions | None = None,
+    options: Options | None = None,
 ) -> SearchResult:
     """``search`` in an environment that is already made.
 
@@ -105,14 +150,5 @@ def _check(name: str, episodes: int, options: Any) -> None:
 
 
 def _searcher(name: str) -> Searcher:
-    if name == "ddpg":
-        from agents.ddpg import search_ddpg
-
-        return search_ddpg
-    if name == "ppo":
-        from agents.ppo import search_ppo
-
-        return search_ppo
-    from agents.baselines import search_random, search_uniform
-
-    return {"uniform": search_uniform, "random": search_random}[name]
+    module = import_module(f"agents.{_MODULES.get(name, name)}")
+    return getattr(module, f"search_{name}")

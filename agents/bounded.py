@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from stable_baselines3.td3.policies import Actor
 
 
 class _Invert(torch.autograd.Function):
@@ -31,3 +32,10 @@ class InvertingGradients(torch.nn.Module):
         result = _Invert.apply(x)
         assert isinstance(result, torch.Tensor)
         return result
+
+
+def invert_gradients(*actors: Actor) -> None:
+    """Put ``InvertingGradients`` in the place of the tanh that the actors end with."""
+    for actor in actors:
+        assert isinstance(actor.mu, torch.nn.Sequential)
+        actor.mu[-1] = InvertingGradients()

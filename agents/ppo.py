@@ -2,13 +2,17 @@
 
 The budget's projection is part of the environment that PPO learns in: its
 likelihood ratios need the actions that it drew, not those that were executed.
+So it does not learn from an episode of the centre of all actions either; its
+first Gaussian is around there anyway (to some hundredths: the weights of its
+last layer start small), with a standard deviation of 1.
 """
 
 from pathlib import Path
 
+import numpy as np
 from stable_baselines3 import PPO
 
-from agents.base import Recorder
+from agents.base import Recorder, play
 from agents.options import PPOOptions
 from agents.sb3 import learn_and_play
 
@@ -32,9 +36,13 @@ def minibatch_size(rollout: int, minibatches: int) -> int:
 def search_ppo(
     env: Recorder, episodes: int, seed: int, options: PPOOptions, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher``: whole rollouts, the episodes left over, the deterministic actor's episode."""
+    """A ``Searcher``: the centre, whole rollouts, what is left over, the deterministic actor's."""
     steps = env.steps
-    rollout = rollout_episodes(episodes, steps, options.updates)
+    if options.start == "centre" and episodes > 1:
+        env.phase = "warmup"
+        play(env, lambda observation: np.zeros(env.knobs, np.float32))
+    explored = episodes - len(env.history)
+    rollout = rollout_episodes(explored, steps, options.updates)
     env.phase = "explore"
     learn_and_play(
         lambda outside: PPO(
@@ -53,6 +61,6 @@ def search_ppo(
         ),
         env,
         episodes,
-        learn_from=(episodes - 1) // rollout * rollout,
+        learn_from=(explored - 1) // rollout * rollout,
         tensorboard=tensorboard,
     )

@@ -14,22 +14,40 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import agents.ddpg
 import agents.ppo
-from agents import AgentError, DDPGOptions, Episode, PPOOptions, search, search_environment
+import agents.sac
+import agents.td3
+import agents.tqc
+from agents import (
+    AgentError,
+    DDPGOptions,
+    Episode,
+    PPOOptions,
+    SACOptions,
+    TD3Options,
+    TQCOptions,
+    search,
+    search_environment,
+)
 from agents.base import Recorder, best_of
-from agents.ddpg import AMCAgent, BaselineReplay, truncated_normal
+from agents.ddpg import AMCAgent
+from agents.offpolicy import truncated_normal
 from agents.ppo import minibatch_size, rollout_episodes
+from agents.replay import BaselineReplay
 from pfrl.evaluate import Evaluation
 from pfrl.policy import Policy
 from tests.share_toy import BEST_KEEP, BUDGET, COSTS, LOWEST, OPTIMUM, STEPS, WEIGHTS, Toy
 
 QUICK = {
-    "ddpg": DDPGOptions(hidden=(16, 16), batch=8),
-    "ppo": PPOOptions(hidden=(8,), epochs=2),
+    "ddpg": DDPGOptions(start="random", hidden=(16, 16), batch=8),
+    "td3": TD3Options(hidden=(16, 16), batch=8, updates=2),
+    "sac": SACOptions(hidden=(16, 16), batch=8, updates=2),
+    "tqc": TQCOptions(hidden=(16, 16), batch=8, updates=2),
+    "ppo": PPOOptions(start="random", hidden=(8,), epochs=2),
     "uniform": None,
     "random": None,
 }
 ALL = pytest.mark.parametrize("name", list(QUICK))
-LEARNING = pytest.mark.parametrize("name", ["ddpg", "ppo"])
+LEARNING = pytest.mark.parametrize("name", ["ddpg", "td3", "sac", "tqc", "ppo"])
 
 
 def quick(name: str, episodes: int, seed: int = 0, **kwargs: Any):
@@ -98,8 +116,9 @@ def test_a_search_evaluates_exactly_as_many_episodes_as_it_is_given(name, episod
 
 def test_the_phases_tell_who_chose():
     phases = {name: [e.phase for e in quick(name, 13).history] for name in QUICK}
+    off_policy = ["warmup"] * 3 + ["explore"] * 9 + ["final"]
     assert phases == {
-        "ddpg": ["warmup"] * 3 + ["explore"] * 9 + ["final"],
+        **dict.fromkeys(("ddpg", "td3", "sac", "tqc"), off_policy),
         "ppo": ["explore"] * 12 + ["final"],
         "uniform": ["uniform"] * 13,
         "random": ["random"] * 13,
@@ -110,7 +129,7 @@ def test_the_phases_tell_who_chose():
 def test_best_and_final(name):
     result = quick(name, 14)
     assert result.best.reward == max(episode.reward for episode in result.history)
-    expected = result.history[-1] if name in ("ddpg", "ppo") else result.best
+    expected = result.best if name in ("uniform", "random") else result.history[-1]
     assert result.final is expected
 
 
@@ -185,6 +204,9 @@ def test_a_search_leaves_the_generators_and_the_threads_of_the_process_alone(nam
 
 @pytest.mark.parametrize(("name", "module", "kind"), [
     ("ddpg", agents.ddpg, "AMCAgent"),
+    ("td3", agents.td3, "TD3Agent"),
+    ("sac", agents.sac, "SACAgent"),
+    ("tqc", agents.tqc, "TQCAgent"),
     ("ppo", agents.ppo, "PPO"),
 ])  # fmt: skip
 def test_the_final_episode_is_the_deterministic_actors(name, module, kind, monkeypatch):
@@ -305,6 +327,9 @@ def test_ppo_makes_as_many_updates_as_there_are_episodes_for():
 
 @pytest.mark.parametrize(("name", "tags"), [
     ("ddpg", {"train/actor_loss", "train/critic_loss"}),
+    ("td3", {"train/actor_loss", "train/critic_loss"}),
+    ("sac", {"train/actor_loss", "train/critic_loss", "train/ent_coef"}),
+    ("tqc", {"train/actor_loss", "train/critic_loss", "train/ent_coef"}),
     ("ppo", {"train/policy_gradient_loss", "train/value_loss", "train/approx_kl"}),
 ])  # fmt: skip
 def test_tensorboard_has_the_tags_of_stable_baselines3(name, tags, tmp_path):
@@ -322,10 +347,11 @@ def test_tensorboard_has_the_tags_of_stable_baselines3(name, tags, tmp_path):
 
 
 def test_uniform_does_the_same_in_all_steps_from_high_to_low():
+    """Where nothing tells what the budget allows it begins in the middle."""
     env = Toy()
-    search_environment("uniform", env, 5, 0)
+    search_environment("uniform", env, 6, 0)
     actions = [[step["action"].tolist() for step in steps] for steps in env.episodes]
-    assert actions == [[[level]] * STEPS for level in (1.0, 0.5, 0.0, -0.5, -1.0)]
+    assert actions == [[[level]] * STEPS for level in (0.0, 1.0, 0.5, 0.0, -0.5, -1.0)]
 
 
 def test_random_draws_from_the_whole_range():
@@ -350,9 +376,10 @@ def test_the_door_makes_the_registered_environment(monkeypatch):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (("sac", None, 5, 0), "no agent is named 'sac'; choose one of ddpg, ppo, uniform, random"),
+    (("a2c", None, 5, 0), "no agent is named 'a2c'; choose one of ddpg, td3, sac, tqc, ppo, "),
     (("ppo", None, 0, 0), "at least 1 episode, got 0"),
     (("ppo", None, 5, 0, None, None, DDPGOptions()), "ppo takes PPOOptions, got DDPGOptions"),
+    (("ddpg", None, 5, 0, None, None, TD3Options()), "ddpg takes DDPGOptions, got TD3Options"),
     (("random", None, 5, 0, None, None, PPOOptions()), "random takes no options, got PPOOptions"),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused_in_one_sentence(arguments, message):
@@ -364,6 +391,13 @@ def test_wrong_arguments_are_refused_in_one_sentence(arguments, message):
     (DDPGOptions, "warmup", 0.3, "warmup is 0.3; choose a value from 0 to 0.25"),
     (DDPGOptions, "baseline_decay", 1.5, "baseline_decay is 1.5; choose a value from 0 to 1"),
     (DDPGOptions, "noise", "pink", "choose 'truncated' or 'gaussian'"),
+    (DDPGOptions, "noise", "own", "noise is 'own'; choose 'truncated' or 'gaussian'"),
+    (DDPGOptions, "start", "end", "start is 'end'; choose 'centre' or 'random'"),
+    (DDPGOptions, "screen", 0, "screen is 0; choose a value above 0"),
+    (TD3Options, "policy_delay", 0, "policy_delay is 0; choose a value above 0"),
+    (SACOptions, "noise", "pink", "choose 'own', 'truncated' or 'gaussian'"),
+    (SACOptions, "entropy", 0.0, "entropy is 0.0; choose a value above 0"),
+    (TQCOptions, "drop", 25, "drop is 25; choose 0 to 24"),
     (DDPGOptions, "sigma", -0.1, "choose 0 .* or more"),
     (DDPGOptions, "batch", 0, "batch is 0; choose a value above 0"),
     (PPOOptions, "learning_rate", 0.0, "learning_rate is 0.0; choose a value above 0"),
