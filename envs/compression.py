@@ -1,34 +1,35 @@
 """``pfrl/Compression-v0``: one episode compresses a network, one step decides a layer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 
-from envs.decisions import Decisions
-from envs.observation import Observer
-from envs.problem import Problem, ProblemError
-from envs.rewards import Reference, reward_of
+from envs.problem import KNOBS, Problem, ProblemError
+from envs.process import DecisionProcess
 
 
 class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """Compress a network layer by layer under a budget.
 
     ## Action space
-    ``Box(-1, 1, (K,))``, one number for every knob of the problem. The interval is
-    cut into as many equal parts as the knob has choices.
+    ``Box(-1, 1, (K,))``, one number for every knob of the problem.
 
     | knob | choices, from -1 to 1 |
     | --- | --- |
     | keep | channels of the groups that the layer produces first, from ``keep_min`` to all |
     | weight_bits | bits of the layer's kernel, 2 to 8 |
     | act_bits | bits of the layer's input, 2 to 8 |
+    | sparsity | zeros among the layer's remaining weights, from 90 % to none |
+    | rank | channels between the two layers that a decomposed one is, from 1 to all |
 
-    Where the budget does not allow a choice, the largest one that it allows is
-    taken; ``info["executed_action"]`` is the action that stands for it, and 0
-    for a knob that the layer does not have (its groups are decided already,
-    or it is the first or last layer, whose bits are fixed).
+    Under a budget 0 is the action of the largest uniform policy that meets it, unless
+    the problem's ``centre`` is 'middle'; see ``envs.decisions.Decisions``. Where the
+    budget does not allow a choice, the largest one that it allows is taken;
+    ``info["executed_action"]`` is the action that stands for it, and 0 for a knob that
+    the layer does not have (its groups are decided already, or it is the first or last
+    layer, whose bits are fixed and whose weights are dense).
 
     ## Observation space
     ``Box(-1, 1, (17 + K + L·K,))``: see ``envs.observation.Observer``.
@@ -56,67 +57,65 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     ## Arguments
     ``problem``: an ``envs.Problem``. ``BudgetError`` or ``ProblemError`` if its budget cannot be
-    met, or its budget or reward needs a latency model that its task does not have.
+    met, or its budget, reward or knobs need what its task does not have.
 
     ## Version history
-    * v0: first version.
+    * v0: first version. With ``centre="middle"`` actions are what they were before there
+      was a centre.
     """
 
     metadata = {"render_modes": [], "autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP}  # noqa: RUF012
+    knobs: tuple[str, ...] = KNOBS
+    """Those that a problem may have."""
 
     def __init__(self, problem: Problem):
+        check_knobs(problem, self.knobs, type(self).__name__)
         self.problem = problem
-        graph, costs, self._evaluate, base_accuracy = problem.open()
-        if problem.reward == "latency" and "latency" not in costs.metrics:
-            raise ProblemError(
-                "the reward 'latency' needs a latency model and the task has none; give it a"
-                " latency_table or choose another reward"
-            )
-        self.decisions = Decisions(problem, graph, costs)
-        self._observe = Observer(self.decisions)
-        self._reference = Reference(
-            base_accuracy,
-            costs.base,
-            problem.latency_target(costs.base),
-            problem.latency_exponent,
-        )
-        self.steps = len(self.decisions.steps)
-        self.live = np.array([[k is not None for k in row] for _, row in self.decisions.steps])
-        """bool ``[L, K]``: which actions decide something; the others are 0 when executed."""
-        knobs = len(problem.knobs)
-        self.action_space = spaces.Box(-1, 1, (knobs,), np.float32)
-        self.observation_space = spaces.Box(-1, 1, (self._observe.size,), np.float32)
-        self._begin()
-
-    def _begin(self) -> None:
-        self._step = 0
-        self._at = self.decisions.start.copy()
-        self._levels = np.full((self.steps, len(self.problem.knobs)), -1.0)
-        self._last_action = 0.0
+        self._process = DecisionProcess(problem)
+        self.decisions = self._process.decisions
+        self.steps = self._process.steps
+        self.live = self._process.live
+        self.action_space = self._process.action_space
+        self.observation_space = self._process.observation_space
+        self._draft = self._process.begin()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        self._begin()
-        return self._observation(), {}
+        self._draft = self._process.begin()
+        return self._draft.observation(), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        if self._step >= self.steps:
-            raise RuntimeError("the episode has ended; call reset() first")
-        self._at, executed, levels = self.decisions.execute(self._step, action, self._at)
-        self._levels[self._step] = levels
-        self._last_action = float(executed[0])
-        self._step += 1
-        info: dict[str, Any] = {"executed_action": executed}
-        terminated = self._step == self.steps
+        info: dict[str, Any] = {"executed_action": self._draft.decide(action)}
         reward = 0.0
-        if terminated:
-            policy = self._at.policy(self.decisions.graph)
-            evaluation = self._evaluate(policy)
-            reward = float(reward_of(self.problem.reward, evaluation, self._reference))
+        if self._draft.complete:
+            policy = self._draft.policy()
+            evaluation = self._process.evaluate(policy)
+            reward = self._process.reward(evaluation)
             info |= {"evaluation": evaluation, "policy": policy}
-        return self._observation(), reward, terminated, False, info
+        return self._draft.observation(), reward, self._draft.complete, False, info
 
-    def _observation(self) -> np.ndarray:
-        return self._observe(self._step, self._at, self._levels, self._last_action)
+    def rollout(self, act: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """What a whole episode would execute, without its evaluation.
+
+        The episode that is being played stays where it is.
+
+        Args:
+          act: maps an observation to an action ``[K]`` in [-1, 1].
+
+        Returns:
+          the executed actions ``[L, K]`` float32.
+        """
+        draft = self._process.begin()
+        return np.stack([draft.decide(act(draft.observation())) for _ in range(self.steps)])
+
+
+def check_knobs(problem: Problem, knobs: tuple[str, ...], name: str) -> None:
+    """Raises ProblemError if a problem has other knobs than those of an environment."""
+    others = [knob for knob in problem.knobs if knob not in knobs]
+    if others:
+        raise ProblemError(
+            f"{name} decides {' and '.join(knobs)}, not {' or '.join(others)}; use"
+            " pfrl/Compression-v0 for other knobs"
+        )

@@ -1,47 +1,15 @@
 """The decisions of an episode, layer by layer, and the budget that holds for every one of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from envs.problem import Problem
+from envs.knobs import Knob, knob_of, rank_groups
+from envs.problem import Problem, ProblemError
 from pfrl.cost import BudgetError, CostModel
 from pfrl.cost.metrics import MONOTONE, Assignment
 from pfrl.graph import Graph, Layer
-from pfrl.policy import FLOAT_BITS, round_count, step_of
-
-
-@dataclass(frozen=True)
-class Knob:
-    """One decision: ``values`` in ascending order of quality (and mostly of cost)."""
-
-    kind: str
-    """'keep', 'weight_bits' or 'act_bits'."""
-    names: tuple[str, ...]
-    """The groups, or the layer, that it is for."""
-    values: tuple[tuple[int, ...], ...]
-    """For every choice the channel count of every group, or the bit width."""
-
-    def set(self, at: Assignment, choice: int) -> None:
-        target = {"keep": at.counts, "weight_bits": at.weight_bits, "act_bits": at.act_bits}
-        target[self.kind].update(zip(self.names, self.values[choice], strict=True))
-
-    def choice(self, action: float) -> int:
-        """The choice for an action in [-1, 1]: equal parts of the interval, in order.
-
-        As HAQ rounds its bit widths: ``round(lo - 1/2 + a · (hi - lo + 1))``.
-        """
-        parts = len(self.values)
-        return min(int((float(action) + 1) / 2 * parts), parts - 1)
-
-    def action(self, choice: int) -> float:
-        """The middle of the choice's part of [-1, 1]."""
-        return 2 * (choice + 0.5) / len(self.values) - 1
-
-    def level(self, choice: int) -> float:
-        """The choice as a share of the largest: channels (of all its groups together) or bits."""
-        return sum(self.values[choice]) / sum(self.values[-1])
+from pfrl.policy import FLOAT_BITS
 
 
 class Decisions:
@@ -52,11 +20,22 @@ class Decisions:
     whole then meets the budget. That assignment is feasible at the start (or
     the budget is refused), and stays so with every step, whatever the metric.
 
+    An action in [-1, 1] is a raw action, of which every ``Knob`` cuts [-1, 1] into equal
+    parts, along two straight lines that meet at the action 0. With ``centre`` 'uniform' and
+    a budget, 0 is the raw action ``u`` of ``uniform``::
+
+        raw = u + a (u + 1)    for a ≤ 0
+              u + a (1 - u)    for a > 0
+
+    so that an agent that knows nothing yet starts from the control that it has to beat,
+    whatever the budget. Else ``u = 0`` and actions are raw actions.
+
     Args:
       problem, graph, costs: what is decided.
 
     Raises:
       BudgetError: if the budget cannot be met, or needs a latency model that is not there.
+      ProblemError: if ranks are to be decided and the network has none.
     """
 
     def __init__(self, problem: Problem, graph: Graph, costs: CostModel):
@@ -71,9 +50,16 @@ class Decisions:
                 "no channel of this network can be removed, so there is nothing to decide; add the"
                 " knob weight_bits, or see with `pfrl inspect` what freezes them"
             )
+        ranks = rank_groups(graph) if "rank" in problem.knobs else frozenset()
+        if "rank" in problem.knobs and not ranks:
+            raise ProblemError(
+                "this network has no ranks to decide; give its task a kind of decomposition, such"
+                " as decompose='channel', or leave out the knob rank"
+            )
+        pattern = costs.recipe.pattern
         self.steps: list[tuple[Layer, list[Knob | None]]] = [
-            (layer, [_knob(kind, problem, graph, layer, number) for kind in problem.knobs])
-            for number, layer in enumerate(graph.layers)
+            (layer, [knob_of(kind, problem, graph, n, ranks, pattern) for kind in problem.knobs])
+            for n, layer in enumerate(graph.layers)
         ]
         self.base = costs.base[self.metric]
         self.limit = problem.budget.limit(costs.base) if problem.budget else None
@@ -85,6 +71,10 @@ class Decisions:
                 f" network still has {self.floor:.4g} ({self.floor / self.base:.1%} of the base);"
                 " raise the target, lower keep_min or add a knob"
             )
+        self.centre = 0.0
+        """The raw action that the action 0 is."""
+        if self.limit is not None and problem.centre == "uniform":
+            self.centre = self._inside(self.uniform_action(self.limit))
 
     def _lowest(self, problem: Problem) -> Assignment:
         """Everything undecided at its lowest; what has no knob at its fixed value."""
@@ -129,27 +119,69 @@ class Decisions:
             if knob is None:
                 levels.append(-1.0)
                 continue
-            wanted = knob.choice(action[place])
+            wanted = self.choice(knob, action[place])
             taken = self._largest(knob, wanted, at)
             knob.set(at, taken)
-            executed[place] = action[place] if taken == wanted else knob.action(taken)
+            executed[place] = action[place] if taken == wanted else self.action_of(knob, taken)
             levels.append(knob.level(taken))
         return at, executed, levels
 
-    def uniform(self, limit: float | None) -> Assignment:
-        """The same action at every step: the largest whose policy meets ``limit`` without clipping.
+    def choice(self, knob: Knob, action: float) -> int:
+        """The choice that an action in [-1, 1] asks for."""
+        return knob.choice(self._raw(float(action)))
 
-        The control that every search has to beat; the lowest choices if nothing larger fits.
+    def action_of(self, knob: Knob, choice: int) -> float:
+        """The action in [-1, 1] that stands for a choice: of the middle of its raw part."""
+        away = knob.action(choice) - self.centre
+        return away / (1 + self.centre if away <= 0 else 1 - self.centre)
+
+    def _raw(self, action: float) -> float:
+        return self.centre + action * (1 + self.centre if action <= 0 else 1 - self.centre)
+
+    def uniform(self, limit: float | None) -> Assignment:
+        """The policy of ``uniform_action``: the control that every search has to beat."""
+        return self._assigned(self.uniform_action(limit))
+
+    def uniform_action(self, limit: float | None) -> float:
+        """The same raw action at every step: the largest whose policy meets ``limit``.
+
+        Taken step by step, it meets it at every step too, so that nothing of it is clipped.
+        That of the lowest choices if nothing larger fits.
         """
-        for action in np.linspace(1, -1, 1001):
-            at = self.start.copy()
-            for _, knobs in self.steps:
-                for knob in knobs:
-                    if knob is not None:
-                        knob.set(at, knob.choice(action))
-            if limit is None or self.cost(at) <= limit:
-                return at
-        return self.start.copy()
+        actions = np.linspace(-1, 1, 1001)
+        if limit is None:
+            return 1.0
+        if self.metric not in MONOTONE:
+            return next((float(a) for a in actions[:0:-1] if self._fits(a, limit)), -1.0)
+        low, high = 0, len(actions) - 1  # low is feasible, or there is no larger one
+        while low < high:
+            middle = (low + high + 1) // 2
+            fits = self.cost(self._assigned(actions[middle])) <= limit
+            low, high = (middle, high) if fits else (low, middle - 1)
+        return float(actions[low])
+
+    def _knobs(self) -> list[Knob]:
+        return [knob for _, knobs in self.steps for knob in knobs if knob is not None]
+
+    def _assigned(self, action: float) -> Assignment:
+        at = self.start.copy()
+        for knob in self._knobs():
+            knob.set(at, knob.choice(action))
+        return at
+
+    def _fits(self, action: float, limit: float) -> bool:
+        """Whether every step meets the limit, of a metric that may fall by a larger choice."""
+        at = self.start.copy()
+        for knob in self._knobs():
+            knob.set(at, knob.choice(action))
+            if self.cost(at) > limit:
+                return False
+        return True
+
+    def _inside(self, action: float) -> float:
+        """The action, or one that makes the same choices, with room on both sides of it."""
+        room = 1 / max((len(knob.values) for knob in self._knobs()), default=1)
+        return float(np.clip(action, room - 1, 1 - room))
 
     def _largest(self, knob: Knob, wanted: int, at: Assignment) -> int:
         """The largest choice up to ``wanted`` that meets the budget; the lowest always does."""
@@ -168,22 +200,3 @@ class Decisions:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if feasible(middle) else (low, middle - 1)
         return low
-
-
-def _knob(kind: str, problem: Problem, graph: Graph, layer: Layer, number: int) -> Knob | None:
-    if kind == "keep":
-        if not layer.decides:
-            return None
-        groups = [graph.groups[name] for name in layer.decides]
-        largest = max(group.size for group in groups)
-        shares = [count / largest for count in range(1, largest + 1)]
-        values = [
-            tuple(round_count(share * g.size, g.size, step_of(g, problem.round_to)) for g in groups)
-            for share in shares
-            if share >= problem.keep_min - 1e-9
-        ]
-        return Knob(kind, layer.decides, tuple(dict.fromkeys(values)))
-    if number in (0, len(graph.layers) - 1):
-        return None
-    low, high = problem.bits
-    return Knob(kind, (layer.name,), tuple((bits,) for bits in range(low, high + 1)))

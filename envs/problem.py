@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 from envs.rewards import REWARDS
 from pfrl.cost import Budget, CostModel
@@ -11,7 +11,7 @@ from pfrl.evaluate import Evaluation
 from pfrl.graph import Graph
 from pfrl.policy import Policy
 
-KNOBS = ("keep", "weight_bits", "act_bits")
+KNOBS = ("keep", "weight_bits", "act_bits", "sparsity", "rank")
 
 
 class ProblemError(ValueError):
@@ -40,7 +40,7 @@ class Problem:
     task: Task
     """The network and the data."""
     knobs: tuple[str, ...] = ("keep",)
-    """What is decided at every layer: any of keep, weight_bits, act_bits."""
+    """What is decided at every layer: any of keep, weight_bits, act_bits, sparsity, rank."""
     budget: Budget | None = None
     """A limit that every policy meets exactly, or None."""
     reward: str = "accuracy"
@@ -48,7 +48,7 @@ class Problem:
     keep_min: float = 0.2
     """Smallest keep share of a channel group (AMC's lower bound)."""
     round_to: int = 1
-    """Kept channels are multiples of this."""
+    """Kept channels, and ranks, are multiples of this."""
     bits: tuple[int, int] = (2, 8)
     """Lowest and highest bit width."""
     edge_bits: int = 8
@@ -57,6 +57,14 @@ class Problem:
     """Target of the reward 'latency' as a share of the base's latency, if the budget names none."""
     latency_exponent: float = -0.07
     """Exponent w of the reward 'latency' (MnasNet's)."""
+    sparsity: tuple[float, float] = (0.0, 0.9)
+    """Smallest and largest share of zeros among a layer's weights; the first and the last layer
+    are dense."""
+    sparsity_step: float = 0.1
+    """From one share of zeros to the next; those of a pattern n:m are 1 - n/m and 0."""
+    centre: Literal["uniform", "middle"] = "uniform"
+    """What the action 0 stands for: the largest uniform policy that meets the budget, or the
+    middle of the choices. Without a budget both are the latter."""
 
     def __post_init__(self) -> None:
         strange = [knob for knob in self.knobs if knob not in KNOBS]
@@ -75,6 +83,22 @@ class Problem:
             raise ProblemError(f"keep_min lies in (0, 1]; got {self.keep_min}")
         if self.round_to < 1:
             raise ProblemError(f"round_to is a whole number from 1; got {self.round_to}")
+        self._check_sparsity()
+        if self.centre not in (expected := get_args(type(self).__annotations__["centre"])):
+            raise ProblemError(
+                f"unknown centre '{self.centre}'; expected one of {', '.join(expected)}"
+            )
+
+    def _check_sparsity(self) -> None:
+        low, high = self.sparsity
+        if not 0 <= low <= high < 1:
+            raise ProblemError(f"shares of zeros lie in [0, 1), ascending; got {self.sparsity}")
+        steps = (high - low) / self.sparsity_step if self.sparsity_step > 0 else 0.5
+        if abs(steps - round(steps)) > 1e-6:
+            raise ProblemError(
+                f"sparsity_step divides the way from {low} to {high} into equal steps; got"
+                f" {self.sparsity_step}"
+            )
 
     def open(self) -> Runtime:
         """The runtime, made once a process and task."""

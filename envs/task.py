@@ -4,17 +4,19 @@ import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from envs.problem import Runtime
+from envs.problem import ProblemError, Runtime
 from pfrl.cost import CostModel
 from pfrl.cost.latency import NetworkLatency
 from pfrl.data import Dataset, load
 from pfrl.evaluate import EpisodeConfig, Evaluator
 from pfrl.files import FileError
 from pfrl.graph import Graph, from_nnx, trace
+from pfrl.methods.decompose import decomposable, decompose
 from pfrl.models.zoo import build, check_answers, load_weights
 from pfrl.recipe import PLAIN, Recipe
 from pfrl.training.backend import compiled
@@ -47,13 +49,33 @@ class NetworkTask:
     """Path of a measured latency table (JSON); None if latency does not matter."""
     cache: str | None = None
     """Path of a cache of evaluations, which any number of searches may share."""
+    sparse: bool = False
+    """Whether shares of zeros are knobs."""
+    decompose: Literal["svd", "channel", "spatial"] | None = None
+    """How layers become two with a rank between them (see ``pfrl.methods.low_rank``): all that
+    can, but the first and the last one. At full rank, at which the network computes what it did,
+    and takes more than before; shares of a budget are of what it was before. A latency table, and
+    the base's latency, is of the network at full rank. Goes with the criterion 'l2', by which a
+    smaller rank keeps the largest singular values."""
+
+    def __post_init__(self) -> None:
+        if self.decompose is not None and self.recipe.criterion != "l2":
+            raise ProblemError(
+                "ranks are chosen by the criterion 'l2', which keeps the largest singular values;"
+                f" got the recipe's criterion '{self.recipe.criterion}'"
+            )
 
     def open(self) -> Runtime:
         dataset, graph = load_network(self.model, self.data, self.weights)
+        before: dict[str, float] = {}
+        if self.decompose is not None:
+            before = CostModel(graph, recipe=self.recipe).base
+            graph = at_full_rank(graph, self.decompose)
         latency = None
         if self.latency_table is not None:
             latency = read_latency(graph, Path(self.latency_table))
         costs = CostModel(graph, latency, self.recipe)
+        costs.base |= before
         evaluator = Evaluator(
             graph,
             dataset,
@@ -62,6 +84,7 @@ class NetworkTask:
             self.seed,
             self.quantized,
             self.recipe,
+            self.sparse,
             cache=None if self.cache is None else Path(self.cache),
         )
         source = graph.source
@@ -84,6 +107,22 @@ def load_network(model: str, data: str, weights: str) -> tuple[Dataset, Graph]:
     network, _ = load_weights(network, Path(weights))
     example = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
     return dataset, trace(from_nnx(network), example)
+
+
+def at_full_rank(graph: Graph, kind: str) -> Graph:
+    """The network with every layer but the first and the last as two, where that can be cheaper.
+
+    Raises:
+      ProblemError: if there is no such layer.
+    """
+    edges = {graph.layers[0].name, graph.layers[-1].name}
+    names = [n for n, kinds in decomposable(graph).items() if kind in kinds and n not in edges]
+    if not names:
+        raise ProblemError(
+            f"no layer between the first and the last one can become '{kind}' at less cost; choose"
+            " another kind of decomposition"
+        )
+    return trace(decompose(graph, dict.fromkeys(names, kind), full=True), *graph.inputs)
 
 
 def read_latency(graph: Graph, path: Path) -> NetworkLatency:

@@ -1,4 +1,4 @@
-"""``pfrl/Compression-v0`` keeps the rules of its libraries and its own specification."""
+"""The registered environments keep the rules of their libraries and their own specification."""
 
 import copy
 import math
@@ -15,25 +15,40 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 import envs
 from envs import NetworkTask, Problem, Runtime
 from envs.compression import CompressionEnv
+from envs.decisions import Decisions
 from envs.observation import AMC_FEATURES
 from envs.problem import ProblemError
 from envs.rewards import REWARDS, Reference, reward_of
-from pfrl.cost import Budget, CostModel
+from envs.task import at_full_rank
+from pfrl.cost import Budget, BudgetError, CostModel
+from pfrl.cost.metrics import METRICS, Assignment
 from pfrl.evaluate import EpisodeConfig, Evaluation
 from pfrl.graph import trace
 from pfrl.models.zoo import pretrained_path
 from pfrl.policy import Policy
-from tests.tiny import made, resnet8, shape
+from pfrl.recipe import Recipe
+from tests.tiny import Shared, made, resnet8, shape
 
-ALL = ("keep", "weight_bits", "act_bits")
+ALL = ("keep", "weight_bits", "act_bits", "sparsity")
+REGISTERED = {
+    "pfrl/Compression-v0": ALL,
+    "pfrl/ChannelPruning-v0": ("keep",),
+    "pfrl/MixedPrecision-v0": ("weight_bits", "act_bits"),
+    "pfrl/Sparsity-v0": ("sparsity",),
+    "pfrl/LowRank-v0": ("rank",),
+}
 
 
 @dataclass(frozen=True)
 class Mean:
     """A task whose accuracy is the mean keep share."""
 
+    low_rank: bool = False
+
     def open(self) -> Runtime:
         graph = trace(made(resnet8), shape(1, 8, 8, 1))
+        if self.low_rank:
+            graph = at_full_rank(graph, "channel")
         costs = CostModel(graph)
 
         def evaluate(policy: Policy) -> Evaluation:
@@ -43,11 +58,17 @@ class Mean:
         return Runtime(graph, costs, evaluate, 1.0)
 
 
-def make(**options) -> CompressionEnv:
-    problem = Problem(Mean(), **{"budget": Budget("macs", 0.5, True), **options})
-    env = gymnasium.make("pfrl/Compression-v0", problem=problem).unwrapped
+HALF_BYTES = Budget("bytes", 0.5, True)
+
+
+def made_of(problem: Problem, name: str = "pfrl/Compression-v0") -> CompressionEnv:
+    env = gymnasium.make(name, problem=problem).unwrapped
     assert isinstance(env, CompressionEnv)
     return env
+
+
+def make(**options) -> CompressionEnv:
+    return made_of(Problem(**{"task": Mean(), "budget": Budget("macs", 0.5, True), **options}))
 
 
 def play(env, actions):
@@ -63,20 +84,31 @@ def play(env, actions):
     return observations, infos, reward
 
 
-@pytest.mark.parametrize("knobs", [("keep",), ALL])
-def test_both_checkers_are_content(knobs):
-    env = make(knobs=knobs)
+def problem_for(name: str, **options) -> Problem:
+    """A problem with the knobs of a registered environment and a budget of half the bytes."""
+    task = Mean(low_rank="rank" in REGISTERED[name])
+    return Problem(task, **{"knobs": REGISTERED[name], "budget": HALF_BYTES, **options})
+
+
+@pytest.mark.parametrize("name", REGISTERED)
+def test_both_checkers_are_content(name):
+    env = gymnasium.make(name, problem=problem_for(name)).unwrapped
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env)
         check_env_sb3(env)
 
 
-def test_both_checkers_are_content_with_a_real_network():
+def network_task(**options) -> NetworkTask:
     weights = pretrained_path("resnet8", "digits")
-    episode = EpisodeConfig(steps=1, batch=16, search_images=50, statistics_images=16)
-    task = NetworkTask("resnet8", "digits", str(weights), episode=episode)
-    problem = Problem(task, budget=Budget("macs", 0.5, True))
+    episode = EpisodeConfig(
+        steps=1, batch=16, search_images=50, statistics_images=16, validation="xla"
+    )
+    return NetworkTask("resnet8", "digits", str(weights), episode=episode, **options)
+
+
+def test_both_checkers_are_content_with_a_real_network():
+    problem = Problem(network_task(), budget=Budget("macs", 0.5, True))
     env = gymnasium.make("pfrl/Compression-v0", problem=problem).unwrapped
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -94,7 +126,17 @@ def test_a_problem_is_plain_data():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"knobs": ("speed",)}, {"knobs": ()}, {"reward": "luck"}, {"bits": (1, 8)}, {"keep_min": 0.0}],
+    [
+        {"knobs": ("speed",)},
+        {"knobs": ()},
+        {"reward": "luck"},
+        {"bits": (1, 8)},
+        {"keep_min": 0.0},
+        {"sparsity": (0.5, 1.0)},
+        {"sparsity_step": 0.35},
+        {"sparsity_step": 0.0},
+        {"centre": "top"},
+    ],
 )
 def test_problems_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ProblemError):
@@ -122,7 +164,7 @@ def test_the_first_observation_holds_amcs_features():
 def test_the_observation_tells_histories_apart():
     env = make(knobs=ALL, budget=None)
     rng = np.random.default_rng(0)
-    actions = rng.uniform(-1, 1, (env.steps, 3))
+    actions = rng.uniform(-1, 1, (env.steps, len(ALL)))
     changed = actions.copy()
     changed[1] = -actions[1]
     before, *_ = play(env, actions)
@@ -134,27 +176,31 @@ def test_the_observation_tells_histories_apart():
 
 def test_knobs_that_a_layer_lacks_are_flagged_and_do_nothing():
     env = make(knobs=ALL, budget=None)
-    observations, infos, _ = play(env, np.ones((env.steps, 3)))
+    observations, infos, _ = play(env, np.ones((env.steps, len(ALL))))
     for (_, knobs), observation, info in zip(
         env.decisions.steps, observations, infos, strict=False
     ):
         there = [knob is not None for knob in knobs]
-        np.testing.assert_array_equal(observation[17:20], np.asarray(there, np.float32))
+        np.testing.assert_array_equal(
+            observation[17 : 17 + len(ALL)], np.asarray(there, np.float32)
+        )
         np.testing.assert_array_equal(info["executed_action"], np.asarray(there, np.float32))
     policy = infos[-1]["policy"]
     bits = list(policy.weight_bits.values())
     assert bits[0] == bits[-1] == 8  # first and last layer
+    layers = [layer.name for layer in env.decisions.graph.layers]
+    assert list(policy.sparsity) == layers[1:-1]
 
 
 def test_episodes_are_deterministic_and_end():
     env = make(knobs=ALL)
-    actions = np.random.default_rng(1).uniform(-1, 1, (env.steps, 3))
+    actions = np.random.default_rng(1).uniform(-1, 1, (env.steps, len(ALL)))
     first, infos, reward = play(env, actions)
     again, _, same = play(env, actions)
     assert reward == same == infos[-1]["evaluation"].accuracy
     np.testing.assert_array_equal(first, again)
     with pytest.raises(RuntimeError, match="reset"):
-        env.step(np.zeros(3, np.float32))
+        env.step(np.zeros(len(ALL), np.float32))
 
 
 def test_rewards_by_hand():
@@ -175,6 +221,190 @@ def test_rewards_by_hand():
         assert reward_of(name, diverged, base) <= reward_of(name, wrong, base)
 
 
-def test_the_environment_is_registered():
-    assert envs.__name__ == "envs"
-    assert "pfrl/Compression-v0" in gymnasium.registry
+def test_every_environment_of_the_project_is_in_the_table():
+    assert {name for name in gymnasium.registry if name.startswith("pfrl/")} == set(REGISTERED)
+    assert envs.__doc__ is not None
+    assert all(name in envs.__doc__ for name in REGISTERED)
+
+
+@pytest.mark.parametrize("name", list(REGISTERED)[1:])
+def test_problems_with_other_knobs_are_refused(name):
+    other = "keep" if "keep" not in REGISTERED[name] else "act_bits"
+    with pytest.raises(ProblemError, match=f"not {other}; use pfrl/Compression-v0"):
+        gymnasium.make(name, problem=problem_for(name, knobs=(*REGISTERED[name], other)))
+
+
+def test_either_bit_width_alone_will_do():
+    env = gymnasium.make(
+        "pfrl/MixedPrecision-v0", problem=Problem(Mean(), ("weight_bits",), HALF_BYTES)
+    )
+    assert env.action_space.shape == (1,)
+
+
+def test_knobs_that_evaluations_take_no_notice_of_are_refused():
+    for knob, field in (("weight_bits", "quantized"), ("sparsity", "sparse")):
+        task = NetworkTask("resnet8", "digits", "weights.npz")
+        with pytest.raises(ProblemError, match=f"no notice of the knob {knob}; give it {field}"):
+            gymnasium.make("pfrl/Compression-v0", problem=Problem(task, (knob,)))
+
+
+def jagged(counts) -> float:
+    """A latency with fast paths: an uneven count costs more than the next even one."""
+    return 1.0 + sum(n + (3.0 if n % 4 else 0.0) for n in counts.values())
+
+
+@pytest.fixture(scope="module")
+def costs() -> CostModel:
+    return CostModel(trace(made(resnet8), shape(1, 8, 8, 1)), jagged)
+
+
+def decisions_for(costs, budget, **options) -> Decisions:
+    return Decisions(Problem(Mean(), budget=budget, **options), costs.graph, costs)
+
+
+def played(decisions: Decisions, action: float) -> Assignment:
+    """What the same action at every step yields; all of it must be executed as it is."""
+    at = decisions.start
+    for step, (_, knobs) in enumerate(decisions.steps):
+        at, executed, _ = decisions.execute(step, np.full(len(knobs), action, np.float32), at)
+        there = [knob is not None for knob in knobs]
+        np.testing.assert_array_equal(executed, np.where(there, np.float32(action), 0))
+    return at
+
+
+@pytest.mark.parametrize("round_to", [1, 4])
+@pytest.mark.parametrize("knobs", [("keep",), ("weight_bits", "keep", "sparsity", "act_bits")])
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_action_0_is_the_uniform_policy(costs, metric, knobs, round_to):
+    options = {"knobs": knobs, "round_to": round_to}
+    tried = 0
+    for share in (0.1, 0.25, 0.5, 0.7, 0.9, 0.97, 1.0):
+        try:
+            decisions = decisions_for(costs, Budget(metric, share, True), **options)
+        except BudgetError:
+            continue
+        assert played(decisions, 0) == decisions.uniform(decisions.limit)
+        tried += 1
+    assert tried >= 2
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 1.0])
+def test_actions_around_the_centre_lead_to_the_ends(costs, share):
+    decisions = decisions_for(costs, Budget("macs", share, True))
+    assert played(decisions, -1) == decisions.start
+    # The raw actions from -1 to u, and from u to 1, are stretched over half of the actions each.
+    u = decisions.centre
+    assert -1 < u < 1 and (u > 0) == (share > 0.5)
+    (_, (knob,)), *_ = decisions.steps
+    assert knob is not None
+    for action, raw in ((-1, -1), (-0.5, (u - 1) / 2), (0, u), (0.5, (1 + u) / 2), (1, 1)):
+        at, executed, _ = decisions.execute(0, [action], decisions.start)
+        taken = knob.values.index((at.counts[knob.names[0]],))
+        assert taken <= knob.choice(raw)
+        assert taken == knob.choice(raw) or executed[0] == np.float32(
+            decisions.action_of(knob, taken)
+        )
+
+
+@pytest.mark.parametrize("centre", ["uniform", "middle"])
+def test_the_action_of_a_choice_is_executed_as_that_choice(costs, centre):
+    decisions = decisions_for(costs, Budget("bytes", 0.5, True), knobs=ALL, centre=centre)
+    assert decisions.limit is not None
+    for step, (_, knobs) in enumerate(decisions.steps):
+        for place, knob in enumerate(knobs):
+            if knob is None:
+                continue
+            for choice in range(len(knob.values)):
+                action = np.full(len(knobs), -1, np.float32)
+                action[place] = decisions.action_of(knob, choice)
+                at, executed, _ = decisions.execute(step, action, decisions.start)
+                wanted = decisions.start.copy()
+                knob.set(wanted, choice)
+                if decisions.cost(wanted) <= decisions.limit:
+                    assert at == wanted
+                    np.testing.assert_array_equal(
+                        executed, np.where([k is not None for k in knobs], action, 0)
+                    )
+
+
+@pytest.mark.parametrize("options", [{"budget": None}, {"centre": "middle"}])
+def test_without_a_centre_actions_are_raw(costs, options):
+    decisions = decisions_for(costs, **{"budget": Budget("macs", 0.5, True), **options})
+    assert decisions.centre == 0
+    (_, (knob,)), *_ = decisions.steps
+    assert knob is not None
+    choices = range(len(knob.values))
+    assert [decisions.action_of(knob, c) for c in choices] == [knob.action(c) for c in choices]
+
+
+def test_shares_of_zeros(costs):
+    decisions = decisions_for(costs, Budget("bytes", 0.5, True), knobs=("sparsity",))
+    knobs = [knob for _, (knob,) in decisions.steps]
+    assert knobs[0] is knobs[-1] is None
+    knob = knobs[1]
+    assert knob is not None
+    assert [value for (value,) in knob.values] == [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0]
+    np.testing.assert_allclose([knob.level(c) for c in range(10)], np.arange(1, 11) / 10)
+    # Zeros take no bytes and the same MACs.
+    policy = decisions.start.policy(costs.graph)
+    assert costs.of(policy)["macs"] == costs.base["macs"]
+    assert costs.of(policy)["bytes"] == decisions.floor < 0.3 * costs.base["bytes"]
+    dense = decisions.uniform(None).policy(costs.graph)
+    assert costs.of(dense) == costs.base
+
+
+def test_a_pattern_has_one_share_of_zeros():
+    graph = trace(made(resnet8), shape(1, 8, 8, 1))
+    costs = CostModel(graph, recipe=Recipe(pattern="2:4"))
+    knob = decisions_for(costs, None, knobs=("sparsity",)).steps[1][1][0]
+    assert knob is not None and knob.values == ((0.5,), (0.0,))
+
+
+def test_zeros_of_a_shared_kernel_are_decided_once():
+    costs = CostModel(trace(made(Shared), shape(1, 6, 6, 2)))
+    decisions = decisions_for(costs, None, knobs=("sparsity", "weight_bits"))
+    there = [[knob is not None for knob in knobs] for _, knobs in decisions.steps]
+    assert there == [[False, False], [True, True], [False, True], [False, False]]
+
+
+def test_ranks_are_the_groups_between_the_two_layers():
+    env = make(task=Mean(low_rank=True), knobs=("rank",), budget=None)
+    knobs = {layer.name: knob for layer, (knob,) in env.decisions.steps if knob is not None}
+    assert knobs and all(name.endswith(".first") for name in knobs)
+    graph = env.decisions.graph
+    for name, knob in knobs.items():
+        size = graph.groups[name].size
+        assert knob.values == tuple((rank,) for rank in range(1, size + 1))
+    _, infos, reward = play(env, -np.ones((env.steps, 1)))
+    assert reward == infos[-1]["evaluation"].accuracy < 1
+    counts = infos[-1]["policy"].counts(graph)
+    assert counts == {g.name: 1 if g.name in knobs else g.size for g in graph.groups.values()}
+    both = make(task=Mean(low_rank=True), knobs=("keep", "rank"), budget=None)
+    assert not any(keep and rank for _, (keep, rank) in both.decisions.steps)
+    with pytest.raises(ProblemError, match="no ranks to decide"):
+        make(knobs=("rank",))
+
+
+def test_a_network_at_full_rank_answers_as_before_and_shares_are_of_what_it_was():
+    plain = network_task().open()
+    task = network_task(decompose="channel", recipe=Recipe(criterion="l2"))
+    runtime = task.open()
+    assert runtime.base_accuracy == pytest.approx(plain.base_accuracy, abs=0.005)
+    assert runtime.costs.base == plain.costs.base
+    problem = Problem(task, ("rank",), Budget("macs", 0.6, True))
+    env = made_of(problem, "pfrl/LowRank-v0")
+    _, infos, reward = play(env, np.zeros((env.steps, 1)))
+    assert infos[-1]["evaluation"].costs["macs"] <= 0.6 * plain.costs.base["macs"]
+    assert reward > 0
+    with pytest.raises(ProblemError, match="chosen by the criterion 'l2'"):
+        network_task(decompose="channel")
+
+
+def test_a_sparse_network_is_evaluated():
+    problem = Problem(network_task(sparse=True), ("sparsity",), HALF_BYTES)
+    env = made_of(problem, "pfrl/Sparsity-v0")
+    _, infos, reward = play(env, np.zeros((env.steps, 1)))
+    base = env.decisions.base
+    assert 0.4 * base < infos[-1]["evaluation"].costs["bytes"] <= 0.5 * base
+    assert reward > 0
+    assert len(set(infos[-1]["policy"].sparsity.values())) == 1  # all layers alike
