@@ -10,7 +10,7 @@ from typing import Annotated, TextIO
 
 import tyro
 
-from experiments import compress, inspect, methods, pretrain
+from experiments import compress, inspect, methods, pareto, pretrain, proxy, sweep, tune
 from experiments.report import write_report
 from experiments.settings import CompressSettings
 from pfrl.deploy.measure import measure
@@ -37,6 +37,34 @@ def methods_command(
 ) -> None:
     """Compare the compression methods on one network after the same fine-tuning."""
     _print_paths([methods.run(settings)])
+
+
+def sweep_command(
+    settings: Annotated[sweep.SweepSettings, tyro.conf.arg(name="")],
+) -> None:
+    """Compare searchers from the same purse: the same evaluations, budgets and seeds."""
+    _print_paths(sweep.run(settings))
+
+
+def proxy_command(
+    settings: Annotated[proxy.ProxySettings, tyro.conf.arg(name="")],
+) -> None:
+    """Compare the ranks that short evaluations give to policies with those after long training."""
+    _print_paths(proxy.run(settings))
+
+
+def pareto_command(
+    settings: Annotated[pareto.ParetoSettings, tyro.conf.arg(name="")],
+) -> None:
+    """Search at several limits of one metric, and keep what is best in accuracy and costs."""
+    _print_paths(pareto.run(settings))
+
+
+def tune_command(
+    settings: Annotated[tune.TuneSettings, tyro.conf.arg(name="")],
+) -> None:
+    """Search the hyper-parameters of a compression with Optuna, beginning with the defaults."""
+    _print_paths([tune.run(settings)])
 
 
 def inspect_command(
@@ -82,6 +110,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "pretrain": pretrain_command,
     "inspect": inspect_command,
     "methods": methods_command,
+    "sweep": sweep_command,
+    "proxy": proxy_command,
+    "pareto": pareto_command,
+    "tune": tune_command,
     "report": report_command,
     "measure": measure_command,
 }

@@ -27,7 +27,7 @@ from experiments.workers import cores, share_out
 from pfrl.cost import Budget
 from pfrl.episode import EpisodeConfig
 from pfrl.evaluate import Evaluator
-from pfrl.files import write_json
+from pfrl.files import read_json, write_json
 from pfrl.policy import Policy
 from pfrl.recipe import Recipe
 from pfrl.training.fit import mean_quality
@@ -107,9 +107,7 @@ def run(settings: SweepSettings) -> list[Path]:
     done = {Job(line["target"], line["agent"], line["seed"]) for line in mend_lines(results)}
     left = [job for job in jobs if job not in done]
     settings.out.mkdir(parents=True, exist_ok=True)
-    facts = {"command": command(), "versions": versions(), "machine": machine()}
-    if not (settings.out / "config.json").exists():
-        write_json(settings.out / "config.json", facts)
+    _record(settings.out / "config.json")
     workers = min(settings.workers or len(cores()), max(len(left), 1))
     with stage(f"{len(left)} of {len(jobs)} searches") as progress:
         search = partial(search_job, settings, str(weights))
@@ -117,6 +115,14 @@ def run(settings: SweepSettings) -> list[Path]:
             append_line(results, line)
             progress(number, len(left))
     return write_results(settings.out)
+
+
+def _record(path: Path) -> None:
+    """Add this command to those that filled the folder, and the machine that it ran on."""
+    facts = read_json(path) if path.exists() else {"commands": [], "versions": versions()}
+    if command() not in facts["commands"]:
+        facts["commands"].append(command())
+    write_json(path, facts | {"machine": machine()})
 
 
 def plan(settings: SweepSettings) -> list[Job]:

@@ -47,8 +47,9 @@ def table(lines: Sequence[Line], facts: dict[str, Any]) -> str:
         " nothing had come from the cache of evaluations; the agent's share is all that is not"
         " evaluation. uniform, shallow, deep and log_params are one policy each.",
         "",
-        f"Made by `{facts['command']}` on {machine['cpu']} ({machine['instruction_set']}),"
-        f" {machine['cores']} cores.",
+        f"Made on {machine['cpu']} ({machine['instruction_set']}), {machine['cores']} cores, by",
+        "",
+        *(f"- `{command}`" for command in facts["commands"]),
         "",
     ]
     return "\n".join(parts)

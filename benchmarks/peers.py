@@ -1,0 +1,254 @@
+"""One evaluation of a policy here and in PyTorch: seconds, and how well it ranks policies.
+
+    pip install -c constraints.txt -e '.[benchmarks]'
+    python -m benchmarks.peers --data imagefolder:PATH --weights W.npz
+
+The same policies of a CIFAR ResNet, the same channels, the same training batches and all
+images of the search split. Two processes, one of which has PyTorch, evaluate in turns on all
+cores, so that what disturbs the machine disturbs both. Prints a table, writes ``peers.json`` and
+``peers.md``.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import tyro
+
+from benchmarks.peers_table import CONTESTANTS, PYTORCH, Case, describe, summarize
+from benchmarks.peers_torch import CifarResNet, evaluate, removed_outputs, to_torch, with_weights
+from benchmarks.peers_torch import prune as prune_torch
+from envs.task import load_network
+from experiments.compress import find_weights
+from experiments.history import read_history
+from experiments.machine import machine
+from experiments.progress import stage
+from experiments.proxy import ProxySettings, draw_policies
+from experiments.proxy_table import LONG
+from experiments.settings import SettingsError
+from pfrl.compress import compress
+from pfrl.cost import CostModel
+from pfrl.data import Dataset
+from pfrl.evaluate import EpisodeConfig, Evaluator
+from pfrl.files import write_json, write_text
+from pfrl.graph import Graph
+from pfrl.policy import Policy
+from pfrl.validation import AT_ONCE, batched, free_cores, onnx_judge
+
+PARTS = {"reconstruct": "pruning and repair", "finetune": "pruning and fine-tuning"}
+"""What comes before our validation."""
+TOLERANCE = 1e-3
+"""Largest difference of logits between the two networks, as a share of the largest logit."""
+PACKAGES = ("torch", "torch-pruning", "jax", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True)
+class PeersSettings:
+    """Compare an evaluation of a policy with the usual one in PyTorch, in one run."""
+
+    model: str = "resnet20"
+    """A CIFAR ResNet with option A's shortcuts: resnet8, resnet20, resnet32, ..."""
+    data: str = "fashion_mnist"
+    """Data set: digits, fashion_mnist, cifar10 or imagefolder:PATH (a folder or .zip)."""
+    weights: Path | None = None
+    """Trained weights (.npz). Default: those that come with the package for this model and data."""
+    target: str = "macs=0.5"
+    """Cost that all policies have, where they are drawn."""
+    policies: int = 12
+    """How many."""
+    proxy: Path | None = None
+    """Directory of a study by 'pfrl proxy' of the same network: its policies are taken, and ranks
+    compared with its long fine-tuning. Default: policies are drawn."""
+    steps: int = 16
+    """Steps of fine-tuning, of 64 images."""
+    seed: int = 0
+    """Seed of the policies, of the training images and of the intervals."""
+    out: Path = Path("runs/peers")
+    """Directory of peers.json and peers.md."""
+
+
+class Peer(NamedTuple):
+    """What an evaluation in PyTorch needs."""
+
+    model: CifarResNet
+    tuning: Any
+    images: Any
+
+
+def run(settings: PeersSettings) -> list[Path]:
+    """Evaluate every policy by every contestant; print and write what was found.
+
+    Raises:
+      ValueError: if what was given is wrong, or the two networks differ.
+    """
+    if not settings.model.removeprefix("resnet").isdigit() or settings.policies < 2:
+        raise SettingsError(
+            "expected a model such as resnet20 and at least two policies; got"
+            f" {settings.model} and {settings.policies}"
+        )
+    weights = find_weights(settings.model, settings.data, settings.weights)
+    settings = dataclasses.replace(settings, weights=weights)
+    cases = find_cases(settings)
+    lines = []
+    with ExitStack() as stack:
+        # A process each, for the threads of one library would wait for work beside the other's.
+        ours, theirs = (
+            stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for _ in range(2)
+        )
+        pools = {name: theirs if name == PYTORCH else ours for name in CONTESTANTS}
+        worst = check(settings, cases, theirs)
+        with stage(f"{len(cases)} policies", len(cases), "policies") as progress:
+            for place, case in enumerate(cases):
+                lines += take_turns(settings, pools, place, case.policy)
+                progress(place + 1, len(cases))
+    found = summarize(lines, cases, settings.seed)
+    facts = {
+        "command": " ".join(["python -m benchmarks.peers", *sys.argv[1:]]),
+        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(settings).items()},
+        "machine": machine(),
+        "versions": {package: version(package) for package in PACKAGES},
+        "logits_differ_by": worst,
+    }
+    text = describe(found, facts)
+    print(text)
+    data = {**facts, **found, "evaluations": lines}
+    return [
+        write_json(settings.out / "peers.json", data),
+        write_text(settings.out / "peers.md", text + "\n"),
+    ]
+
+
+def find_cases(settings: PeersSettings) -> list[Case]:
+    """The first policies of the study, or as many drawn ones."""
+    if settings.proxy is not None:
+        lines = [x for x in read_history(settings.proxy / "proxy.jsonl") if x["fidelity"] == LONG]
+        lines = sorted(lines, key=lambda line: line["number"])[: settings.policies]
+        if len(lines) < 2:
+            raise SettingsError(
+                f"{settings.proxy} has {len(lines)} policies after a long fine-tuning, expected two"
+                " or more; finish the study with 'pfrl proxy'"
+            )
+        return [Case(Policy.from_json(line["policy"]), line) for line in lines]
+    drawn = ProxySettings(
+        settings.model,
+        settings.data,
+        settings.weights,
+        settings.target,
+        settings.policies,
+        seed=settings.seed,
+    )
+    return [Case(policy, None) for policy in draw_policies(drawn, load(settings)[1])]
+
+
+def load(settings: PeersSettings) -> tuple[Dataset, Graph]:
+    return load_network(settings.model, settings.data, str(settings.weights))
+
+
+def check(settings: PeersSettings, cases: Sequence[Case], pool: Executor) -> float:
+    """The largest difference of the two libraries' logits, of the network whole and pruned.
+
+    Raises:
+      ValueError: if it is more than ``TOLERANCE``.
+    """
+    whole = Policy.uniform(load(settings)[1])
+    policies = [whole, *(case.policy for case in cases)]
+    worst = max(pool.submit(gap, settings, policy).result() for policy in policies)
+    if worst > TOLERANCE:
+        raise ValueError(f"logits differ by {worst:.1e} of the largest, expected {TOLERANCE}")
+    return worst
+
+
+def gap(settings: PeersSettings, policy: Policy) -> float:
+    """Largest difference of logits after the same pruning, without any training."""
+    graph, peer = load(settings)[1], peer_of(settings)
+    x = peer.images[0][0]
+    small = compress(graph.source, policy, graph=graph)
+    ours = onnx_judge(small, graph.input_shape)(x.permute(0, 2, 3, 1).numpy())
+    pruned = prune_torch(peer.model, removed_outputs(graph, small.kept), x[:1])
+    with torch.inference_mode():
+        theirs = pruned.eval()(x).numpy()
+    return float(np.abs(ours - theirs).max() / np.abs(ours).max())
+
+
+def take_turns(
+    settings: PeersSettings, pools: Mapping[str, Executor], place: int, policy: Policy
+) -> list[dict[str, Any]]:
+    """A policy by all contestants one after the other; the next policy begins with the next."""
+    first = place % len(CONTESTANTS)
+    order = CONTESTANTS[first:] + CONTESTANTS[:first]
+    if place == 0:
+        for name in order:
+            pools[name].submit(measured, settings, name, policy).result()
+    return [
+        {"policy": place, "contestant": name, **found}
+        for name in order
+        for found in [pools[name].submit(measured, settings, name, policy).result()]
+    ]
+
+
+def measured(settings: PeersSettings, contestant: str, policy: Policy) -> dict[str, Any]:
+    """Accuracy and seconds of an evaluation; what is the same for all policies is made before."""
+    graph = load(settings)[1]
+    if contestant == PYTORCH:
+        peer, config = peer_of(settings), EpisodeConfig()
+        removed = removed_outputs(graph, compress(graph.source, policy, graph=graph).kept)
+        found = evaluate(
+            peer.model,
+            removed,
+            peer.tuning,
+            peer.images,
+            config.learning_rate,
+            config.weight_decay,
+        )
+        seconds = sum(found.seconds.values())
+        return {"accuracy": found.accuracy, "seconds": seconds, "parts": found.seconds}
+    evaluator = evaluator_of(settings, contestant)
+    before = dict(evaluator.seconds)
+    evaluation = evaluator(policy)
+    spent = {name: seconds - before[name] for name, seconds in evaluator.seconds.items()}
+    parts = {PARTS[contestant]: spent["training"], "validation": spent["validation"]}
+    return {"accuracy": evaluation.accuracy, "seconds": evaluation.seconds, "parts": parts}
+
+
+@lru_cache
+def peer_of(settings: PeersSettings) -> Peer:
+    """The torch network with our weights and, as its tensors, our images."""
+    torch.set_num_threads(free_cores())
+    dataset, graph = load(settings)
+    depth = int(settings.model.removeprefix("resnet"))
+    model = CifarResNet(depth, len(dataset.classes), dataset.image_shape[-1])
+    model = with_weights(model, graph.source.variables)
+    batch = EpisodeConfig().batch
+    rng = np.random.default_rng([settings.seed, 1])
+    tuning = dataset.training_batches(batch, rng, settings.steps)
+    images = to_torch(batched(dataset, dataset.search), AT_ONCE)
+    return Peer(model, to_torch(tuning, batch), images)
+
+
+@lru_cache
+def evaluator_of(settings: PeersSettings, fidelity: Any) -> Evaluator:
+    """The evaluator of a fidelity, which judges on all images of the search split."""
+    dataset, graph = load(settings)
+    config = EpisodeConfig(fidelity, settings.steps)
+    evaluator = Evaluator(graph, dataset, CostModel(graph), config, settings.seed, quantized=False)
+    evaluator.images["reward"] = batched(dataset, dataset.search)
+    return evaluator
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    for path in run(tyro.cli(PeersSettings, prog="python -m benchmarks.peers", args=arguments)):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
