@@ -13,7 +13,7 @@ from experiments.latency import measure_latency
 from experiments.progress import stage
 from experiments.report import write_report
 from experiments.run_folder import RunFolder
-from experiments.search import make_problem, search
+from experiments.search import VALIDATION_FILE, make_problem, search
 from experiments.settings import CompressSettings
 from pfrl.cost import CostModel
 from pfrl.data import FOLDER_PREFIX, NAMED, load
@@ -50,7 +50,8 @@ def run(settings: CompressSettings) -> list[Path]:
         write_json(settings.out / LATENCY_FILE, latency.to_json())
     folder = RunFolder(settings)
     table = folder.path / LATENCY_FILE if settings.needs_latency else None
-    searched = search(settings, folder, make_problem(settings, weights, table))
+    judge = (folder.read(VALIDATION_FILE) or {}).get("backend")
+    searched = search(settings, folder, make_problem(settings, weights, table, judge))
     write_json(folder.path / "report.json", finish(settings, folder, searched))
     return [write_report(folder.path), folder.path / "model.onnx"]
 

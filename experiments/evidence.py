@@ -152,7 +152,18 @@ def _spent(report: Entry, facts: Entry) -> str:
         text += f" ({', '.join(parts)})"
     if (compiled := facts.get("compilations_after_first_episode")) is not None:
         text += f"; compilations after the first episode: {compiled or 'none'}"
-    return text + "."
+    return text + "." + _judge(facts)
+
+
+def _judge(facts: Entry) -> str:
+    """Which backend judged the episodes, and by which measurement it was chosen."""
+    judge = facts.get("judge")
+    if not judge:
+        return ""
+    name = {"xla": "XLA", "onnx": "ONNX Runtime"}.get(judge["backend"], judge["backend"])
+    pairs = (f"{backend} {number(1000 * s)} ms" for backend, s in judge["seconds"].items())
+    measured = ", ".join(pairs)
+    return f" Judged by {name}" + (f" (a batch of images: {measured})." if measured else ".")
 
 
 def _phases(history: Sequence[Line]) -> str:

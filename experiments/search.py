@@ -1,5 +1,6 @@
 """The search stage of a run: the agent plays, every episode is recorded and shown."""
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,16 +31,32 @@ class Searched:
     """The entry 'search' of the report, as far as it is known."""
 
 
-def make_problem(settings: CompressSettings, weights: Path, latency: Path | None) -> Problem:
-    """The compression problem that the settings describe."""
+VALIDATION_FILE = "validation.json"
+"""Which backend judges: measured when a run begins, and kept for all of it."""
+
+
+def make_problem(
+    settings: CompressSettings, weights: Path, latency: Path | None, judge: str | None = None
+) -> Problem:
+    """The compression problem that the settings describe.
+
+    Args:
+      settings: resolved ones.
+      weights: of the base network.
+      latency: its latency table.
+      judge: the backend that an earlier start of the run chose.
+    """
     assert settings.knobs is not None and settings.reward is not None
+    episode = settings.episode
+    if judge is not None:
+        episode = dataclasses.replace(episode, validation=judge)
     task = NetworkTask(
         settings.model,
         settings.data,
         str(weights),
         settings.seed,
         settings.quantized,
-        settings.episode,
+        episode,
         settings.recipe,
         None if latency is None else str(latency),
     )
@@ -64,6 +81,10 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
         runtime = problem.open()
     evaluator = runtime.evaluate
     assert isinstance(evaluator, Evaluator)
+    judge = folder.read(VALIDATION_FILE)
+    if judge is None:
+        judge = evaluator.choice._asdict()
+        write_json(folder.path / VALIDATION_FILE, judge)
     recorded = len(folder.recorded)
     evaluator.replay((line["policy"], evaluation_of(line)) for line in folder.recorded)
     budget = problem.budget
@@ -105,6 +126,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     facts = folder.read("search.json") or _facts(evaluator, lines, seconds, elapsed, now, recorded)
     write_json(folder.path / "search.json", facts)
     facts |= {
+        "judge": judge,
         "best_reward": result.best.reward,
         "final_actor": {
             "reward": result.final.reward,

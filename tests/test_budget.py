@@ -26,7 +26,8 @@ def costs() -> CostModel:
 
 
 def decisions_for(costs, metric, share, knobs=KNOBS, round_to=1) -> Decisions:
-    problem = Problem(None, knobs, Budget(metric, share, True), round_to=round_to)  # type: ignore
+    budget = Budget(metric, share, True)
+    problem = Problem(None, knobs, budget, round_to=round_to, centre="middle")  # type: ignore
     return Decisions(problem, costs.graph, costs)
 
 

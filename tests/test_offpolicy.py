@@ -54,6 +54,13 @@ class Foreseeing(Toy):
         self.foreseen.append(np.array([step["executed"] for step in other.episodes[0]]))
         return self.foreseen[-1]
 
+    def project(self, actions):
+        found = []
+        for episode in actions:
+            steps = iter(episode)
+            found.append(self.rollout(lambda observation, steps=steps: next(steps)))
+        return np.stack(found)
+
 
 def learn(name: str, env: Toy, warmup: int, episodes: int, **options: Any):
     kind, options_of = AGENTS[name]
@@ -155,10 +162,11 @@ def test_what_is_screened_is_played_as_it_was_foreseen(name):
     result = search_environment(name, env, 12, 0, options=options)
     played = [np.array([s["executed"] for s in steps]) for steps in env.episodes if steps]
     assert len(played) == len(result.history) == 12
-    assert len(env.foreseen) == 5 * 8
+    # Of every episode the actor's own, and five candidates.
+    assert len(env.foreseen) == 6 * 8
     places = []
     for number, episode in enumerate(played[3:11]):
-        candidates = env.foreseen[5 * number : 5 * number + 5]
+        candidates = env.foreseen[6 * number + 1 : 6 * number + 6]
         places += [
             i for i, candidate in enumerate(candidates) if np.array_equal(candidate, episode)
         ]
@@ -171,8 +179,8 @@ def test_screening_needs_no_warmup_and_says_what_it_needs():
     env = Foreseeing()
     assert len(search_environment("ddpg", env, 5, 0, options=options).history) == 5
     # The first two episodes are not chosen from several.
-    assert len(env.foreseen) == 1 + 1 + 3 + 3
-    with pytest.raises(AgentError, match=r"rollout\(act\) .* Toy has none; choose screen=1"):
+    assert len(env.foreseen) == 1 + 1 + (1 + 3) + (1 + 3)
+    with pytest.raises(AgentError, match=r"rollout\(act\) and .* Toy has none; choose screen=1"):
         search_environment("ddpg", Toy(), 5, 0, options=options)
 
 

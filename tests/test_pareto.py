@@ -15,7 +15,7 @@ from pfrl.data import Dataset
 from pfrl.evaluate import EpisodeConfig, Evaluator
 from pfrl.policy import Policy
 
-EPISODE = EpisodeConfig(steps=1, batch=16, search_images=60, statistics_images=16)
+EPISODE = EpisodeConfig(steps=1, batch=16, search_images=60, statistics_images=16, validation="xla")
 
 
 def settings(out, **changes) -> ParetoSettings:

@@ -23,7 +23,7 @@ from pfrl.evaluate import EpisodeConfig
 from pfrl.files import load_arrays
 
 ROOT = Path(__file__).parent.parent
-EPISODE = EpisodeConfig(steps=1, batch=16, search_images=60, statistics_images=16)
+EPISODE = EpisodeConfig(steps=1, batch=16, search_images=60, statistics_images=16, validation="xla")
 FINISH = FinishConfig(epochs=0.1, seconds=1, candidates=2, rescore_steps=2)
 QUICK = dataclasses.replace(FINISH, controls=False)
 WALL_CLOCK = {"seconds", "seconds_per_episode", "share", "latency_ms", "latency_ratio"}
@@ -131,6 +131,7 @@ def test_a_stopped_process_loses_at_most_its_episode(sent, whole, tmp_path):
         "episode.batch": EPISODE.batch,
         "episode.search-images": EPISODE.search_images,
         "episode.statistics-images": EPISODE.statistics_images,
+        "episode.validation": EPISODE.validation,
         "finish.epochs": FINISH.epochs,
         "finish.seconds": FINISH.seconds,
         "finish.candidates": FINISH.candidates,

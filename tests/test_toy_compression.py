@@ -54,7 +54,7 @@ def test_the_environment_can_play_the_optimum_and_nothing_better_fits():
     for step, ((_, (knob,)), count) in enumerate(
         zip(decisions.steps, [*BEST_COUNTS, 0], strict=True)
     ):
-        action = 0.0 if knob is None else knob.action(knob.values.index((count,)))
+        action = 0.0 if knob is None else decisions.action_of(knob, knob.values.index((count,)))
         at, executed, _ = decisions.execute(step, [action], at)
         assert executed[0] == np.float32(action)
     evaluation = evaluate(at.policy(graph))
