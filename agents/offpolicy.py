@@ -8,7 +8,6 @@ algorithm's own update is left as it is. AMC and what is different here:
 - AMC's discount is 1 with the episode's reward at every transition, so that
   the value of an action counts it once for every layer still to come; a lower
   one (0.9) trusts less in values that a short search has hardly learned.
-- Two updates a transition; AMC makes one, in eight times as many episodes.
 - The replay memory holds the action that the budget let happen, as the paper
   says; AMC's code stores the action that was asked for.
 - The baseline is the moving average of the episodes' rewards, as the paper
@@ -18,12 +17,12 @@ algorithm's own update is left as it is. AMC and what is different here:
 - The warm-up is a share of the episodes; AMC's is 100 of 800. Its first
   episode plays action 0 at every step, the centre, which AMC has not.
 - A model of the reward may choose which of several candidates is explored
-  (``screen``, off by default), which AMC has not.
+  (``screen``), which AMC has not.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
@@ -34,7 +33,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import update_learning_rate
 from torch.optim import Optimizer
 
-from agents.base import AgentError, Recorder
+from agents.base import Recorder
 from agents.options import OffPolicyOptions
 from agents.replay import BaselineReplay
 from agents.sb3 import learn_and_play
@@ -89,7 +88,7 @@ class OffPolicyAgent(OffPolicyAlgorithm):
         self._executed: list[np.ndarray] = []
         self._rewards: list[float] = []
         self._candidate = np.zeros((recorder.steps, recorder.knobs), np.float32)
-        self._rollout = _rollout_of(recorder) if options.screen > 1 else None
+        self._foresight = _foresight_of(recorder) if options.screen > 1 else None
         steps = recorder.steps
         super().__init__(
             "MlpPolicy",
@@ -135,11 +134,11 @@ class OffPolicyAgent(OffPolicyAlgorithm):
             action = self._warm_up(episode, n_envs)
         else:
             self._recorder.phase = "explore"
-            if self._rollout is None:
+            if self._foresight is None:
                 action = self.explore(np.asarray(self._last_obs))
             else:
                 if step == 0:
-                    self._candidate = self._choose_candidate(self._rollout)
+                    self._candidate = self._choose_candidate(self._foresight)
                 action = self._candidate[None, step]
         action = action.astype(np.float32)
         return action, action
@@ -149,23 +148,28 @@ class OffPolicyAgent(OffPolicyAlgorithm):
             return np.zeros((n_envs, self._recorder.knobs))
         return self._rng.uniform(-1, 1, (n_envs, self._recorder.knobs))
 
-    def _choose_candidate(self, rollout: "Rollout") -> np.ndarray:
-        """Of ``screen`` explored episodes ``[L, K]`` the one that promises most."""
-        asked: list[list[np.ndarray]] = []
+    def _choose_candidate(self, foresight: "Foresight") -> np.ndarray:
+        """Of ``screen`` explored episodes ``[L, K]`` the one that promises most.
+
+        All are drawn around what the actor would do, on the observations of the episode that
+        it would play: in one batch, which takes some milliseconds.
+        """
+        seen: list[np.ndarray] = []
 
         def act(observation: np.ndarray) -> np.ndarray:
-            # As it will be played.
-            asked[-1].append(self.explore(observation).astype(np.float32))
-            return asked[-1][-1]
+            seen.append(observation)
+            return self.predict(observation, deterministic=True)[0]
 
+        foresight.rollout(act)
+        steps, knobs = self._candidate.shape
         # Two episodes are the fewest that differ in their rewards.
-        known = len(self._rewards) > 1
-        executed = []
-        for _ in range(self._options.screen if known else 1):
-            asked.append([])
-            executed.append(rollout(act)[self._recorder.live])
-        chosen = int(np.argmax(self._promise(np.stack(executed)))) if known else 0
-        return np.stack(asked[chosen])
+        count = self._options.screen if len(self._rewards) > 1 else 1
+        asked = self.explore(np.tile(np.stack(seen), (count, 1))).astype(np.float32)
+        asked = asked.reshape(count, steps, knobs)
+        if count == 1:
+            return asked[0]
+        executed = foresight.project(asked)[:, self._recorder.live]
+        return asked[int(np.argmax(self._promise(executed)))]
 
     def _promise(self, executed: np.ndarray) -> np.ndarray:
         """What the episodes so far say of the rewards ``[N]`` of executed actions ``[N, D]``."""
@@ -202,18 +206,21 @@ class OffPolicyAgent(OffPolicyAlgorithm):
         update_learning_rate(self.actor.optimizer, self._options.actor_learning_rate)
 
 
-Rollout = Callable[[Callable[[np.ndarray], np.ndarray]], np.ndarray]
-"""``rollout(act)``: the actions ``[L, K]`` that an episode of ``act`` executes, not evaluated."""
+class Foresight(Protocol):
+    """An environment that tells what would be executed, without an evaluation."""
+
+    def rollout(self, act: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Of an episode of ``act``: the actions ``[L, K]`` that it executes."""
+        ...
+
+    def project(self, actions: np.ndarray) -> np.ndarray:
+        """Of episodes of the actions ``[B, L, K]``, what they execute, of the same shape."""
+        ...
 
 
-def _rollout_of(recorder: Recorder) -> Rollout:
-    rollout = getattr(recorder.unwrapped, "rollout", None)
-    if rollout is None:
-        raise AgentError(
-            "screen needs an environment whose rollout(act) plays an episode without evaluating it,"
-            f" and {type(recorder.unwrapped).__name__} has none; choose screen=1"
-        )
-    return rollout
+def _foresight_of(recorder: Recorder) -> Foresight | None:
+    env: Any = recorder.unwrapped
+    return env if hasattr(env, "rollout") and hasattr(env, "project") else None
 
 
 def search_off_policy(

@@ -49,11 +49,12 @@ class OffPolicyOptions:
     """Transitions an update."""
     replay: int = 100
     """Episodes that the replay memory holds."""
-    updates: int = 2
+    updates: int = 1
     """Updates per transition, all made when an episode ends."""
-    screen: int = 1
+    screen: int = 64
     """Candidates of an exploration episode, of which a model of the reward that is fitted to the
-    episodes so far chooses one; with 1 there is no model. See ``agents.screen``."""
+    episodes so far chooses one; with 1, or in an environment that cannot tell what an episode
+    would execute, there is no model. See ``agents.screen``."""
     kappa: float = 0.5
     """Standard deviations that the model adds to a candidate's mean reward, for its doubt."""
 
@@ -96,7 +97,7 @@ class TD3Options(DeterministicOptions):
 
     actor_learning_rate: float = 3e-4
     """Adam's learning rate of the actor."""
-    updates: int = 4
+    updates: int = 2
     """Updates per transition, all made when an episode ends."""
     policy_delay: int = 2
     """Updates of the critics for one of the actor and the target networks."""
@@ -123,7 +124,7 @@ class EntropyOptions(OffPolicyOptions):
     """Adam's learning rate of the critics and of the entropy's weight."""
     hidden: tuple[int, ...] = (64, 64)
     """Units of the hidden layers of actor and critics."""
-    updates: int = 4
+    updates: int = 2
     """Updates per transition, all made when an episode ends."""
     entropy: float = 0.01
     """Weight of the entropy, for rewards between 0 and 1; the first one if it is learned."""
