@@ -5,12 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch_pruning as tp  # pyright: ignore[reportMissingImports]
+import torch_pruning  # pyright: ignore[reportMissingImports]
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.coupling import Channel, Counterpart, Slot
 from benchmarks.torch_models import Attention, FusedAttention, ResNet50
+
+tp: Any = torch_pruning
+"""Its own types say less than it takes."""
 
 
 class DepGraph:

@@ -8,6 +8,7 @@ import numpy as np
 
 from envs.problem import KNOBS, Problem, ProblemError
 from envs.process import DecisionProcess
+from envs.projection import project
 
 
 class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -109,6 +110,10 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         """
         draft = self._process.begin()
         return np.stack([draft.decide(act(draft.observation())) for _ in range(self.steps)])
+
+    def project(self, actions: np.ndarray) -> np.ndarray:
+        """The actions ``[B, L, K]`` that whole episodes of the actions ``[B, L, K]`` execute."""
+        return project(self.decisions, actions)
 
 
 def check_knobs(problem: Problem, knobs: tuple[str, ...], name: str) -> None:

@@ -1,5 +1,7 @@
 """What a budget makes of many episodes at once, without playing them."""
 
+from typing import Any, cast
+
 import numpy as np
 
 from envs.decisions import Decisions
@@ -36,7 +38,9 @@ def _together(decisions: Decisions, actions: np.ndarray) -> np.ndarray:
             if knob is None:
                 continue
             wanted = np.array([decisions.choice(knob, a) for a in actions[:, step, place]])
-            taken = wanted if decisions.limit is None else _largest(decisions, knob, wanted, counts)
+            taken = wanted
+            if decisions.limit is not None:
+                taken = _largest(decisions, knob, wanted, counts, decisions.limit)
             _set(knob, taken, counts)
             stands = np.array([decisions.action_of(knob, c) for c in range(len(knob.values))])
             executed[:, step, place] = np.where(
@@ -46,14 +50,18 @@ def _together(decisions: Decisions, actions: np.ndarray) -> np.ndarray:
 
 
 def _largest(
-    decisions: Decisions, knob: Knob, wanted: np.ndarray, counts: dict[str, np.ndarray]
+    decisions: Decisions,
+    knob: Knob,
+    wanted: np.ndarray,
+    counts: dict[str, np.ndarray],
+    limit: float,
 ) -> np.ndarray:
     """By bisection, of every episode: the largest choice up to ``wanted`` that meets the limit."""
     low, high, trial = np.zeros_like(wanted), wanted.copy(), dict(counts)
     while (low < high).any():
         middle = (low + high + 1) // 2
         _set(knob, middle, trial)
-        fits = decisions.graph.macs_at(trial) <= decisions.limit
+        fits = np.asarray(decisions.graph.macs_at(cast(Any, trial))) <= limit
         low, high = np.where(fits, middle, low), np.where(fits, high, np.maximum(middle - 1, low))
     return low
 

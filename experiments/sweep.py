@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from agents import AGENTS, AgentError
 from envs import NetworkTask, Problem
 from envs.decisions import Decisions
+from envs.task import load_network
 from experiments.compress import find_weights
 from experiments.history import Line, best_so_far
 from experiments.lines import append_line, mend_lines
@@ -24,7 +25,7 @@ from experiments.run_folder import command, versions
 from experiments.settings import SettingsError
 from experiments.sweep_table import FIXED, write_results
 from experiments.workers import cores, share_out
-from pfrl.cost import Budget
+from pfrl.cost import Budget, CostModel
 from pfrl.episode import EpisodeConfig
 from pfrl.evaluate import Evaluator
 from pfrl.files import read_json, write_json
@@ -101,8 +102,10 @@ def run(settings: SweepSettings) -> list[Path]:
     """
     weights = find_weights(settings.model, settings.data, settings.weights)
     jobs = plan(settings)
+    _, graph = load_network(settings.model, settings.data, str(weights))
     for target in settings.targets:
-        Budget.parse(target)
+        # A budget that cannot be met is refused before anything is written.
+        Decisions(problem_of(settings, str(weights), target), graph, CostModel(graph))
     results = settings.out / "results.jsonl"
     done = {Job(line["target"], line["agent"], line["seed"]) for line in mend_lines(results)}
     left = [job for job in jobs if job not in done]
