@@ -299,3 +299,13 @@ def sliced_step(small: Compressed, x: Any, labels: Any) -> dict[str, Any]:
     if text not in _COMPILED:
         _COMPILED[text] = lowered.compile(compiler_options=QUICK)
     return _COMPILED[text](*arguments)
+
+
+OFTEN = frozenset(
+    {
+        *("l1", "taylor", "lasso", "least squares", "sparse", "2:4", "weights lsq"),
+        *("codebook, both", "calibration percentile", "clips pact", "bias correction"),
+        *("low rank, svd", "prune, repair, sparsify, lsq"),
+    }
+)
+"""Rows that are checked on every network every time: one or two of every kind of method."""

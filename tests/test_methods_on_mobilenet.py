@@ -3,9 +3,15 @@
 import pytest
 
 from tests.methods_conformance import check
-from tests.methods_table import COLUMNS, ROWS
+from tests.methods_table import COLUMNS, OFTEN, ROWS
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", sorted(OFTEN))
 def test_method(name, tmp_path):
+    check(name, COLUMNS["mobilenet_v2"], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(ROWS.keys() - OFTEN))
+def test_other_method(name, tmp_path):
     check(name, COLUMNS["mobilenet_v2"], tmp_path)

@@ -3,13 +3,23 @@
 import pytest
 
 from tests.methods_conformance import check
-from tests.methods_table import COLUMNS, FULL, ROWS
+from tests.methods_table import COLUMNS, FULL, OFTEN, ROWS
 
 
-@pytest.mark.parametrize("column", ["resnet20", "vit_tiny"])
 @pytest.mark.parametrize("name", ROWS)
-def test_method(name, column, tmp_path):
-    check(name, COLUMNS[column], tmp_path)
+def test_method(name, tmp_path):
+    check(name, COLUMNS["resnet20"], tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(OFTEN))
+def test_method_on_a_transformer(name, tmp_path):
+    check(name, COLUMNS["vit_tiny"], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(ROWS.keys() - OFTEN))
+def test_other_method_on_a_transformer(name, tmp_path):
+    check(name, COLUMNS["vit_tiny"], tmp_path)
 
 
 SLOW = ("discrimination", "asymmetric", "prune, repair, sparsify, lsq", "prune, codebook")
