@@ -39,16 +39,25 @@ from agents.replay import BaselineReplay
 from agents.sb3 import learn_and_play
 from agents.screen import fit, predict
 
+ELITES = 5
+"""Episodes that count as the best."""
+ELITE_SIGMAS = (0.05, 0.5)
+"""Standard deviations of changes to them, of which every candidate has its own."""
+
 
 def truncated_normal(
-    mean: np.ndarray, sigma: float, rng: np.random.Generator, low: float = -1.0, high: float = 1.0
+    mean: np.ndarray,
+    sigma: float | np.ndarray,
+    rng: np.random.Generator,
+    low: float = -1.0,
+    high: float = 1.0,
 ) -> np.ndarray:
     """Samples within [low, high] of normal distributions around ``mean`` (any shape, in there too).
 
     By inversion: ``mean + sigma · Phi⁻¹(u)`` with u uniform between
     ``Phi((low - mean) / sigma)`` and ``Phi((high - mean) / sigma)``.
     """
-    if sigma == 0:
+    if np.all(sigma == 0):
         return mean
     u = rng.uniform(ndtr((low - mean) / sigma), ndtr((high - mean) / sigma))
     return np.clip(mean + sigma * ndtri(u), low, high)
@@ -168,8 +177,24 @@ class OffPolicyAgent(OffPolicyAlgorithm):
         asked = asked.reshape(count, steps, knobs)
         if count == 1:
             return asked[0]
+        around = round(self._options.elite * count)
+        asked[:around] = self._around_the_best(around)
         executed = foresight.project(asked)[:, self._recorder.live]
         return asked[int(np.argmax(self._promise(executed)))]
+
+    def _around_the_best(self, count: int) -> np.ndarray:
+        """Candidates ``[count, L, K]``: one of the best episodes, changed a little or more.
+
+        The actor forgets what it does not play any more; the memory of the best does not.
+        """
+        episodes = np.stack(self._executed).reshape(-1, *self._candidate.shape)
+        best = np.argsort(self._rewards)[::-1][:ELITES]
+        chosen = episodes[self._rng.choice(best, count)]
+        low, high = np.log(ELITE_SIGMAS)
+        sigma = np.exp(self._rng.uniform(low, high, (count, 1, 1)))
+        changed = self._rng.random(chosen.shape) < self._rng.uniform(0, 1, (count, 1, 1))
+        noise = truncated_normal(chosen, sigma, self._rng)
+        return np.where(changed, noise, chosen).astype(np.float32)
 
     def _promise(self, executed: np.ndarray) -> np.ndarray:
         """What the episodes so far say of the rewards ``[N]`` of executed actions ``[N, D]``."""

@@ -55,12 +55,14 @@ class OffPolicyOptions:
     """Candidates of an exploration episode, of which a model of the reward that is fitted to the
     episodes so far chooses one; with 1, or in an environment that cannot tell what an episode
     would execute, there is no model. See ``agents.screen``."""
+    elite: float = 0.5
+    """Share of the candidates that are drawn around the best episodes so far, not the actor."""
     kappa: float = 0.5
     """Standard deviations that the model adds to a candidate's mean reward, for its doubt."""
 
     def __post_init__(self) -> None:
         _check_share("warmup", self.warmup, MAX_WARMUP)
-        for name in ("baseline_decay", "sigma_decay", "tau", "gamma"):
+        for name in ("baseline_decay", "sigma_decay", "tau", "gamma", "elite"):
             _check_share(name, getattr(self, name), 1.0)
         _check_choice("start", self.start, "centre", "random")
         _check_positive(self, "actor_learning_rate", "critic_learning_rate")
