@@ -1,5 +1,6 @@
 """Layers: the operations of a labelled program that have a kernel, and products of activations."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -57,8 +58,7 @@ class Layer:
         return self.places.at(counts) * self.kernel_elements_at(counts)
 
     def kernel_elements_at(self, counts: Mapping[str, int]) -> int:
-        taps = int(np.prod(self.taps, dtype=int))
-        return taps * self.c_in.at(counts) * self.c_out.at(counts)
+        return math.prod(self.taps) * self.c_in.at(counts) * self.c_out.at(counts)
 
 
 class Lengths(NamedTuple):

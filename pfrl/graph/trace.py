@@ -1,6 +1,7 @@
 """``trace``: a network's layers, its channel groups and what they cost, found in its jaxpr."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,7 +77,7 @@ class Graph:
 
     def params_at(self, counts: Mapping[str, int]) -> int:
         return sum(
-            int(np.prod([count.at(counts) for count in self.axes[name]], dtype=int))
+            math.prod(count.at(counts) for count in self.axes[name])
             for name in self.source.trainable
         )
 
