@@ -10,11 +10,15 @@ import onnx
 import pytest
 from flax import nnx
 
+from pfrl.compress import compress
 from pfrl.deploy.onnx import ExportError, export_onnx, to_onnx
 from pfrl.deploy.runtime import Session
 from pfrl.files import FileError
+from pfrl.graph import trace as graph_trace
 from pfrl.graph.source import from_nnx
 from pfrl.models.resnet import CifarResNet
+from pfrl.policy import Policy
+from tests.tiny import TwoConvs, made, shape
 
 RNG = np.random.default_rng(0)
 CONV = RNG.normal(0, 0.3, (3, 3, 3, 8)).astype(np.float32)
@@ -237,6 +241,17 @@ def test_the_divisor_of_a_mean_is_honoured(tmp_path):
     """Four pixels of 3 over a literal 8 are 1.5, not their mean 3."""
     path = export_onnx(lambda x: x.sum((1, 2)) / 8.0, (2, 2, 1), tmp_path / "m.onnx")
     assert Session(path).logits(np.full((1, 2, 2, 1), 3.0)).tolist() == [[1.5]]
+
+
+def test_what_is_not_rounded_costs_nothing(tmp_path):
+    """Kernels of 4 bits are constants; activations of 32 bits pass as they are."""
+    graph = graph_trace(made(TwoConvs), shape(1, 8, 8, 1))
+    small = compress(graph.source, Policy.uniform(graph, weight_bits=4), graph=graph)
+    operators = Counter(node.op_type for node in to_onnx(small, (8, 8, 1)).graph.node)
+    assert operators.keys() <= {"Conv", "Relu", "Reshape", "GlobalAveragePool", "Flatten", "Gemm"}
+    x = np.random.default_rng(0).normal(size=(3, 8, 8, 1)).astype(np.float32)
+    session = Session(export_onnx(small, (8, 8, 1), tmp_path / "small.onnx"))
+    np.testing.assert_allclose(session.logits(x), small(x), rtol=1e-4, atol=1e-5)
 
 
 def test_the_file_is_clean_and_carries_its_metadata(tmp_path):

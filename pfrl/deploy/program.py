@@ -149,9 +149,21 @@ class _Flattener:
             return self.run(inner, (), arguments)
         if not any(isinstance(value, Variable) for value in arguments):
             return _evaluate(equation, arguments)
+        if name == "select_n" and (chosen := _chosen(equation, arguments)) is not None:
+            return [chosen]
         outputs = tuple(self.variable(out.aval) for out in equation.outvars)
         self.operations.append(Operation(name, tuple(arguments), outputs, equation.params))
         return list(outputs)
+
+
+def _chosen(equation: Any, arguments: list[Any]) -> Variable | None:
+    """The case that a constant chooses everywhere, as a bit width of 32 chooses what is exact."""
+    which, *cases = arguments
+    if isinstance(which, Variable) or which.size == 0 or (which != which.flat[0]).any():
+        return None
+    case = cases[int(which.flat[0])]
+    fits = isinstance(case, Variable) and case.shape == tuple(equation.outvars[0].aval.shape)
+    return case if fits else None
 
 
 def _constant(value: Any) -> Any:
