@@ -30,6 +30,7 @@ from pfrl.methods.masks import slice_variables
 from pfrl.methods.statistics import find_momentum, reestimate
 from pfrl.policy import Policy
 from pfrl.prepare import Prepared, Preparer
+from pfrl.quantizer import slice_quantizers
 from pfrl.recipe import PLAIN, Recipe
 from pfrl.replay import Replay, ReplayError
 from pfrl.supernet import train_supernet
@@ -245,6 +246,7 @@ class Evaluator:
             self.graph, policy, start.prepared, self.survey.recipe, self.survey.ranges(policy)
         )
         now = slice_variables(self.graph, _variables(start.state), small.kept)
+        now |= slice_quantizers(self.graph, now, small.kept)
         return replace(small, variables={name: now[name] for name in small.variables})
 
     def _choose(self, quantized: bool) -> Choice:

@@ -16,6 +16,7 @@ from pfrl.methods.calibrate import weight_scales
 from pfrl.methods.codebook import ENTRIES, assign, codebook_quantize
 from pfrl.methods.kmeans import kmeans
 from pfrl.methods.lsq import lsq, lsq_weights
+from pfrl.methods.masks import kept_places
 from pfrl.methods.pact import pact
 from pfrl.methods.quantize import (
     activation_grid,
@@ -228,3 +229,23 @@ def _centers(kernel: np.ndarray, bits: int, alive: np.ndarray | None) -> np.ndar
         return np.zeros(ENTRIES, np.float32)
     centers = kmeans(values, 2**bits)
     return np.pad(centers, (0, ENTRIES - len(centers)), mode="edge").astype(np.float32)
+
+
+def slice_quantizers(
+    graph: Graph, variables: Variables, kept: Mapping[str, np.ndarray]
+) -> Variables:
+    """The quantizers' variables of a network of full size, for its sliced kernels.
+
+    Steps are one an output channel, indices one a weight; all else has no channels.
+    """
+    places, found = kept_places(graph, kept), {}
+    for name in variables:
+        kernel, _, part = name.removeprefix(QUANTIZER).rpartition(".")
+        if name.startswith(QUANTIZER) and kernel in places:
+            value = np.asarray(variables[name])
+            if part == "step":
+                value = value[places[kernel][-1]]
+            elif part == "indices":
+                value = value[np.ix_(*places[kernel])]
+            found[name] = value
+    return found

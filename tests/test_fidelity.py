@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 
@@ -185,3 +186,24 @@ def test_the_faster_backend_is_taken_if_it_agrees():
     assert found.backend == "onnx"
     assert found.seconds["onnx"] < found.seconds["xla"]
     assert choose_backend({"xla": slow, "onnx": fast(2.0)}, images).backend == "xla"
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(weights="lsq", clips="lsq", images=128),
+        Recipe(weights="codebook", codebook="clusters", images=128),
+    ],
+)
+def test_what_is_handed_over_answers_as_what_was_judged(graph, recipe):
+    """What quantizers keep for every output channel or weight is sliced with the kernels."""
+    config = EpisodeConfig(steps=0, batch=32, statistics_images=64)
+    found = Evaluator(graph, DATA, CostModel(graph), config, 3, True, recipe)
+    policy = Policy.uniform(graph, 0.6, 4, 4)
+    small, tuned = found.compressed(policy), found.tuned(policy, 64, 0.01, 0)
+    judged = validate(jax.jit(small), found.images["reward"], DATA).quality
+    assert judged == pytest.approx(found(policy).accuracy, abs=1.5 / 264)
+    shapes = [{name: np.shape(v) for name, v in each.variables.items()} for each in (small, tuned)]
+    assert shapes[0] == shapes[1]
+    kernel = graph.layers[0].kernel
+    assert (np.asarray(small.variables[kernel]) != np.asarray(tuned.variables[kernel])).any()
