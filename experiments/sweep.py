@@ -147,6 +147,7 @@ def problem_of(settings: SweepSettings, weights: str, target: str) -> Problem:
         quantized=bool({"weight_bits", "act_bits"} & set(settings.knobs)),
         episode=settings.episode,
         recipe=settings.recipe,
+        sparse="sparsity" in settings.knobs,
         cache=str(settings.out / "evaluations.sqlite"),
     )
     return Problem(
