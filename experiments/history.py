@@ -65,7 +65,12 @@ def read_history(path: Path) -> list[Line]:
     """
     if not path.is_file():
         return []
-    try:
-        return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
-    except ValueError as error:
-        raise FileError(f"{path} is damaged ({error}); run the search again") from error
+    lines = []
+    for number, text in enumerate(path.read_text().split("\n")[:-1], 1):
+        try:
+            lines.append(json.loads(text))
+        except ValueError as error:
+            raise FileError(
+                f"{path}, line {number}, is damaged ({error}); run the search again"
+            ) from error
+    return lines

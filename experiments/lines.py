@@ -3,7 +3,6 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from experiments.history import Line, read_history
 from pfrl.files import FileError, write_text
@@ -21,7 +20,7 @@ def mend_lines(path: Path) -> list[Line]:
     return lines
 
 
-def append_line(path: Path, line: dict[str, Any]) -> None:
+def append_line(path: Path, line: Line) -> None:
     """One more line, on disk when this returns.
 
     Raises:
@@ -35,6 +34,6 @@ def append_line(path: Path, line: dict[str, Any]) -> None:
             os.fsync(stream.fileno())
     except OSError as error:
         raise FileError(
-            f"cannot write {path}: {error.strerror}; free some space and start again: what was"
-            " finished is kept"
+            f"cannot write {path}: {error.strerror}; free some space and go on (with --resume,"
+            " where there is one): what was finished is kept"
         ) from error

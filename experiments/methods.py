@@ -1,7 +1,5 @@
 """``pfrl methods``: compare the compression methods on one network, and write the table."""
 
-import json
-import os
 import time
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -14,8 +12,10 @@ import numpy as np
 
 from envs.task import load_network
 from experiments.compress import find_weights
+from experiments.history import read_history
+from experiments.lines import append_line, mend_lines
 from experiments.methods_cells import Cell, cells
-from experiments.methods_table import HEADINGS, read_lines, write_table
+from experiments.methods_table import HEADINGS, write_table
 from experiments.progress import stage
 from experiments.run_folder import command, versions
 from experiments.settings import SettingsError
@@ -26,7 +26,6 @@ from pfrl.data import Dataset, Split
 from pfrl.deploy.onnx import export_onnx
 from pfrl.deploy.runtime import Session
 from pfrl.evaluate import survey_network
-from pfrl.files import write_text
 from pfrl.graph import Graph, Variables
 from pfrl.methods.sparsify import magnitude_mask, zhu_gupta
 from pfrl.methods.statistics import find_momentum, reestimate
@@ -92,16 +91,19 @@ def run(settings: MethodsSettings) -> Path:
     weights = find_weights(settings.model, settings.data, settings.weights)
     settings = replace(settings, weights=weights)
     history = settings.out / "methods.jsonl"
-    done = mend(history)
+    mend_lines(history)
+    done = recorded(history)
     if ("base", "base", 0) not in done:
-        append(history, {**evaluate_base(settings), "command": command(), "versions": versions()})
+        append_line(
+            history, {**evaluate_base(settings), "command": command(), "versions": versions()}
+        )
     names = [(cell.section, cell.name) for cell in cells() if cell.section in settings.sections]
     jobs = [(*name, seed) for seed in range(settings.seeds) for name in names]
     left = [job for job in jobs if job not in done]
     with stage(f"{len(left)} of {len(jobs)} networks") as progress:
         lines = share_out(partial(evaluate_job, settings), left, settings.workers)
         for number, line in enumerate(lines, 1):
-            append(history, line)
+            append_line(history, line)
             progress(number, len(left))
     return write_table(settings.out)
 
@@ -237,21 +239,4 @@ def judge(small: Compressed, variables: Variables, dataset: Dataset, test: Split
 
 def recorded(history: Path) -> set[Job]:
     """Which cells are there; a line that a kill cut off is none."""
-    return {(line["section"], line["name"], line["seed"]) for line in read_lines(history)}
-
-
-def mend(history: Path) -> set[Job]:
-    """What ``recorded`` says; a line that a kill cut off, which would swallow the next, goes."""
-    lines = read_lines(history)
-    if history.exists():
-        write_text(history, "".join(json.dumps(line) + "\n" for line in lines))
-    return recorded(history)
-
-
-def append(history: Path, line: dict[str, Any]) -> None:
-    """One more cell, on disk when this returns."""
-    history.parent.mkdir(parents=True, exist_ok=True)
-    with open(history, "a") as stream:
-        stream.write(json.dumps(line) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    return {(line["section"], line["name"], line["seed"]) for line in read_history(history)}

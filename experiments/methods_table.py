@@ -1,16 +1,15 @@
 """The table of the methods: means over seeds with intervals, from what is recorded."""
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 from scipy.stats import t as student
 
+from experiments.history import Line, read_history
 from experiments.methods_cells import cells
-from pfrl.files import FileError, write_text
+from pfrl.files import write_text
 
 HEADINGS = {
     "channels": (
@@ -50,30 +49,11 @@ HEADINGS = {
 }
 """By section, its title and what its columns are."""
 
-Line = dict[str, Any]
-
-
-def read_lines(history: Path) -> list[Line]:
-    """What is recorded; a last line that a kill cut off is left out.
-
-    Raises:
-      FileError: if another line is damaged.
-    """
-    texts = history.read_text().splitlines() if history.exists() else []
-    lines = []
-    for number, text in enumerate(texts, 1):
-        try:
-            lines.append(json.loads(text))
-        except ValueError as error:
-            if number < len(texts):
-                raise FileError(f"{history}, line {number}, is damaged ({error})") from error
-    return lines
-
 
 def write_table(folder: Path) -> Path:
     """``methods.md`` from ``methods.jsonl``."""
     order = {(cell.section, cell.name): place for place, cell in enumerate(cells())}
-    lines = read_lines(folder / "methods.jsonl")
+    lines = read_history(folder / "methods.jsonl")
     # Processes that share the work end in any order.
     lines.sort(key=lambda line: order.get((line["section"], line["name"]), -1))
     base = next((line for line in lines if line["section"] == "base"), None)

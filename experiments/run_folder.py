@@ -1,15 +1,15 @@
 """A run directory: its settings, its history line by line, and going on after a kill."""
 
 import json
-import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from experiments.history import Line, read_history
+from experiments.history import Line
+from experiments.lines import append_line, mend_lines
 from experiments.settings import CompressSettings, SettingsError
-from pfrl.files import FileError, write_json, write_text
+from pfrl.files import FileError, write_json
 
 PACKAGES = ("jax", "flax", "optax", "gymnasium", "stable-baselines3", "torch", "onnx",
             "onnxruntime", "numpy")  # fmt: skip
@@ -35,11 +35,7 @@ class RunFolder:
         else:
             config_now = {"settings": identity, "command": command(), "versions": versions()}
             write_json(config, config_now)
-        self.recorded: list[Line] = read_history(self._history)
-        # A line that a kill cut off would swallow the next one.
-        if self._history.exists():
-            lines = "".join(json.dumps(line) + "\n" for line in self.recorded)
-            write_text(self._history, lines)
+        self.recorded: list[Line] = mend_lines(self._history)
 
     @property
     def _history(self) -> Path:
@@ -65,16 +61,7 @@ class RunFolder:
 
     def append(self, line: Line) -> None:
         """One more episode, on disk when this returns."""
-        try:
-            with open(self._history, "a") as stream:
-                stream.write(json.dumps(line) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise FileError(
-                f"cannot write {self._history}: {error.strerror}; free some space and go on with"
-                " --resume"
-            ) from error
+        append_line(self._history, line)
 
     def read(self, name: str) -> Any:
         """A JSON file of an earlier start, or None if it is not there yet."""

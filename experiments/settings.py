@@ -71,8 +71,8 @@ class CompressSettings:
     latency_exponent: float = -0.07
     """Exponent w of the reward latency, accuracy · (latency / target)^w; lower favours speed."""
     agent: str = "ddpg"
-    """Who decides: ddpg, td3, sac, tqc or ppo, which learn; random, evolution, greedy, tpe, gp, cmaes
-    or exhaustive, which search; uniform, shallow, deep or log_params, which are rules."""
+    """Who decides: ddpg, td3, sac, tqc or ppo, which learn; random, evolution, greedy, tpe, gp,
+    cmaes or exhaustive, which search; uniform, shallow, deep or log_params, which are rules."""
     episodes: int = 60
     """Evaluations of the search, the final deterministic actor's included."""
     seed: int = 0
