@@ -115,9 +115,9 @@ def test_an_actor_that_draws_its_actions_can_take_other_noise(noise):
 
 
 @pytest.mark.parametrize(("name", "options"), [
-    ("td3", TD3Options(hidden=(64, 64), actor_learning_rate=1e-3)),
-    ("sac", SACOptions(hidden=(32, 32))),
-    ("tqc", TQCOptions(hidden=(32, 32))),
+    ("td3", TD3Options(hidden=(64, 64), actor_learning_rate=1e-3, updates=4)),
+    ("sac", SACOptions(hidden=(32, 32), updates=4)),
+    ("tqc", TQCOptions(hidden=(32, 32), updates=4)),
 ])  # fmt: skip
 def test_the_toy_is_solved_better_than_by_random(name, options):
     """In the median search, as shares of the way from random's best to the optimum."""
@@ -166,10 +166,9 @@ def test_what_is_screened_is_played_as_it_was_foreseen(name):
     places = []
     for number, episode in enumerate(played[3:11]):
         candidates = env.foreseen[6 * number + 1 : 6 * number + 6]
-        places += [
-            i for i, candidate in enumerate(candidates) if np.array_equal(candidate, episode)
-        ]
-    assert len(places) == 8
+        same = [np.array_equal(candidate, episode) for candidate in candidates]
+        assert any(same)
+        places.append(same.index(True))
     assert len(set(places)) > 1
 
 

@@ -40,7 +40,7 @@ def test_history_without_its_last_newline_loses_that_line_only(tmp_path):
     path.write_text('{"episode": 0}\n{"episode": 1}\n{"epis')
     assert read_history(path) == [{"episode": 0}, {"episode": 1}]
     path.write_text('{"episode": 0}\n{"epis\n')
-    with pytest.raises(FileError, match=r"history\.jsonl is damaged"):
+    with pytest.raises(FileError, match=r"history\.jsonl, line 2, is damaged"):
         read_history(path)
 
 

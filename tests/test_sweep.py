@@ -53,7 +53,7 @@ def test_every_search_has_its_history_its_line_and_its_row(whole):
     )
     text = (whole / "search.md").read_text()
     assert re.search(r"^\| random \| 2 \| 3 \| [0-9.]+ ± [0-9.]+ \|", text, re.M)
-    assert "\n- `pfrl " in text
+    assert "\n- `pfrl" in text
 
 
 def test_what_is_missing_is_done_and_ends_the_same(whole, tmp_path, capsys):
