@@ -1,6 +1,7 @@
 """Fidelities of an evaluation, who judges it, when judging stops, and what is kept of it."""
 
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -175,10 +176,10 @@ def test_validation_counts_all_images_or_as_many_as_it_takes():
 def test_the_faster_backend_is_taken_if_it_agrees():
     images = [(np.ones((250, 1)), np.zeros(250, int))]
 
-    def slow():
+    def slow() -> Any:
         return lambda x: sum(x @ np.ones((1, 2)) for _ in range(2_000)) / 2_000
 
-    def fast(value):
+    def fast(value) -> Any:
         return lambda: lambda x: x @ np.full((1, 2), value)
 
     found = choose_backend({"xla": slow, "onnx": fast(1.0)}, images)
