@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from pfrl.graph import Graph, Variables
 from pfrl.methods.asymmetric import AsymmetricRepair
@@ -60,6 +61,7 @@ class Preparer:
         self._blocks = jax.jit(n_of_m_mask, static_argnames=("n", "m"))
         self._kernels = [layer.kernel for layer in graph.layers]
         self._compiled = False
+        self._libraries = ThreadpoolController()
         recipe, variables = survey.recipe, survey.variables
         if recipe.criterion == "discrimination":
             self._discrimination = Discrimination(
@@ -81,7 +83,9 @@ class Preparer:
         kept = self._select(policy.counts(graph))
         variables = base
         if recipe.repair == "least_squares":
-            variables = repair(graph, survey.grams, base, kept, recipe.ridge)
+            # The solves are small: threads would wait for each other longer than they work.
+            with self._libraries.limit(limits=1, user_api="blas"):
+                variables = repair(graph, survey.grams, base, kept, recipe.ridge)
         elif recipe.repair == "asymmetric":
             variables = self._asymmetric(kept)
         support = self._find_support(policy, kept, variables)
