@@ -1,14 +1,11 @@
 """The table of the methods: means over seeds with intervals, from what is recorded."""
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
-
-from scipy.stats import t as student
 
 from experiments.history import Line, read_history
 from experiments.methods_cells import cells
+from experiments.statistics import mean_interval
 from pfrl.files import write_text
 
 HEADINGS = {
@@ -101,8 +98,6 @@ def percent(values: Iterable[float]) -> str:
     values = list(values)
     if not values:
         return "–"
-    mean = f"{100 * fmean(values):.2f}"
-    if len(values) == 1:
-        return mean
-    width = student.ppf(0.975, len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return f"{mean} ± {100 * width:.2f}"
+    mean, margin = mean_interval(values)
+    text = f"{100 * mean:.2f}"
+    return text if margin is None else f"{text} ± {100 * margin:.2f}"

@@ -1,6 +1,6 @@
 """A search whose episodes are on disk as soon as they end; started again, it goes on from there."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +24,6 @@ def recorded_search(
     episodes: int,
     seed: int,
     history: Path,
-    on_episode: Callable[[Line], object] | None = None,
 ) -> list[Line]:
     """All lines of a search, of which ``history`` may hold the first ones.
 
@@ -35,7 +34,6 @@ def recorded_search(
       agent, problem, episodes, seed: as of ``agents.search``. The problem's evaluator is
         ``Replaying``.
       history: a ``history.jsonl``.
-      on_episode: told of every episode that was not recorded.
 
     Raises:
       ReplayError: if the records are of another search.
@@ -47,10 +45,7 @@ def recorded_search(
 
     def record(episode: Episode) -> None:
         if episode.index >= len(recorded):
-            line = episode.to_json()
-            append_line(history, line)
-            if on_episode is not None:
-                on_episode(line)
+            append_line(history, episode.to_json())
 
     agents.search(agent, problem, episodes, seed, record)
     return read_history(history)

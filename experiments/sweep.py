@@ -16,7 +16,7 @@ from envs import NetworkTask, Problem
 from envs.decisions import Decisions
 from envs.task import load_network
 from experiments.compress import find_weights
-from experiments.history import Line, best_so_far
+from experiments.history import best_so_far
 from experiments.lines import append_line, mend_lines
 from experiments.machine import machine
 from experiments.progress import stage
@@ -103,9 +103,10 @@ def run(settings: SweepSettings) -> list[Path]:
     weights = find_weights(settings.model, settings.data, settings.weights)
     jobs = plan(settings)
     _, graph = load_network(settings.model, settings.data, str(weights))
+    costs = CostModel(graph, recipe=settings.recipe)
     for target in settings.targets:
         # A budget that cannot be met is refused before anything is written.
-        Decisions(problem_of(settings, str(weights), target), graph, CostModel(graph))
+        Decisions(problem_of(settings, str(weights), target), graph, costs)
     results = settings.out / "results.jsonl"
     done = {Job(line["target"], line["agent"], line["seed"]) for line in mend_lines(results)}
     left = [job for job in jobs if job not in done]
@@ -166,14 +167,12 @@ def search_job(settings: SweepSettings, weights: str, job: Job) -> dict[str, Any
     evaluator = runtime.evaluate
     assert isinstance(evaluator, Evaluator)
     hits, before, start = evaluator.hits, sum(evaluator.seconds.values()), time.perf_counter()
-    made: list[Line] = []
     lines = recorded_search(
         job.agent,
         problem,
         1 if job.agent in FIXED else settings.episodes,
         job.seed,
         job.folder(settings.out) / "history.jsonl",
-        made.append,
     )
     elapsed = time.perf_counter() - start
     evaluating = sum(evaluator.seconds.values()) - before
@@ -191,7 +190,8 @@ def search_job(settings: SweepSettings, weights: str, job: Job) -> dict[str, Any
         "limit": decisions.limit,
         # As if nothing had been in the cache: an evaluation keeps the seconds that it took.
         "evaluation_seconds": sum(line["seconds"] for line in lines),
-        "agent_seconds": (elapsed - evaluating) / max(len(made), 1) * len(lines),
+        # A search that is resumed decides everything again, so this is of all its episodes.
+        "agent_seconds": elapsed - evaluating,
         "hits": evaluator.hits - hits,
         "backend": evaluator.choice.backend,
     }
