@@ -8,7 +8,7 @@ import numpy as np
 
 from envs.problem import KNOBS, Problem, ProblemError
 from envs.process import DecisionProcess
-from envs.projection import project
+from envs.projection import project, settle
 
 
 class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -114,6 +114,10 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def project(self, actions: np.ndarray) -> np.ndarray:
         """The actions ``[B, L, K]`` that whole episodes of the actions ``[B, L, K]`` execute."""
         return project(self.decisions, actions)
+
+    def settle(self, executed: np.ndarray) -> np.ndarray:
+        """Executed actions ``[B, L, K]``, equal where the policy is: the middles of the choices."""
+        return settle(self.decisions, executed)
 
 
 def check_knobs(problem: Problem, knobs: tuple[str, ...], name: str) -> None:

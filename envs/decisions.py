@@ -130,6 +130,17 @@ class Decisions:
         """The choice that an action in [-1, 1] asks for."""
         return knob.choice(self._raw(float(action)))
 
+    def choices(self, knob: Knob, actions: np.ndarray) -> np.ndarray:
+        """``choice`` of every one of the actions ``[B]``."""
+        actions = np.asarray(actions, np.float64)
+        room = np.where(actions <= 0, 1 + self.centre, 1 - self.centre)
+        parts = len(knob.values)
+        return np.minimum(((self.centre + actions * room + 1) / 2 * parts).astype(int), parts - 1)
+
+    def middles(self, knob: Knob) -> np.ndarray:
+        """``action_of`` of every choice, in order."""
+        return np.array([self.action_of(knob, choice) for choice in range(len(knob.values))])
+
     def action_of(self, knob: Knob, choice: int) -> float:
         """The action in [-1, 1] that stands for a choice: of the middle of its raw part."""
         away = knob.action(choice) - self.centre

@@ -21,6 +21,17 @@ def project(decisions: Decisions, actions: np.ndarray) -> np.ndarray:
     return np.stack([_one(decisions, episode) for episode in actions])
 
 
+def settle(decisions: Decisions, executed: np.ndarray) -> np.ndarray:
+    """Executed actions ``[B, L, K]`` by the middles of their choices: one policy, one array."""
+    settled = np.zeros_like(executed, np.float32)
+    for step, (_, row) in enumerate(decisions.steps):
+        for place, knob in enumerate(row):
+            if knob is not None:
+                choices = decisions.choices(knob, executed[:, step, place])
+                settled[:, step, place] = decisions.middles(knob)[choices]
+    return settled
+
+
 def _one(decisions: Decisions, actions: np.ndarray) -> np.ndarray:
     at, executed = decisions.start.copy(), []
     for step, action in enumerate(actions):
@@ -37,15 +48,13 @@ def _together(decisions: Decisions, actions: np.ndarray) -> np.ndarray:
         for place, knob in enumerate(row):
             if knob is None:
                 continue
-            wanted = np.array([decisions.choice(knob, a) for a in actions[:, step, place]])
+            wanted = decisions.choices(knob, actions[:, step, place])
             taken = wanted
             if decisions.limit is not None:
                 taken = _largest(decisions, knob, wanted, counts, decisions.limit)
             _set(knob, taken, counts)
-            stands = np.array([decisions.action_of(knob, c) for c in range(len(knob.values))])
-            executed[:, step, place] = np.where(
-                taken == wanted, actions[:, step, place], stands[taken]
-            )
+            stands = decisions.middles(knob)[taken]
+            executed[:, step, place] = np.where(taken == wanted, actions[:, step, place], stands)
     return executed
 
 
