@@ -15,7 +15,7 @@ Start = Literal["centre", "random"]
 class OffPolicyOptions:
     """What AMC (arXiv 1802.03494) changed, for every off-policy agent; see ``agents.offpolicy``."""
 
-    warmup: float = 0.25
+    warmup: float = 0.15
     """Share of the episodes that are played with uniform random actions, at most 0.25."""
     start: Start = "centre"
     """What the first episode of the warm-up plays: at every step action 0, which stands for the
@@ -35,11 +35,11 @@ class OffPolicyOptions:
     [0, 1]. Actions here lie in [-1, 1], so twice as much is applied."""
     sigma_decay: float = 0.95
     """The standard deviation is multiplied by this after every later episode."""
-    actor_learning_rate: float = 1e-4
+    actor_learning_rate: float = 1e-3
     """Adam's learning rate of the actor."""
     critic_learning_rate: float = 1e-3
     """Adam's learning rate of the critic."""
-    hidden: tuple[int, ...] = (300, 300)
+    hidden: tuple[int, ...] = (64, 64)
     """Units of the hidden layers of actor and critic."""
     tau: float = 0.01
     """Share by which the target networks move to the networks in an update."""
@@ -97,10 +97,6 @@ class DDPGOptions(DeterministicOptions):
 class TD3Options(DeterministicOptions):
     """TD3 (arXiv 1802.09477); see ``agents.td3``."""
 
-    actor_learning_rate: float = 3e-4
-    """Adam's learning rate of the actor."""
-    updates: int = 2
-    """Updates per transition, all made when an episode ends."""
     policy_delay: int = 2
     """Updates of the critics for one of the actor and the target networks."""
     target_noise: float = 0.2
@@ -120,14 +116,8 @@ class EntropyOptions(OffPolicyOptions):
     noise: Literal["own", "truncated", "gaussian"] = "own"
     """Exploration: the actor's own draws, or, around its mean action, a normal distribution that
     is truncated to the range of actions or a plain one whose samples are clipped to it."""
-    actor_learning_rate: float = 1e-3
-    """Adam's learning rate of the actor."""
     critic_learning_rate: float = 1e-3
     """Adam's learning rate of the critics and of the entropy's weight."""
-    hidden: tuple[int, ...] = (64, 64)
-    """Units of the hidden layers of actor and critics."""
-    updates: int = 2
-    """Updates per transition, all made when an episode ends."""
     entropy: float = 0.01
     """Weight of the entropy, for rewards between 0 and 1; the first one if it is learned."""
     learn_entropy: bool = False

@@ -14,6 +14,7 @@ from agents import (
     SACOptions,
     TD3Options,
     TQCOptions,
+    search,
     search_environment,
 )
 from agents.base import Recorder
@@ -173,6 +174,39 @@ def test_what_is_screened_is_played_as_it_was_foreseen(name):
         assert any(same)
         places.append(same.index(True))
     assert len(set(places)) > 1
+
+
+def test_no_network_is_played_twice_by_a_screened_agent():
+    problem = Problem(ToyTask(), budget=Budget("macs", 0.5, True))
+    for name in ("ddpg", "sac"):
+        options = AGENTS[name][1](hidden=(16, 16), batch=8, warmup=0.0)
+        history = search(name, problem, 40, seed=0, options=options).history
+        # The last episode is the actor's, whatever was played before.
+        policies = [str(episode.policy.to_json()) for episode in history[:-1]]
+        assert len(set(policies)) == len(policies)
+
+
+def test_settled_actions_are_equal_where_the_policy_is():
+    problem = Problem(ToyTask(), ("keep", "weight_bits"), Budget("bytes", 0.4, True))
+    env: Any = gymnasium.make("pfrl/Compression-v0", problem=problem).unwrapped
+    rng = np.random.default_rng(0)
+    shape = env.live.shape
+    actions = rng.uniform(-1, 1, (60, *shape)).astype(np.float32)
+    actions[30:] = np.clip(actions[:30] + rng.normal(0, 0.02, (30, *shape)), -1, 1)
+    settled = env.settle(env.project(actions))
+    np.testing.assert_array_equal(settled, env.settle(settled))
+
+    def policy(episode):
+        env.reset()
+        *_, (*_, info) = (env.step(action) for action in episode)
+        return info["policy"]
+
+    policies = [policy(episode) for episode in actions]
+    assert [policy(episode) for episode in settled] == policies
+    same = [(a == b, np.array_equal(p, q)) for a, p in zip(policies, settled, strict=True)
+            for b, q in zip(policies, settled, strict=True)]  # fmt: skip
+    assert all(one == other for one, other in same)
+    assert sum(one for one, _ in same) > 60
 
 
 def test_screening_needs_no_warmup_and_is_left_out_where_nothing_is_foreseen():
