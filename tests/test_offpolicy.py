@@ -36,7 +36,7 @@ AGENTS: dict[str, Any] = {
     "tqc": (TQCAgent, TQCOptions),
 }
 EVERY = pytest.mark.parametrize("name", list(AGENTS))
-SMALL: dict[str, Any] = {"hidden": (16, 16), "batch": 8, "updates": 1}
+SMALL: dict[str, Any] = {"hidden": (16, 16), "batch": 8, "warmup": 0.25}
 
 
 class Foreseeing(Toy):
