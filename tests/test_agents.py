@@ -37,10 +37,10 @@ from pfrl.policy import Policy
 from tests.share_toy import BEST_KEEP, BUDGET, COSTS, LOWEST, OPTIMUM, STEPS, WEIGHTS, Toy
 
 QUICK = {
-    "ddpg": DDPGOptions(start="random", hidden=(16, 16), batch=8),
-    "td3": TD3Options(hidden=(16, 16), batch=8, updates=2),
-    "sac": SACOptions(hidden=(16, 16), batch=8, updates=2),
-    "tqc": TQCOptions(hidden=(16, 16), batch=8, updates=2),
+    "ddpg": DDPGOptions(start="random", hidden=(16, 16), batch=8, warmup=0.25),
+    "td3": TD3Options(hidden=(16, 16), batch=8, warmup=0.25, updates=2),
+    "sac": SACOptions(hidden=(16, 16), batch=8, warmup=0.25, updates=2),
+    "tqc": TQCOptions(hidden=(16, 16), batch=8, warmup=0.25, updates=2),
     "ppo": PPOOptions(start="random", hidden=(8,), epochs=2),
     "uniform": None,
     "random": None,
@@ -239,7 +239,7 @@ def test_the_replay_holds_what_was_executed():
 
 @pytest.mark.parametrize("share", [True, False])
 def test_the_reward_of_an_episode_is_shared_or_given_at_its_end(share):
-    options = DDPGOptions(share_reward=share, hidden=(8,), batch=8)
+    options = DDPGOptions(warmup=0.25, share_reward=share, hidden=(8,), batch=8)
     replay = learn(options, Toy(rewards=[1.0, 0.0, 2.0]), warmup=0, episodes=3).replay_buffer
     shared, at_the_end = [1] * 6 + [0] * 6 + [2] * 6, [0] * 5 + [1] + [0] * 6 + [0] * 5 + [2]
     assert replay.rewards[: 3 * STEPS, 0].tolist() == (shared if share else at_the_end)
@@ -250,7 +250,7 @@ def test_the_reward_of_an_episode_is_shared_or_given_at_its_end(share):
 )
 def test_the_baseline_is_the_moving_average_of_the_episodes(baseline, averages):
     for episodes, average in enumerate(averages, start=1):
-        options = DDPGOptions(baseline=baseline, hidden=(8,), batch=8)
+        options = DDPGOptions(warmup=0.25, baseline=baseline, hidden=(8,), batch=8)
         agent = learn(options, Toy(rewards=[1.0, 0.0, 2.0]), warmup=0, episodes=episodes)
         assert agent.replay_buffer.baseline == pytest.approx(average, abs=1e-12)
 
@@ -291,7 +291,15 @@ def test_truncated_normal_stays_inside_and_has_the_right_spread():
 
 @pytest.mark.parametrize("noise", ["truncated", "gaussian"])
 def test_the_noise_decays_from_the_end_of_the_warmup_on(noise):
-    options = DDPGOptions(noise=noise, sigma=0.25, sigma_decay=0.5, hidden=(8,), batch=8)
+    options = DDPGOptions(
+        warmup=0.25,
+        noise=noise,
+        sigma=0.25,
+        sigma_decay=0.5,
+        actor_learning_rate=1e-4,
+        hidden=(8,),
+        batch=8,
+    )
     env, sigmas, made = Toy(), [], []
     recorder = Recorder(env, lambda episode: sigmas.append(made[0].sigma))
     made.append(AMCAgent(recorder, recorder, options, 2, seed=0))
@@ -308,7 +316,7 @@ def test_the_noise_decays_from_the_end_of_the_warmup_on(noise):
 
 
 def test_learning_rates_and_number_of_updates():
-    options = DDPGOptions(updates=3, hidden=(8,), batch=8)
+    options = DDPGOptions(warmup=0.25, updates=3, actor_learning_rate=1e-4, hidden=(8,), batch=8)
     agent = learn(options, Toy(), warmup=2, episodes=6)
     assert agent.actor.optimizer.param_groups[0]["lr"] == 1e-4
     assert agent.critic.optimizer.param_groups[0]["lr"] == 1e-3

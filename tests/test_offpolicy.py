@@ -210,7 +210,7 @@ def test_settled_actions_are_equal_where_the_policy_is():
 
 
 def test_screening_needs_no_warmup_and_is_left_out_where_nothing_is_foreseen():
-    options = DDPGOptions(screen=3, warmup=0, **SMALL)
+    options = DDPGOptions(screen=3, **{**SMALL, "warmup": 0})
     env = Foreseeing()
     assert len(search_environment("ddpg", env, 5, 0, options=options).history) == 5
     # The first two episodes are not chosen from several.
