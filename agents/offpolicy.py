@@ -92,7 +92,7 @@ class OffPolicyAgent(OffPolicyAlgorithm):
             replay_buffer_kwargs={"steps": steps, "share_reward": options.share_reward},
             policy_kwargs={
                 "net_arch": list(options.hidden),
-                # One operation for all arrays: a third of the time of an update.
+                # One operation for all arrays: they are so small that calls take the time.
                 "optimizer_kwargs": {"fused": True},
                 **(policy_kwargs or {}),
             },

@@ -151,7 +151,8 @@ def test_a_stopped_process_loses_at_most_its_episode(sent, whole, tmp_path):
     if sent == signal.SIGINT:
         assert process.returncode == INTERRUPTED
         assert told.splitlines()[-1] == (
-            "pfrl: interrupted; what was finished is kept, go on with --resume"
+            "pfrl: interrupted; what was finished is kept, go on with the same command"
+            " (and --resume, for compress, pareto and tune)"
         )
     assert 2 <= len(read_history(out / "history.jsonl")) <= 8
     compress.run(settings(out, resume=True))
