@@ -44,6 +44,7 @@ __all__ = [
     "TD3Options",
     "TPEOptions",
     "TQCOptions",
+    "load",
     "search",
     "search_environment",
 ]
@@ -76,6 +77,16 @@ _MODULES = {
     **dict.fromkeys(("uniform", "shallow", "deep", "log_params"), "heuristics"),
 }
 """Where ``search_<name>`` is, if not in a module of its own name."""
+
+
+def load(name: str) -> None:
+    """Import what an agent needs, which its first search does else: some seconds.
+
+    Raises:
+      AgentError: if there is none of this name.
+    """
+    _check(name, 1, None)
+    _searcher(name)
 
 
 def search(

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
 from agents.base import Recorder, play
+from agents.candidates import foresight_of
 
 
 class Generators:
@@ -48,17 +49,28 @@ class Generators:
 
 
 class Outside(gymnasium.Wrapper):
-    """Lets the environment run on everybody else's generators."""
+    """Lets the environment run on everybody else's generators.
+
+    An environment that foresees what it executes draws nothing before the last step, which
+    evaluates; an exchange at every step would be a tenth of what an agent costs.
+    """
 
     def __init__(self, env: Recorder, generators: Generators):
         super().__init__(env)
         self._generators = generators
+        self._steps = env.steps
+        self._foresees = foresight_of(env) is not None
+        self._step = 0
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        self._step = 0
         with self._generators.exchanged():
             return self.env.reset(**kwargs)
 
     def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self._step += 1
+        if self._foresees and self._step < self._steps:
+            return self.env.step(action)
         with self._generators.exchanged():
             return self.env.step(action)
 
@@ -86,12 +98,17 @@ def sb3_logger(tensorboard: Path | None) -> Iterator[Logger]:
         logger.close()
 
 
+Batch = Callable[[Recorder, Generators], AbstractContextManager[Any]]
+"""Makes what is learned in of a recorder and our generators."""
+
+
 def learn_and_play(
-    make_model: Callable[[gymnasium.Env], BaseAlgorithm],
+    make_model: Callable[[Any], BaseAlgorithm],
     env: Recorder,
     episodes: int,
     learn_from: int,
     tensorboard: Path | None,
+    batch: Batch | None = None,
 ) -> None:
     """Play ``episodes`` episodes, the last of them with the deterministic actor.
 
@@ -101,13 +118,16 @@ def learn_and_play(
         ``episodes - 1``; what is left up to the last one is played by the
         trained agent with its exploration.
       tensorboard: folder of the event file (stable-baselines3's tags).
+      batch: several episodes at once, if it is to learn from such.
     """
     generators = Generators()
     with one_thread(), sb3_logger(tensorboard) as logger, generators.exchanged():
         outside = Outside(env, generators)
-        model = make_model(outside)
-        model.set_logger(logger)
-        model.learn(total_timesteps=learn_from * env.steps, log_interval=1)
+        learning = nullcontext(outside) if batch is None else batch(env, generators)
+        with learning as place:
+            model = make_model(place)
+            model.set_logger(logger)
+            model.learn(total_timesteps=learn_from * env.steps, log_interval=1)
         # The losses of the last update: an algorithm writes them with the next rollout only.
         logger.dump(model.num_timesteps)
         while len(env.history) < episodes - 1:

@@ -204,9 +204,11 @@ class Decisions:
             knob.set(trial, choice)
             return self.cost(trial) <= self.limit  # type: ignore[operator]
 
+        if wanted == 0 or feasible(wanted):  # mostly it does
+            return wanted
         if self.metric not in MONOTONE:
-            return next((choice for choice in range(wanted, 0, -1) if feasible(choice)), 0)
-        low, high = 0, wanted  # low is feasible
+            return next((choice for choice in range(wanted - 1, 0, -1) if feasible(choice)), 0)
+        low, high = 0, wanted - 1  # low is feasible
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if feasible(middle) else (low, middle - 1)

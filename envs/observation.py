@@ -4,6 +4,7 @@ import numpy as np
 
 from envs.decisions import Decisions
 from pfrl.cost.metrics import Assignment
+from pfrl.graph import total
 
 AMC_FEATURES = (
     "index", "c_out", "c_in", "height", "width", "stride", "kernel", "macs", "reduced", "rest",
@@ -40,7 +41,9 @@ class Observer:
                 layer.macs,
             )
         self._static = static / static.max(axis=0)
-        self._macs = np.asarray([layer.macs for layer in layers], np.float64)
+        self._full = np.concatenate([[0.0], np.cumsum([layer.macs for layer in layers])])
+        costs = [layer.macs_count for layer in layers]
+        self._before = [total(costs[:step]) for step in range(len(layers) + 1)]
         self.size = len(AMC_FEATURES) + len(KINDS) + len(BUDGET_FEATURES)
         self.size += (1 + len(layers)) * len(decisions.knob_kinds)
 
@@ -52,10 +55,9 @@ class Observer:
         count = len(decisions.steps)
         here = min(step, count - 1)
         layer, knobs = decisions.steps[here]
-        full = sum(self._macs)
-        now = [la.macs_at(at.counts) for la, _ in decisions.steps[:step]]
-        reduced = (sum(self._macs[:step]) - sum(now)) / full
-        rest = sum(self._macs[step + 1 :]) / full
+        full = self._full[-1]
+        reduced = (self._full[step] - self._before[step].at(at.counts)) / full
+        rest = (full - self._full[min(step + 1, count)]) / full
         amc = (step / count, *self._static[here], reduced, rest, last_action)
         kind = [float(layer.kind == name) for name in KINDS]
         spent = decisions.cost(at) / decisions.base

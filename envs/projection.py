@@ -66,12 +66,13 @@ def _largest(
     limit: float,
 ) -> np.ndarray:
     """By bisection, of every episode: the largest choice up to ``wanted`` that meets the limit."""
-    low, high, trial = np.zeros_like(wanted), wanted.copy(), dict(counts)
+    low, high, trial = np.zeros_like(wanted), wanted, dict(counts)
+    middle = wanted  # which mostly fits
     while (low < high).any():
-        middle = (low + high + 1) // 2
         _set(knob, middle, trial)
         fits = np.asarray(decisions.graph.macs_at(cast(Any, trial))) <= limit
         low, high = np.where(fits, middle, low), np.where(fits, high, np.maximum(middle - 1, low))
+        middle = (low + high + 1) // 2
     return low
 
 

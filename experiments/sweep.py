@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agents import AGENTS, AgentError
+from agents import AGENTS, AgentError, load
 from envs import NetworkTask, Problem
 from envs.decisions import Decisions
 from envs.task import load_network
@@ -30,7 +30,7 @@ from pfrl.episode import EpisodeConfig
 from pfrl.evaluate import Evaluator
 from pfrl.files import read_json, write_json
 from pfrl.policy import Policy
-from pfrl.recipe import Recipe
+from pfrl.recipe import REPAIRED, Recipe
 from pfrl.training.fit import mean_quality
 from pfrl.validation import onnx_judge
 
@@ -61,7 +61,7 @@ class SweepSettings:
     """Kept channels are a multiple of this."""
     episode: EpisodeConfig = field(default_factory=lambda: EpisodeConfig(fidelity="reconstruct"))
     """What one evaluation does."""
-    recipe: Recipe = field(default_factory=lambda: Recipe(repair="least_squares"))
+    recipe: Recipe = REPAIRED
     """By which methods a policy is carried out."""
     images: int = 6_000
     """Training images of the fine-tuning before the test."""
@@ -166,6 +166,7 @@ def search_job(settings: SweepSettings, weights: str, job: Job) -> dict[str, Any
     runtime = problem.open()
     evaluator = runtime.evaluate
     assert isinstance(evaluator, Evaluator)
+    load(job.agent)
     hits, before, start = evaluator.hits, sum(evaluator.seconds.values()), time.perf_counter()
     lines = recorded_search(
         job.agent,

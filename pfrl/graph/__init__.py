@@ -1,6 +1,6 @@
 """The graph of a network: layers, channel groups and the program that runs without some of them."""
 
-from pfrl.graph.count import Count
+from pfrl.graph.count import Count, total
 from pfrl.graph.groups import Group, Member
 from pfrl.graph.layers import Layer
 from pfrl.graph.source import Source, Variables, from_nnx, split_variables, update_nnx
@@ -17,6 +17,7 @@ __all__ = [
     "Variables",
     "from_nnx",
     "split_variables",
+    "total",
     "trace",
     "update_nnx",
 ]

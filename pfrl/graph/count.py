@@ -25,12 +25,12 @@ class Count:
     terms: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
     def at(self, counts: Mapping[str, int]) -> int:
-        total = self.fixed
+        result = self.fixed
         for places, groups in self.terms:
             for group in groups:
                 places *= counts[group]
-            total += places
-        return total
+            result += places
+        return result
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -44,6 +44,16 @@ class Count:
                 product[(*groups, *others)] += places * more
         fixed = product.pop((), 0)
         return Count(fixed, tuple((n, groups) for groups, n in product.items() if n))
+
+
+def total(counts: Iterable[Count]) -> Count:
+    """The sum of any number of counts; terms of the same groups become one."""
+    fixed, terms = 0, Counter[tuple[str, ...]]()
+    for count in counts:
+        fixed += count.fixed
+        for places, groups in count.terms:
+            terms[tuple(sorted(groups))] += places
+    return Count(fixed, tuple((n, groups) for groups, n in terms.items() if n))
 
 
 def product(counts: Iterable[Count]) -> Count:

@@ -53,6 +53,11 @@ class Layer:
     macs: int
     params: int
 
+    @property
+    def macs_count(self) -> Count:
+        """Multiply-accumulates of one example."""
+        return product((Count(math.prod(self.taps)), self.places, self.c_in, self.c_out))
+
     def macs_at(self, counts: Mapping[str, int]) -> int:
         """Multiply-accumulates of one example with so many channels of every group."""
         return self.places.at(counts) * self.kernel_elements_at(counts)
