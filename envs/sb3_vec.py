@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import VectorWrapper
 from stable_baselines3.common.vec_env import VecEnv
 
 from envs.vector import CompressionVectorEnv
@@ -18,10 +19,10 @@ class SB3VecEnv(VecEnv):
     infos are a list with a dict for every policy, with what the single environment's has.
 
     Args:
-      env: it is closed with this one.
+      env: with or without something around it; it is closed with this one.
     """
 
-    def __init__(self, env: CompressionVectorEnv):
+    def __init__(self, env: CompressionVectorEnv | VectorWrapper):
         self.env = env
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._actions = np.zeros((0,), np.float32)

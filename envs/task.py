@@ -18,7 +18,7 @@ from pfrl.files import FileError
 from pfrl.graph import Graph, from_nnx, trace
 from pfrl.methods.decompose import decomposable, decompose
 from pfrl.models.zoo import build, check_answers, load_weights
-from pfrl.recipe import PLAIN, Recipe
+from pfrl.recipe import REPAIRED, Recipe
 from pfrl.training.backend import compiled
 from pfrl.training.fit import mean_quality
 
@@ -43,7 +43,7 @@ class NetworkTask:
     """Whether bit widths are knobs."""
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
     """What an evaluation does."""
-    recipe: Recipe = PLAIN
+    recipe: Recipe = REPAIRED
     """By which methods policies are carried out."""
     latency_table: str | None = None
     """Path of a measured latency table (JSON); None if latency does not matter."""

@@ -36,7 +36,9 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     ## Arguments
     ``problem``, as of the single environment; ``num_envs``, ``E``; ``workers``: processes that
     evaluate, by default one for every core, of which there are at most ``E``, and on a GPU or
-    TPU one. With ``workers=1`` this process evaluates, as in the single environment.
+    TPU one. With ``workers=1`` this process evaluates, as in the single environment;
+    ``vmapped``: whether it evaluates all policies in one compiled function, by default on a GPU
+    or TPU. Accuracies are then the single environment's but for one search image.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
@@ -46,7 +48,13 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     single: ClassVar[type[CompressionEnv]] = CompressionEnv
     """The environment of one policy."""
 
-    def __init__(self, problem: Problem, num_envs: int = 1, workers: int | None = None):
+    def __init__(
+        self,
+        problem: Problem,
+        num_envs: int = 1,
+        workers: int | None = None,
+        vmapped: bool | None = None,
+    ):
         check_knobs(problem, self.single.knobs, self.single.__name__)
         self.problem = problem
         self.num_envs = num_envs
@@ -58,8 +66,9 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.single_observation_space: gymnasium.Space = self._process.observation_space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        workers = usual_workers(num_envs) if workers is None else workers
-        self._judges = Judges(problem, self._process.evaluate, workers)
+        if workers is None:
+            workers = 1 if vmapped else usual_workers(num_envs)
+        self._judges = Judges(problem, self._process.evaluate, workers, vmapped)
         self._begin()
 
     def reset(

@@ -25,11 +25,11 @@ from pfrl.cost import CostModel
 from pfrl.data import Dataset, Split
 from pfrl.deploy.onnx import export_onnx
 from pfrl.deploy.runtime import Session
-from pfrl.evaluate import survey_network
 from pfrl.graph import Graph, Variables
 from pfrl.methods.sparsify import magnitude_mask, zhu_gupta
 from pfrl.methods.statistics import find_momentum, reestimate
 from pfrl.policy import FLOAT_BITS, Policy
+from pfrl.survey import survey_network
 from pfrl.training.backend import compiled
 from pfrl.training.fit import FitConfig, accuracy, fit
 from pfrl.training.step import Distillation, Project

@@ -6,7 +6,7 @@ from typing import Literal
 
 from experiments.settings import CompressSettings, FinishConfig, SettingsError
 from pfrl.episode import EpisodeConfig
-from pfrl.recipe import Recipe
+from pfrl.recipe import REPAIRED, Recipe
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ParetoSettings:
     """Kept channels are a multiple of this."""
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
     """What one evaluation does."""
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe = REPAIRED
     """By which methods a policy is carried out."""
     pick: int | None = None
     """Row of the table whose policy is written to policy.json."""

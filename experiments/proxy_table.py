@@ -223,7 +223,7 @@ def _panel(axes: Axes, name: str, pairs: np.ndarray, row: Mapping[str, Any]) -> 
     own = row["correlations"]["fresh"]
     all_of_them, half = (written(own[subset]["kendall"]) for subset in ("all", "top"))
     axes.set_title(
-        f"{name}, {number(row['seconds'])} s\nτ {all_of_them}\nblue: τ {half}",
+        f"{name}, {number(row['seconds'])} s\nτ {all_of_them}\nblue, the better half: τ {half}",
         loc="left",
         fontsize=9,
         color=GREY,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pfrl.cost import Budget
 from pfrl.evaluate import EpisodeConfig
-from pfrl.recipe import Recipe
+from pfrl.recipe import REPAIRED, Recipe
 
 PREFERENCES: dict[str, dict[str, Any]] = {
     "speed": {"target": "latency=0.5", "knobs": ("keep",), "reward": "accuracy"},
@@ -75,6 +75,9 @@ class CompressSettings:
     cmaes or exhaustive, which search; uniform, shallow, deep or log_params, which are rules."""
     episodes: int = 60
     """Evaluations of the search, the final deterministic actor's included."""
+    parallel: int = 1
+    """Episodes of the agent ppo that are played side by side, by a process on every core or
+    together on a GPU or TPU. The other agents decide after every evaluation."""
     seed: int = 0
     """Seed of the search and of all training."""
     out: Path = Path("runs/compress")
@@ -88,7 +91,7 @@ class CompressSettings:
     channels are no multiple of 4, ONNX Runtime's convolutions take twice as long."""
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
     """What one evaluation does."""
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe = REPAIRED
     """By which methods a policy is carried out."""
     finish: FinishConfig = field(default_factory=FinishConfig)
     """What happens to the winner."""
@@ -108,6 +111,11 @@ class CompressSettings:
         settings.budget()
         if self.episodes < 1:
             raise SettingsError(f"episodes is a whole number from 1, got {self.episodes}")
+        if self.parallel < 1 or (self.parallel > 1 and self.agent != "ppo"):
+            raise SettingsError(
+                "parallel is a whole number from 1, and above 1 for the agent ppo alone; got"
+                f" {self.parallel} for {self.agent}"
+            )
         if self.seed < 0:
             raise SettingsError(f"seed is a whole number from 0, got {self.seed}")
         counts = {

@@ -15,11 +15,11 @@ from experiments.methods import with_statistics
 from experiments.tune_space import DEFAULTS, recipe_of
 from pfrl.compress import Compressed, compress
 from pfrl.data import Dataset, Split
-from pfrl.evaluate import survey_network
 from pfrl.graph import Graph, Variables
 from pfrl.methods.sparsify import magnitude_mask, zhu_gupta
 from pfrl.policy import Policy
 from pfrl.recipe import Recipe
+from pfrl.survey import survey_network
 from pfrl.training.backend import compiled, drive, steps_per_call
 from pfrl.training.config import FitConfig
 from pfrl.training.fit import Diverged

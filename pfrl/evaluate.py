@@ -7,7 +7,7 @@ of a search run the same three compiled functions.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,10 +31,11 @@ from pfrl.methods.statistics import find_momentum, reestimate
 from pfrl.policy import Policy
 from pfrl.prepare import Prepared, Preparer
 from pfrl.quantizer import slice_quantizers
-from pfrl.recipe import PLAIN, Recipe
+from pfrl.recipe import REPAIRED, Recipe
 from pfrl.replay import Replay, ReplayError
 from pfrl.supernet import train_supernet
-from pfrl.survey import Survey, survey
+from pfrl.survey import survey_network
+from pfrl.together import Together
 from pfrl.training.backend import compiled
 from pfrl.training.fit import Diverged
 from pfrl.training.optimizers import sgd
@@ -51,7 +52,7 @@ from pfrl.validation import (
     validate,
 )
 
-__all__ = ["EpisodeConfig", "Evaluation", "Evaluator", "ReplayError", "survey_network"]
+__all__ = ["EpisodeConfig", "Evaluation", "Evaluator", "ReplayError"]
 
 MEDIUM = 0.7
 """Share of the channels at which backends are compared: half of the MACs, more or less."""
@@ -84,6 +85,7 @@ class Evaluator:
       choice: which backend judges, and why.
       hits: evaluations that came from the cache.
       seconds: wall clock by part.
+      spent_before: seconds of training that this evaluator profits from and an earlier one spent.
     """
 
     def __init__(
@@ -94,14 +96,14 @@ class Evaluator:
         config: EpisodeConfig,
         seed: int,
         quantized: bool,
-        recipe: Recipe = PLAIN,
+        recipe: Recipe = REPAIRED,
         sparse: bool = False,
         cache: Path | None = None,
     ):
-        recipe = _recipe_of(config, recipe)
+        recipe = config.carried_out(recipe)
         self.graph, self.dataset, self.costs, self.config = graph, dataset, costs, config
         self.seconds = {"training": 0.0, "validation": 0.0}
-        self.hits = 0
+        self.hits, self.spent_before = 0, 0.0
         self._replay = Replay()
         self._seed = seed
         self._network = MaskedNetwork(graph, recipe, quantized, sparse)
@@ -119,8 +121,8 @@ class Evaluator:
             self._prepare = Preparer(graph, self.survey)
         self._optimizer = sgd(config.learning_rate, config.weight_decay)
         apply = self._network.apply
-        step = make_train_step(apply, self._optimizer, loss=dataset.task.loss)
-        self._step = compiled(step)
+        self._train_step = make_train_step(apply, self._optimizer, loss=dataset.task.loss)
+        self._step = compiled(self._train_step)
         self._start_optimizer = jax.jit(self._optimizer.init)
         self._predict = compiled(lambda v, x, knobs: apply(v, x, False, knobs)[0])
         self._statistics = compiled(lambda v, x, knobs: apply(v, x, True, knobs)[1])
@@ -136,14 +138,27 @@ class Evaluator:
         self.choice = self._choose(quantized)
         self._tuners: dict[tuple[int, float], Any] = {}
         self._hopeless = Hopeless() if config.early_stop else None
-        self._cache = None
+        self._together: Together | None = None
+        self._cache = self._batch_cache = None
         if cache is not None:
-            problem = self._digest(quantized, sparse, self.choice.backend)
-            self._cache = EvaluationCache(cache, problem)
+            alone, batch = (
+                self._digest(quantized, sparse, backend)
+                for backend in (self.choice.backend, "xla, vmapped")
+            )
+            self._cache = EvaluationCache(cache, alone)
+            self._batch_cache = EvaluationCache(cache, batch)
 
     def replay(self, recorded: Iterable[tuple[Any, Evaluation]]) -> None:
         """Answer the next evaluations from records ``(policy as JSON, evaluation)``, in order."""
         self._replay.extend(recorded)
+
+    def recorded(self, policy: Policy) -> Evaluation | None:
+        """What the records that are left say of the next evaluation, which is of this policy.
+
+        Raises:
+          ReplayError: if it is of another one.
+        """
+        return self._replay.next(policy)
 
     def __call__(self, policy: Policy) -> Evaluation:
         """Evaluate a policy; equal policies give equal accuracies, from the cache or not.
@@ -151,7 +166,7 @@ class Evaluator:
         Raises:
           ReplayError: if recorded evaluations are left and the next is of another policy.
         """
-        found = self._replay.next(policy)
+        found = self.recorded(policy)
         if found is None:
             found = self._evaluated(policy)
         if self._hopeless is not None and found.exact:
@@ -171,6 +186,49 @@ class Evaluator:
         if self._cache is not None and found.exact:
             self._cache.put(key, Known(found.accuracy, found.diverged, seconds))
         return found
+
+    def together(self, policies: Sequence[Policy]) -> list[Evaluation]:
+        """Evaluate policies in one batch, for GPUs and TPUs: see ``pfrl.together``.
+
+        The accuracies are those of evaluations one by one but for rounding, which may decide
+        about an image. All images are judged; every policy tells its share of the seconds.
+        """
+        start = time.perf_counter()
+        found = {n: self.recorded(policy) for n, policy in enumerate(policies)}
+        keys = [policy_key(policy, self.graph) for policy in policies]
+        costs = [self.costs.of(policy) for policy in policies]
+        for n in [n for n, evaluation in found.items() if evaluation is None]:
+            known = self._batch_cache.get(keys[n]) if self._batch_cache is not None else None
+            if known is not None:
+                self.hits += 1
+                found[n] = Evaluation(known.accuracy, costs[n], known.seconds, known.diverged)
+        new = {keys[n]: n for n, evaluation in found.items() if evaluation is None}
+        if new:
+            # Always as many as were asked for, so that a hit does not compile for another number.
+            filled = [*new.values(), *[next(iter(new.values()))] * (len(policies) - len(new))]
+            judged = self._judged_together([policies[n] for n in filled])
+            seconds = (time.perf_counter() - start) / len(new)
+            for (key, n), each in zip(new.items(), judged, strict=False):
+                found[n] = Evaluation(_accuracy(each), costs[n], seconds, not each.finite)
+                if self._batch_cache is not None:
+                    self._batch_cache.put(key, Known(_accuracy(each), not each.finite, seconds))
+        # A policy that came twice was judged once.
+        answers = [found[n] or found[new[key]] for n, key in enumerate(keys)]
+        return [answer for answer in answers if answer is not None]
+
+    def _judged_together(self, policies: Sequence[Policy]) -> list[Judged]:
+        if self._together is None:
+            self._together = Together(
+                self._network.apply,
+                self._train_step,
+                self._momentum,
+                self._estimating,
+                self._tuning,
+                self.dataset,
+            )
+        starts = [self._start(policy) for policy in policies]
+        states, knobs = [start.state for start in starts], [start.knobs for start in starts]
+        return self._together(states, knobs, self.images["reward"])
 
     def score(self, policy: Policy, images: str, steps: int | None = None) -> tuple[float, bool]:
         """Accuracy on the 'reward' or the 'fresh' search images; whether all stayed finite.
@@ -306,7 +364,9 @@ class Evaluator:
         name = self._digest(quantized, sparse)[:16]
         path = None if cache is None else cache.with_name(f"supernet-{name}.npz")
         if path is not None and path.exists():
-            return load_arrays(path)[0]
+            arrays, facts = load_arrays(path)
+            self.spent_before = float(facts.get("seconds", 0))
+            return arrays
         with self._clock("training"):
             trained = train_supernet(
                 self._network,
@@ -319,7 +379,8 @@ class Evaluator:
                 sparse=sparse,
             )
         if path is not None:
-            save_arrays(path, trained, {"network": "supernet"})
+            seconds = self.seconds["training"]
+            save_arrays(path, trained, {"network": "supernet", "seconds": seconds})
         return trained
 
     @contextmanager
@@ -329,27 +390,9 @@ class Evaluator:
         self.seconds[what] += time.perf_counter() - start
 
 
-def _recipe_of(config: EpisodeConfig, recipe: Recipe) -> Recipe:
-    """Reconstruction is a repair; what was trained under all policies needs none."""
-    if config.fidelity == "supernet":
-        return replace(recipe, repair="none")
-    if config.fidelity == "reconstruct" and recipe.repair == "none":
-        return replace(recipe, repair="least_squares")
-    return recipe
-
-
 def _variables(state: TrainState) -> dict[str, Any]:
     return {**state.parameters, **state.statistics}
 
 
 def _accuracy(judged: Judged) -> float:
     return judged.quality if judged.finite else 0.0
-
-
-def survey_network(
-    graph: Graph, recipe: Recipe, dataset: Dataset, seed: int, quantized: bool
-) -> Survey:
-    """What a recipe needs to know, from training images in batches of 64, augmented."""
-    rng = np.random.default_rng([seed, 2])
-    batches = dataset.training_batches(64, rng, max(recipe.images // 64, 1))
-    return survey(graph, recipe, batches, loss=dataset.task.loss, seed=seed, quantized=quantized)

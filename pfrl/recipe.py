@@ -90,3 +90,5 @@ class Recipe:
 
 PLAIN = Recipe()
 """The largest L1 norms stay, nothing is repaired, extremes decide about grids."""
+REPAIRED = Recipe(repair="least_squares")
+"""The same, but what reads removed channels is refitted: how evaluations do it."""

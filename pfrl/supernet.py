@@ -74,7 +74,8 @@ def train_supernet(
     graph, steps = network.graph, config.supernet_steps
     own = graph.source.trainable
     soft = Distillation(1.0, 1.0, divergence=dataset.task.divergence)
-    optimizer = sgd(optax.cosine_decay_schedule(config.learning_rate, steps), config.weight_decay)
+    falling = optax.cosine_decay_schedule(config.supernet_learning_rate, steps)
+    optimizer = sgd(falling, config.weight_decay)
 
     def objective(parameters, rest, x, targets, teacher, knobs):
         outputs, _ = network.apply({**rest, **parameters}, x, True, knobs)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pfrl.data import Dataset
 from pfrl.graph import Graph, Variables
 from pfrl.methods.calibrate import Observations, observe
 from pfrl.methods.calibrate import ranges as calibrated
@@ -108,3 +109,12 @@ def survey(
     looked = quantized or recipe.bias_correction
     seen = observe(graph, variables, inputs) if looked else None
     return Survey(recipe, variables, found, loss, scores, grams, seen)
+
+
+def survey_network(
+    graph: Graph, recipe: Recipe, dataset: Dataset, seed: int, quantized: bool
+) -> Survey:
+    """What a recipe needs to know, from training images in batches of 64, augmented."""
+    rng = np.random.default_rng([seed, 2])
+    batches = dataset.training_batches(64, rng, max(recipe.images // 64, 1))
+    return survey(graph, recipe, batches, loss=dataset.task.loss, seed=seed, quantized=quantized)

@@ -63,7 +63,7 @@ def test_reconstruction_is_finetuning_without_a_step(graph):
 
 
 def test_a_shared_network_is_trained_once_and_read_back(graph, tmp_path):
-    config = {"fidelity": "supernet", "supernet_steps": 60, "learning_rate": 0.05}
+    config = {"fidelity": "supernet", "supernet_steps": 60, "supernet_learning_rate": 0.05}
     cache = tmp_path / "evaluations.sqlite"
     first = evaluator(graph, cache=cache, **config)
     found = accuracies(first, graph)
@@ -76,6 +76,7 @@ def test_a_shared_network_is_trained_once_and_read_back(graph, tmp_path):
     assert accuracies(again, graph) == found
     assert again.hits == len(KEEPS)
     assert again.seconds["training"] < first.seconds["training"]
+    assert 0 == first.spent_before < again.spent_before < first.seconds["training"]
 
 
 def test_searches_share_what_was_evaluated(graph, tmp_path):

@@ -187,8 +187,8 @@ def test_stable_baselines3_sees_the_first_observation_of_the_next_episode():
 
 
 def test_ppo_collects_episodes_in_batches():
-    adapter = SB3VecEnv(vector())
-    steps = adapter.env.steps
+    env = vector()
+    adapter, steps = SB3VecEnv(env), env.steps
     model = PPO("MlpPolicy", adapter, n_steps=steps, batch_size=steps, n_epochs=1, device="cpu")
     model.learn(2 * steps * COUNT)
     assert model.num_timesteps == 2 * steps * COUNT

@@ -32,6 +32,11 @@ def steps_per_call(backend: str) -> int:
     return 1 if backend == "cpu" else 20
 
 
+def judges_together(backend: str) -> bool:
+    """Whether policies are evaluated in one batch: a CPU is full with one of them."""
+    return backend != "cpu"
+
+
 def drive(
     step: Callable[..., tuple[TrainState, jax.Array]], per_call: int, *, donate: bool = False
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
