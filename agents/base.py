@@ -99,17 +99,15 @@ class Recorder(gymnasium.Wrapper):
     def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         if terminated:
-            episode = Episode(
-                index=len(self.history),
-                phase=self.phase,
-                policy=info["policy"],
-                reward=float(reward),
-                evaluation=info["evaluation"],
-            )
-            self.history.append(episode)
-            if self._on_episode is not None:
-                self._on_episode(episode)
+            self.record(info["policy"], info["evaluation"], float(reward))
         return observation, reward, terminated, truncated, info
+
+    def record(self, policy: Policy, evaluation: Evaluation, reward: float) -> None:
+        """An episode that ended, here or in a batch."""
+        episode = Episode(len(self.history), self.phase, policy, reward, evaluation)
+        self.history.append(episode)
+        if self._on_episode is not None:
+            self._on_episode(episode)
 
 
 def play(env: gymnasium.Env, act: Callable[[np.ndarray], np.ndarray]) -> None:

@@ -169,6 +169,9 @@ class PPOOptions:
     """Passes over a rollout in an update."""
     minibatches: int = 4
     """Parts that a rollout is cut into for a gradient step; reduced to a divisor of its length."""
+    parallel: int = 1
+    """Episodes that are played side by side and evaluated together (``envs.vector``); a rollout
+    is a multiple of it. What does not fill a rollout is played one by one."""
     gamma: float = 1.0
     """Discount factor."""
     gae_lambda: float = 1.0
@@ -182,7 +185,7 @@ class PPOOptions:
 
     def __post_init__(self) -> None:
         _check_choice("start", self.start, "centre", "random")
-        _check_positive(self, "updates", "learning_rate", "epochs", "minibatches")
+        _check_positive(self, "updates", "learning_rate", "epochs", "minibatches", "parallel")
         for name in ("gamma", "gae_lambda"):
             _check_share(name, getattr(self, name), 1.0)
 

@@ -5,14 +5,19 @@ likelihood ratios need the actions that it drew, not those that were executed.
 So it does not learn from an episode of the centre of all actions either; its
 first Gaussian is around there anyway (to some hundredths: the weights of its
 last layer start small), with a standard deviation of 1.
+
+The episodes of a rollout are drawn from one policy, so they may as well be
+played side by side (``parallel``): the same batch, in less time.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from stable_baselines3 import PPO
 
 from agents.base import Recorder, play
+from agents.batch import side_by_side
 from agents.options import PPOOptions
 from agents.sb3 import learn_and_play
 
@@ -43,13 +48,17 @@ def search_ppo(
         play(env, lambda observation: np.zeros(env.knobs, np.float32))
     explored = episodes - len(env.history)
     rollout = rollout_episodes(explored, steps, options.updates)
+    count, batch = options.parallel, None
+    if count > 1:
+        rollout = max(rollout // count, 1) * count
+        batch = partial(side_by_side, count=count)
     env.phase = "explore"
     learn_and_play(
-        lambda outside: PPO(
+        lambda place: PPO(
             "MlpPolicy",
-            outside,
+            place,
             learning_rate=options.learning_rate,
-            n_steps=rollout * steps,
+            n_steps=rollout // count * steps,
             batch_size=minibatch_size(rollout * steps, options.minibatches),
             n_epochs=options.epochs,
             gamma=options.gamma,
@@ -63,4 +72,5 @@ def search_ppo(
         episodes,
         learn_from=(explored - 1) // rollout * rollout,
         tensorboard=tensorboard,
+        batch=batch,
     )

@@ -117,13 +117,15 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
                 settings.seed,
                 on_episode,
                 folder.path / "tb" / "agent",
+                agents.PPOOptions(parallel=settings.parallel) if settings.parallel > 1 else None,
             )
     finally:
         board.close()
     seconds = sum(line["seconds"] for line in lines)
     elapsed = time.perf_counter() - start
     now = 0 if first_compiled is None else compilations() - first_compiled
-    facts = folder.read("search.json") or _facts(evaluator, lines, seconds, elapsed, now, recorded)
+    clock = evaluator.seconds if settings.parallel == 1 else {}
+    facts = folder.read("search.json") or _facts(clock, lines, seconds, elapsed, now, recorded)
     write_json(folder.path / "search.json", facts)
     facts |= {
         "judge": judge,
@@ -137,7 +139,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
 
 
 def _facts(
-    evaluator: Evaluator,
+    clock: dict[str, float],
     lines: list[Line],
     seconds: float,
     elapsed: float,
@@ -146,7 +148,8 @@ def _facts(
 ) -> dict[str, Any]:
     """Times and compilations of the search, by this start's clock and the recorded seconds.
 
-    The first episode compiles and is left out of ``seconds_per_episode``.
+    The first episode compiles and is left out of ``seconds_per_episode``. ``clock`` is what
+    evaluations spent by part; empty, if they were made elsewhere and side by side.
     """
     later = [line["seconds"] for line in lines[1:]] or [seconds]
     facts: dict[str, Any] = {
@@ -154,8 +157,8 @@ def _facts(
         "seconds_per_episode": sum(later) / len(later),
         "compilations_after_first_episode": compiled,
     }
-    if recorded < len(lines):
+    if recorded < len(lines) and clock:
         # Of this start: what was recorded before took no time now.
-        shares = {name: spent / elapsed for name, spent in evaluator.seconds.items()}
+        shares = {name: spent / elapsed for name, spent in clock.items()}
         facts["share"] = {**shares, "other": 1 - sum(shares.values())}
     return facts
