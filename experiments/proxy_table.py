@@ -196,7 +196,7 @@ def proxy_figure(lines: Sequence[Line], found: Mapping[str, Any]) -> Figure:
     fidelities = [name for name in found if name != LONG]
     figure = Figure(figsize=(WIDTH, 4.1), layout="constrained")
     figure.suptitle(
-        f"{len(long)} policies of equal cost: a short evaluation, and a long fine-tuning",
+        f"{len(long)} policies of equal cost; blue: the better half after long fine-tuning",
         x=0.01,
         ha="left",
         fontsize=13,
@@ -223,7 +223,7 @@ def _panel(axes: Axes, name: str, pairs: np.ndarray, row: Mapping[str, Any]) -> 
     own = row["correlations"]["fresh"]
     all_of_them, half = (written(own[subset]["kendall"]) for subset in ("all", "top"))
     axes.set_title(
-        f"{name}, {number(row['seconds'])} s\nτ {all_of_them}\nblue, the better half: τ {half}",
+        f"{name}, {number(row['seconds'])} s\nτ {all_of_them}\nblue: τ {half}",
         loc="left",
         fontsize=9,
         color=GREY,
