@@ -38,12 +38,13 @@ from experiments.proxy_table import LONG
 from experiments.settings import SettingsError
 from pfrl.compress import compress
 from pfrl.cost import CostModel
+from pfrl.cpu import cores
 from pfrl.data import Dataset
 from pfrl.evaluate import EpisodeConfig, Evaluator
 from pfrl.files import write_json, write_text
 from pfrl.graph import Graph
 from pfrl.policy import Policy
-from pfrl.validation import AT_ONCE, batched, free_cores, onnx_judge
+from pfrl.validation import AT_ONCE, batched, onnx_judge
 
 PARTS = {"reconstruct": "pruning and repair", "finetune": "pruning and fine-tuning"}
 """What comes before our validation."""
@@ -223,7 +224,7 @@ def measured(settings: PeersSettings, contestant: str, policy: Policy) -> dict[s
 @lru_cache
 def peer_of(settings: PeersSettings) -> Peer:
     """The torch network with our weights and, as its tensors, our images."""
-    torch.set_num_threads(free_cores())
+    torch.set_num_threads(len(cores()))
     dataset, graph = load(settings)
     depth = int(settings.model.removeprefix("resnet"))
     model = CifarResNet(depth, len(dataset.classes), dataset.image_shape[-1])

@@ -1,29 +1,17 @@
 """Many policies evaluated at once: by a process on every core of a CPU, or on a device together."""
 
-import multiprocessing
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing.queues import Queue
 from typing import Any
 
 import jax
-import threadpoolctl
 
 from envs.problem import Problem, ProblemError
 from envs.task import NetworkTask
-from pfrl.cpu import take_core
+from pfrl.cpu import core_pool, cores
 from pfrl.evaluate import Evaluation
 from pfrl.policy import Policy
 from pfrl.training.backend import judges_together
-
-
-def cores() -> list[int]:
-    """Numbers of the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 class Judges:
@@ -76,7 +64,7 @@ class Judges:
         self._evaluate = evaluate
         self._pool = None
         if workers > 1:
-            self._pool = _pool(_as_chosen(problem, evaluate), workers)
+            self._pool = core_pool(workers, _take, _as_chosen(problem, evaluate))
 
     def __call__(self, policies: Sequence[Policy]) -> list[Evaluation]:
         """The evaluations, in the order of the policies."""
@@ -110,23 +98,11 @@ def _as_chosen(problem: Problem, evaluate: Any) -> Problem:
     return replace(problem, task=replace(task, episode=episode))
 
 
-def _pool(problem: Problem, workers: int) -> ProcessPoolExecutor:
-    # A forked copy of a process in which XLA's threads run may wait for one of them for ever.
-    context = multiprocessing.get_context("spawn")
-    free: Queue[int] = context.Queue()
-    own = cores()
-    for number in range(workers):
-        free.put(own[number % len(own)])
-    return ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(free, problem))
-
-
 _open: list[Problem] = []
 """In a worker, the one problem whose policies it evaluates."""
 
 
-def _begin(free: "Queue[int]", problem: Problem) -> None:
-    take_core(free.get())
-    threadpoolctl.threadpool_limits(1)
+def _take(problem: Problem) -> None:
     _open.append(problem)
 
 

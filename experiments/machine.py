@@ -1,10 +1,10 @@
 """The machine that numbers were measured on."""
 
-import os
 import platform
 from pathlib import Path
 from typing import TypedDict
 
+from pfrl.cpu import cores
 from pfrl.deploy.measure import instruction_set
 
 
@@ -18,7 +18,7 @@ class Machine(TypedDict):
 
 def machine() -> Machine:
     """This machine; the processor as Linux names it, else what Python knows."""
-    return {"cpu": _cpu_name(), "instruction_set": instruction_set(), "cores": _cores()}
+    return {"cpu": _cpu_name(), "instruction_set": instruction_set(), "cores": len(cores())}
 
 
 def _cpu_name() -> str:
@@ -28,8 +28,3 @@ def _cpu_name() -> str:
         lines = []
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count() or 1

@@ -24,8 +24,9 @@ from experiments.recorded import recorded_search
 from experiments.run_folder import command, versions
 from experiments.settings import SettingsError
 from experiments.sweep_table import FIXED, write_results
-from experiments.workers import cores, share_out
+from experiments.workers import share_out
 from pfrl.cost import Budget, CostModel
+from pfrl.cpu import cores
 from pfrl.episode import EpisodeConfig
 from pfrl.evaluate import Evaluator
 from pfrl.files import read_json, write_json

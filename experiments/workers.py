@@ -4,26 +4,14 @@ XLA's convolutions on a small network hardly use a second core, so two processes
 twice the work of one.
 """
 
-import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing.queues import Queue
+from concurrent.futures import as_completed
 from typing import TypeVar
 
-import threadpoolctl
-
-from pfrl.cpu import take_core
+from pfrl.cpu import core_pool
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-
-
-def cores() -> list[int]:
-    """Numbers of the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def share_out(
@@ -42,19 +30,9 @@ def share_out(
     if workers == 1:
         yield from map(function, jobs)
         return
-    context = multiprocessing.get_context("spawn")
-    free: Queue[int] = context.Queue()
-    own = cores()
-    for number in range(workers):
-        free.put(own[number % len(own)])
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(free,))
+    pool = core_pool(workers)
     try:
         for future in as_completed([pool.submit(function, job) for job in jobs]):
             yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _begin(free: "Queue[int]") -> None:
-    take_core(free.get())
-    threadpoolctl.threadpool_limits(1)

@@ -7,7 +7,6 @@ machine, so it is measured.
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pfrl.cpu import cores
 from pfrl.data import Dataset, Split
 from pfrl.deploy.onnx import ExportError, to_onnx
 from pfrl.deploy.runtime import Session
@@ -69,15 +69,8 @@ def onnx_judge(function: Callable[[Any], Any], input_shape: tuple[int, ...]) -> 
     Raises:
       ExportError: if it has an operation that has no counterpart there.
     """
-    session = Session(to_onnx(function, input_shape).SerializeToString(), threads=free_cores())
+    session = Session(to_onnx(function, input_shape).SerializeToString(), threads=len(cores()))
     return lambda images: session.logits(images, AT_ONCE)
-
-
-def free_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def choose_backend(judges: dict[str, Callable[[], Judge]], images: Images) -> Choice:

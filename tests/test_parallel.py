@@ -48,7 +48,7 @@ def test_it_evaluates_exactly_as_many_episodes_as_it_is_given(episodes, here):
 
 
 def test_a_search_by_batches_learns(here):
-    """The second half of the search is better than the first, by far more than chance."""
+    """The last hundred episodes are better than the first, by far more than chance."""
     rewards = np.array([episode.reward for episode in searched(401, 4).history])
     first, second = rewards[1:100], rewards[-100:]
     error = np.hypot(first.std(), second.std()) / 10

@@ -78,7 +78,7 @@ def test_together_is_one_by_one(graph, quantized, sparse, config):
     assert all(e.exact and not e.diverged for e in batch)
 
 
-def test_a_diverged_policy_leaves_the_others_alone(graph):
+def test_divergence_is_told_of_every_policy(graph):
     found = evaluator(graph, fidelity="finetune", steps=2, learning_rate=1e30)
     assert [(e.accuracy, e.diverged) for e in found.together(mixed(graph, False, False))] == [
         (0.0, True)

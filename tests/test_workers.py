@@ -1,10 +1,15 @@
 """Work shared out among processes: every result, errors as they are, a core for each."""
 
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
-from experiments.workers import cores, share_out
+from experiments.workers import share_out
+from pfrl.cpu import cores
 
 
 class Refused(Exception):
@@ -35,3 +40,50 @@ def test_several_workers_have_a_core_each():
 def test_the_error_of_a_job_comes_out(workers):
     with pytest.raises(Refused, match="-1 is below 0"):
         list(share_out(square, [-1, 2], workers))
+
+
+PARENT = """
+import sys
+from experiments.workers import share_out
+from tests.test_workers import linger
+if __name__ == "__main__":
+    list(share_out(linger, sys.argv[1:], 2))
+"""
+
+
+def linger(file):
+    """Tell which process this is, and go on for much longer than the test waits."""
+    Path(file).write_text(str(os.getpid()))
+    time.sleep(300)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    """Else they would write beside those of the same command, started again."""
+    script, files = tmp_path / "parent.py", [tmp_path / "a", tmp_path / "b"]
+    script.write_text(PARENT)
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, str(script), *map(str, files)]
+    parent = subprocess.Popen(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+    try:
+        wait_for(lambda: all(file.exists() and file.read_text() for file in files))
+    finally:
+        parent.kill()
+        parent.wait()
+    workers = [int(file.read_text()) for file in files]
+    wait_for(lambda: not any(lives(worker) for worker in workers))
+
+
+def lives(process: int) -> bool:
+    """One that has ended may stay as a zombie until somebody asks for it."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(holds, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
