@@ -7,7 +7,8 @@ first Gaussian is around there anyway (to some hundredths: the weights of its
 last layer start small), with a standard deviation of 1.
 
 The episodes of a rollout are drawn from one policy, so they may as well be
-played side by side (``parallel``): the same batch, in less time.
+played side by side (``parallel``), which takes less time where there are
+many cores or episodes are long: the workers have to start first.
 """
 
 from functools import partial

@@ -38,7 +38,8 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     evaluate, by default one for every core, of which there are at most ``E``, and on a GPU or
     TPU one. With ``workers=1`` this process evaluates, as in the single environment;
     ``vmapped``: whether it evaluates all policies in one compiled function, by default on a GPU
-    or TPU. Accuracies are then the single environment's but for one search image.
+    or TPU. Accuracies are then the single environment's but for a search image, or a few after
+    fine-tuning, whose steps enlarge rounding.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
