@@ -25,7 +25,8 @@ class Judges:
     The accuracy of a policy does not depend on who evaluates it, unless an evaluation
     stops early (``EpisodeConfig.early_stop``: every worker compares with what it has seen
     itself). Policies that are evaluated in one function may get an image more or less right, by
-    rounding, and some after many steps of fine-tuning. Evaluations that ``evaluate`` has on record are not made again.
+    rounding, and some after many steps of fine-tuning. Evaluations that ``evaluate`` has on
+    record are not made again.
 
     Args:
       problem: whose policies.

@@ -191,7 +191,8 @@ class Evaluator:
         """Evaluate policies in one batch, for GPUs and TPUs: see ``pfrl.together``.
 
         The accuracies are those of evaluations one by one but for rounding, which may decide
-        about an image, or some after many steps of fine-tuning. All images are judged; every policy tells its share of the seconds.
+        about an image, or some after many steps of fine-tuning. All images are judged; every
+        policy tells its share of the seconds.
         """
         start = time.perf_counter()
         found = {n: self.recorded(policy) for n, policy in enumerate(policies)}
