@@ -101,6 +101,7 @@ def test_workers_do_not_make_again_what_is_on_record():
         judges.close()
 
 
+@pytest.mark.slow  # every worker compiles the network
 def test_workers_judge_by_the_backend_that_this_process_chose():
     """Measured anew it could be another in every process, and accuracies differ by an image."""
     problem = Problem(network_task(), budget=HALF)
