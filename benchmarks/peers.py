@@ -36,6 +36,7 @@ from experiments.progress import stage
 from experiments.proxy import ProxySettings, draw_policies
 from experiments.proxy_table import LONG
 from experiments.settings import SettingsError
+from pfrl.backends import AT_ONCE, sliced_judge
 from pfrl.compress import compress
 from pfrl.cost import CostModel
 from pfrl.cpu import cores
@@ -44,7 +45,7 @@ from pfrl.evaluate import EpisodeConfig, Evaluator
 from pfrl.files import write_json, write_text
 from pfrl.graph import Graph
 from pfrl.policy import Policy
-from pfrl.validation import AT_ONCE, batched, onnx_judge
+from pfrl.validation import batched
 
 PARTS = {"reconstruct": "pruning and repair", "finetune": "pruning and fine-tuning"}
 """What comes before our validation."""
@@ -174,7 +175,7 @@ def gap(settings: PeersSettings, policy: Policy) -> float:
     graph, peer = load(settings)[1], peer_of(settings)
     x = peer.images[0][0]
     small = compress(graph.source, policy, graph=graph)
-    ours = onnx_judge(small, graph.input_shape)(x.permute(0, 2, 3, 1).numpy())
+    ours = sliced_judge("onnx", small, graph.input_shape)(x.permute(0, 2, 3, 1).numpy())
     pruned = prune_torch(peer.model, removed_outputs(graph, small.kept), x[:1])
     with torch.inference_mode():
         theirs = pruned.eval()(x).numpy()

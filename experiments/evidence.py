@@ -27,6 +27,7 @@ from experiments.wording import (
     sentence,
     table,
 )
+from pfrl.backends import TITLES
 from pfrl.tasks import Wording
 
 FOLD_ABOVE = 30
@@ -160,10 +161,12 @@ def _judge(facts: Entry) -> str:
     judge = facts.get("judge")
     if not judge:
         return ""
-    name = {"xla": "XLA", "onnx": "ONNX Runtime"}.get(judge["backend"], judge["backend"])
-    pairs = (f"{backend} {number(1000 * s)} ms" for backend, s in judge["seconds"].items())
-    measured = ", ".join(pairs)
-    return f" Judged by {name}" + (f" (a batch of images: {measured})." if measured else ".")
+    seconds = judge["seconds"].items()
+    pairs = (f"{TITLES.get(name, name)} {number(1000 * s)} ms" for name, s in seconds)
+    measured = f" (a batch of images: {', '.join(pairs)})" if seconds else ""
+    if (difference := judge.get("difference")) is not None and judge["backend"] != "xla":
+        measured += f"; accuracy of the same network {difference * 100:+.2f} points to XLA's"
+    return f" Judged by {TITLES.get(judge['backend'], judge['backend'])}{measured}."
 
 
 def _phases(history: Sequence[Line]) -> str:

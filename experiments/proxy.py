@@ -27,6 +27,7 @@ from experiments.proxy_table import LONG, write_study
 from experiments.run_folder import command, versions
 from experiments.settings import SettingsError
 from experiments.workers import share_out
+from pfrl.backends import sliced_judge
 from pfrl.cost import Budget, CostModel
 from pfrl.cost.metrics import Assignment
 from pfrl.evaluate import EpisodeConfig, Evaluator
@@ -35,7 +36,7 @@ from pfrl.graph import Graph
 from pfrl.policy import Policy
 from pfrl.recipe import PLAIN, REPAIRED
 from pfrl.training.fit import Diverged
-from pfrl.validation import onnx_judge, validate
+from pfrl.validation import validate
 
 EQUAL = 0.02
 """How far below the limit costs may lie that count as equal, as a share of it."""
@@ -213,7 +214,7 @@ def score_long(settings: ProxySettings, evaluator: Evaluator, policy: Policy) ->
         small = evaluator.tuned(policy, settings.long_images, settings.learning_rate, settings.seed)
     except Diverged:
         return {"accuracy": 0.0, "fresh": 0.0, "diverged": True}
-    judge = onnx_judge(small, evaluator.graph.input_shape)
+    judge = sliced_judge("onnx", small, evaluator.graph.input_shape)
     same, fresh = (
         validate(judge, evaluator.images[which], evaluator.dataset) for which in ("reward", "fresh")
     )

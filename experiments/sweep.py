@@ -25,6 +25,7 @@ from experiments.run_folder import command, versions
 from experiments.settings import SettingsError
 from experiments.sweep_table import FIXED, write_results
 from experiments.workers import share_out
+from pfrl.backends import sliced_judge
 from pfrl.cost import Budget, CostModel
 from pfrl.cpu import cores
 from pfrl.episode import EpisodeConfig
@@ -33,7 +34,6 @@ from pfrl.files import read_json, write_json
 from pfrl.policy import Policy
 from pfrl.recipe import REPAIRED, Recipe
 from pfrl.training.fit import mean_quality
-from pfrl.validation import onnx_judge
 
 
 @dataclass(frozen=True)
@@ -205,5 +205,5 @@ def test_accuracy(
     """Of a policy's network on the test split, after the fine-tuning that all get."""
     small = evaluator.tuned(policy, settings.images, settings.learning_rate, seed)
     dataset = evaluator.dataset
-    judge = small if small.quantized else onnx_judge(small, evaluator.graph.input_shape)
+    judge = small if small.quantized else sliced_judge("onnx", small, evaluator.graph.input_shape)
     return mean_quality(judge, dataset, dataset.open_test())

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+from pfrl.backends import Backend
 from pfrl.recipe import Recipe
 
 
@@ -28,9 +29,10 @@ class EpisodeConfig:
     """Training images that batch-normalisation statistics are re-estimated from."""
     search_images: int = 2_000
     """Images of the search split that the reward uses; the others are kept for re-scoring."""
-    validation: Literal["auto", "xla", "onnx"] = "auto"
-    """What judges: XLA on the masked network, ONNX Runtime on the sliced one, or whichever is
-    faster, measured once at the start."""
+    validation: Literal["auto", Backend] = "auto"
+    """What judges: XLA on the masked network, ONNX Runtime or OpenVINO (in float32, or with
+    bfloat16 products) on the sliced one, or whichever is fastest and agrees with XLA to a tenth
+    of a point, measured once at the start."""
     early_stop: bool = False
     """Whether judging ends as soon as the best accuracy so far is out of reach (see
     ``pfrl.validation.Hopeless``). Such an accuracy is an estimate."""

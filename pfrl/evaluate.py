@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pfrl.backends import SLICED, Judge, sliced_judge
 from pfrl.compress import Compressed, assemble
 from pfrl.cost import CostModel
 from pfrl.data import Dataset
@@ -43,11 +44,9 @@ from pfrl.training.step import TrainState, make_train_step
 from pfrl.validation import (
     Choice,
     Hopeless,
-    Judge,
     Judged,
     batched,
     choose_backend,
-    onnx_judge,
     split_search,
     validate,
 )
@@ -297,7 +296,7 @@ class Evaluator:
         if backend == "xla":
             variables = _variables(start.state)
             return lambda x: self._predict(variables, x, start.knobs)
-        return onnx_judge(self._sliced(policy, start), self.graph.input_shape)
+        return sliced_judge(backend, self._sliced(policy, start), self.graph.input_shape)
 
     def _sliced(self, policy: Policy, start: Start) -> Compressed:
         """The part of the masked network that stays, with the numbers that it has now."""
@@ -311,7 +310,7 @@ class Evaluator:
     def _choose(self, quantized: bool) -> Choice:
         """The backend of the configuration, or the faster one for a network of medium size.
 
-        Rounded numbers are judged by XLA: the graph that goes to ONNX Runtime is of float32.
+        Rounded numbers are judged by XLA: the graph that goes to other runtimes is of float32.
         """
         asked = "xla" if quantized else self.config.validation
         if asked != "auto":
@@ -320,9 +319,9 @@ class Evaluator:
         start = self._start(policy)
         judges: dict[str, Callable[[], Judge]] = {
             backend: lambda backend=backend: self._judge(policy, start, backend)
-            for backend in ("xla", "onnx")
+            for backend in ("xla", *SLICED)
         }
-        return choose_backend(judges, self.images["reward"])
+        return choose_backend(judges, self.images["reward"], self.dataset)
 
     def _start(self, policy: Policy) -> Start:
         prepared = self._prepare(policy)

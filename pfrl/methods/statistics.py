@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pfrl.graph import Variables
+from pfrl.training.backend import each
 
 Updated = Callable[..., Variables]
 """``updated(variables, x, *extras) -> statistics`` after one batch in training mode, or more."""
@@ -50,14 +51,14 @@ def reestimate(
     """
     zeros = {name: np.zeros_like(variables[name]) for name in momentum}
     sums = {name: np.zeros_like(variables[name]) for name in momentum}
-    count = 0
-    for count, x in enumerate(batches, 1):  # noqa: B007 (the last one is the number of batches)
-        batch = updated({**variables, **zeros}, x, *extras)
+    start = {**variables, **zeros}
+    found = each(lambda x: jax.block_until_ready(updated(start, x, *extras)), batches)
+    for batch in found:
         for name in momentum:
             sums[name] += np.asarray(batch[name])
     result = {}
     for name, kept in momentum.items():
         follows, before = 1 - kept, variables[name]
-        mean = sums[name] / (max(count, 1) * follows) if follows > 1e-6 else before
+        mean = sums[name] / (max(len(found), 1) * follows) if follows > 1e-6 else before
         result[name] = jnp.asarray(mean, before.dtype)
     return result

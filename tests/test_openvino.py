@@ -1,0 +1,59 @@
+"""Networks in OpenVINO: the same outputs as in ONNX Runtime, and nothing said to its makers."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pfrl.compress import compress
+from pfrl.deploy import openvino
+from pfrl.deploy.onnx import to_onnx
+from pfrl.deploy.openvino import Unavailable, compile_network, precisions
+from pfrl.deploy.runtime import Session
+from pfrl.files import FileError
+from pfrl.graph import trace
+from pfrl.policy import Policy
+from tests.tiny import TwoConvs, made, shape
+
+SHAPE = (8, 8, 1)
+
+
+@pytest.fixture(scope="module")
+def model() -> bytes:
+    graph = trace(made(TwoConvs), shape(2, *SHAPE))
+    whole = compress(graph.source, Policy.uniform(graph, 1.0), graph=graph)
+    return to_onnx(whole, SHAPE).SerializeToString()
+
+
+# Float32 is rounded to 24 binary digits, bfloat16 to 8.
+@pytest.mark.parametrize("precision, tolerance", [("f32", 1e-5), ("bf16", 1e-2)])
+@pytest.mark.parametrize("count", [1, 8, 20])
+def test_any_number_of_images_gives_the_outputs_of_onnx_runtime(model, precision, tolerance, count):
+    if precision not in precisions():
+        pytest.skip("this processor has no products of bfloat16")
+    images = np.random.default_rng(0).normal(size=(count, *SHAPE)).astype(np.float32)
+    expected = Session(model).logits(images)
+    found = compile_network(model, SHAPE, 8, 1, precision)(images)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max())
+
+
+def test_what_is_no_network_is_told_in_one_sentence():
+    with pytest.raises(FileError, match=r"no network that OpenVINO can load \(.+\)$"):
+        compile_network(b"nothing", SHAPE, 8, 1)
+
+
+def test_a_precision_that_the_processor_lacks_is_refused(model, monkeypatch):
+    monkeypatch.setattr(openvino, "precisions", lambda: ("f32",))
+    with pytest.raises(Unavailable, match="no products of bf16"):
+        compile_network(model, SHAPE, 8, 1, "bf16")
+
+
+def test_the_makers_of_openvino_are_not_told_of_an_import():
+    script = (
+        "import sys; from pfrl.deploy.openvino import precisions; precisions();"
+        "print(*(m for m in sys.modules if m.startswith('openvino_telemetry')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
