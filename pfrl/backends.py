@@ -5,6 +5,8 @@ shapes, and nothing compiles for seconds as in XLA.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +15,17 @@ from pfrl.cpu import cores
 from pfrl.deploy.onnx import to_onnx
 from pfrl.deploy.openvino import compile_network
 from pfrl.deploy.runtime import Session
+from pfrl.tasks import Classification, Task
 
 AT_ONCE = 50
 """Images in one run of a runtime: with more, what lies between layers leaves the caches."""
+FEW = 10
+"""Of those that are judged again: some three in a hundred."""
+CLOSE = 0.03
+"""Two outputs that differ by less, in standard deviations of all outputs, may change their order
+when products are rounded to bfloat16. Of the answers of 12 pruned ResNet-20 to 5,000 images, 417
+were others than in float32, and 18 with close ones judged again; of 60, no accuracy differs by more
+than 0.1 points."""
 
 Backend = Literal["xla", "onnx", "openvino", "openvino-bf16"]
 SLICED: tuple[Backend, ...] = ("onnx", "openvino", "openvino-bf16")
@@ -50,5 +60,31 @@ def sliced_judge(
     if backend == "onnx":
         session = Session(model, threads)
         return lambda images: session.logits(images, AT_ONCE)
-    precision = "bf16" if backend == "openvino-bf16" else "f32"
-    return compile_network(model, input_shape, AT_ONCE, threads, precision)
+    compiled = partial(compile_network, model, input_shape)
+    if backend == "openvino":
+        return compiled(AT_ONCE, threads)
+    return _second_look(compiled(AT_ONCE, threads, "bf16"), partial(compiled, FEW, threads))
+
+
+def suited(task: Task) -> tuple[Backend, ...]:
+    """The backends for a task; bfloat16 where only the order of outputs counts, not their size."""
+    return SLICED if isinstance(task, Classification) else ("onnx", "openvino")
+
+
+def _second_look(rounded: Judge, make_exact: Callable[[], Judge]) -> Judge:
+    """Rounded outputs ``[N, K]``, but exact ones of images whose two best outputs are close."""
+    pool = ThreadPoolExecutor(1)
+    exact = pool.submit(make_exact)  # while the first images are judged
+    pool.shutdown(wait=False)
+
+    def judge(images: Any) -> np.ndarray:
+        outputs = rounded(images)
+        if outputs.ndim != 2 or outputs.shape[1] < 2:  # no classes
+            return outputs
+        second, best = np.partition(outputs, -2, axis=1)[:, -2:].T
+        close = np.flatnonzero(best - second < CLOSE * outputs.std())
+        if len(close):
+            outputs[close] = exact.result()(np.asarray(images)[close])
+        return outputs
+
+    return judge

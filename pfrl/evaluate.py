@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pfrl.backends import SLICED, Judge, sliced_judge
+from pfrl.backends import Judge, sliced_judge, suited
 from pfrl.compress import Compressed, assemble
 from pfrl.cost import CostModel
 from pfrl.data import Dataset
@@ -319,7 +319,7 @@ class Evaluator:
         start = self._start(policy)
         judges: dict[str, Callable[[], Judge]] = {
             backend: lambda backend=backend: self._judge(policy, start, backend)
-            for backend in ("xla", *SLICED)
+            for backend in ("xla", *suited(self.dataset.task))
         }
         return choose_backend(judges, self.images["reward"], self.dataset)
 

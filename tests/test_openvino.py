@@ -6,6 +6,8 @@ import sys
 import numpy as np
 import pytest
 
+from pfrl import backends
+from pfrl.backends import suited
 from pfrl.compress import compress
 from pfrl.deploy import openvino
 from pfrl.deploy.onnx import to_onnx
@@ -14,6 +16,7 @@ from pfrl.deploy.runtime import Session
 from pfrl.files import FileError
 from pfrl.graph import trace
 from pfrl.policy import Policy
+from pfrl.tasks import Classification, Pose
 from tests.tiny import TwoConvs, made, shape
 
 SHAPE = (8, 8, 1)
@@ -48,6 +51,26 @@ def test_a_precision_that_the_processor_lacks_is_refused(model, monkeypatch):
     monkeypatch.setattr(openvino, "precisions", lambda: ("f32",))
     with pytest.raises(Unavailable, match="no products of bf16"):
         compile_network(model, SHAPE, 8, 1, "bf16")
+
+
+def test_close_calls_are_judged_again():
+    rounded = np.array([[1.0, 0.0, 0.2], [0.5, 0.0, 0.499], [0.0, 1.0, 0.0], [0.7, 0.701, 0.0]])
+    seen = []
+
+    def exact(images):
+        seen.append(images)
+        return np.full((len(images), 3), -1.0)
+
+    judge = backends._second_look(lambda images: rounded.copy(), lambda: exact)
+    found = judge(np.arange(4))
+    np.testing.assert_array_equal(np.concatenate(seen), [1, 3])
+    np.testing.assert_array_equal(found[[0, 2]], rounded[[0, 2]])
+    np.testing.assert_array_equal(found[[1, 3]], -1.0)
+
+
+def test_bfloat16_judges_classes_only():
+    assert "openvino-bf16" in suited(Classification())
+    assert "openvino-bf16" not in suited(Pose())
 
 
 def test_the_makers_of_openvino_are_not_told_of_an_import():

@@ -29,7 +29,9 @@ def fuse(graph: Graph, output: str) -> Graph:
     while changed:
         _remove_dead(graph, output)
         view = View(graph, output)
-        changed = any(rule(view, node) for node in graph.nodes for rule in _RULES)
+        changed = any(
+            rule(view, node) for node in graph.nodes for rule in _RULES_OF.get(node.op, ())
+        )
     for node in graph.nodes:
         if node.op == "Clip" and node.attributes == {"min": 0.0}:
             node.op, node.attributes = "Relu", {}
@@ -196,19 +198,25 @@ def _scale_before_reshape(view: View, node: Node) -> bool:
     return True
 
 
-_RULES: tuple[Rule, ...] = (
-    _neutral,
-    constants_meet,
-    _scale_before_reshape,
-    _mean,
-    scale_into_kernel,
-    shift_into_bias,
-    scale_of_input,
-    affine_of_input,
-    _clips_meet,
-    _slices_meet,
-    _pad_into_conv,
-    _sparse_shortcut,
-    _reshapes_meet,
-    _transpose_into_rows,
+_RULES: tuple[tuple[str, Rule], ...] = (
+    ("Mul Add Clip Reshape", _neutral),
+    ("Mul Add", constants_meet),
+    ("Mul", _scale_before_reshape),
+    ("Mul", _mean),
+    ("Mul", scale_into_kernel),
+    ("Add", shift_into_bias),
+    ("Conv Gemm MatMul", scale_of_input),
+    ("Conv Gemm MatMul", affine_of_input),
+    ("Clip", _clips_meet),
+    ("Slice", _slices_meet),
+    ("Conv", _pad_into_conv),
+    ("Pad", _sparse_shortcut),
+    ("Reshape", _reshapes_meet),
+    ("Gemm", _transpose_into_rows),
 )
+"""Rules, each with the operators of the nodes that it looks at, in the order in which they are
+tried."""
+_RULES_OF: dict[str, list[Rule]] = {
+    op: [rule for ops, rule in _RULES if op in ops.split()]
+    for op in {op for ops, _ in _RULES for op in ops.split()}
+}
