@@ -13,12 +13,11 @@ from stable_baselines3 import DDPG
 
 from agents.base import Recorder
 from agents.bounded import invert_gradients
-from agents.compiled import CompiledUpdates
 from agents.offpolicy import OffPolicyAgent, search_off_policy
 from agents.options import DDPGOptions
 
 
-class AMCAgent(OffPolicyAgent, CompiledUpdates, DDPG):
+class AMCAgent(OffPolicyAgent, DDPG):
     """See the head of this file; ``warmup`` is a number of episodes."""
 
     def __init__(

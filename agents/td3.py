@@ -11,12 +11,11 @@ from stable_baselines3 import TD3
 
 from agents.base import Recorder
 from agents.bounded import invert_gradients
-from agents.compiled import CompiledUpdates
 from agents.offpolicy import OffPolicyAgent, search_off_policy
 from agents.options import TD3Options
 
 
-class TD3Agent(OffPolicyAgent, CompiledUpdates, TD3):
+class TD3Agent(OffPolicyAgent, TD3):
     """See the head of this file; ``warmup`` is a number of episodes."""
 
     def __init__(

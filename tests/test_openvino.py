@@ -61,7 +61,7 @@ def test_close_calls_are_judged_again():
         seen.append(images)
         return np.full((len(images), 3), -1.0)
 
-    judge = backends._second_look(lambda images: rounded.copy(), lambda: exact)
+    judge = backends._second_look(lambda images: rounded.copy(), exact)
     found = judge(np.arange(4))
     np.testing.assert_array_equal(np.concatenate(seen), [1, 3])
     np.testing.assert_array_equal(found[[0, 2]], rounded[[0, 2]])

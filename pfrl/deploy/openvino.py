@@ -63,15 +63,17 @@ def compile_network(
 
     def run(images: np.ndarray) -> np.ndarray:
         images = np.ascontiguousarray(images, np.float32)
+        whole = len(images) - len(images) % batch
+        pieces = [images[start : start + batch] for start in range(0, whole, batch)]
+        if whole < len(images):
+            rest = np.zeros((batch, *images.shape[1:]), np.float32)
+            rest[: len(images) - whole] = images[whole:]
+            pieces.append(rest)
         outputs = []
-        for start in range(0, len(images), batch):
-            piece = images[start : start + batch]
-            missing = batch - len(piece)
-            if missing:
-                piece = np.concatenate([piece, np.zeros((missing, *piece.shape[1:]), np.float32)])
+        for piece in pieces:
             request.infer({0: piece}, share_inputs=True)
-            outputs.append(request.get_output_tensor(0).data[: batch - missing].copy())
-        return np.concatenate(outputs)
+            outputs.append(request.get_output_tensor(0).data.copy())
+        return np.concatenate(outputs)[: len(images)]
 
     return run
 
