@@ -164,7 +164,7 @@ def _judge(facts: Entry) -> str:
     seconds = judge["seconds"].items()
     pairs = (f"{TITLES.get(name, name)} {number(1000 * s)} ms" for name, s in seconds)
     measured = f" (a batch of images: {', '.join(pairs)})" if seconds else ""
-    if (difference := judge.get("difference")) is not None and judge["backend"] != "xla":
+    if (difference := judge.get("difference")) is not None:
         measured += f"; accuracy of the same network {difference * 100:+.2f} points to XLA's"
     return f" Judged by {TITLES.get(judge['backend'], judge['backend'])}{measured}."
 

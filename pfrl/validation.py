@@ -28,8 +28,8 @@ Images = list[tuple[Any, np.ndarray]]
 """Normalised images in batches of one size (the last one padded), and their labels."""
 SAME_OUTPUT = 0.02
 """Largest difference of two backends' outputs, as a share of the largest output, and ..."""
-SAME_QUALITY = 1e-3
-"""... of the mean quality of all images: a tenth of a point."""
+SAME_QUALITY = 1e-3 + 1e-9
+"""... of the mean quality of all images: a tenth of a point, and rounding."""
 
 
 class Choice(NamedTuple):
@@ -38,12 +38,13 @@ class Choice(NamedTuple):
     Attributes:
       backend: its name.
       seconds: by backend, of one batch, with its share of what making the judge takes.
-      difference: its mean quality less that of XLA, on the same network and all images.
+      difference: its mean quality less that of XLA, on the same network and all images; None
+        if it was not measured.
     """
 
     backend: str
     seconds: dict[str, float]
-    difference: float = 0.0
+    difference: float | None = None
 
 
 def split_search(search: Split, count: int) -> tuple[Split, Split]:
