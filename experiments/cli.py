@@ -11,6 +11,7 @@ from typing import Annotated, TextIO
 import tyro
 
 from experiments import compress, inspect, methods, pareto, pretrain, proxy, sweep, tune
+from experiments.interrupts import delivered
 from experiments.report import write_report
 from experiments.settings import CompressSettings
 from pfrl.deploy.measure import measure
@@ -129,9 +130,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # tyro warns of ambiguous defaults only where there is nothing for a user to do.
     warnings.filterwarnings("ignore", module="tyro")
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="pfrl", description=__doc__, args=arguments
-        )
+        with delivered():
+            tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, prog="pfrl", description=__doc__, args=arguments
+            )
     except KeyboardInterrupt:
         print(f"pfrl: interrupted; what was finished is kept, {GO_ON}", file=sys.stderr)
         return INTERRUPTED

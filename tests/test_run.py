@@ -122,14 +122,6 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(whole, tmp_path, monkey
     assert results(out) == results(whole)
 
 
-@pytest.fixture
-def interruptible():
-    """A job in a shell's background ignores Ctrl-C, and so would the processes that it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_process_loses_at_most_its_episode(sent, whole, tmp_path):
