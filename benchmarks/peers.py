@@ -39,7 +39,7 @@ from experiments.settings import SettingsError
 from pfrl.backends import AT_ONCE, sliced_judge
 from pfrl.compress import compress
 from pfrl.cost import CostModel
-from pfrl.cpu import cores
+from pfrl.cpu import cores, keep_memory
 from pfrl.data import Dataset
 from pfrl.evaluate import EpisodeConfig, Evaluator
 from pfrl.files import write_json, write_text
@@ -105,7 +105,8 @@ def run(settings: PeersSettings) -> list[Path]:
     with ExitStack() as stack:
         # A process each, for the threads of one library would wait for work beside the other's.
         ours, theirs = (
-            stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for _ in range(2)
+            stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), keep_memory))
+            for _ in range(2)
         )
         pools = {name: theirs if name == PYTORCH else ours for name in CONTESTANTS}
         worst = check(settings, cases, theirs)

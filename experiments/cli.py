@@ -14,6 +14,7 @@ from experiments import compress, inspect, methods, pareto, pretrain, proxy, swe
 from experiments.interrupts import delivered
 from experiments.report import write_report
 from experiments.settings import CompressSettings
+from pfrl.cpu import keep_memory
 from pfrl.deploy.measure import measure
 from pfrl.training.fit import Diverged
 
@@ -127,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     # TensorBoard's thread reports a full disk by itself; the main thread says it in a sentence.
     threading.excepthook = _quiet_thread
+    keep_memory()
     # tyro warns of ambiguous defaults only where there is nothing for a user to do.
     warnings.filterwarnings("ignore", module="tyro")
     try:

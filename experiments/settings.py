@@ -120,6 +120,7 @@ class CompressSettings:
             raise SettingsError(f"seed is a whole number from 0, got {self.seed}")
         counts = {
             "episode.batch": self.episode.batch,
+            "episode.ghost_batches": self.episode.ghost_batches,
             "episode.search_images": self.episode.search_images,
             "finish.batch": self.finish.batch,
             "finish.candidates": self.finish.candidates,

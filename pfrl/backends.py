@@ -15,6 +15,7 @@ from pfrl.deploy.onnx import to_onnx
 from pfrl.deploy.openvino import compile_network
 from pfrl.deploy.runtime import Session
 from pfrl.tasks import Classification, Task
+from pfrl.training.backend import callers
 
 AT_ONCE = 50
 """Images in one run of a runtime: with more, what lies between layers leaves the caches."""
@@ -35,7 +36,7 @@ TITLES: dict[str, str] = {
 }
 
 Judge = Callable[[Any], np.ndarray]
-"""``images [N, H, W, C] -> outputs`` of one policy's network."""
+"""``images [N, H, W, C] -> outputs`` of one policy's network, for several threads at once."""
 
 
 def sliced_judge(
@@ -53,16 +54,16 @@ def sliced_judge(
       FileError: if the runtime cannot load the graph.
       Unavailable: if the runtime is not there, or this processor lacks what it takes.
     """
-    model, threads = to_onnx(function, input_shape).SerializeToString(), len(cores())
+    model, at_once = to_onnx(function, input_shape).SerializeToString(), callers()
+    threads = len(cores()) // at_once
     if backend == "onnx":
         session = Session(model, threads)
         return lambda images: session.logits(images, AT_ONCE)
-    compiled = partial(compile_network, model, input_shape)
+    compiled = partial(compile_network, model, input_shape, AT_ONCE, threads, at_once)
     if backend == "openvino":
-        return compiled(AT_ONCE, threads)
+        return compiled()
     # One thread: more would go on looking for work, and take the cores from OpenVINO's.
-    rounded, exact = compiled(AT_ONCE, threads, "bf16"), Session(model)
-    return _second_look(rounded, exact.logits)
+    return _second_look(compiled("bf16"), Session(model).logits)
 
 
 def suited(task: Task) -> tuple[Backend, ...]:

@@ -20,6 +20,10 @@ class EpisodeConfig:
     """Steps of fine-tuning, or none with the other fidelities."""
     batch: int = 64
     """Images a fine-tuning step."""
+    ghost_batches: int = 2
+    """Parts of a fine-tuning batch that are normalised each by its own statistics, and whose
+    gradients are averaged (ghost batch normalization, Hoffer et al. 2017). On a CPU every part
+    is a core's work; 1 does without."""
     learning_rate: float = 0.005
     """Constant learning rate of the fine-tuning (Nesterov SGD, momentum 0.9). A larger one takes
     more in some ten steps than they give."""

@@ -37,7 +37,7 @@ from pfrl.replay import Replay, ReplayError
 from pfrl.supernet import train_supernet
 from pfrl.survey import survey_network
 from pfrl.together import Together
-from pfrl.training.backend import compiled
+from pfrl.training.backend import compiled, stepping
 from pfrl.training.fit import Diverged
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import TrainState, make_train_step
@@ -120,8 +120,10 @@ class Evaluator:
             self._prepare = Preparer(graph, self.survey)
         self._optimizer = sgd(config.learning_rate, config.weight_decay)
         apply = self._network.apply
-        self._train_step = make_train_step(apply, self._optimizer, loss=dataset.task.loss)
-        self._step = compiled(self._train_step)
+        self._train_step = make_train_step(
+            apply, self._optimizer, loss=dataset.task.loss, ghosts=config.ghost_batches
+        )
+        self._step = stepping(self._train_step)
         self._start_optimizer = jax.jit(self._optimizer.init)
         self._predict = compiled(lambda v, x, knobs: apply(v, x, False, knobs)[0])
         self._statistics = compiled(lambda v, x, knobs: apply(v, x, True, knobs)[1])

@@ -18,9 +18,12 @@ from pfrl.data import Dataset, Split
 from pfrl.deploy.onnx import ExportError
 from pfrl.deploy.openvino import Unavailable
 from pfrl.files import FileError
+from pfrl.training.backend import each
 
 BATCH = 250
 """Images that are judged together."""
+MEASURED = 4
+"""Batches by which backends are timed."""
 DOUBT = 1e-3
 """Chance that a validation that could have been the best is stopped early."""
 
@@ -78,7 +81,7 @@ def choose_backend(
     Args:
       judges: by name, what makes the judge; that is timed as well, for it is made anew for
         every policy. The first one can judge everything.
-      images: of which three batches are judged, after one with which it is made; the fastest
+      images: of which a few batches are judged, after one with which it is made; the fastest
         judges all of them before it is taken.
       dataset: whose task tells the quality of an output.
     """
@@ -90,7 +93,7 @@ def choose_backend(
             judge = make()
             np.asarray(judge(images[0][0]))
             made = time.perf_counter()
-            outputs[name] = [np.asarray(judge(x)) for x, _ in images[:3]]
+            outputs[name] = [found for found, _ in _answers(judge, images[:MEASURED])]
             judged = (time.perf_counter() - made) / len(outputs[name])
         except (ExportError, FileError, Unavailable):
             continue
@@ -160,5 +163,6 @@ def validate(
 
 
 def _answers(judge: Judge, images: Images) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for x, targets in images:
-        yield np.asarray(judge(x))[: len(targets)], targets
+    outputs = each(lambda batch: np.asarray(judge(batch[0])), images)
+    for found, (_, targets) in zip(outputs, images, strict=True):
+        yield found[: len(targets)], targets

@@ -37,7 +37,7 @@ def test_any_number_of_images_gives_the_outputs_of_onnx_runtime(model, precision
         pytest.skip("this processor has no products of bfloat16")
     images = np.random.default_rng(0).normal(size=(count, *SHAPE)).astype(np.float32)
     expected = Session(model).logits(images)
-    found = compile_network(model, SHAPE, 8, 1, precision)(images)
+    found = compile_network(model, SHAPE, 8, 1, 1, precision)(images)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max())
 
@@ -50,7 +50,7 @@ def test_what_is_no_network_is_told_in_one_sentence():
 def test_a_precision_that_the_processor_lacks_is_refused(model, monkeypatch):
     monkeypatch.setattr(openvino, "precisions", lambda: ("f32",))
     with pytest.raises(Unavailable, match="no products of bf16"):
-        compile_network(model, SHAPE, 8, 1, "bf16")
+        compile_network(model, SHAPE, 8, 1, 1, "bf16")
 
 
 def test_close_calls_are_judged_again():

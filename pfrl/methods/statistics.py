@@ -52,7 +52,7 @@ def reestimate(
     zeros = {name: np.zeros_like(variables[name]) for name in momentum}
     sums = {name: np.zeros_like(variables[name]) for name in momentum}
     start = {**variables, **zeros}
-    found = each(lambda x: jax.block_until_ready(updated(start, x, *extras)), batches)
+    found = list(each(lambda x: updated(start, x, *extras), batches))
     for batch in found:
         for name in momentum:
             sums[name] += np.asarray(batch[name])

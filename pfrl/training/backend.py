@@ -1,6 +1,6 @@
 """How functions are compiled and steps driven: the one place that knows the backends."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pfrl.cpu import cores, fast
-from pfrl.training.step import TrainState
+from pfrl.training.step import TrainState, TrainStep
 
 Batch = tuple[Any, Any, Any]
 """``(x, targets, what the teacher answers or None)``, as a train step takes them."""
@@ -38,17 +38,48 @@ def judges_together(backend: str) -> bool:
     return backend != "cpu"
 
 
-def each(function: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
-    """``function`` of every item, in order; on a CPU a core works on each item.
+def stepping(step: TrainStep) -> Callable[..., tuple[TrainState, jax.Array]]:
+    """A train step that is compiled. On a CPU a core works on each part of a batch.
 
-    XLA's CPU backend runs most of a small network on one thread, so that two calls at
-    once take half of the time. A device runs one call after the other anyhow.
+    There gradient and update are programs of their own, whatever the number of cores, so
+    that a state does not depend on it.
     """
-    threads = len(cores()) if jax.default_backend() == "cpu" else 1
+    if step.ghosts == 1 or jax.default_backend() != "cpu":
+        return compiled(step)
+    gradient, update = compiled(step.gradient), compiled(step.update)
+
+    def run(state: TrainState, x: Any, targets: Any, teacher: Any, *extras: Any):
+        parts = step.parts((x, targets, teacher))
+        found = list(each(lambda part: gradient(state, *part, *extras), parts))
+        return update(state, found, *extras)
+
+    return run
+
+
+def callers() -> int:
+    """Threads that call at once: one a core of a CPU, and one for a device.
+
+    XLA's CPU backend runs most of a small network on one thread, its convolutions among
+    it. A device runs one call after the other anyhow.
+    """
+    return len(cores()) if jax.default_backend() == "cpu" else 1
+
+
+def each(function: Callable[..., Any], items: Iterable[Any]) -> Generator[Any]:
+    """``function`` of every item, in order, by as many threads as there are ``callers``.
+
+    What is not wanted any more when the iterator is closed is not begun.
+    """
+    threads = callers()
     if threads == 1:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, items))
+        yield from map(function, items)
+        return
+    pool = ThreadPoolExecutor(threads)
+    try:
+        # Waited for in the threads: calls that are only begun take turns on the cores.
+        yield from pool.map(lambda item: jax.block_until_ready(function(item)), items)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def drive(

@@ -1,9 +1,12 @@
 """One train step of any network function: loss, gradient, update, projection."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import gcd
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -66,6 +69,45 @@ def masking(masks: Mapping[str, Any]) -> Project:
     return project
 
 
+@dataclass(frozen=True)
+class TrainStep:
+    """``step(state, x, targets, teacher, *extras) -> (state, loss)``; jit it at the call.
+
+    A batch of ``ghosts`` parts is normalised in each part by the statistics of that part alone
+    (ghost batch normalization: Hoffer et al. 2017, arXiv:1705.08741). The loss, the gradients
+    and the running statistics are the means over the parts, which know nothing of each other
+    until the update: they may be computed at the same time.
+
+    Attributes:
+      gradient: ``(state, x, targets, teacher, *extras)`` of one part to what ``update`` takes.
+      update: ``(state, what the parts yielded, *extras)`` to the next state and the loss.
+      ghosts: parts of a batch; fewer if its images cannot be dealt out evenly.
+    """
+
+    gradient: Callable[..., Any]
+    update: Callable[..., tuple[TrainState, jax.Array]]
+    ghosts: int = 1
+
+    def __call__(
+        self, state: TrainState, x: Any, targets: Any, teacher: Any, *extras: Any
+    ) -> tuple[TrainState, jax.Array]:
+        batch = x, targets, teacher
+        found = [self.gradient(state, *part, *extras) for part in self.parts(batch)]
+        return self.update(state, found, *extras)
+
+    def parts(self, batch: Any) -> list[Any]:
+        """A batch (arrays of N examples, and scalars, which all parts share) in equal parts."""
+        images = len(jax.tree.leaves(batch)[0])
+        size = images // gcd(images, self.ghosts)
+
+        def part(start: int) -> Any:
+            return jax.tree.map(
+                lambda array: array[start : start + size] if np.ndim(array) else array, batch
+            )
+
+        return [part(start) for start in range(0, images, size)]
+
+
 def make_train_step(
     apply: Apply,
     optimizer: optax.GradientTransformation,
@@ -73,8 +115,9 @@ def make_train_step(
     *,
     loss: Loss = cross_entropy,
     project: Project | None = None,
-) -> Callable[..., tuple[TrainState, jax.Array]]:
-    """``step(state, x, targets, teacher, *extras) -> (state, loss)``; jit it at the call.
+    ghosts: int = 1,
+) -> TrainStep:
+    """A train step of any network function.
 
     Args:
       apply: the network.
@@ -82,6 +125,7 @@ def make_train_step(
       distillation: with it ``teacher`` is what a teacher answers to ``x``; else pass None.
       loss: of the outputs and the targets.
       project: what is done to the parameters after every update.
+      ghosts: parts of a batch that are normalised each by itself; see ``TrainStep``.
 
     ``extras`` go to ``apply`` and ``project`` as they are: masks and bit widths of a policy.
     """
@@ -93,11 +137,12 @@ def make_train_step(
             value = distilled(value, answer, teacher, distillation)
         return value, statistics
 
-    def step(state: TrainState, x, targets, teacher, *extras):
-        gradient = jax.value_and_grad(objective, has_aux=True)
-        (value, statistics), grads = gradient(
-            state.parameters, state.statistics, x, targets, teacher, *extras
-        )
+    def gradient(state: TrainState, *arguments):
+        both = jax.value_and_grad(objective, has_aux=True)
+        return both(state.parameters, state.statistics, *arguments)
+
+    def update(state: TrainState, found: Sequence[Any], *extras):
+        (value, statistics), grads = jax.tree.map(_mean, *found)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.parameters)
         parameters: Any = optax.apply_updates(state.parameters, updates)
         done = state.step + 1
@@ -105,4 +150,11 @@ def make_train_step(
             parameters = project(parameters, done, *extras)
         return TrainState(parameters, statistics, optimizer_state, done), value
 
-    return step
+    return TrainStep(gradient, update, ghosts)
+
+
+def _mean(*parts: jax.Array) -> jax.Array:
+    """Of what the parts of a batch yielded; counters and keys are the same in all of them."""
+    if len(parts) == 1 or not jnp.issubdtype(parts[0].dtype, jnp.floating):
+        return parts[0]
+    return sum(parts[1:], parts[0]) / len(parts)
