@@ -15,9 +15,10 @@ from agents.base import Recorder
 from agents.bounded import invert_gradients
 from agents.offpolicy import OffPolicyAgent, search_off_policy
 from agents.options import DDPGOptions
+from agents.written_out import WrittenOutUpdates
 
 
-class AMCAgent(OffPolicyAgent, DDPG):
+class AMCAgent(OffPolicyAgent, WrittenOutUpdates, DDPG):
     """See the head of this file; ``warmup`` is a number of episodes."""
 
     def __init__(

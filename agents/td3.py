@@ -7,15 +7,15 @@ on the target's actions, and fewer updates of the actor than of the critics.
 from pathlib import Path
 
 import gymnasium
-from stable_baselines3 import TD3
 
 from agents.base import Recorder
 from agents.bounded import invert_gradients
 from agents.offpolicy import OffPolicyAgent, search_off_policy
 from agents.options import TD3Options
+from agents.written_out import WrittenOutUpdates
 
 
-class TD3Agent(OffPolicyAgent, TD3):
+class TD3Agent(OffPolicyAgent, WrittenOutUpdates):
     """See the head of this file; ``warmup`` is a number of episodes."""
 
     def __init__(
