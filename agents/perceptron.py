@@ -58,52 +58,67 @@ class Group:
     """Networks of one optimiser, their parameters one vector, which PyTorch's become views of.
 
     Attributes:
-      networks: one a sequence of modules, of which the linear ones are layers.
+      networks: in the order that they were given.
       parameters: ``[P]``, float32.
       gradients: ``[P]``, of the last ``backward`` of each network.
     """
 
-    def __init__(self, modules: Sequence[torch.nn.Module]):
-        linears = [
-            [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
-            for module in modules
+    def __init__(self, networks: Sequence[Sequence[Sequence[torch.nn.Linear]]]):
+        """Each network is a sequence of layers, and a layer modules side by side: their inputs
+        are the same, their outputs joined."""
+        layers = [layer for network in networks for layer in network]
+        joined = [
+            arrays
+            for layer in layers
+            for arrays in ([m.weight for m in layer], [m.bias for m in layer])
         ]
-        arrays = [p for layers in linears for layer in layers for p in (layer.weight, layer.bias)]
-        self.parameters = np.concatenate([p.detach().numpy().ravel() for p in arrays])
+        flat = [parameter for arrays in joined for parameter in arrays]
+        self.parameters = np.concatenate([p.detach().numpy().ravel() for p in flat])
         self.gradients = np.zeros_like(self.parameters)
-        views = self._views(arrays, self.parameters)
-        gradients = self._views(arrays, self.gradients)
-        for parameter, view in zip(arrays, views, strict=True):
+        shapes = [(sum(len(p) for p in arrays), *arrays[0].shape[1:]) for arrays in joined]
+        own = _views(self.parameters, [tuple(p.shape) for p in flat])
+        for parameter, view in zip(flat, own, strict=True):
             parameter.data = torch.from_numpy(view)
+        kernels, gradients = (_pairs(_views(x, shapes)) for x in (self.parameters, self.gradients))
         self.networks, start = [], 0
-        for layers in linears:
-            place = slice(start, start := start + 2 * len(layers))
-            self.networks.append(Perceptron(_pairs(views[place]), _pairs(gradients[place])))
-
-    @staticmethod
-    def _views(like: Sequence[torch.Tensor], vector: np.ndarray) -> list[np.ndarray]:
-        ends = np.cumsum([array.numel() for array in like])
-        parts = np.split(vector, ends[:-1])
-        return [part.reshape(tuple(array.shape)) for part, array in zip(parts, like, strict=True)]
+        for network in networks:
+            place = slice(start, start := start + len(network))
+            self.networks.append(Perceptron(kernels[place], gradients[place]))
 
     def follow(self, other: "Group", share: float) -> None:
         """Move by a share of the way to another group of the same shapes (Polyak's average)."""
         self.parameters += share * (other.parameters - self.parameters)
 
 
-class Adam:
-    """Adam (Kingma and Ba 2015, arXiv 1412.6980) on a group, with PyTorch's defaults."""
+def linears(module: torch.nn.Module) -> list[tuple[torch.nn.Linear]]:
+    """The layers of a module that applies one after the other, as ``Group`` takes them."""
+    return [(layer,) for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
 
-    def __init__(self, group: Group, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):
-        self._group, self._betas, self._eps = group, betas, eps
-        self._mean = np.zeros_like(group.parameters)
-        self._square = np.zeros_like(group.parameters)
+
+class Adam:
+    """Adam (Kingma and Ba 2015, arXiv 1412.6980), with PyTorch's defaults.
+
+    Args:
+      parameters: ``[P]``, changed in place.
+      gradients: ``[P]``, read at every step.
+    """
+
+    def __init__(
+        self,
+        parameters: np.ndarray,
+        gradients: np.ndarray,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ):
+        self._parameters, self._gradients = parameters, gradients
+        self._betas, self._eps = betas, eps
+        self._mean, self._square = np.zeros_like(parameters), np.zeros_like(parameters)
         self._steps = 0
 
     def step(self, learning_rate: float) -> None:
-        """Take a step against the group's gradients."""
+        """Take a step against the gradients."""
         self._steps += 1
-        gradients, (first, second) = self._group.gradients, self._betas
+        gradients, (first, second) = self._gradients, self._betas
         self._mean += (1 - first) * (gradients - self._mean)
         self._square += (1 - second) * (gradients * gradients - self._square)
         root = np.sqrt(self._square)
@@ -111,7 +126,13 @@ class Adam:
         root += self._eps
         np.divide(self._mean, root, out=root)
         root *= learning_rate / (1 - first**self._steps)
-        self._group.parameters -= root
+        self._parameters -= root
+
+
+def _views(vector: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    ends = np.cumsum([np.prod(shape) for shape in shapes])
+    parts = np.split(vector, ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _pairs(arrays: Sequence[Any]) -> list[Any]:

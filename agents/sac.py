@@ -9,11 +9,11 @@ deviation. The last episode plays the Gaussian's mean.
 from pathlib import Path
 
 import gymnasium
-from stable_baselines3 import SAC
 
 from agents.base import Recorder
 from agents.offpolicy import OffPolicyAgent, search_off_policy
 from agents.options import EntropyOptions, SACOptions
+from agents.written_out_sac import WrittenOutSAC
 
 
 def entropy_weight(options: EntropyOptions) -> str | float:
@@ -21,7 +21,7 @@ def entropy_weight(options: EntropyOptions) -> str | float:
     return f"auto_{options.entropy}" if options.learn_entropy else options.entropy
 
 
-class SACAgent(OffPolicyAgent, SAC):
+class SACAgent(OffPolicyAgent, WrittenOutSAC):
     """See the head of this file; ``warmup`` is a number of episodes."""
 
     def __init__(

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from stable_baselines3 import TD3
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from agents.bounded import InvertingGradients
-from agents.perceptron import Adam, Group
+from agents.perceptron import Adam, Group, linears
 
 
 class Learner(NamedTuple):
@@ -27,14 +28,14 @@ class Learner(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Transitions ``[B, ...]``, and the noise on the target's actions."""
+    """Transitions ``[B, ...]``, and noise on the target's actions if any is drawn with them."""
 
     observations: np.ndarray
     actions: np.ndarray
     next_observations: np.ndarray
     dones: np.ndarray
     rewards: np.ndarray
-    noise: np.ndarray
+    noise: Any
 
 
 class WrittenOutUpdates(TD3):
@@ -60,20 +61,20 @@ class WrittenOutUpdates(TD3):
         self.logger.record("train/critic_loss", np.mean(critic_losses))
 
     def _taken_over(self) -> Learner:
-        actor, actor_target = (Group([x.mu]) for x in (self.actor, self.actor_target))
-        critics, targets = (Group(x.q_networks) for x in (self.critic, self.critic_target))
-        return Learner(actor, critics, actor_target, targets, Adam(actor), Adam(critics))
+        actor, actor_target = (Group([linears(x.mu)]) for x in (self.actor, self.actor_target))
+        critics, targets = (critics_of(x) for x in (self.critic, self.critic_target))
+        return Learner(actor, critics, actor_target, targets, *map(adam, (actor, critics)))
 
     def _batches(self, count: int, size: int) -> list[Batch]:
-        """As many batches, drawn at once."""
-        assert self.replay_buffer is not None
-        drawn = self.replay_buffer.sample(count * size, self._vec_normalize_env)
-        noise = torch.empty_like(drawn.actions).normal_(0, self.target_policy_noise)
-        noise = noise.clamp(-self.target_noise_clip, self.target_noise_clip)
-        states = (drawn.observations, drawn.actions, drawn.next_observations)
-        parts = [part.numpy() for part in (*states, drawn.dones, drawn.rewards, noise)]
-        starts = range(0, count * size, size)
-        return [Batch(*(part[start : start + size] for part in parts)) for start in starts]
+        batches = drawn(self, count, size)
+        noise = torch.empty(count * size, *batches[0].actions.shape[1:])
+        noise = noise.normal_(0, self.target_policy_noise)
+        noise = noise.clamp(-self.target_noise_clip, self.target_noise_clip).numpy()
+        places = range(0, count * size, size)
+        return [
+            batch._replace(noise=noise[start : start + size])
+            for batch, start in zip(batches, places, strict=True)
+        ]
 
     def _improve_critics(self, learner: Learner, batch: Batch) -> float:
         following = batch.next_observations
@@ -82,12 +83,8 @@ class WrittenOutUpdates(TD3):
         values = [critic(asked) for critic in learner.critic_targets.networks]
         lowest = values[0] if len(values) == 1 else np.minimum(*values)
         targets = batch.rewards + (1 - batch.dones) * np.float32(self.gamma) * lowest
-        played, loss = np.concatenate([batch.observations, batch.actions], 1), 0.0
-        for critic in learner.critics.networks:
-            error = critic(played) - targets
-            loss += float(np.mean(error * error))
-            critic.backward(error * np.float32(2 / len(error)))
-        learner.critic_adam.step(_learning_rate(self.critic))
+        loss = improve_critics(learner.critics, batch, targets)
+        learner.critic_adam.step(learning_rate(self.critic))
         return loss
 
     def _improve_actor(self, learner: Learner, batch: Batch) -> float:
@@ -102,7 +99,7 @@ class WrittenOutUpdates(TD3):
         else:
             to_actions = to_actions * (1 - actions * actions)
         learner.actor.networks[0].backward(to_actions)
-        learner.actor_adam.step(_learning_rate(self.actor))
+        learner.actor_adam.step(learning_rate(self.actor))
         learner.critic_targets.follow(learner.critics, self.tau)
         learner.actor_target.follow(learner.actor, self.tau)
         return -float(values.mean())
@@ -119,5 +116,38 @@ class WrittenOutUpdates(TD3):
         return isinstance(layers[-1], InvertingGradients)
 
 
-def _learning_rate(network: Any) -> float:
+def drawn(agent: OffPolicyAlgorithm, count: int, size: int) -> list[Batch]:
+    """So many batches of the replay memory, drawn at once; without noise."""
+    assert agent.replay_buffer is not None
+    samples = agent.replay_buffer.sample(count * size, agent._vec_normalize_env)
+    states = (samples.observations, samples.actions, samples.next_observations)
+    parts = [part.numpy() for part in (*states, samples.dones, samples.rewards)]
+    return [
+        Batch(*(part[start : start + size] for part in parts), noise=None)
+        for start in range(0, count * size, size)
+    ]
+
+
+def critics_of(critic: Any) -> Group:
+    """The networks of stable-baselines3's ``ContinuousCritic``."""
+    return Group([linears(network) for network in critic.q_networks])
+
+
+def adam(group: Group) -> Adam:
+    """Of all its parameters."""
+    return Adam(group.parameters, group.gradients)
+
+
+def learning_rate(network: Any) -> float:
+    """What stable-baselines3 has set it to for now."""
     return network.optimizer.param_groups[0]["lr"]
+
+
+def improve_critics(critics: Group, batch: Batch, targets: np.ndarray) -> float:
+    """The gradients of the mean squared errors, added up; returns their sum."""
+    played, loss = np.concatenate([batch.observations, batch.actions], 1), 0.0
+    for critic in critics.networks:
+        error = critic(played) - targets
+        loss += float(np.mean(error * error))
+        critic.backward(error * np.float32(2 / len(error)))
+    return loss

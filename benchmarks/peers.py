@@ -73,6 +73,8 @@ class PeersSettings:
     compared with its long fine-tuning. Default: policies are drawn."""
     steps: int = 16
     """Steps of fine-tuning, of 64 images."""
+    autocast: bool = False
+    """Let PyTorch compute in bfloat16 where it takes that to be safe (torch.autocast)."""
     seed: int = 0
     """Seed of the policies, of the training images and of the intervals."""
     out: Path = Path("runs/peers")
@@ -205,14 +207,15 @@ def measured(settings: PeersSettings, contestant: str, policy: Policy) -> dict[s
     if contestant == PYTORCH:
         peer, config = peer_of(settings), EpisodeConfig()
         removed = removed_outputs(graph, compress(graph.source, policy, graph=graph).kept)
-        found = evaluate(
-            peer.model,
-            removed,
-            peer.tuning,
-            peer.images,
-            config.learning_rate,
-            config.weight_decay,
-        )
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.autocast):
+            found = evaluate(
+                peer.model,
+                removed,
+                peer.tuning,
+                peer.images,
+                config.learning_rate,
+                config.weight_decay,
+            )
         seconds = sum(found.seconds.values())
         return {"accuracy": found.accuracy, "seconds": seconds, "parts": found.seconds}
     evaluator = evaluator_of(settings, contestant)

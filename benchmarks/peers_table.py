@@ -81,11 +81,13 @@ def describe(found: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         accuracies = " / ".join(f"{100 * value:.1f}" for value in row["accuracies"])
         rows.append((name, parts, number(row["seconds"]), ratio, accuracies))
     head = ("", "seconds by part", "seconds", "times faster than PyTorch", "accuracy (%)")
+    cast = ", autocast to bfloat16" if settings.get("autocast") else ""
     text = [
         "# An evaluation here and in PyTorch",
         f"{found['policies']} policies of {settings['model']}, all images of the search split, a"
         f" process each on {here['cores']} core(s) of {here['cpu']}, in turns. PyTorch (eager,"
-        f" channels last): pruned by Torch-Pruning, {settings['steps']} × 64 images of fine-tuning."
+        f" channels last{cast}): pruned by Torch-Pruning, {settings['steps']} × 64 images of"
+        " fine-tuning."
         " Medians over the policies; in brackets 95 % bootstrap intervals; accuracies: lowest /"
         f" median / highest. Logits of the two networks, whole and pruned, differ by at most"
         f" {facts['logits_differ_by']:.0e} of the largest.",

@@ -172,7 +172,7 @@ def test_medians_ratios_and_ranks_by_hand():
 
 
 def test_a_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(peers, "ProcessPoolExecutor", lambda n, context: ThreadPoolExecutor(n))
+    monkeypatch.setattr(peers, "ProcessPoolExecutor", lambda n, *_: ThreadPoolExecutor(n))
     monkeypatch.setattr(
         peers, "draw_policies", lambda settings, graph: [Policy.uniform(graph, k) for k in (0.6, 1)]
     )
