@@ -4,6 +4,7 @@
 agent that needs them is asked for, not before.
 """
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -87,6 +88,10 @@ def load(name: str) -> None:
     """
     _check(name, 1, None)
     _searcher(name)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        # PyTorch imports its compiler, which nothing here uses, with the first optimiser.
+        torch.optim.Adam([torch.zeros(1, requires_grad=True)])
 
 
 def search(

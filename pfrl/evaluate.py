@@ -183,7 +183,7 @@ class Evaluator:
             return Evaluation(known.accuracy, costs, known.seconds, known.diverged)
         judged = self._judged(policy, "reward", None)
         seconds = time.perf_counter() - start
-        found = Evaluation(_accuracy(judged), costs, seconds, not judged.finite, judged.exact)
+        found = Evaluation(judged.accuracy, costs, seconds, not judged.finite, judged.exact)
         if self._cache is not None and found.exact:
             self._cache.put(key, Known(found.accuracy, found.diverged, seconds))
         return found
@@ -211,9 +211,9 @@ class Evaluator:
             judged = self._judged_together([policies[n] for n in filled])
             seconds = (time.perf_counter() - start) / len(new)
             for (key, n), each in zip(new.items(), judged, strict=False):
-                found[n] = Evaluation(_accuracy(each), costs[n], seconds, not each.finite)
+                found[n] = Evaluation(each.accuracy, costs[n], seconds, not each.finite)
                 if self._batch_cache is not None:
-                    self._batch_cache.put(key, Known(_accuracy(each), not each.finite, seconds))
+                    self._batch_cache.put(key, Known(each.accuracy, not each.finite, seconds))
         # A policy that came twice was judged once.
         answers = [found[n] or found[new[key]] for n, key in enumerate(keys)]
         return [answer for answer in answers if answer is not None]
@@ -239,7 +239,7 @@ class Evaluator:
         every policy, instead of the episode's. All images are judged.
         """
         judged = self._judged(policy, images, steps, whole=True)
-        return _accuracy(judged), judged.finite
+        return judged.accuracy, judged.finite
 
     def compressed(self, policy: Policy) -> Compressed:
         """The sliced network of a policy with its own statistics: where its training starts."""
@@ -289,9 +289,13 @@ class Evaluator:
                 state, loss = self._step(state, x, targets, None, start.knobs)
             finite = bool(np.isfinite(loss))
         with self._clock("validation"):
-            judge = self._judge(policy, start._replace(state=state), self.choice.backend)
-            hopeless = None if whole else self._hopeless
-            judged = validate(judge, self.images[images], self.dataset, hopeless)
+            # Without a name the judge is freed in here, which takes milliseconds.
+            judged = validate(
+                self._judge(policy, start._replace(state=state), self.choice.backend),
+                self.images[images],
+                self.dataset,
+                None if whole else self._hopeless,
+            )
         return judged._replace(finite=judged.finite and finite)
 
     def _judge(self, policy: Policy, start: Start, backend: str) -> Judge:
@@ -394,7 +398,3 @@ class Evaluator:
 
 def _variables(state: TrainState) -> dict[str, Any]:
     return {**state.parameters, **state.statistics}
-
-
-def _accuracy(judged: Judged) -> float:
-    return judged.quality if judged.finite else 0.0

@@ -147,6 +147,11 @@ class Judged(NamedTuple):
     finite: bool
     exact: bool
 
+    @property
+    def accuracy(self) -> float:
+        """The quality, or 0 of a network that diverged."""
+        return self.quality if self.finite else 0.0
+
 
 def validate(
     judge: Judge, images: Images, dataset: Dataset, hopeless: Hopeless | None = None
