@@ -120,10 +120,10 @@ class Evaluator:
             self._prepare = Preparer(graph, self.survey)
         self._optimizer = sgd(config.learning_rate, config.weight_decay)
         apply = self._network.apply
-        self._train_step = make_train_step(
+        step = make_train_step(
             apply, self._optimizer, loss=dataset.task.loss, ghosts=config.ghost_batches
         )
-        self._step = stepping(self._train_step)
+        self._step = stepping(step)
         self._start_optimizer = jax.jit(self._optimizer.init)
         self._predict = compiled(lambda v, x, knobs: apply(v, x, False, knobs)[0])
         self._statistics = compiled(lambda v, x, knobs: apply(v, x, True, knobs)[1])
@@ -192,8 +192,7 @@ class Evaluator:
         """Evaluate policies in one batch, for GPUs and TPUs: see ``pfrl.together``.
 
         The accuracies are those of evaluations one by one but for rounding, which may decide
-        about an image, or some after many steps of fine-tuning. All images are judged; every
-        policy tells its share of the seconds.
+        about an image. All images are judged; every policy tells its share of the seconds.
         """
         start = time.perf_counter()
         found = {n: self.recorded(policy) for n, policy in enumerate(policies)}
@@ -222,7 +221,7 @@ class Evaluator:
         if self._together is None:
             self._together = Together(
                 self._network.apply,
-                self._train_step,
+                self._step,
                 self._momentum,
                 self._estimating,
                 self._tuning,
