@@ -2,7 +2,7 @@
 
 The networks of an agent have some thousand parameters. PyTorch spends nearly all of an update
 of such on finding out what to compute; these few products, sums and masks are the same
-numbers in a tenth of the time. They work on the parameters of PyTorch modules in place, so
+numbers without that. They work on the parameters of PyTorch modules in place, so
 that whoever holds the modules sees every change.
 """
 
