@@ -39,7 +39,7 @@ type: setup  ## static types (pyright)
 	$(BIN)/pyright
 
 bench: setup  ## seconds and memory of a search, by part
-	$(BIN)/python -m experiments.bench
+	$(BIN)/python -m benchmarks.bench
 
 tensorboard: setup  ## serve the curves of all runs at http://localhost:6006
 	$(BIN)/tensorboard --logdir runs

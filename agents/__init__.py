@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 
 from agents.base import AgentError, Episode, Recorder, Searcher, SearchResult, best_of
-from agents.options import (
+from agents.rl.options import (
     DDPGOptions,
     OffPolicyOptions,
     PPOOptions,
@@ -21,7 +21,7 @@ from agents.options import (
     TD3Options,
     TQCOptions,
 )
-from agents.search_options import (
+from agents.search.options import (
     CMAESOptions,
     EvolutionOptions,
     GPOptions,
@@ -73,9 +73,10 @@ AGENTS: dict[str, type | None] = {
 Options = OffPolicyOptions | PPOOptions | EvolutionOptions | GreedyOptions | OptunaOptions
 
 _MODULES = {
-    "random": "baselines",
-    **dict.fromkeys(("tpe", "gp", "cmaes"), "optuna_searchers"),
-    **dict.fromkeys(("uniform", "shallow", "deep", "log_params"), "heuristics"),
+    **dict.fromkeys(("ddpg", "td3", "sac", "tqc", "ppo"), "rl.{}"),
+    "random": "search.random_search",
+    **dict.fromkeys(("tpe", "gp", "cmaes"), "search.optuna_searchers"),
+    **dict.fromkeys(("uniform", "shallow", "deep", "log_params"), "search.heuristics"),
 }
 """Where ``search_<name>`` is, if not in a module of its own name."""
 
@@ -166,5 +167,5 @@ def _check(name: str, episodes: int, options: Any) -> None:
 
 
 def _searcher(name: str) -> Searcher:
-    module = import_module(f"agents.{_MODULES.get(name, name)}")
+    module = import_module(f"agents.{_MODULES.get(name, 'search.{}').format(name)}")
     return getattr(module, f"search_{name}")

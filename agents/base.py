@@ -11,8 +11,8 @@ import gymnasium
 import numpy as np
 
 if TYPE_CHECKING:  # jax is not needed to read a history
-    from pfrl.evaluate import Evaluation
-    from pfrl.policy import Policy
+    from pfrl.compression.policy import Policy
+    from pfrl.evaluation.evaluator import Evaluation
 
 
 class AgentError(ValueError):

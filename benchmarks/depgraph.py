@@ -38,9 +38,9 @@ from benchmarks.torch_models import ResNet50, ViTTiny, randomise
 from benchmarks.torch_side import DepGraph, attention_units, attentions, count_params, prune
 from pfrl.files import write_json
 from pfrl.graph import Graph, Variables
-from pfrl.methods.masks import Masks
-from pfrl.models.imagenet_resnet import ImageNetResNet
-from pfrl.models.vit import VisionTransformer
+from pfrl.graph.masks import Masks
+from pfrl.models.zoo.imagenet_resnet import ImageNetResNet
+from pfrl.models.zoo.vit import VisionTransformer
 
 CLASSES = 10
 IMAGES = 2

@@ -29,23 +29,23 @@ from benchmarks.peers_table import CONTESTANTS, PYTORCH, Case, describe, summari
 from benchmarks.peers_torch import CifarResNet, evaluate, removed_outputs, to_torch, with_weights
 from benchmarks.peers_torch import prune as prune_torch
 from envs.task import load_network
-from experiments.compress import find_weights
-from experiments.history import read_history
-from experiments.machine import machine
-from experiments.progress import stage
-from experiments.proxy import ProxySettings, draw_policies
-from experiments.proxy_table import LONG
-from experiments.settings import SettingsError
-from pfrl.backends import AT_ONCE, sliced_judge
-from pfrl.compress import compress
+from experiments.records.history import read_history
+from experiments.records.machine import machine
+from experiments.run.compression import find_weights
+from experiments.settings.compression import SettingsError
+from experiments.studies.proxy.scores import ProxySettings, draw_policies
+from experiments.studies.proxy.table import LONG
+from experiments.watch.progress import stage
+from pfrl.compression.policy import Policy
+from pfrl.compression.sliced import compress
 from pfrl.cost import CostModel
 from pfrl.cpu import cores, keep_memory
 from pfrl.data import Dataset
-from pfrl.evaluate import EpisodeConfig, Evaluator
+from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
+from pfrl.evaluation.judges import AT_ONCE, sliced_judge
+from pfrl.evaluation.validation import batched
 from pfrl.files import write_json, write_text
 from pfrl.graph import Graph
-from pfrl.policy import Policy
-from pfrl.validation import batched
 
 PARTS = {"reconstruct": "pruning and repair", "finetune": "pruning and fine-tuning"}
 """What comes before our validation."""

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.proxy_table import JUDGED, correlate, correlation_table
-from experiments.wording import number, table
-from pfrl.deploy.measure import median_interval
-from pfrl.policy import Policy
+from experiments.records.wording import number, table
+from experiments.studies.proxy.table import JUDGED, correlate, correlation_table
+from pfrl.compression.policy import Policy
+from pfrl.deploy.timing import median_interval
 
 PYTORCH = "PyTorch"
 CONTESTANTS = ("reconstruct", "finetune", PYTORCH)

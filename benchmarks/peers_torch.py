@@ -51,7 +51,7 @@ class Block(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """The equal of ``pfrl.models.resnet.CifarResNet``, with its names for the layers."""
+    """The equal of ``pfrl.models.zoo.resnet.CifarResNet``, with its names for the layers."""
 
     def __init__(self, depth: int, num_classes: int, in_channels: int = 3, width: int = 16):
         super().__init__()

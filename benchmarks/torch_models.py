@@ -1,6 +1,6 @@
 """ResNet-50 and ViT-tiny in PyTorch, as torchvision and timm have them, with our parameter names.
 
-The equals of ``pfrl.models.imagenet_resnet`` and ``pfrl.models.vit``: a parameter is
+The equals of ``pfrl.models.zoo.imagenet_resnet`` and ``pfrl.models.zoo.vit``: a parameter is
 called ``weight`` where ours is a ``kernel`` or a ``scale``, and otherwise the same.
 Attention reads its widths from its layers, so that the networks also run pruned.
 """

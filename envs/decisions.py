@@ -9,7 +9,7 @@ from envs.problem import Problem, ProblemError
 from pfrl.cost import BudgetError, CostModel
 from pfrl.cost.metrics import MONOTONE, Assignment
 from pfrl.graph import Graph, Layer
-from pfrl.policy import FLOAT_BITS
+from pfrl.methods.quantization.uniform import FLOAT_BITS
 
 
 class Decisions:

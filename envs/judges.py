@@ -8,9 +8,9 @@ import jax
 
 from envs.problem import Problem, ProblemError
 from envs.task import NetworkTask
+from pfrl.compression.policy import Policy
 from pfrl.cpu import core_pool, cores
-from pfrl.evaluate import Evaluation
-from pfrl.policy import Policy
+from pfrl.evaluation.evaluator import Evaluation
 from pfrl.training.backend import judges_together
 
 
@@ -20,7 +20,8 @@ class Judges:
     A worker opens the problem when the first policies come, once, and is kept until
     ``close``: XLA compiles in each of them. On a GPU or TPU, which processes would have to
     share, this process evaluates all policies in one compiled function (``vmapped``), if what
-    evaluates can: it has a method ``together(policies)``, as ``pfrl.evaluate.Evaluator`` has.
+    evaluates can: it has a method ``together(policies)``, as
+    ``pfrl.evaluation.evaluator.Evaluator`` has.
 
     The accuracy of a policy does not depend on who evaluates it, unless an evaluation
     stops early (``EpisodeConfig.early_stop``: every worker compares with what it has seen

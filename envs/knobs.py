@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs.problem import Problem
+from pfrl.compression.policy import round_count, step_of
 from pfrl.cost.metrics import Assignment
 from pfrl.graph import Graph, Layer
-from pfrl.policy import round_count, step_of
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _first_of_kernel(graph: Graph, layer: Layer, number: int) -> bool:
 
 
 def rank_groups(graph: Graph) -> frozenset[str]:
-    """The groups that are ranks, of layers that ``pfrl.methods.decompose`` made two of.
+    """The groups that are ranks, of layers that ``pfrl.methods.low_rank.decompose`` made two of.
 
     Those of which nothing goes with a channel but a slice of each of the two kernels.
     """

@@ -6,10 +6,10 @@ from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol, get_args
 
 from envs.rewards import REWARDS
+from pfrl.compression.policy import Policy
 from pfrl.cost import Budget, CostModel
-from pfrl.evaluate import Evaluation
+from pfrl.evaluation.evaluator import Evaluation
 from pfrl.graph import Graph
-from pfrl.policy import Policy
 
 KNOBS = ("keep", "weight_bits", "act_bits", "sparsity", "rank")
 

@@ -9,8 +9,8 @@ from envs.decisions import Decisions
 from envs.observation import Observer
 from envs.problem import Problem, ProblemError
 from envs.rewards import Reference, reward_of
-from pfrl.evaluate import Evaluation
-from pfrl.policy import Policy
+from pfrl.compression.policy import Policy
+from pfrl.evaluation.evaluator import Evaluation
 
 HONOURED = {"weight_bits": "quantized", "act_bits": "quantized", "sparsity": "sparse"}
 """By knob the field by which a task says whether its evaluations take notice of it."""

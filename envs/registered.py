@@ -156,7 +156,7 @@ class LowRankEnv(CompressionEnv):
     """Choose ranks of decomposed layers, layer by layer, under a budget.
 
     The task's network has two layers for one, with a rank of channels between them (see
-    ``pfrl.methods.decompose``); the first of the two decides it.
+    ``pfrl.methods.low_rank.decompose``); the first of the two decides it.
 
     ## Action space
     ``Box(-1, 1, (1,))``.

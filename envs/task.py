@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from envs.problem import ProblemError, Runtime
+from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.cost import CostModel
 from pfrl.cost.latency import NetworkLatency
 from pfrl.data import Dataset, load
-from pfrl.evaluate import EpisodeConfig, Evaluator
+from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
 from pfrl.files import FileError
 from pfrl.graph import Graph, from_nnx, trace
-from pfrl.methods.decompose import decomposable, decompose
-from pfrl.models.zoo import build, check_answers, load_weights
-from pfrl.recipe import REPAIRED, Recipe
+from pfrl.methods.low_rank.decompose import decomposable, decompose
+from pfrl.models.catalogue import build, check_answers, load_weights
 from pfrl.training.backend import compiled
 from pfrl.training.fit import mean_quality
 
@@ -52,7 +52,8 @@ class NetworkTask:
     sparse: bool = False
     """Whether shares of zeros are knobs."""
     decompose: Literal["svd", "channel", "spatial"] | None = None
-    """How layers become two with a rank between them (see ``pfrl.methods.low_rank``): all that
+    """How layers become two with a rank between them (see ``pfrl.methods.low_rank.factors``): all
+    that
     can, but the first and the last one. At full rank, at which the network computes what it did,
     and takes more than before; shares of a budget are of what it was before. A latency table, and
     the base's latency, is of the network at full rank. Goes with the criterion 'l2', by which a

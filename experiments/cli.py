@@ -10,12 +10,19 @@ from typing import Annotated, TextIO
 
 import tyro
 
-from experiments import compress, inspect, methods, pareto, pretrain, proxy, sweep, tune
-from experiments.interrupts import delivered
-from experiments.report import write_report
-from experiments.settings import CompressSettings
+from experiments.report import inspection as inspect
+from experiments.report.run_report import write_report
+from experiments.run import compression as compress
+from experiments.run import pretrain
+from experiments.settings.compression import CompressSettings
+from experiments.studies.methods import comparison as methods
+from experiments.studies.pareto import front as pareto
+from experiments.studies.proxy import scores as proxy
+from experiments.studies.sweep import searches as sweep
+from experiments.studies.tune import trials as tune
+from experiments.watch.interrupts import delivered
 from pfrl.cpu import keep_memory
-from pfrl.deploy.measure import measure
+from pfrl.deploy.timing import measure
 from pfrl.training.fit import Diverged
 
 USER_ERROR = 2

@@ -4,25 +4,23 @@ The names below load on first use, so that ``import pfrl`` costs nothing.
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pfrl.artefact import Loaded, load, save
-    from pfrl.compress import Compressed, compress
+    from pfrl.compression.calibration import Survey, survey
+    from pfrl.compression.policy import Policy
+    from pfrl.compression.recipe import Recipe
+    from pfrl.compression.saved import Loaded, load, save
+    from pfrl.compression.sliced import Compressed, compress
     from pfrl.cost import Budget, CostModel
     from pfrl.data import Dataset
     from pfrl.data import load as load_data
-    from pfrl.deploy.measure import Measurement, measure, measure_interleaved
-    from pfrl.deploy.onnx import export_onnx
-    from pfrl.evaluate import EpisodeConfig, Evaluation, Evaluator
+    from pfrl.deploy.onnx.export import export_onnx
+    from pfrl.deploy.timing import Measurement, measure, measure_interleaved
+    from pfrl.evaluation.evaluator import EpisodeConfig, Evaluation, Evaluator
     from pfrl.graph import Graph, Source, trace
     from pfrl.graph.frontends import from_function, from_linen
     from pfrl.graph.source import from_nnx
-    from pfrl.policy import Policy
-    from pfrl.recipe import Recipe
-    from pfrl.survey import Survey, survey
 
 __all__ = [
     "Budget",
@@ -55,30 +53,30 @@ __all__ = [
 
 _PUBLIC = {
     "Budget": ("pfrl.cost", "Budget"),
-    "Compressed": ("pfrl.compress", "Compressed"),
+    "Compressed": ("pfrl.compression.sliced", "Compressed"),
     "CostModel": ("pfrl.cost", "CostModel"),
     "Dataset": ("pfrl.data", "Dataset"),
-    "EpisodeConfig": ("pfrl.evaluate", "EpisodeConfig"),
-    "Evaluation": ("pfrl.evaluate", "Evaluation"),
-    "Evaluator": ("pfrl.evaluate", "Evaluator"),
+    "EpisodeConfig": ("pfrl.evaluation.evaluator", "EpisodeConfig"),
+    "Evaluation": ("pfrl.evaluation.evaluator", "Evaluation"),
+    "Evaluator": ("pfrl.evaluation.evaluator", "Evaluator"),
     "Graph": ("pfrl.graph", "Graph"),
-    "Loaded": ("pfrl.artefact", "Loaded"),
-    "Measurement": ("pfrl.deploy.measure", "Measurement"),
-    "Policy": ("pfrl.policy", "Policy"),
-    "Recipe": ("pfrl.recipe", "Recipe"),
+    "Loaded": ("pfrl.compression.saved", "Loaded"),
+    "Measurement": ("pfrl.deploy.timing", "Measurement"),
+    "Policy": ("pfrl.compression.policy", "Policy"),
+    "Recipe": ("pfrl.compression.recipe", "Recipe"),
     "Source": ("pfrl.graph", "Source"),
-    "Survey": ("pfrl.survey", "Survey"),
-    "compress": ("pfrl.compress", "compress"),
-    "export_onnx": ("pfrl.deploy.onnx", "export_onnx"),
+    "Survey": ("pfrl.compression.calibration", "Survey"),
+    "compress": ("pfrl.compression.sliced", "compress"),
+    "export_onnx": ("pfrl.deploy.onnx.export", "export_onnx"),
     "from_function": ("pfrl.graph.frontends", "from_function"),
     "from_linen": ("pfrl.graph.frontends", "from_linen"),
     "from_nnx": ("pfrl.graph.source", "from_nnx"),
-    "load": ("pfrl.artefact", "load"),
+    "load": ("pfrl.compression.saved", "load"),
     "load_data": ("pfrl.data", "load"),
-    "measure": ("pfrl.deploy.measure", "measure"),
-    "measure_interleaved": ("pfrl.deploy.measure", "measure_interleaved"),
-    "save": ("pfrl.artefact", "save"),
-    "survey": ("pfrl.survey", "survey"),
+    "measure": ("pfrl.deploy.timing", "measure"),
+    "measure_interleaved": ("pfrl.deploy.timing", "measure_interleaved"),
+    "save": ("pfrl.compression.saved", "save"),
+    "survey": ("pfrl.compression.calibration", "survey"),
     "trace": ("pfrl.graph", "trace"),
 }
 
@@ -93,14 +91,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Keeps ``pfrl.compress`` the function: importing the module of that name would replace it."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _PUBLIC and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -20,9 +20,9 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from pfrl.deploy.measure import instruction_set, interleave
-from pfrl.deploy.onnx_graph import IR_VERSION, OPSET
-from pfrl.deploy.runtime import Session
+from pfrl.deploy.onnx.graph import IR_VERSION, OPSET
+from pfrl.deploy.runtimes.onnxruntime import Session
+from pfrl.deploy.timing import instruction_set, interleave
 
 ALIGNMENT = 4
 """Input channels of the fast convolutions come in multiples of this, once they fill a block."""

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from pfrl.cost.storage import Storage
+from pfrl.compression.policy import Policy
+from pfrl.compression.recipe import PLAIN, Recipe
+from pfrl.deploy.packed.storage import Storage
 from pfrl.graph import Graph
-from pfrl.policy import Policy
-from pfrl.recipe import PLAIN, Recipe
 
 METRICS = ("macs", "params", "bytes", "bops", "latency")
 # Lowering any knob never raises these; measured latency has no such property.
@@ -51,7 +51,7 @@ class CostModel:
 
     - ``macs``: multiply-accumulates of one example.
     - ``params``: trainable elements.
-    - ``bytes``: all arrays as ``pfrl.deploy.pack`` stores them (its file has a header
+    - ``bytes``: all arrays as ``pfrl.deploy.packed.pack`` stores them (its file has a header
       besides): quantized, sparse or in float; see ``Storage``. Exact.
     - ``bops``: MACs times weight bits times activation bits; zeros count as all others.
     - ``latency``: predicted milliseconds; only with a ``latency`` model.

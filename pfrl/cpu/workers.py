@@ -7,11 +7,13 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import wait
 from multiprocessing.queues import Queue
+from pathlib import Path
 from typing import Any
 
 import threadpoolctl
 
 from pfrl.cpu.process import take_core
+from pfrl.registry import load_plugins, plugins
 
 
 def cores() -> list[int]:
@@ -24,7 +26,7 @@ def cores() -> list[int]:
 def core_pool(
     workers: int, prepare: Callable[..., object] | None = None, *arguments: Any
 ) -> ProcessPoolExecutor:
-    """So many processes, each pinned to a core, with one thread.
+    """So many processes, each pinned to a core, with one thread, and the same plugins.
 
     Args:
       workers: processes; with more than there are cores some share one.
@@ -36,16 +38,20 @@ def core_pool(
     own = cores()
     for number in range(workers):
         free.put(own[number % len(own)])
-    start = (free, prepare, arguments)
+    start = (free, plugins(), prepare, arguments)
     return ProcessPoolExecutor(workers, context, initializer=_begin, initargs=start)
 
 
 def _begin(
-    free: "Queue[int]", prepare: Callable[..., object] | None, arguments: tuple[Any, ...]
+    free: "Queue[int]",
+    known: tuple[Path, ...],
+    prepare: Callable[..., object] | None,
+    arguments: tuple[Any, ...],
 ) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     take_core(free.get())
     threadpoolctl.threadpool_limits(1)
+    load_plugins(known)
     if prepare is not None:
         prepare(*arguments)
 

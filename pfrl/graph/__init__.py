@@ -4,7 +4,7 @@ from pfrl.graph.count import Count, total
 from pfrl.graph.groups import Group, Member
 from pfrl.graph.layers import Layer
 from pfrl.graph.source import Source, Variables, from_nnx, split_variables, update_nnx
-from pfrl.graph.trace import Graph, GraphError, trace
+from pfrl.graph.tracing import Graph, GraphError, trace
 
 __all__ = [
     "Count",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pfrl.graph.atoms import Atoms, Label
+from pfrl.graph.labelled.atoms import Atoms, Label
 
 
 @dataclass(frozen=True)

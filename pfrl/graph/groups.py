@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pfrl.graph.atoms import Atoms, Label
 from pfrl.graph.count import rows_of
-from pfrl.graph.labels import Labelled, Labels
+from pfrl.graph.labelled.atoms import Atoms, Label
+from pfrl.graph.labelled.labels import Labelled, Labels
 
 
 class Member(NamedTuple):

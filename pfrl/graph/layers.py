@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pfrl.graph.atoms import Label
 from pfrl.graph.count import Count, count_axis, product
 from pfrl.graph.groups import unique
-from pfrl.graph.labels import Labelled
-from pfrl.graph.program import Equation
+from pfrl.graph.labelled.atoms import Label
+from pfrl.graph.labelled.labels import Labelled
+from pfrl.graph.labelled.program import Equation
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pfrl.graph.atoms import Label
-from pfrl.graph.elementwise import GENERATORS
-from pfrl.graph.labels import Labelled
-from pfrl.graph.program import FUSED, Constant, Equation
-from pfrl.graph.shuffle import NAME as SHUFFLE
+from pfrl.graph.labelled.atoms import Label
+from pfrl.graph.labelled.elementwise import GENERATORS
+from pfrl.graph.labelled.labels import Labelled
+from pfrl.graph.labelled.program import FUSED, Constant, Equation
+from pfrl.graph.labelled.shuffle import NAME as SHUFFLE
 
 OnLayer = Callable[[int, Any, Any], tuple[Any, Any]]
 """``(equation number, activation, kernel) -> (activation, kernel)``: where quantization enters."""

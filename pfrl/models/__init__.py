@@ -1,0 +1,1 @@
+"""Which network is meant: the zoo, and files of users."""

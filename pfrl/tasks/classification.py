@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from pfrl.tasks.base import Wording
-from pfrl.training.distillation import distillation_loss
 
 
 @dataclass(frozen=True)
@@ -45,3 +45,10 @@ class Classification:
     def agree(self, outputs: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Where both name the same class."""
         return np.asarray(outputs).argmax(-1) == np.asarray(others).argmax(-1)
+
+
+def distillation_loss(logits: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
+    """``T² · KL(softmax(teacher/T) ‖ softmax(logits/T))``, mean over the batch ``[N, K]``."""
+    log_q = jax.nn.log_softmax(logits / temperature)
+    log_p = jax.nn.log_softmax(teacher / temperature)
+    return temperature**2 * (jnp.exp(log_p) * (log_p - log_q)).sum(-1).mean()

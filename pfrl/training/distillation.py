@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from pfrl.graph.source import Variables
+from pfrl.tasks.classification import distillation_loss
 
 
 class DistillationError(ValueError):
@@ -60,13 +61,6 @@ def observed(
 def outputs_of(answer: Any) -> Any:
     """The outputs in what a network answers, ``Observed`` or not."""
     return answer.outputs if isinstance(answer, Observed) else answer
-
-
-def distillation_loss(logits: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
-    """``T² · KL(softmax(teacher/T) ‖ softmax(logits/T))``, mean over the batch ``[N, K]``."""
-    log_q = jax.nn.log_softmax(logits / temperature)
-    log_p = jax.nn.log_softmax(teacher / temperature)
-    return temperature**2 * (jnp.exp(log_p) * (log_p - log_q)).sum(-1).mean()
 
 
 def attention_map(activation: jax.Array) -> jax.Array:

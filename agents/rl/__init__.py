@@ -1,0 +1,1 @@
+"""Agents that learn: stable-baselines3, with what AMC changed."""

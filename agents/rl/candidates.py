@@ -1,0 +1,130 @@
+"""Which of several candidate episodes is played: those that a model of the reward promises most of.
+
+Candidates are drawn around what an actor would do and around the best episodes so far. What
+the budget makes of them, and which network that is, is known without an evaluation; of the
+networks that were not played yet the one with the highest upper confidence bound is chosen.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from agents.base import Recorder
+from agents.rl.options import OffPolicyOptions
+from agents.rl.surrogate import fit, predict
+
+ELITES = 5
+"""Episodes that count as the best."""
+ELITE_SIGMAS = (0.05, 0.5)
+"""Standard deviations of changes to them, of which every candidate has its own."""
+
+
+def truncated_normal(
+    mean: np.ndarray,
+    sigma: float | np.ndarray,
+    rng: np.random.Generator,
+    low: float = -1.0,
+    high: float = 1.0,
+) -> np.ndarray:
+    """Samples within [low, high] of normal distributions around ``mean`` (any shape, in there too).
+
+    By inversion: ``mean + sigma · Phi⁻¹(u)`` with u uniform between
+    ``Phi((low - mean) / sigma)`` and ``Phi((high - mean) / sigma)``.
+    """
+    if np.all(sigma == 0):
+        return mean
+    u = rng.uniform(ndtr((low - mean) / sigma), ndtr((high - mean) / sigma))
+    return np.clip(mean + sigma * ndtri(u), low, high)
+
+
+class Foresight(Protocol):
+    """An environment that tells what would be executed, without an evaluation."""
+
+    def rollout(self, act: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Of an episode of ``act``: the actions ``[L, K]`` that it executes."""
+        ...
+
+    def project(self, actions: np.ndarray) -> np.ndarray:
+        """Of episodes of the actions ``[B, L, K]``, what they execute, of the same shape."""
+        ...
+
+    def settle(self, executed: np.ndarray) -> np.ndarray:
+        """Of executed actions ``[B, L, K]``, those that are equal where the network is the same."""
+        ...
+
+
+def foresight_of(recorder: Recorder) -> Foresight | None:
+    """The environment, if it foresees."""
+    env: Any = recorder.unwrapped
+    return env if all(hasattr(env, name) for name in ("rollout", "project", "settle")) else None
+
+
+class Screen:
+    """What is known of the episodes so far, and the choice of the next one.
+
+    Args:
+      foresight: the environment.
+      live: bool ``[L, K]``, which actions decide something.
+      options: ``screen``, ``elite`` and ``kappa`` of them.
+      rng: of the changes to the best episodes.
+    """
+
+    def __init__(
+        self,
+        foresight: Foresight,
+        live: np.ndarray,
+        options: OffPolicyOptions,
+        rng: np.random.Generator,
+    ):
+        self.foresight = foresight
+        self._live, self._options, self._rng = live, options, rng
+        self._networks: list[np.ndarray] = []
+        self._rewards: list[float] = []
+
+    @property
+    def count(self) -> int:
+        """Candidates of the next episode; two episodes are the fewest that differ in rewards."""
+        return self._options.screen if len(self._rewards) > 1 else 1
+
+    def add(self, executed: np.ndarray, reward: float) -> None:
+        """Learn of an episode that was played: executed actions ``[L, K]``, and its reward."""
+        self._networks.append(self.foresight.settle(executed[None])[0])
+        self._rewards.append(reward)
+
+    def choose(self, asked: np.ndarray) -> np.ndarray:
+        """Of ``count`` episodes ``[count, L, K]``, some of which give way to others, one.
+
+        One whose network was played before is chosen only if all were.
+        """
+        if len(asked) == 1:
+            return asked[0]
+        around = round(self._options.elite * len(asked))
+        asked[:around] = self._around_the_best(around)
+        networks = self.foresight.settle(self.foresight.project(asked))
+        played = {network.tobytes() for network in self._networks}
+        promise = self._promise(networks[:, self._live])
+        fresh = np.array([network.tobytes() not in played for network in networks])
+        if fresh.any():
+            promise[~fresh] = -np.inf
+        return asked[int(np.argmax(promise))]
+
+    def _around_the_best(self, count: int) -> np.ndarray:
+        """Candidates ``[count, L, K]``: one of the best episodes, changed a little or more.
+
+        The actor forgets what it does not play any more; the memory of the best does not.
+        """
+        best = np.argsort(self._rewards)[::-1][:ELITES]
+        chosen = np.stack(self._networks)[self._rng.choice(best, count)]
+        low, high = np.log(ELITE_SIGMAS)
+        sigma = np.exp(self._rng.uniform(low, high, (count, 1, 1)))
+        changed = self._rng.random(chosen.shape) < self._rng.uniform(0, 1, (count, 1, 1))
+        noise = truncated_normal(chosen, sigma, self._rng)
+        return np.where(changed, noise, chosen).astype(np.float32)
+
+    def _promise(self, networks: np.ndarray) -> np.ndarray:
+        """What the episodes so far say of the rewards ``[N]`` of settled actions ``[N, D]``."""
+        played = np.stack(self._networks)[:, self._live]
+        mean, deviation = predict(fit(played, np.array(self._rewards)), networks)
+        return mean + self._options.kappa * deviation

@@ -1,0 +1,1 @@
+"""Updates of the off-policy agents written out in NumPy."""

@@ -1,0 +1,136 @@
+"""How a stable-baselines3 agent is run: its logger, generators, threads and last episode."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+
+from agents.base import Recorder, play
+from agents.rl.candidates import foresight_of
+
+
+class Generators:
+    """The process-wide generators (random, numpy, torch) in two copies: ours and everybody else's.
+
+    stable-baselines3 seeds and draws from the process-wide generators. It is
+    given its own states of them, so a search leaves the caller's untouched,
+    and draws in an evaluation or in ``on_episode`` do not change the search.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = self._states()
+
+    @staticmethod
+    def _states() -> tuple[Any, Any, torch.Tensor]:
+        return random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+    def _exchange(self) -> None:
+        python, numpy, pytorch = self._waiting
+        self._waiting = self._states()
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(pytorch)
+
+    @contextmanager
+    def exchanged(self) -> Iterator[None]:
+        """Inside the block the other copy is the process-wide one."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+
+class Outside(gymnasium.Wrapper):
+    """Lets the environment run on everybody else's generators.
+
+    An environment that foresees what it executes draws nothing before the last step, which
+    evaluates; an exchange at every step would be a tenth of what an agent costs.
+    """
+
+    def __init__(self, env: Recorder, generators: Generators):
+        super().__init__(env)
+        self._generators = generators
+        self._steps = env.steps
+        self._foresees = foresight_of(env) is not None
+        self._step = 0
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        self._step = 0
+        with self._generators.exchanged():
+            return self.env.reset(**kwargs)
+
+    def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self._step += 1
+        if self._foresees and self._step < self._steps:
+            return self.env.step(action)
+        with self._generators.exchanged():
+            return self.env.step(action)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: the order of sums, and so the result, is the same in every run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def sb3_logger(tensorboard: Path | None) -> Iterator[Logger]:
+    """A logger that writes event files into ``tensorboard``, or nothing at all."""
+    formats = [] if tensorboard is None else [TensorBoardOutputFormat(str(tensorboard))]
+    # Handed to the model in place of its own, which would make a folder in the temporary directory.
+    logger = Logger(folder=None, output_formats=list(formats))
+    try:
+        yield logger
+    finally:
+        logger.close()
+
+
+Batch = Callable[[Recorder, Generators], AbstractContextManager[Any]]
+"""Makes what is learned in of a recorder and our generators."""
+
+
+def learn_and_play(
+    make_model: Callable[[Any], BaseAlgorithm],
+    env: Recorder,
+    episodes: int,
+    learn_from: int,
+    tensorboard: Path | None,
+    batch: Batch | None = None,
+) -> None:
+    """Play ``episodes`` episodes, the last of them with the deterministic actor.
+
+    Args:
+      make_model: builds the agent on the environment that it is given.
+      learn_from: number of episodes that the agent learns from, at most
+        ``episodes - 1``; what is left up to the last one is played by the
+        trained agent with its exploration.
+      tensorboard: folder of the event file (stable-baselines3's tags).
+      batch: several episodes at once, if it is to learn from such.
+    """
+    generators = Generators()
+    with one_thread(), sb3_logger(tensorboard) as logger, generators.exchanged():
+        outside = Outside(env, generators)
+        learning = nullcontext(outside) if batch is None else batch(env, generators)
+        with learning as place:
+            model = make_model(place)
+            model.set_logger(logger)
+            model.learn(total_timesteps=learn_from * env.steps, log_interval=1)
+        # The losses of the last update: an algorithm writes them with the next rollout only.
+        logger.dump(model.num_timesteps)
+        while len(env.history) < episodes - 1:
+            play(outside, lambda observation: model.predict(observation)[0])
+        env.phase = "final"
+        play(outside, lambda observation: model.predict(observation, deterministic=True)[0])

@@ -1,0 +1,141 @@
+"""Rules that decide all layers at once: where to prune, turned up and down by one strength.
+
+A profile says by a weight w in [0, 1] how much a step is pruned. At strength t
+its raw action (1: all is kept, -1: the least, in equal parts of the choices) is::
+
+    1 - 2 w t                      for 0 ≤ t ≤ 1
+    1 - 2 (w + (1 - w) (t - 1))    for 1 < t ≤ 2, where steps with w < 1 follow
+
+"shallow" and "deep" are the rules of AMC's section 4.1 (He et al. 2018, arXiv
+1802.03494); "log_params" is the protocol 'heuristic' of PocketFlow (Wu et al.
+2018), whose pruning ratios are proportional to the logarithm of a layer's size.
+"""
+
+from bisect import bisect_left
+from pathlib import Path
+
+import numpy as np
+
+from agents.base import AgentError, Recorder
+from agents.search.proposals import play_vector
+from envs.decisions import Decisions
+from envs.knobs import Knob
+from pfrl.cost.metrics import MONOTONE
+
+STRENGTHS = np.linspace(0, 2, 2001)
+"""Among which the smallest that meets the budget is looked for."""
+
+
+def search_uniform(
+    env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
+) -> None:
+    """A ``Searcher`` that prunes all steps alike; see ``_scan``."""
+    _scan(env, episodes, np.ones(len(_decided(env))), "uniform")
+
+
+def search_shallow(
+    env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
+) -> None:
+    """A ``Searcher`` that prunes the first half of the decided steps; see ``_scan``."""
+    _scan(env, episodes, shallow(len(_decided(env))))
+
+
+def search_deep(
+    env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
+) -> None:
+    """A ``Searcher`` that prunes the last half of the decided steps; see ``_scan``."""
+    _scan(env, episodes, shallow(len(_decided(env)))[::-1])
+
+
+def search_log_params(
+    env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
+) -> None:
+    """A ``Searcher`` that prunes large layers more; see ``_scan``.
+
+    Raises:
+      AgentError: if the environment has no layers.
+    """
+    decisions = _decisions(env)
+    if decisions is None:
+        raise AgentError("log_params needs an environment with layers, such as pfrl/Compression-v0")
+    params = [decisions.steps[step][0].params for step in _decided(env)]
+    _scan(env, episodes, log_params(params))
+
+
+def shallow(steps: int) -> np.ndarray:
+    """The profile ``[steps]`` that is 1 in the first half, with the middle step, else 0."""
+    return (np.arange(steps) < steps / 2).astype(float)
+
+
+def log_params(params: list[int]) -> np.ndarray:
+    """The profile ``log n / max log n`` of layers with kernels of ``n`` elements."""
+    logs = np.log(params)
+    return logs / max(logs.max(initial=0.0), 1e-12)
+
+
+def raw_actions(profile: np.ndarray, strength: float) -> np.ndarray:
+    """The raw actions of a profile, both ``[steps]``, at a strength in [0, 2]."""
+    if strength <= 1:
+        return 1 - 2 * profile * strength
+    return 1 - 2 * (profile + (1 - profile) * (strength - 1))
+
+
+def _scan(env: Recorder, episodes: int, profile: np.ndarray, phase: str = "explore") -> None:
+    """The least strength that meets the budget (1/2 without one), then all of them in equal steps.
+
+    Above the strength that the budget needs some of it stays unspent; below, the budget takes
+    from the last layers. Neither a seed nor a TensorBoard folder is used.
+    """
+    decisions, strongest = _decisions(env), 1 if (profile == 1).all() else 2
+    for strength in [_strength(env, decisions, profile), *np.linspace(0, strongest, episodes - 1)]:
+        actions = _per_action(env, raw_actions(profile, strength))
+        if decisions is not None:
+            actions = _in_units_of_env(decisions, actions)
+        play_vector(env, actions, phase)
+
+
+def _strength(env: Recorder, decisions: Decisions | None, profile: np.ndarray) -> float:
+    """The least strength of which the budget clips nothing; costs no evaluation."""
+    if decisions is None or (limit := decisions.limit) is None:
+        return 0.5
+
+    def fits(strength: float) -> bool:
+        return _meets(decisions, _per_action(env, raw_actions(profile, strength)), limit)
+
+    if decisions.metric in MONOTONE:
+        return float(STRENGTHS[bisect_left(STRENGTHS, True, hi=len(STRENGTHS) - 1, key=fits)])
+    return next((float(strength) for strength in STRENGTHS if fits(strength)), 2.0)
+
+
+def _meets(decisions: Decisions, actions: np.ndarray, limit: float) -> bool:
+    """Whether raw actions ``[D]`` meet the limit at every step, so that nothing is clipped."""
+    at = decisions.start.copy()
+    for knob, action in zip(_knobs(decisions), actions, strict=True):
+        knob.set(at, knob.choice(action))
+        if decisions.cost(at) > limit:
+            return False
+    return True
+
+
+def _in_units_of_env(decisions: Decisions, actions: np.ndarray) -> np.ndarray:
+    """The actions ``[D]`` that make the choices of raw actions."""
+    pairs = zip(_knobs(decisions), actions, strict=True)
+    return np.array([decisions.action_of(knob, knob.choice(action)) for knob, action in pairs])
+
+
+def _knobs(decisions: Decisions) -> list[Knob]:
+    return [knob for _, knobs in decisions.steps for knob in knobs if knob is not None]
+
+
+def _decisions(env: Recorder) -> Decisions | None:
+    return getattr(env.unwrapped, "decisions", None)
+
+
+def _decided(env: Recorder) -> np.ndarray:
+    """The numbers of the steps in which anything is decided."""
+    return np.flatnonzero(env.live.any(axis=1))
+
+
+def _per_action(env: Recorder, steps: np.ndarray) -> np.ndarray:
+    """Of decided steps to ``[D]``: all that is decided in a step does the same."""
+    return np.repeat(steps, env.live[_decided(env)].sum(axis=1))

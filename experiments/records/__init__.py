@@ -1,0 +1,1 @@
+"""What is written while something runs: lines, histories, folders, and the wording of numbers."""

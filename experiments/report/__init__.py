@@ -1,0 +1,1 @@
+"""What is written when something has ended: reports, tables, pictures."""

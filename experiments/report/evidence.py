@@ -1,0 +1,260 @@
+"""The second half of a run's report: what was decided, how it was found and measured.
+
+Each function makes Markdown of the run's plain data; a section of which nothing
+is known is the empty string.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.records.history import Line, is_sound
+from experiments.records.wording import (
+    DASH,
+    bullets,
+    code_block,
+    cost,
+    details,
+    duration,
+    is_number,
+    number,
+    percent,
+    section,
+    sentence,
+    table,
+)
+from experiments.report.pictures import PHASES
+from experiments.report.policy_picture import quantized_layers
+from experiments.report.sections import Entry, metric_of, wording_of
+from pfrl.evaluation.judges import TITLES
+from pfrl.tasks import Wording
+
+FOLD_ABOVE = 30
+"""A table of layers with more rows is folded."""
+
+
+def layers(report: Entry, policy: Entry | None, picture: str) -> str:
+    """The policy as a picture and as a table.
+
+    With ``report["layers"]`` (``[{"layer", "group", "channels", "kept",
+    "macs_base", "macs"}]``) a row is a layer; without it, a row is a name of
+    the policy.
+    """
+    if policy is None:
+        return ""
+    rows = report.get("layers")
+    listing = _layer_table(rows, policy) if rows else _policy_table(policy)
+    explained = (
+        "A channel group is a set of channels, often of several layers, that can only be removed"
+        " together."
+    )
+    return section(
+        "What was decided, layer by layer",
+        picture,
+        explained if policy.get("keep") else "",
+        listing,
+    )
+
+
+def _layer_table(rows: Sequence[Entry], policy: Entry) -> str:
+    bits = quantized_layers(policy)
+    header = ["layer", "channel group", "channels", "kept", "MACs before", "after"]
+    cells = [
+        [
+            f"`{row['layer']}`",
+            f"`{row['group']}`" if row.get("group") else "fixed",
+            str(row["channels"]),
+            f"{row['kept']} ({percent(row['kept'] / row['channels'], 0)})",
+            cost("macs", row.get("macs_base")),
+            cost("macs", row.get("macs")),
+            *(_bits(policy, row["layer"]) if bits else []),
+        ]
+        for row in rows
+    ]
+    return _folded(header + (["weight bits", "activation bits"] if bits else []), cells, 2)
+
+
+def _policy_table(policy: Entry) -> str:
+    keep, bits = policy.get("keep") or {}, quantized_layers(policy)
+    header = ["channel group or layer", *(["kept"] if keep else [])]
+    cells = [
+        [
+            f"`{name}`",
+            *([percent(keep.get(name), 0)] if keep else []),
+            *(_bits(policy, name) if bits else []),
+        ]
+        for name in dict.fromkeys([*keep, *bits])
+    ]
+    return _folded(header + (["weight bits", "activation bits"] if bits else []), cells, 1)
+
+
+def _bits(policy: Entry, layer: str) -> list[str]:
+    values = [(policy.get(key) or {}).get(layer) for key in ("weight_bits", "act_bits")]
+    return [DASH if bits is None else "float" if bits >= 32 else str(bits) for bits in values]
+
+
+def _folded(header: Sequence[str], cells: Sequence[Sequence[str]], left: int) -> str:
+    if not cells:
+        return ""
+    listing = table(header, cells, left)
+    return details(f"All {len(cells)} rows", listing) if len(cells) > FOLD_ABOVE else listing
+
+
+def search(
+    report: Entry, history: Sequence[Line], chosen: int | None, shown: Mapping[str, str]
+) -> str:
+    """How the search went; ``shown`` holds the Markdown of the pictures that were drawn."""
+    facts = report.get("search") or {}
+    metric, wording = metric_of(report), wording_of(report)
+    lines = [_spent(report, facts), _phases(history)]
+    if chosen is not None:
+        line = history[chosen]
+        lines.append(
+            f"Handed over: episode {line['episode']} (reward {number(line['reward'])}, search"
+            f" {_named(line['accuracy'], wording)}, {cost(metric, line['costs'].get(metric))})."
+        )
+    elif rescored := facts.get("rescored"):
+        uniform = next((row for row in rescored if row["episode"] is None), None)
+        if uniform is not None:
+            lines.append("Handed over: the uniform policy; it was better than the agent's best.")
+    if final := facts.get("final_actor"):
+        lines.append(
+            "The agent's own choice at the end, without exploration: reward"
+            f" {number(final.get('reward'))}, search {_named(final.get('accuracy'), wording)}"
+            f" (best reward of all episodes: {number(facts.get('best_reward'))})."
+        )
+    return section(
+        "How the search went",
+        bullets(*lines),
+        shown.get("search", ""),
+        shown.get("tradeoff", ""),
+        _rescored(facts.get("rescored"), history, chosen, wording),
+    )
+
+
+def _named(quality: float | None, wording: Wording) -> str:
+    """``accuracy 92.47 %``."""
+    return f"{wording.metric} {_shown(quality, wording)}"
+
+
+def _shown(quality: float | None, wording: Wording) -> str:
+    return percent(wording.value(quality) if is_number(quality) else None)
+
+
+def _spent(report: Entry, facts: Entry) -> str:
+    if not is_number(facts.get("seconds")):
+        return ""
+    episodes = report.get("episodes")
+    text = f"Agent `{report.get('agent')}`, seed {report.get('seed')}: {episodes} episodes in"
+    text += f" {duration(facts['seconds'])}, {duration(facts.get('seconds_per_episode'))} each"
+    if share := facts.get("share"):
+        parts = (f"{name} {percent(part, 0)}" for name, part in share.items() if is_number(part))
+        text += f" ({', '.join(parts)})"
+    if (compiled := facts.get("compilations_after_first_episode")) is not None:
+        text += f"; compilations after the first episode: {compiled or 'none'}"
+    return text + "." + _judge(facts)
+
+
+def _judge(facts: Entry) -> str:
+    """Which backend judged the episodes, and by which measurement it was chosen."""
+    judge = facts.get("judge")
+    if not judge:
+        return ""
+    seconds = judge["seconds"].items()
+    pairs = (f"{TITLES.get(name, name)} {number(1000 * s)} ms" for name, s in seconds)
+    measured = f" (a batch of images: {', '.join(pairs)})" if seconds else ""
+    if (difference := judge.get("difference")) is not None:
+        measured += f"; accuracy of the same network {difference * 100:+.2f} points to XLA's"
+    return f" Judged by {TITLES.get(judge['backend'], judge['backend'])}{measured}."
+
+
+def _phases(history: Sequence[Line]) -> str:
+    counts = Counter(line["phase"] for line in history)
+    parts = [f"{counts[phase]} × {mark.label}" for phase, mark in PHASES.items() if counts[phase]]
+    if not parts:
+        return ""
+    lost = sum(not is_sound(line) for line in history)
+    return f"Episodes: {', '.join(parts)}; {lost or 'none'} diverged."
+
+
+def _rescored(
+    rescored: Sequence[Entry] | None, history: Sequence[Line], chosen: int | None, wording: Wording
+) -> str:
+    if not rescored:
+        return ""
+    taken = history[chosen]["episode"] if chosen is not None else None
+    rows = [
+        (
+            ("uniform policy" if row["episode"] is None else f"{row['episode']}")
+            + (" (handed over)" if row["episode"] == taken else ""),
+            _shown(row["search_accuracy"], wording),
+            _shown(row["fresh_accuracy"], wording),
+        )
+        for row in rescored
+    ]
+    text = (
+        "The best of many is flattered by its own selection, so the policies with the highest"
+        " rewards were judged again, after a longer fine-tuning and on search images that no"
+        " reward had used:"
+    )
+    header = ("episode", f"{wording.metric} in the search", "on fresh images")
+    return f"{text}\n\n{table(header, rows)}"
+
+
+def measured(report: Entry) -> str:
+    """Machine, runtime, splits and intervals."""
+    machine = report.get("machine") or {}
+    latency = (report.get("compressed") or report.get("base") or {}).get("latency_ms") or {}
+    lines = []
+    if machine:
+        lines.append(
+            f"Machine: {machine.get('cpu')}, {_count(machine.get('cores'), 'core')},"
+            f" {machine.get('instruction_set')}."
+        )
+    if latency:
+        lines.append(
+            f"Latency: {latency.get('runtime')}, batch {latency.get('batch')},"
+            f" {_count(latency.get('threads'), 'thread')}; median and its 95 % interval. The"
+            " networks ran in turns in one process, so whatever else the machine did met all of"
+            " them."
+        )
+    if (report.get("compressed") or {}).get("test_accuracy") is not None:
+        metric = wording_of(report).metric
+        interval = (report.get("comparison") or {}).get("interval") or "Agresti and Min (2005)"
+        lines += [
+            f"{sentence(metric)}: of the ONNX file, on the test images, which nothing else has"
+            " read: networks are trained on one split, and the search is judged on another.",
+            f"Differences of {metric}: paired over the test images; 95 % interval after"
+            f" {interval}.",
+            "ONNX file: its size on disk. MACs: multiply-accumulates of one image.",
+        ]
+    return section("How it was measured", bullets(*lines))
+
+
+def _count(number: int | None, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def notes(report: Entry, policy: Entry | None) -> str:
+    """What the reader must know before quoting a number."""
+    lines = list(report.get("notes") or [])
+    if policy is not None and quantized_layers(policy):
+        lines.insert(
+            0,
+            "Bits below 32 are simulated in training and in the reward. The ONNX file holds float32"
+            " numbers: its size and its latency show what pruning did, not what the bits would do.",
+        )
+    return section("Notes", bullets(*lines))
+
+
+def reproduce(report: Entry, config: Any) -> str:
+    """The command, the versions, the configuration."""
+    command, versions = report.get("command"), report.get("versions")
+    parts = [code_block(command, "sh") if command else ""]
+    if versions:
+        rows = [(name, str(version)) for name, version in versions.items()]
+        parts.append(details("Versions", table(("package", "version"), rows, 2)))
+    if config is not None:
+        parts.append(details("Configuration", code_block(json.dumps(config, indent=2), "json")))
+    return section("To repeat it", *parts)

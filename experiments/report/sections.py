@@ -1,0 +1,258 @@
+"""The first half of a run's report: what came out, where the files are, how to run them.
+
+Each function makes Markdown of the run's plain data; a section of which nothing
+is known is the empty string.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.records.wording import (
+    DASH,
+    bullets,
+    code_block,
+    cost,
+    cost_phrase,
+    is_number,
+    number,
+    percent,
+    points,
+    section,
+    sentence,
+    table,
+)
+from pfrl.tasks import Classification, Wording
+
+Entry = Mapping[str, Any]
+
+
+def metric_of(report: Entry) -> str:
+    """The budget's metric; MACs where there is no budget."""
+    return (report.get("budget") or {}).get("metric") or "macs"
+
+
+def wording_of(report: Entry) -> Wording:
+    """How the report speaks of its task; where it names none, it is a classification."""
+    return Classification.wording._replace(**report.get("task") or {})
+
+
+def base_cost(report: Entry) -> float | None:
+    """What the uncompressed network costs in the budget's metric, if that is known."""
+    known = (report.get("budget") or {}).get("base")
+    return known if is_number(known) else (report.get("base") or {}).get(metric_of(report))
+
+
+def headline(report: Entry) -> str:
+    """The title and one sentence: what is gained, and what it costs; what its metric is."""
+    wording = wording_of(report)
+    base, small = report.get("base") or {}, report.get("compressed") or {}
+    compared = report.get("comparison") or {}
+    parts = [
+        _times_fewer(base.get("macs"), small.get("macs")),
+        _speed(base.get("latency_ms"), small.get("latency_ms"), compared.get("latency_ratio")),
+        _quality(base, small, compared.get("compressed_minus_base"), wording),
+        _size(base.get("nbytes"), small.get("nbytes")),
+    ]
+    verdict = "; ".join(filter(None, parts))
+    title = f"# `{report.get('model')}` on `{report.get('data')}`, compressed"
+    return "\n\n".join(
+        filter(None, (title, verdict and f"**{sentence(verdict)}.**", wording.definition))
+    )
+
+
+def _times_fewer(before: float | None, after: float | None) -> str:
+    if not is_number(before) or not is_number(after) or after <= 0:
+        return ""
+    if before / after < 1.005:
+        return "as many MACs as before"
+    return f"{before / after:.2f} times fewer MACs"
+
+
+def _speed(before: Entry | None, after: Entry | None, ratio: Entry | None) -> str:
+    """Faster, slower, or neither as far as the interval of the ratio can tell."""
+    if not before or not after:
+        return ""
+    text = f"{number(before['median'])} → {number(after['median'])} ms per image, measured"
+    if not ratio:
+        return text
+    interval = f"95 % interval {1 / ratio['high']:.2f} to {1 / ratio['low']:.2f}"
+    if ratio["low"] <= 1 <= ratio["high"]:
+        return f"{text}: no clear change of speed ({1 / ratio['ratio']:.2f} times, {interval})"
+    if ratio["ratio"] > 1:
+        return f"{text}: slower ({1 / ratio['ratio']:.2f} times as fast, {interval})"
+    return f"{text}: {1 / ratio['ratio']:.2f} times as fast ({interval})"
+
+
+def _quality(base: Entry, small: Entry, difference: Entry | None, wording: Wording) -> str:
+    before, after = base.get("test_accuracy"), small.get("test_accuracy")
+    if not is_number(before) or not is_number(after):
+        return ""
+    shown = [percent(wording.value(quality)) for quality in (before, after)]
+    text = f"test {wording.metric} {' → '.join(shown)}"
+    return f"{text} ({_difference(difference, wording)})" if difference else text
+
+
+def _difference(difference: Entry, wording: Wording) -> str:
+    """In points of the metric; what is known is how much higher the quality is."""
+    low, high = sorted(wording.change(difference[end]) for end in ("low", "high"))
+    change = points(wording.change(difference["difference"]))
+    return f"{change} points, 95 % interval {points(low)} to {points(high)}"
+
+
+def _size(before: float | None, after: float | None) -> str:
+    if not is_number(before) or not is_number(after):
+        return ""
+    return f"file {cost('bytes', before)} → {cost('bytes', after)}"
+
+
+def result(report: Entry) -> str:
+    """The table of the networks, the budget, and what the comparisons say."""
+    controls, base = report.get("controls") or {}, report.get("base") or {}
+    wording = wording_of(report)
+    networks = {
+        "base": base,
+        "**compressed**": report.get("compressed"),
+        "control: uniform policy, same budget": controls.get("uniform"),
+        "control: base, trained on as long": controls.get("base_trained_on"),
+    }
+    rows = [_network_row(name, entry, base, wording) for name, entry in networks.items() if entry]
+    if not rows:
+        return ""
+    header = (
+        "network",
+        f"test {wording.metric}",
+        "MACs",
+        "parameters",
+        "ONNX file",
+        "latency, ms (95 % interval)",
+    )
+    return section("Result", table(header, rows), bullets(_budget(report), *_comparisons(report)))
+
+
+def _network_row(name: str, entry: Entry, base: Entry, wording: Wording) -> tuple[str, ...]:
+    def with_share(metric: str, key: str) -> str:
+        value, whole = entry.get(key), base.get(key)
+        if entry is base or not is_number(value) or not is_number(whole) or whole <= 0:
+            return cost(metric, value)
+        return f"{cost(metric, value)} ({percent(value / whole, 1)})"
+
+    quality = entry.get("test_accuracy")
+    return (
+        name,
+        percent(wording.value(quality) if is_number(quality) else None),
+        with_share("macs", "macs"),
+        with_share("params", "params"),
+        with_share("bytes", "nbytes"),
+        _latency(entry.get("latency_ms")),
+    )
+
+
+def _latency(latency: Entry | None) -> str:
+    if not latency:
+        return DASH
+    median, low, high = (number(latency.get(key)) for key in ("median", "low", "high"))
+    return f"{median} ({low} to {high})"
+
+
+def _budget(report: Entry) -> str:
+    budget = report.get("budget") or {}
+    limit, achieved = budget.get("limit"), budget.get("achieved")
+    if not is_number(limit):
+        return ""
+    metric, base = metric_of(report), base_cost(report)
+    share = f" ({percent(limit / base, 1)} of the base)" if base else ""
+    text = f"Asked for: at most {cost_phrase(metric, limit)}{share}."
+    if is_number(achieved) and limit > 0:
+        text += f" Got: {cost(metric, achieved)}, {percent(achieved / limit, 1)} of the limit"
+        text += "; the table has what was measured." if metric == "latency" else "."
+    return text
+
+
+def _comparisons(report: Entry) -> list[str]:
+    """A sentence for each control, with no more than its interval allows to say."""
+    compared, wording = report.get("comparison") or {}, wording_of(report)
+    lines = []
+    for key, other in (
+        ("compressed_minus_uniform", "the uniform policy of the same budget, fine-tuned alike"),
+        ("compressed_minus_base_trained_on", "the base after the same extra training"),
+    ):
+        if difference := compared.get(key):
+            better, worse = difference["low"] > 0, difference["high"] < 0
+            verdict = "better" if better else "worse" if worse else "no clear difference"
+            lines.append(
+                f"Compressed against {other}: {_difference(difference, wording)}: {verdict}."
+            )
+    if is_number(agreement := compared.get("agreement")):
+        lines.append(
+            f"ONNX Runtime and JAX {wording.agreement} {percent(agreement)} of the test images."
+        )
+    return lines
+
+
+def files(report: Entry, run_dir: Path) -> str:
+    """Where everything is, and how to run the network."""
+    artefacts = report.get("artefacts") or {}
+    place = {key: _relative(path, run_dir) for key, path in artefacts.items() if path}
+    packed = report.get("packed") or {}
+    size = f" of {packed['arrays'] / 1000:.1f} kB" if packed else ""
+    lines = [
+        f"[{place[key]}]({place[key]}): {text}"
+        for key, text in (
+            ("onnx", "the compressed network (ONNX, float32)"),
+            ("onnx_base", "the uncompressed network, for comparison"),
+            ("packed", f"its arrays{size} at their bit widths, which a budget of bytes counts"),
+            ("policy", "what was decided for each layer"),
+        )
+        if key in place
+    ]
+    if "tensorboard" in place:
+        lines.append(f"`tensorboard --logdir {place['tensorboard']}` shows the search as curves")
+    if not lines:
+        return ""
+    listing = "All paths are relative to the folder of this report.\n\n" + bullets(*lines)
+    if "onnx" not in place:
+        return section("Files", listing)
+    return section(
+        "Files", listing, "To run the compressed network:", onnx_snippet(report, place["onnx"])
+    )
+
+
+def _relative(path: str, run_dir: Path) -> str:
+    """``path`` as seen from ``run_dir``, if it is absolute or starts at the working directory."""
+    if os.path.isabs(path) or (os.path.exists(path) and not (run_dir / path).exists()):
+        return os.path.relpath(path, run_dir)
+    return path
+
+
+def onnx_snippet(report: Entry, path: str) -> str:
+    """Python that runs the file on images as the network was trained on."""
+    lines = [
+        "import numpy, onnxruntime",
+        "",
+        f'session = onnxruntime.InferenceSession("{path}", providers=["CPUExecutionProvider"])',
+        "node = session.get_inputs()[0]",
+    ]
+    images, wording = report.get("input") or {}, wording_of(report)
+    if "shape" in images:
+        shape = ", ".join(map(str, images["shape"]))
+        lines += [
+            f"pixels = numpy.zeros((1, {shape}), numpy.uint8)  # your images, values 0 to 255",
+            f"x = (pixels / 255 - {_numbers(images['mean'])}) / {_numbers(images['std'])}",
+            f"{wording.outputs} = session.run(None, {{node.name: x.astype(numpy.float32)}})[0]",
+        ]
+    else:
+        lines += [
+            "shape = [n if isinstance(n, int) else 1 for n in node.shape]",
+            "x = numpy.zeros(shape, numpy.float32)  # your images, normalised as for training",
+            f"{wording.outputs} = session.run(None, {{node.name: x}})[0]",
+        ]
+    code = code_block("\n".join([*lines, wording.reading]), "python")
+    names = images.get("classes")
+    return f"{code}\n\n{wording.names} from 0: {', '.join(names)}." if names else code
+
+
+def _numbers(values: Sequence[float]) -> str:
+    """As short as it can be in Python: one number, or a list of one for each channel."""
+    return str(values[0]) if len(set(values)) == 1 else str(list(values))

@@ -1,0 +1,1 @@
+"""One run: from a trained network to a report."""

@@ -1,0 +1,286 @@
+"""From a finished search to a measured network: re-score, slice, train, export, measure, report."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from scipy.stats import t as student
+
+from envs.decisions import Decisions
+from envs.rewards import Reference
+from experiments.records.machine import machine
+from experiments.records.run_folder import RunFolder, command, versions
+from experiments.report.intervals import Difference, paired_difference
+from experiments.run.choose import Candidate, choose_policy
+from experiments.run.networks import Network, export, train_fully
+from experiments.run.search import Searched
+from experiments.settings.compression import CompressSettings
+from pfrl.compression.policy import Policy
+from pfrl.compression.sliced import compress
+from pfrl.cost.metrics import Assignment
+from pfrl.data import Dataset
+from pfrl.deploy.packed.file import Sizes
+from pfrl.deploy.packed.pack import pack
+from pfrl.deploy.runtimes.onnxruntime import Session
+from pfrl.deploy.timing import Measurement, measure_interleaved, ratio
+from pfrl.evaluation.evaluator import Evaluation, Evaluator
+from pfrl.files import write_json
+from pfrl.graph import Graph
+
+Entry = dict[str, Any]
+
+PACKED = "model.packed"
+JUDGED_AT_ONCE = 250
+"""Test images whose outputs are in memory together: maps are large."""
+
+
+def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) -> Entry:
+    """Everything after the search; returns the report that ``report.json`` holds.
+
+    What it calls an accuracy is the mean quality by the data set's task, as in the search; the
+    entry 'task' says which number that is for people.
+    """
+    runtime = searched.runtime
+    graph, costs = runtime.graph, runtime.costs
+    evaluator = runtime.evaluate
+    assert isinstance(evaluator, Evaluator)
+    dataset = evaluator.dataset
+    decisions = Decisions(searched.problem, graph, costs)
+    reference = Reference(
+        runtime.base_accuracy,
+        costs.base,
+        searched.problem.latency_target(costs.base),
+        searched.problem.latency_exponent,
+    )
+    limit = decisions.limit
+    best = searched.result.best.policy
+    like = decisions.cost(Assignment.of(best, graph)) if limit is None else limit
+    uniform = decisions.uniform(like).policy(graph)
+    control = None
+    if settings.finish.controls:
+        control = Candidate(None, uniform, _evaluate_uniform(folder, evaluator, uniform))
+    chosen, rescored = choose_policy(settings, folder, searched, reference, control)
+    write_json(folder.path / "policy.json", chosen.policy.to_json())
+    achieved = decisions.cost(Assignment.of(chosen.policy, graph))
+    notes: list[str] = []
+    networks = _networks(settings, folder, evaluator, chosen.policy, uniform, notes)
+    paths = {
+        name: export(network, graph, dataset, folder.path / _file_name(name))
+        for name, network in networks.items()
+    }
+    packed = _pack(evaluator, chosen.policy, networks["compressed"], folder.path / PACKED)
+    quality, agreement = _judge(networks["compressed"], paths, dataset)
+    names = list(paths)
+    measured = measure_interleaved([paths[n] for n in names], seconds=settings.finish.seconds)
+    latencies = dict(zip(names, measured, strict=True))
+    entries = {
+        name: _entry(network, paths[name], quality[name], latencies[name])
+        for name, network in networks.items()
+    }
+    facts = {**searched.facts, "rescored": rescored, "chosen": chosen.episode}
+    if control is not None:
+        score = control.evaluation
+        facts["uniform"] = {"accuracy": score.accuracy, "costs": score.costs}
+    others = {name: found for name, found in quality.items() if name != "compressed"}
+    differences, interval = paired_differences(quality["compressed"], others)
+    speed = ratio(latencies["compressed"], latencies["base"])
+    return {
+        "model": settings.model,
+        "data": settings.data,
+        "task": dataset.task.wording._asdict(),
+        "agent": settings.agent,
+        "seed": settings.seed,
+        "episodes": settings.episodes,
+        "budget": {
+            "metric": decisions.metric,
+            "limit": limit,
+            "achieved": achieved,
+            "base": decisions.base,
+        },
+        "base": entries["base"],
+        "compressed": entries["compressed"],
+        "controls": {name: entries.get(name) for name in ("base_trained_on", "uniform")},
+        "comparison": {
+            **{
+                f"compressed_minus_{name}": difference._asdict()
+                for name, difference in differences.items()
+            },
+            "interval": interval,
+            "latency_ratio": {"ratio": speed.value, "low": speed.low, "high": speed.high},
+            "agreement": agreement,
+        },
+        "search": facts,
+        "layers": _layer_rows(graph, chosen.policy),
+        "packed": {"arrays": packed.payload, "file": packed.file},
+        "input": {
+            "shape": list(graph.input_shape),
+            "mean": list(dataset.mean),
+            "std": list(dataset.std),
+            "classes": list(dataset.classes),
+        },
+        "artefacts": {
+            "policy": "policy.json",
+            "onnx": paths["compressed"].name,
+            "onnx_base": paths["base"].name,
+            "packed": PACKED,
+            "tensorboard": "tb",
+        },
+        "machine": machine(),
+        "notes": notes,
+        "versions": versions(),
+        "command": command(),
+    }
+
+
+def _networks(
+    settings: CompressSettings,
+    folder: RunFolder,
+    evaluator: Evaluator,
+    policy: Policy,
+    uniform: Policy,
+    notes: list[str],
+) -> dict[str, Network]:
+    """The base as it is; trained alike, the compressed one and the controls."""
+    graph, source = evaluator.graph, evaluator.graph.source
+    base = Network(
+        "base", source.apply, source.variables, source.trainable, graph.macs, graph.params
+    )
+
+    def sliced(name: str, policy: Policy) -> Network:
+        small = evaluator.compressed(policy)
+        return Network(
+            name, small.apply, small.variables, small.trainable, small.macs, small.params
+        )
+
+    to_train = [sliced("compressed", policy)]
+    if settings.finish.controls:
+        to_train.append(dataclasses.replace(base, name="base_trained_on"))
+        if uniform.to_json() != policy.to_json():
+            to_train.append(sliced("uniform", uniform))
+    trained = {
+        network.name: train_fully(
+            network,
+            base,
+            evaluator.dataset,
+            settings.finish,
+            settings.seed,
+            folder.path / "networks",
+            notes.append,
+        )
+        for network in to_train
+    }
+    if settings.finish.controls and "uniform" not in trained:
+        notes.append("The uniform policy itself won the re-scoring: it is what was handed over.")
+        trained["uniform"] = dataclasses.replace(trained["compressed"], name="uniform")
+    return {"base": base, **trained}
+
+
+def _file_name(network: str) -> str:
+    return {"compressed": "model.onnx", "base": "model_base.onnx"}.get(
+        network, f"networks/{network}.onnx"
+    )
+
+
+def _pack(evaluator: Evaluator, policy: Policy, network: Network, path: Path) -> Sizes:
+    """Write the trained arrays as small as the policy says: what the budget ``bytes`` counts."""
+    graph = evaluator.graph
+    small = compress(graph.source, policy, graph=graph, survey=evaluator.survey)
+    return pack(dataclasses.replace(small, variables=network.variables), path)
+
+
+def _judge(
+    compressed: Network, paths: Mapping[str, Path], dataset: Dataset
+) -> tuple[dict[str, np.ndarray], float]:
+    """The quality of every ONNX file's answers ``[N]``, and how often JAX answers alike.
+
+    The only place where the test split is read.
+    """
+    task, test = dataset.task, dataset.open_test()
+    sessions = {name: Session(path) for name, path in paths.items()}
+    ours = jax.jit(compressed.outputs)
+    quality: dict[str, list[np.ndarray]] = {name: [] for name in paths}
+    alike = []
+    for start in range(0, len(test), JUDGED_AT_ONCE):
+        part = test.take(slice(start, start + JUDGED_AT_ONCE))
+        images, missing = dataset.normalize(part.images), JUDGED_AT_ONCE - len(part)
+        theirs = {name: session.logits(images) for name, session in sessions.items()}
+        for name, outputs in theirs.items():
+            quality[name].append(task.quality(outputs, part.labels))
+        padded = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        alike.append(task.agree(np.asarray(ours(padded))[: len(part)], theirs["compressed"]))
+    joined = {name: np.concatenate(parts) for name, parts in quality.items()}
+    return joined, float(np.concatenate(alike).mean())
+
+
+def paired_differences(
+    quality: np.ndarray, others: Mapping[str, np.ndarray]
+) -> tuple[dict[str, Difference], str]:
+    """How much better a network is than others on the same images, and after whom the intervals.
+
+    Where every image is right or wrong, see ``paired_difference``; else they are Student's, of
+    the mean of the images' differences.
+
+    Args:
+      quality: of the network's answers ``[N]``, in [0, 1].
+      others: likewise, by name.
+    """
+    if all(np.isin(found, (0, 1)).all() for found in (quality, *others.values())):
+        found = {name: paired_difference(quality, other) for name, other in others.items()}
+        return found, "Agresti and Min (2005)"
+    found = {name: _mean_difference(quality - other) for name, other in others.items()}
+    return found, "Student's t"
+
+
+def _mean_difference(differences: np.ndarray) -> Difference:
+    """The mean of ``[N]`` in [-1, 1] and its 95 % interval; of one image anything is possible."""
+    mean, count = float(differences.mean()), len(differences)
+    if count < 2:
+        return Difference(mean, -1.0, 1.0)
+    margin = student.ppf(0.975, count - 1) * differences.std(ddof=1) / math.sqrt(count)
+    return Difference(mean, max(mean - float(margin), -1.0), min(mean + float(margin), 1.0))
+
+
+def _entry(network: Network, path: Path, quality: np.ndarray, latency: Measurement) -> Entry:
+    return {
+        "test_accuracy": float(quality.mean()),
+        "macs": network.macs,
+        "params": network.params,
+        "nbytes": path.stat().st_size,
+        "latency_ms": {
+            "median": latency.median_ms,
+            "low": latency.low_ms,
+            "high": latency.high_ms,
+            "threads": latency.threads,
+            "batch": latency.batch,
+            "runtime": f"{latency.runtime} {latency.runtime_version}",
+        },
+    }
+
+
+def _evaluate_uniform(folder: RunFolder, evaluator: Evaluator, uniform: Policy) -> Evaluation:
+    """The uniform policy's evaluation, as an episode's; no agent has seen it."""
+    score = folder.read("uniform.json")
+    if score is None:
+        evaluation = evaluator(uniform)
+        write_json(folder.path / "uniform.json", evaluation._asdict())
+        return evaluation
+    return Evaluation(**score)
+
+
+def _layer_rows(graph: Graph, policy: Policy) -> list[Entry]:
+    full, kept = graph.full_counts(), policy.counts(graph)
+    return [
+        {
+            "layer": layer.name,
+            "group": next(iter(layer.c_out.groups), None),
+            "channels": layer.c_out.at(full),
+            "kept": layer.c_out.at(kept),
+            "macs_base": layer.macs,
+            "macs": layer.macs_at(kept),
+        }
+        for layer in graph.layers
+    ]

@@ -1,0 +1,70 @@
+"""Measuring a network's latency model: its layers one by one, and some whole networks."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.watch.progress import stage
+from pfrl.compression.policy import Policy, round_count
+from pfrl.compression.sliced import compress
+from pfrl.cost.latency import NetworkLatency, layer_shape
+from pfrl.cost.latency_table import measure_table
+from pfrl.deploy.onnx.export import export_onnx
+from pfrl.deploy.timing import Measurement, measure_interleaved
+from pfrl.graph import Graph
+
+NETWORKS = 32
+"""Whole networks that the model is fitted to, besides the base."""
+SECONDS = 10.0
+"""Time spent on measuring the layers, and again on the whole networks."""
+
+
+def measure_latency(graph: Graph, keep_min: float, round_to: int, seed: int) -> NetworkLatency:
+    """The latency model for policies that keep at least ``keep_min``, rounded to ``round_to``.
+
+    Half of the whole networks are random; in the other half every group fills
+    whole blocks of the runtime's kernels with probability one half, so that
+    the fit can tell what even and uneven counts cost.
+    """
+    with stage("measuring layers"):
+        table = measure_table(
+            (layer_shape(layer, graph) for layer in graph.layers), seconds=SECONDS, seed=seed
+        )
+    rng = np.random.default_rng([seed, 3])
+    policies = [Policy.uniform(graph)]
+    for number in range(NETWORKS):
+        keep = {}
+        for name, group in graph.groups.items():
+            even = number % 2 == 1 and rng.random() < 0.5
+            share = rng.uniform(keep_min, 1)
+            count = round_count(share * group.size, group.size, table.block if even else round_to)
+            keep[name] = count / group.size
+        policies.append(Policy(keep, policies[0].weight_bits, policies[0].act_bits))
+    with stage("measuring networks"):
+        measured = measure_policies(graph, policies, SECONDS)
+    samples = [
+        (policy.counts(graph), measurement.median_ms)
+        for policy, measurement in zip(policies, measured, strict=True)
+    ]
+    return NetworkLatency.fitted(graph, table, samples)
+
+
+def measure_policies(graph: Graph, policies: Sequence[Policy], seconds: float) -> list[Measurement]:
+    """Latencies of a network's policies as ONNX files of untrained weights, measured in turns.
+
+    Of quantized policies the float network is measured: the rounding steps of
+    simulated bits are no part of what a runtime would spend.
+    """
+    full = Policy.uniform(graph)
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = []
+        for place, policy in enumerate(policies):
+            small = compress(
+                graph.source,
+                Policy(policy.keep, full.weight_bits, full.act_bits, policy.round_to),
+                graph=graph,
+            )
+            paths.append(export_onnx(small, graph.input_shape, Path(scratch) / f"{place}.onnx"))
+        return measure_interleaved(paths, seconds=seconds)

@@ -1,0 +1,164 @@
+"""The search stage of a run: the agent plays, every episode is recorded and shown."""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import agents
+from agents import Episode, SearchResult
+from envs import NetworkTask, Problem, Runtime
+from experiments.records.history import Line, best_so_far
+from experiments.records.run_folder import RunFolder
+from experiments.run.recorded import evaluation_of
+from experiments.settings.compression import CompressSettings
+from experiments.watch.board import Board
+from experiments.watch.progress import SearchProgress, stage
+from pfrl.evaluation.compilations import compilations
+from pfrl.evaluation.evaluator import Evaluator
+from pfrl.files import write_json
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What the search stage hands on."""
+
+    result: SearchResult
+    runtime: Runtime
+    problem: Problem
+    facts: dict[str, Any]
+    """The entry 'search' of the report, as far as it is known."""
+
+
+VALIDATION_FILE = "validation.json"
+"""Which backend judges: measured when a run begins, and kept for all of it."""
+
+
+def make_problem(
+    settings: CompressSettings, weights: Path, latency: Path | None, judge: str | None = None
+) -> Problem:
+    """The compression problem that the settings describe.
+
+    Args:
+      settings: resolved ones.
+      weights: of the base network.
+      latency: its latency table.
+      judge: the backend that an earlier start of the run chose.
+    """
+    assert settings.knobs is not None and settings.reward is not None
+    episode = settings.episode
+    if judge is not None:
+        episode = dataclasses.replace(episode, validation=judge)
+    task = NetworkTask(
+        settings.model,
+        settings.data,
+        str(weights),
+        settings.seed,
+        settings.quantized,
+        episode,
+        settings.recipe,
+        None if latency is None else str(latency),
+    )
+    return Problem(
+        task,
+        tuple(settings.knobs),
+        settings.budget(),
+        settings.reward,
+        settings.keep_min,
+        settings.round_to,
+        latency_exponent=settings.latency_exponent,
+    )
+
+
+def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> Searched:
+    """Play all episodes; those that are recorded already are replayed without computing.
+
+    Replaying asks the agent for the same decisions again, so that it goes on
+    exactly as it would have.
+    """
+    with stage("loading and tracing"):
+        runtime = problem.open()
+    evaluator = runtime.evaluate
+    assert isinstance(evaluator, Evaluator)
+    judge = folder.read(VALIDATION_FILE)
+    if judge is None:
+        judge = evaluator.choice._asdict()
+        write_json(folder.path / VALIDATION_FILE, judge)
+    recorded = len(folder.recorded)
+    evaluator.replay((line["policy"], evaluation_of(line)) for line in folder.recorded)
+    budget = problem.budget
+    metric = budget.metric if budget else "macs"
+    limit = budget.limit(runtime.costs.base) if budget else None
+    lines: list[Line] = []
+    first_compiled = None
+    start = time.perf_counter()
+    board = Board(folder.path / "tb" / "search", first_episode=recorded)
+    try:
+        with SearchProgress(settings.episodes, metric, limit, recorded) as progress:
+
+            def on_episode(episode: Episode) -> None:
+                nonlocal first_compiled
+                line = episode.to_json()
+                lines.append(line)
+                best = best_so_far(lines)[-1]
+                shown = lines[best] if best is not None else line
+                board.episode(line, shown)
+                if episode.index >= recorded:
+                    folder.append(line)
+                    if first_compiled is None:
+                        first_compiled = compilations()
+                progress.episode(line, shown)
+
+            result = agents.search(
+                settings.agent,
+                problem,
+                settings.episodes,
+                settings.seed,
+                on_episode,
+                folder.path / "tb" / "agent",
+                agents.PPOOptions(parallel=settings.parallel) if settings.parallel > 1 else None,
+            )
+    finally:
+        board.close()
+    seconds = sum(line["seconds"] for line in lines)
+    elapsed = time.perf_counter() - start
+    now = 0 if first_compiled is None else compilations() - first_compiled
+    clock = evaluator.seconds if settings.parallel == 1 else {}
+    facts = folder.read("search.json") or _facts(clock, lines, seconds, elapsed, now, recorded)
+    write_json(folder.path / "search.json", facts)
+    facts |= {
+        "judge": judge,
+        "best_reward": result.best.reward,
+        "final_actor": {
+            "reward": result.final.reward,
+            "accuracy": result.final.evaluation.accuracy,
+        },
+    }
+    return Searched(result, runtime, problem, facts)
+
+
+def _facts(
+    clock: dict[str, float],
+    lines: list[Line],
+    seconds: float,
+    elapsed: float,
+    compiled: int,
+    recorded: int,
+) -> dict[str, Any]:
+    """Times and compilations of the search, by this start's clock and the recorded seconds.
+
+    The first episode compiles and is left out of ``seconds_per_episode``. ``clock`` is what
+    evaluations spent by part; empty, if they were made elsewhere and side by side.
+    """
+    later = [line["seconds"] for line in lines[1:]] or [seconds]
+    facts: dict[str, Any] = {
+        "seconds": elapsed + sum(line["seconds"] for line in lines[:recorded]),
+        "seconds_per_episode": sum(later) / len(later),
+        "compilations_after_first_episode": compiled,
+    }
+    if recorded < len(lines) and clock:
+        # Of this start: what was recorded before took no time now.
+        shares = {name: spent / elapsed for name, spent in clock.items()}
+        facts["share"] = {**shares, "other": 1 - sum(shares.values())}
+    return facts

@@ -1,0 +1,1 @@
+"""``pfrl methods``: compression methods compared on one network."""

@@ -1,0 +1,243 @@
+"""``pfrl methods``: compare the compression methods on one network, and write the table."""
+
+import time
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from envs.task import load_network
+from experiments.records.history import read_history
+from experiments.records.lines import append_line, mend_lines
+from experiments.records.run_folder import command, versions
+from experiments.run.compression import find_weights
+from experiments.settings.compression import SettingsError
+from experiments.studies.methods.cells import Cell, cells
+from experiments.studies.methods.table import HEADINGS, write_table
+from experiments.studies.workers import share_out
+from experiments.watch.progress import stage
+from pfrl.compression.calibration import survey_network
+from pfrl.compression.policy import Policy
+from pfrl.compression.sliced import Compressed, compress
+from pfrl.cost import CostModel
+from pfrl.data import Dataset, Split
+from pfrl.deploy.onnx.export import export_onnx
+from pfrl.deploy.runtimes.onnxruntime import Session
+from pfrl.graph import Graph, Variables
+from pfrl.methods.quantization.uniform import FLOAT_BITS
+from pfrl.methods.repair.batch_norm import find_momentum, reestimate
+from pfrl.methods.sparsity.sparsify import magnitude_mask, zhu_gupta
+from pfrl.training.backend import compiled
+from pfrl.training.fit import FitConfig, accuracy, fit
+from pfrl.training.step import Distillation, Project
+
+Job = tuple[str, str, int]
+"""Section, name of the cell, seed."""
+BATCH = 64
+"""Images of a fine-tuning step."""
+QUANTIZER_RATE = 0.1
+"""Of the learning rate, for the steps and clips of quantizers; at 1 those of 8 bits run away."""
+STATISTICS_BATCHES = 16
+"""Of 64 training images each, from which statistics are re-estimated."""
+GRADUAL = 0.6
+"""Share of the fine-tuning in which weights go one after the other."""
+GRADUAL_FROM = 0.3
+"""Share of the final sparsity at its first step."""
+
+
+@dataclass(frozen=True)
+class MethodsSettings:
+    """Compare channel criteria, sparsity, bit widths and codebooks after the same fine-tuning."""
+
+    model: str = "resnet20"
+    """A network of the zoo."""
+    data: str = "fashion_mnist"
+    """Data set: digits, fashion_mnist, cifar10 or imagefolder:PATH (a folder or .zip)."""
+    weights: Path | None = None
+    """Trained weights (.npz). Default: those that come with the package for this model and data."""
+    sections: tuple[str, ...] = (
+        "channels",
+        "sparsity",
+        "rounding",
+        "bits",
+        "codebooks",
+        "together",
+    )
+    """Which parts of the comparison."""
+    seeds: int = 3
+    """How often everything is repeated."""
+    images: int = 8_000
+    """Training images of a fine-tuning, those that come twice counted twice."""
+    learning_rate: float = 0.02
+    """Peak learning rate of the fine-tuning."""
+    out: Path = Path("runs/methods")
+    """Directory of methods.jsonl, one line a network, and methods.md. What is recorded there is not
+    computed again."""
+    workers: int = 1
+    """Processes that share the work, each on a core of its own."""
+
+
+def run(settings: MethodsSettings) -> Path:
+    """Evaluate every cell that is not recorded yet, and return the path of the table."""
+    strange = set(settings.sections) - set(HEADINGS)
+    if strange or settings.workers < 1 or settings.seeds < 1:
+        raise SettingsError(
+            f"expected sections of {', '.join(HEADINGS)}, and at least one seed and one worker;"
+            f" got {', '.join(settings.sections)}, {settings.seeds} and {settings.workers}"
+        )
+    weights = find_weights(settings.model, settings.data, settings.weights)
+    settings = replace(settings, weights=weights)
+    history = settings.out / "methods.jsonl"
+    mend_lines(history)
+    done = recorded(history)
+    if ("base", "base", 0) not in done:
+        append_line(
+            history, {**evaluate_base(settings), "command": command(), "versions": versions()}
+        )
+    names = [(cell.section, cell.name) for cell in cells() if cell.section in settings.sections]
+    jobs = [(*name, seed) for seed in range(settings.seeds) for name in names]
+    left = [job for job in jobs if job not in done]
+    with stage(f"{len(left)} of {len(jobs)} networks") as progress:
+        lines = share_out(partial(evaluate_job, settings), left, settings.workers)
+        for number, line in enumerate(lines, 1):
+            append_line(history, line)
+            progress(number, len(left))
+    return write_table(settings.out)
+
+
+@cache
+def opened(settings: MethodsSettings) -> tuple[Dataset, Graph, Split]:
+    """What all networks of this process come from, and the images that judge them."""
+    dataset, graph = load_network(settings.model, settings.data, str(settings.weights))
+    return dataset, graph, dataset.open_test()
+
+
+def evaluate_base(settings: MethodsSettings) -> dict[str, Any]:
+    """The line of the network that all come from."""
+    dataset, graph, test = opened(settings)
+    whole = compress(graph.source, Policy.uniform(graph), graph=graph)
+    after = judge(whole, whole.variables, dataset, test)
+    costs = CostModel(graph).base
+    return {"section": "base", "name": "base", "seed": 0, "costs": costs, "after": after}
+
+
+def evaluate_job(settings: MethodsSettings, job: Job) -> dict[str, Any]:
+    """The line of a cell, by its section, name and seed."""
+    dataset, graph, test = opened(settings)
+    section, name, seed = job
+    (cell,) = (cell for cell in cells() if (cell.section, cell.name) == (section, name))
+    line = evaluate(cell, seed, settings, graph, dataset, test)
+    return {"section": section, "name": name, "seed": seed, **line}
+
+
+def evaluate(
+    cell: Cell, seed: int, settings: MethodsSettings, graph: Graph, dataset: Dataset, test: Split
+) -> dict[str, Any]:
+    """Test accuracies of a cell before and, if there is one, after fine-tuning; its costs."""
+    start = time.perf_counter()
+    policy = cell.policy(graph)
+    rounded = any(bits < FLOAT_BITS for bits in policy.act_bits.values())
+    costs, before = CostModel(graph).of(policy), {}
+    for name, recipe in cell.before:
+        survey = survey_network(graph, recipe, dataset, seed, rounded)
+        small = compress(graph.source, policy, graph=graph, survey=survey)
+        if cell.section == "channels":
+            before["pruned"] = judge(small, small.variables, dataset, test)
+        if cell.trained:
+            small = with_statistics(small, dataset, seed)
+        before[name] = judge(small, small.variables, dataset, test)
+    if not cell.trained:
+        return {"costs": costs, "before": before, "seconds": time.perf_counter() - start}
+    survey = survey_network(graph, cell.recipe, dataset, seed, rounded)
+    start_policy = replace(policy, sparsity={}) if cell.gradual else policy
+    small = compress(graph.source, start_policy, graph=graph, survey=survey)
+    small = with_statistics(small, dataset, seed)
+    if cell.section == "channels":
+        before["repaired"] = judge(small, small.variables, dataset, test)
+    project = gradually(graph, policy, settings) if cell.gradual else None
+    variables = fine_tune(small, project, seed, settings, graph, dataset)
+    after = judge(small, variables, dataset, test)
+    zeros = sum(int((np.asarray(variables[layer.kernel]) == 0).sum()) for layer in graph.layers)
+    seconds = time.perf_counter() - start
+    return {"costs": costs, "before": before, "after": after, "zeros": zeros, "seconds": seconds}
+
+
+def with_statistics(small: Compressed, dataset: Dataset, seed: int) -> Compressed:
+    """The network with its own normalisation statistics, from augmented training images."""
+    rng = np.random.default_rng([seed, 5])
+    inputs = [x for x, _ in dataset.training_batches(64, rng, STATISTICS_BATCHES)]
+    updated = compiled(lambda variables, x: small.apply(variables, x, True)[1])
+    names = set(small.graph.source.variables) - small.graph.source.trainable
+    momentum = find_momentum(updated, small.variables, names, inputs[0])
+    found = reestimate(updated, small.variables, momentum, inputs)
+    return replace(small, variables={**small.variables, **found})
+
+
+def gradually(graph: Graph, policy: Policy, settings: MethodsSettings) -> Project:
+    """Ever more zeros in the kernels, as many at the end as the policy says (Zhu-Gupta)."""
+    end = int(GRADUAL * settings.images / BATCH)
+    shares = {layer.kernel: policy.sparsity[layer.name] for layer in graph.layers}
+
+    def project(parameters: Variables, step: Any) -> Variables:
+        masked = {}
+        for name, final in shares.items():
+            share = zhu_gupta(step, 0, end, GRADUAL_FROM * final, final)
+            masked[name] = parameters[name] * magnitude_mask(parameters[name], share)
+        return {**parameters, **masked}
+
+    return project
+
+
+def fine_tune(
+    small: Compressed,
+    project: Project | None,
+    seed: int,
+    settings: MethodsSettings,
+    graph: Graph,
+    dataset: Dataset,
+) -> Variables:
+    """The same training for all, distilled from the base network."""
+    base = graph.source
+    teacher = compiled(lambda variables, x: base.apply(variables, x, False)[0])
+    epochs = settings.images / len(dataset.train)
+    config = FitConfig(
+        epochs,
+        BATCH,
+        settings.learning_rate,
+        warmup=0.1,
+        seed=seed,
+        quantizer_rate=QUANTIZER_RATE,
+    )
+    return fit(
+        small.apply,
+        small.variables,
+        small.trainable,
+        dataset,
+        config,
+        teacher=lambda x: teacher(base.variables, x),
+        distillation=Distillation(0.7, 4.0),
+        project=project,
+    )
+
+
+def judge(small: Compressed, variables: Variables, dataset: Dataset, test: Split) -> float:
+    """Accuracy on the test split: in ONNX Runtime, or in JAX where numbers are rounded."""
+    fixed = {name: jnp.asarray(value) for name, value in variables.items()}
+
+    def logits(x: Any) -> Any:
+        return small.apply(fixed, x, False)[0]
+
+    if small.quantized:
+        return accuracy(compiled(logits), dataset, test)
+    with TemporaryDirectory() as folder:
+        path = export_onnx(logits, small.graph.input_shape, Path(folder) / "small.onnx")
+        return accuracy(Session(path).logits, dataset, test)
+
+
+def recorded(history: Path) -> set[Job]:
+    """Which cells are there; a line that a kill cut off is none."""
+    return {(line["section"], line["name"], line["seed"]) for line in read_history(history)}

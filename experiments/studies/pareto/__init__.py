@@ -1,0 +1,1 @@
+"""``pfrl pareto``: searches at several limits, and the front of what they found."""

@@ -1,0 +1,324 @@
+"""What ``pfrl pareto`` found, for people: ``pareto.md``, ``pareto.png`` and ``pareto.csv``."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from experiments.records.wording import (
+    axis_label,
+    bullets,
+    code_block,
+    cost,
+    details,
+    percent,
+    section,
+    table,
+    unit_of,
+)
+from experiments.report.intervals import accuracy_interval
+from experiments.report.pictures import BLUE, DARK, GREEN, GREY, ORANGE, PALE, WIDTH, save_png
+from pfrl.files import write_text
+from pfrl.tasks import Wording
+
+Entry = Mapping[str, Any]
+
+COLUMNS = {
+    "macs": "MACs",
+    "params": "parameters",
+    "bytes": "packed size",
+    "bops": "bit operations",
+    "latency": "latency",
+}
+"""How a table calls the costs."""
+
+
+def write_pareto_report(out: Path, result: Entry) -> Path:
+    """Write the three files and return the path of the page."""
+    wording = Wording(**result["task"])
+    write_text(out / "pareto.csv", _csv(result))
+    save_png(out / "pareto.png", front_figure(result, wording))
+    beaten = [place for place in range(len(result["points"])) if place not in result["front"]]
+    parts = [
+        f"# Several wishes at once: {result['model']} on {result['data']}",
+        _headline(result),
+        "![Accuracy against costs: the front, and what it beats](pareto.png)",
+        section("The front", _table(result, wording, result["front"], rows=True), _note(result)),
+        section("Pick one", *_pick(result)),
+        section("How it was measured", _method(result)),
+        details(f"The {len(beaten)} networks that the front beats", _table(result, wording, beaten))
+        if beaten
+        else "",
+        section("Do it again", code_block(result["command"], "sh")),
+    ]
+    return write_text(out / "pareto.md", "\n\n".join(filter(None, parts)) + "\n")
+
+
+def panels(result: Entry) -> list[str]:
+    """What the picture shows: the costs of the front, and the limited one if there is room."""
+    wishes = list(result["wishes"])
+    if result["metric"] not in wishes and len(wishes) < 2:
+        wishes.insert(0, result["metric"])
+    return wishes
+
+
+def front_figure(result: Entry, wording: Wording) -> Figure:
+    """The task's metric against each cost: all that was re-scored, with the front numbered."""
+    costs = panels(result)
+    figure = Figure(figsize=(WIDTH, 5.0), layout="constrained")
+    axes = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+    count, kept = len(result["points"]), len(result["front"])
+    wishes = [COLUMNS[name] for name in result["wishes"]]
+    figure.suptitle(
+        f"{kept} of {count} networks are on the front",
+        x=0.01,
+        ha="left",
+        fontsize=13,
+        fontweight="bold",
+    )
+    axes[0].set_title(
+        "Numbers are rows of the table. Each of these is better than any other network in"
+        f" {wording.metric}, {' or '.join(wishes)}.\n{'Down' if wording.error else 'Up'} and to"
+        " the left is better.",
+        loc="left",
+        fontsize=9.5,
+        color=GREY,
+    )
+    for each, name in zip(axes, costs, strict=True):
+        _panel(each, result, name, wording)
+    axes[0].set_ylabel(f"{wording.metric} on fresh search images (%)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower left",
+        ncols=3,
+        fontsize=8.5,
+        frameon=False,
+        labelspacing=1.1,
+    )
+    return figure
+
+
+def _panel(axes: Axes, result: Entry, metric: str, wording: Wording) -> None:
+    every, base = result["points"], result["base"]
+    unit = unit_of(metric, base["costs"][metric])
+
+    def at(point: Entry) -> tuple[float, float]:
+        return (
+            point["costs"][metric] / unit.divisor,
+            100 * float(wording.value(point["fresh_accuracy"])),
+        )
+
+    chosen = [every[place] for place in result["front"]]
+    axes.plot(
+        *np.transpose([at(point) for point in every]),
+        linestyle="none",
+        marker="o",
+        markersize=7,
+        markerfacecolor="#C9C9C9",
+        markeredgecolor="white",
+        label="re-scored network that another one beats",
+        zorder=2,
+    )
+    axes.plot(
+        *np.transpose([at(point) for point in chosen]),
+        linestyle="none",
+        marker="o",
+        markersize=13,
+        markerfacecolor=BLUE,
+        markeredgecolor="white",
+        label="on the front, with its row",
+        zorder=4,
+    )
+    if result["pick"] is not None:
+        axes.plot(
+            *at(chosen[result["pick"] - 1]),
+            linestyle="none",
+            marker="o",
+            markersize=17,
+            markerfacecolor=ORANGE,
+            markeredgecolor=DARK,
+            label=f"picked: row {result['pick']}",
+            zorder=5,
+        )
+    for row, point in enumerate(chosen, 1):
+        picked = row == result["pick"]
+        axes.annotate(
+            str(row),
+            at(point),
+            ha="center",
+            va="center_baseline",
+            fontsize=8,
+            color=DARK if picked else "white",
+            fontweight="bold",
+            zorder=6,
+        )
+    axes.plot(
+        *at(base),
+        linestyle="none",
+        marker="s",
+        markersize=9,
+        color=GREEN,
+        markeredgecolor=DARK,
+        label="the base network, trained on alike",
+        zorder=3,
+    )
+    axes.grid(color=PALE, linewidth=0.8)
+    axes.margins(x=0.08, y=0.09)
+    # From zero, so that a distance is a saving; then the line may go on to the edge.
+    right = 1.08 * max(at(point)[0] for point in (*every, base))
+    axes.set_xlim(0, right)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    steps = _staircase([at(point) for point in every], wording.error)
+    axes.plot(
+        *np.transpose([*steps, (right, steps[-1][1])]),
+        color=BLUE,
+        linewidth=1.3,
+        alpha=0.6,
+        drawstyle="steps-post",
+        label="best up to this cost",
+        zorder=1,
+    )
+    axes.set_xlabel(axis_label(metric, unit))
+
+
+def _staircase(places: Sequence[tuple[float, float]], error: bool) -> list[tuple[float, float]]:
+    """Those that none beats in the two numbers, cheapest first."""
+    steps: list[tuple[float, float]] = []
+    for x, y in sorted(places, key=lambda place: (place[0], place[1] if error else -place[1])):
+        if not steps or (y < steps[-1][1] if error else y > steps[-1][1]):
+            steps.append((x, y))
+    return steps
+
+
+def _headline(result: Entry) -> str:
+    wishes = [COLUMNS[name] for name in result["wishes"]]
+    limits = ", ".join(percent(limit, 0) for limit in result["limits"])
+    return (
+        f"**{len(result['front'])} of {len(result['points'])} networks are on the front**: each is"
+        f" better than any other in accuracy, {' or '.join(wishes)}. They were found in searches"
+        f" with at most {limits} of the base network's {COLUMNS[result['metric']]}."
+    )
+
+
+def _note(result: Entry) -> str:
+    return (
+        f"Shares are of the base network. Accuracies are of {result['base']['images']:,} images:"
+        " rows whose intervals overlap much may well be equally good."
+    )
+
+
+def _costs(result: Entry) -> list[str]:
+    return list(dict.fromkeys([result["metric"], *result["wishes"]]))
+
+
+def _table(result: Entry, wording: Wording, places: Sequence[int], rows: bool = False) -> str:
+    """Of the points at ``places``, numbered with ``rows``; the base comes last then."""
+    base, shown = result["base"], _costs(result)
+    classes = wording.metric == "accuracy"
+    head = [
+        *(["row"] if rows else []),
+        "found at",
+        "by",
+        f"fresh {wording.metric}",
+        *(["95 % interval"] if classes else []),
+        *(COLUMNS[name] for name in shown),
+    ]
+
+    def line(point: Entry, found: str, who: str) -> list[str]:
+        quality = point["fresh_accuracy"]
+        low, high = accuracy_interval(round(quality * base["images"]), base["images"])
+        return [
+            found,
+            who,
+            percent(wording.value(quality), 1),
+            *([f"{100 * low:.1f} to {100 * high:.1f}"] if classes else []),
+            *(
+                f"{cost(name, point['costs'][name])}"
+                f" ({percent(point['costs'][name] / base['costs'][name], 0)})"
+                for name in shown
+            ),
+        ]
+
+    lines = []
+    for row, place in enumerate(places, 1):
+        point = result["points"][place]
+        mark = " ★" if rows and row == result["pick"] else ""
+        own = line(point, _limit(point), _who(point))
+        lines.append([f"{row}{mark}", *own] if rows else own)
+    if rows:
+        lines.append(["base", *line(base, "", "")])
+    return table(head, lines, left=3 if rows else 2)
+
+
+def _limit(point: Entry) -> str:
+    metric, share = point["target"].split("=")
+    return f"{COLUMNS[metric]} {percent(float(share), 0)}"
+
+
+def _who(point: Entry) -> str:
+    return "uniform policy" if point["episode"] is None else f"episode {point['episode']}"
+
+
+def _pick(result: Entry) -> tuple[str, ...]:
+    if result["pick"] is not None:
+        return (f"Row {result['pick']} was picked (★): its policy is `policy.json`.",)
+    return (
+        "Its policy is written to `policy.json` by",
+        code_block(f"{result['command']} --resume --pick 1", "sh"),
+    )
+
+
+def _method(result: Entry) -> str:
+    latency = (
+        " Latency is predicted by a model that was measured on this machine (`latency.json`)."
+        if "latency" in result["wishes"]
+        else ""
+    )
+    return bullets(
+        f"At each limit `{result['agent']}` made {result['episodes']} evaluations (seed"
+        f" {result['seed']}); evaluations that searches have in common were made once.",
+        "The best of each search, and the uniform policy at the same limit, were fine-tuned anew"
+        f" for {result['rescore_steps']} steps and judged on {result['base']['images']:,} images of"
+        " the search split that no reward has used. The base network got the same fine-tuning.",
+        f"The test split was not opened: it is for the network that is picked.{latency}",
+    )
+
+
+def _csv(result: Entry) -> str:
+    """One line a re-scored network, the front first, and the base."""
+    names = list(result["base"]["costs"])
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(
+        ["row", "picked", "target", "episode", "search_accuracy", "fresh_accuracy", *names]
+    )
+    every = result["points"]
+    order = [*result["front"], *(p for p in range(len(every)) if p not in result["front"])]
+    for number, place in enumerate(order, 1):
+        point = every[place]
+        row = number if place in result["front"] else ""
+        source = "uniform" if point["episode"] is None else point["episode"]
+        writer.writerow(
+            [
+                row,
+                int(row == result["pick"]),
+                point["target"],
+                source,
+                point["search_accuracy"],
+                point["fresh_accuracy"],
+                *(point["costs"][name] for name in names),
+            ]
+        )
+    base = result["base"]
+    writer.writerow(
+        ["base", 0, "", "", "", base["fresh_accuracy"], *(base["costs"][n] for n in names)]
+    )
+    return stream.getvalue()

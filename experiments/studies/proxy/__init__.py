@@ -1,0 +1,1 @@
+"""``pfrl proxy``: short evaluations compared with long training."""

@@ -1,0 +1,1 @@
+"""``pfrl sweep``: searchers compared at equal evaluation budgets."""

@@ -1,0 +1,97 @@
+"""The table of a sweep: every searcher's cells with intervals, and paired differences."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.records.history import Line, read_history
+from experiments.report.intervals import Mean, mean_interval
+from pfrl.files import read_json, write_text
+
+LEARNING = ("ddpg", "td3", "sac", "tqc", "ppo")
+"""The searchers by reinforcement learning."""
+FIXED = ("uniform", "shallow", "deep", "log_params")
+"""One policy each, no search."""
+COLUMNS = ("target", "agent", "seed", "episodes", "best", "search_accuracy", "test_accuracy",
+           "cost", "limit", "evaluation_seconds", "agent_seconds", "hits", "backend")  # fmt: skip
+
+
+def write_results(out: Path) -> list[Path]:
+    """``search.csv`` and ``search.md`` from what is in ``results.jsonl``."""
+    lines = sorted(
+        read_history(out / "results.jsonl"),
+        key=lambda line: (line["target"], line["agent"], line["seed"]),
+    )
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([line[column] for column in COLUMNS] for line in lines)
+    return [
+        write_text(out / "search.csv", stream.getvalue()),
+        write_text(out / "search.md", table(lines, read_json(out / "config.json"))),
+    ]
+
+
+def table(lines: Sequence[Line], facts: dict[str, Any]) -> str:
+    """The whole sweep as Markdown: a table for every budget, and how it was made."""
+    parts = []
+    for target in dict.fromkeys(line["target"] for line in lines):
+        parts += [f"## {target}", "", *_rows([x for x in lines if x["target"] == target]), ""]
+    machine = facts["machine"]
+    parts += [
+        "Accuracies in percent: mean over seeds ± half the width of the 95 % interval (Student's"
+        " t). The paired difference is of the search accuracies, seed by seed, to the best"
+        " searcher without reinforcement learning. Minutes are of one search on one core, as if"
+        " nothing had come from the cache of evaluations; the agent's share is all that is not"
+        " evaluation. uniform, shallow, deep and log_params are one policy each.",
+        "",
+        f"Made on {machine['cpu']} ({machine['instruction_set']}), {machine['cores']} cores, by",
+        "",
+        *(f"- `{command}`" for command in facts["commands"]),
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _rows(lines: Sequence[Line]) -> list[str]:
+    by_agent: dict[str, dict[int, Line]] = {}
+    for line in lines:
+        by_agent.setdefault(line["agent"], {})[line["seed"]] = line
+    others = [name for name in by_agent if name not in LEARNING + FIXED]
+    rival = max(others, key=lambda name: _of(by_agent[name], "search_accuracy").mean, default=None)
+    rows = [
+        "| searcher | seeds | evaluations | search accuracy | test accuracy | difference to"
+        f" {rival or 'none'} | minutes | agent's share |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    order = sorted(by_agent, key=lambda name: -_of(by_agent[name], "search_accuracy").mean)
+    for name in order:
+        found = by_agent[name]
+        spent = [x["evaluation_seconds"] + x["agent_seconds"] for x in found.values()]
+        share = sum(x["agent_seconds"] for x in found.values()) / max(sum(spent), 1e-9)
+        paired = ""
+        if rival is not None and name != rival:
+            seeds = found.keys() & by_agent[rival].keys()
+            paired = _shown(_difference(found, by_agent[rival], sorted(seeds)), signed=True)
+        rows.append(
+            f"| {name} | {len(found)} | {max(x['episodes'] for x in found.values())}"
+            f" | {_shown(_of(found, 'search_accuracy'))} | {_shown(_of(found, 'test_accuracy'))}"
+            f" | {paired} | {sum(spent) / len(spent) / 60:.1f} | {share:.1%} |"
+        )
+    return rows
+
+
+def _of(found: dict[int, Line], key: str) -> Mean:
+    return mean_interval([line[key] for line in found.values()])
+
+
+def _difference(found: dict[int, Line], rival: dict[int, Line], seeds: Sequence[int]) -> Mean:
+    return mean_interval([found[s]["search_accuracy"] - rival[s]["search_accuracy"] for s in seeds])
+
+
+def _shown(value: Mean, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    text = f"{100 * value.mean:{sign}.2f}"
+    return text if value.margin is None else f"{text} ± {100 * value.margin:.2f}"

@@ -1,0 +1,1 @@
+"""``pfrl tune``: hyper-parameters of a compression, searched with Optuna."""

@@ -1,0 +1,170 @@
+"""Policy to compressed network: the same program on sliced parameters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from pfrl.compression.calibration import Survey
+from pfrl.compression.calibration import survey as make_survey
+from pfrl.compression.policy import Policy
+from pfrl.compression.prepare import Prepared, Preparer
+from pfrl.compression.recipe import PLAIN, Recipe
+from pfrl.compression.rounding import LayerHook, Quantizer, Ranges
+from pfrl.graph import Graph, Source, Variables
+from pfrl.graph.frontends import as_source
+from pfrl.graph.layers import find_layers
+from pfrl.graph.masks import kept_places, slice_variables
+from pfrl.graph.slicing import run
+from pfrl.methods.quantization.uniform import FLOAT_BITS
+
+
+@dataclass(frozen=True, eq=False)
+class Compressed:
+    """A smaller network: call it, train it (``apply``), export it.
+
+    Attributes:
+      graph: of the network that it came from.
+      policy: what was done.
+      kept: channels of every group that remain.
+      variables: the sliced arrays, names as in the original, and those of the quantizers.
+      recipe: how it was done.
+      support: by kernel, which weights of a sparse layer are not zero (bool).
+      ranges: where activations are quantized, their ranges.
+    """
+
+    graph: Graph
+    policy: Policy
+    kept: Mapping[str, np.ndarray]
+    variables: Variables
+    recipe: Recipe = PLAIN
+    support: Mapping[str, np.ndarray] = field(default_factory=dict)
+    ranges: Ranges = field(default_factory=dict)
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Outputs in evaluation mode for inputs of any batch size."""
+        return self.apply(self.variables, inputs[0] if len(inputs) == 1 else inputs, False)[0]
+
+    def apply(self, variables: Variables, x: Any, train: bool) -> tuple[Any, Variables]:
+        """As ``Source.apply``, on sliced variables."""
+        labelled, _ = self.graph.program(x, train)
+        removed = self.graph.removed_atoms(labelled, self.kept)
+        hook = self._hook(variables)
+        own = {name: variables[name] for name in self.graph.source.variables}
+        for name, support in self.support.items():
+            # Zero weights are zero as it is; their gradients would not be.
+            own[name] = own[name] * support if train else own[name]
+        outputs, statistics = run_graph(self.graph, own, x, train, removed, hook)
+        fixed = variables.keys() - own.keys() - self.trainable
+        return outputs, statistics | {name: variables[name] for name in fixed}
+
+    @property
+    def trainable(self) -> frozenset[str]:
+        """Names of the variables that gradients go to."""
+        own = self.graph.source.trainable
+        return own | Quantizer(self.graph, self.recipe).trained if self.quantized else own
+
+    @property
+    def quantized(self) -> bool:
+        """Whether any layer is rounded."""
+        bits = {*self.policy.weight_bits.values(), *self.policy.act_bits.values()}
+        return not bits <= {FLOAT_BITS}
+
+    def _hook(self, variables: Variables) -> LayerHook | None:
+        if not self.quantized:
+            return None
+        quantizer = Quantizer(self.graph, self.recipe)
+        return quantizer.hook(variables, quantizer.widths(self.policy, self.ranges), self.support)
+
+    def save(self, directory: Path) -> Path:
+        """Write it so that ``pfrl.load`` runs and trains it without the code that defined it."""
+        from pfrl.compression.saved import save
+
+        return save(self, directory)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one example."""
+        return self.graph.macs_at(self.policy.counts(self.graph))
+
+    @property
+    def params(self) -> int:
+        """Trainable elements, counted in the sliced arrays."""
+        return sum(int(np.size(self.variables[name])) for name in self.graph.source.trainable)
+
+
+def run_graph(
+    graph: Graph,
+    variables: Variables,
+    x: Any,
+    train: bool,
+    removed: np.ndarray | None = None,
+    hook: LayerHook | None = None,
+) -> tuple[Any, Variables]:
+    """Run a graph's program on variables by name, as ``Source.apply`` would."""
+    labelled, tree = graph.program(x, train)
+    layers = {} if hook is None else find_layers(labelled, sorted(graph.source.variables))
+    on_layer = None if hook is None else lambda number, x, w: hook(layers[number], x, w)
+    leaves = [jnp.asarray(variables[name]) for name in sorted(graph.source.variables)]
+    results = run(labelled, [*leaves, *jax.tree.leaves(x)], removed, on_layer)
+    outputs, statistics = jax.tree.unflatten(tree, results)
+    names = [name for name in sorted(graph.source.variables) if name not in graph.source.trainable]
+    return outputs, dict(zip(names, statistics, strict=True))
+
+
+def compress(
+    model: Any,
+    policy: Policy,
+    *,
+    graph: Graph,
+    variables: Variables | None = None,
+    ranges: Ranges | None = None,
+    recipe: Recipe | None = None,
+    survey: Survey | None = None,
+) -> Compressed:
+    """Remove channels, make kernels sparse and set bit widths as the policy says.
+
+    Args:
+      model: the network that ``graph`` was traced from; a module's arrays of now are taken.
+      policy: how much of everything; see ``Policy``.
+      graph: of ``model``.
+      variables: arrays to slice; those of ``model`` by default.
+      ranges: for quantized activations; by default those of the survey.
+      recipe: by which methods; without one the largest L1 norms stay and nothing is repaired.
+      survey: what was gathered of the base network, from ``pfrl.survey``; its variables and
+        recipe are taken. Needed by recipes that look at data.
+
+    Raises:
+      PolicyError: if the policy does not fit the graph.
+      RecipeError: if the recipe looks at data and there is no survey.
+    """
+    policy = policy.checked(graph)
+    if survey is None:
+        if variables is None:
+            own = isinstance(model, nnx.Module | Source)
+            variables = (as_source(model) if own else graph.source).variables
+        survey = make_survey(graph, recipe or PLAIN, variables=variables)
+    prepared = Preparer(graph, survey)(policy)
+    if ranges is None:
+        ranges = survey.ranges(policy)
+    return assemble(graph, policy, prepared, survey.recipe, ranges)
+
+
+def assemble(
+    graph: Graph, policy: Policy, prepared: Prepared, recipe: Recipe, ranges: Ranges
+) -> Compressed:
+    """The sliced network of what was prepared at full size."""
+    places = kept_places(graph, prepared.kept)
+    variables = slice_variables(graph, prepared.variables, prepared.kept)
+    support = {name: mask[np.ix_(*places[name])] for name, mask in prepared.support.items()}
+    small = Compressed(graph, policy, prepared.kept, variables, recipe, support, ranges)
+    if not small.quantized:
+        return small
+    quantizer = Quantizer(graph, recipe)
+    started = quantizer.start(variables, quantizer.widths(policy, ranges), support)
+    return replace(small, variables=variables | started)

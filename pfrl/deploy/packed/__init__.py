@@ -1,0 +1,1 @@
+"""The packed file: arrays at their bit widths."""

@@ -1,0 +1,125 @@
+"""How every array of a policy's network is stored in the packed file, before there is one."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from pfrl.compression.recipe import PLAIN, Recipe
+from pfrl.deploy.packed.size import Stored, predict
+from pfrl.graph import Count, Graph, Layer
+from pfrl.methods.quantization.uniform import FLOAT_BITS
+from pfrl.methods.sparsity.sparsify import zeros_of
+
+
+class _Array(NamedTuple):
+    """What is known of a variable before there is a policy.
+
+    Attributes:
+      axes: its lengths.
+      dtype: its type.
+      layers: those whose kernel it is.
+      rounded: whether the file has what it is rounded to, if it is.
+    """
+
+    axes: tuple[Count, ...]
+    dtype: np.dtype
+    layers: tuple[Layer, ...]
+    rounded: bool
+
+
+class Storage:
+    """The packed file of any policy's network.
+
+    - Kernels of less than 32 bits are integers with a float32 scale for every entry of their
+      last axis, or indices with a codebook of as many float32 centers as there are different
+      indices or weights; in float32 where that is smaller. What several layers share is there
+      once, at the largest of their widths. Kernels that are used in another arrangement than
+      they are stored in, or not as kernels alone, or of another type than float32, stay as they
+      are, for each use rounds them in its own way.
+    - Of sparse kernels there are the weights that stay, and their places.
+    - All other arrays are there as they are.
+
+    Args:
+      graph: of the base network.
+      recipe: how kernels are made sparse, and rounded.
+    """
+
+    def __init__(self, graph: Graph, recipe: Recipe = PLAIN):
+        self._recipe = recipe
+        layers: dict[str, list[Layer]] = {}
+        for layer in graph.layers:
+            layers.setdefault(layer.kernel, []).append(layer)
+        alone = _kernels_alone(graph)
+        self._arrays: dict[str, _Array] = {}
+        for name, value in sorted(graph.source.variables.items()):
+            dtype = np.dtype(value.dtype)
+            rounded = name in alone and dtype == np.float32
+            users = tuple(layers.get(name, ()))
+            self._arrays[name] = _Array(graph.axes[name], dtype, users, rounded)
+
+    def stored(
+        self,
+        counts: Mapping[str, int],
+        weight_bits: Mapping[str, int],
+        sparsity: Mapping[str, float],
+    ) -> dict[str, Stored]:
+        """By variable, how it lies in the file: an exact function of the policy's numbers.
+
+        Args:
+          counts: channels of every group.
+          weight_bits: of every layer.
+          sparsity: of the layers that are sparse.
+        """
+        bits = self.bits(weight_bits)
+        return {
+            name: self._stored(array, counts, bits.get(name, FLOAT_BITS), sparsity)
+            for name, array in self._arrays.items()
+        }
+
+    def bits(self, weight_bits: Mapping[str, int]) -> dict[str, int]:
+        """The width of every kernel that is there rounded, or in float at 32 bits."""
+        return {
+            name: max([weight_bits[layer.name] for layer in array.layers])
+            for name, array in self._arrays.items()
+            if array.rounded
+        }
+
+    def _stored(
+        self, array: _Array, counts: Mapping[str, int], bits: int, sparsity: Mapping[str, float]
+    ) -> Stored:
+        shape = tuple([axis.at(counts) for axis in array.axes])
+        elements = math.prod(shape)
+        stays = elements
+        shares = [share for layer in array.layers if (share := sparsity.get(layer.name))]
+        if shares:
+            stays = self._stays(shape, shares[0])
+        if bits >= FLOAT_BITS:
+            return predict(array.dtype.name, shape, 8 * array.dtype.itemsize, (0,), stays)
+        if self._recipe.weights == "codebook":
+            entries = max(min(2**bits, stays), 1)
+            return predict("codebook", shape, bits, (entries,), stays, stays == elements)
+        return predict("uniform", shape, bits, shape[-1:], stays)
+
+    def _stays(self, shape: tuple[int, ...], share: float) -> int:
+        """How many weights of a sparse kernel are not zero."""
+        elements = math.prod(shape)
+        if self._recipe.pattern == "magnitude":
+            return elements - zeros_of(share, elements)
+        n, m = map(int, self._recipe.pattern.split(":"))
+        blocks, rest = divmod(shape[-2], m)
+        return elements // max(shape[-2], 1) * (blocks * n + min(n, rest))
+
+
+def _kernels_alone(graph: Graph) -> set[str]:
+    """The variables that layers read just as they are, and that nothing else reads."""
+    labelled, _ = graph.program(graph.inputs[0] if len(graph.inputs) == 1 else graph.inputs, False)
+    names = sorted(graph.source.variables)
+    others = {
+        operand
+        for number, equation in enumerate(labelled.program.equations)
+        for place, operand in enumerate(equation.inputs)
+        if isinstance(operand, int) and place != labelled.kernels.get(number)
+    }
+    return {layer.kernel for layer in graph.layers if names.index(layer.kernel) not in others}

@@ -1,0 +1,115 @@
+"""Evaluations on disk, exact, by problem and policy: shared by agents, seeds and restarts."""
+
+import dataclasses
+import hashlib
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from pfrl.compression.policy import Policy
+from pfrl.compression.recipe import Recipe
+from pfrl.evaluation.config import EpisodeConfig
+from pfrl.files import FileError
+from pfrl.graph import Graph
+
+SECONDS_TO_WAIT = 60.0
+"""For another process that writes."""
+NO_MATTER = ("validation", "early_stop")
+"""Settings that change no exact evaluation; the backend that was chosen is told apart."""
+
+
+class Known(NamedTuple):
+    """What the cache holds of an evaluation; costs are computed anew."""
+
+    accuracy: float
+    diverged: bool
+    seconds: float
+
+
+class EvaluationCache:
+    """One file for any number of problems and processes (SQLite).
+
+    An evaluation is a function of problem and policy alone: the images of its training and
+    their order come from the problem's seed, the same ones for every policy. So nothing
+    of a search (its number of the episode, its agent, its seed) is in the key.
+
+    Args:
+      path: the file; made if there is none.
+      problem: digest of all that decides about an evaluation but the policy; see ``digest``.
+
+    Raises:
+      FileError: if the file is none of these, or cannot be written.
+    """
+
+    def __init__(self, path: Path, problem: str):
+        self._path, self._problem = path, problem
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = sqlite3.connect(path, timeout=SECONDS_TO_WAIT, isolation_level=None)
+            # Readers go on while another process writes; a crash loses the last lines at most.
+            self._file.execute("PRAGMA journal_mode=WAL")
+            self._file.execute("PRAGMA synchronous=NORMAL")
+            self._file.execute(
+                "CREATE TABLE IF NOT EXISTS evaluations (problem TEXT, policy TEXT, accuracy REAL,"
+                " diverged INTEGER, seconds REAL, PRIMARY KEY (problem, policy)) WITHOUT ROWID"
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise FileError(
+                f"{path} cannot be used as a cache of evaluations ({error}); choose another place"
+            ) from error
+
+    def get(self, key: str) -> Known | None:
+        """What is known of a policy, by ``policy_key``."""
+        query = "SELECT accuracy, diverged, seconds FROM evaluations WHERE problem=? AND policy=?"
+        row = self._file.execute(query, (self._problem, key)).fetchone()
+        return None if row is None else Known(row[0], bool(row[1]), row[2])
+
+    def put(self, key: str, known: Known) -> None:
+        """Keep an exact evaluation; one that is there already stays.
+
+        Raises:
+          FileError: if the disk is full.
+        """
+        values = (self._problem, key, known.accuracy, int(known.diverged), known.seconds)
+        try:
+            self._file.execute("INSERT OR IGNORE INTO evaluations VALUES (?, ?, ?, ?, ?)", values)
+        except sqlite3.Error as error:
+            raise FileError(
+                f"cannot write {self._path}: {error}; free some space or choose another place"
+            ) from error
+
+
+def policy_key(policy: Policy, graph: Graph) -> str:
+    """The same for policies that make the same network."""
+    zeros = {name: share for name, share in policy.sparsity.items() if share > 0}
+    parts = [policy.counts(graph), dict(policy.weight_bits), dict(policy.act_bits), zeros]
+    return json.dumps(parts, sort_keys=True, separators=(",", ":"))
+
+
+def facts_of(graph: Graph, config: EpisodeConfig, recipe: Recipe) -> dict[str, Any]:
+    """Plain data of a problem: its network, what is done to it, and by which versions."""
+    settings = dataclasses.asdict(config)
+    for name in NO_MATTER:
+        del settings[name]
+    return {
+        "config": settings,
+        "recipe": recipe.to_json(),
+        "layers": [str(layer) for layer in graph.layers],
+        "groups": {name: group.size for name, group in graph.groups.items()},
+        "versions": [jax.__version__, np.__version__],
+    }
+
+
+def digest(facts: Any, arrays: Any) -> str:
+    """Of plain data and a tree of arrays: equal if and, but for a collision of SHA-256, only if
+    they are."""
+    found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for path, leaf in jax.tree.leaves_with_path(arrays):
+        array = np.ascontiguousarray(leaf)
+        found.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()

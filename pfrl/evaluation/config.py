@@ -1,0 +1,77 @@
+"""What one evaluation does, and what it yields: plain data."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from pfrl.compression.recipe import Recipe
+from pfrl.evaluation.judges import Backend
+
+
+@dataclass(frozen=True)
+class EpisodeConfig:
+    """What one evaluation does."""
+
+    fidelity: Literal["reconstruct", "finetune", "supernet"] = "finetune"
+    """How the network of a policy comes by its numbers: closed-form least squares and statistics
+    re-estimated, without a gradient step; the same and then fine-tuning (without least squares, if
+    the recipe's repair is none); or as a part of one network that was trained once under random
+    policies."""
+    steps: int = 16
+    """Steps of fine-tuning, or none with the other fidelities."""
+    batch: int = 64
+    """Images a fine-tuning step."""
+    ghost_batches: int = 2
+    """Parts of a fine-tuning batch that are normalised each by its own statistics, and whose
+    gradients are averaged (ghost batch normalization, Hoffer et al. 2017). On a CPU every part
+    is a core's work; 1 does without."""
+    learning_rate: float = 0.005
+    """Constant learning rate of the fine-tuning (Nesterov SGD, momentum 0.9). A larger one takes
+    more in some ten steps than they give."""
+    weight_decay: float = 5e-4
+    """On kernels only."""
+    statistics_images: int = 256
+    """Training images that batch-normalisation statistics are re-estimated from."""
+    search_images: int = 2_000
+    """Images of the search split that the reward uses; the others are kept for re-scoring."""
+    validation: Literal["auto", Backend] = "auto"
+    """What judges: XLA on the masked network, ONNX Runtime or OpenVINO (in float32, or with
+    bfloat16 products) on the sliced one, or whichever is fastest and agrees with XLA to a tenth
+    of a point, measured once at the start."""
+    early_stop: bool = False
+    """Whether judging ends as soon as the best accuracy so far is out of reach (see
+    ``pfrl.evaluation.validation.Hopeless``). Such an accuracy is an estimate."""
+    supernet_steps: int = 400
+    """Training steps of the shared network of the fidelity supernet."""
+    supernet_learning_rate: float = 0.02
+    """Of the first of these steps; it falls as a cosine."""
+
+    @property
+    def tuning_steps(self) -> int:
+        """Gradient steps of one evaluation."""
+        return self.steps if self.fidelity == "finetune" else 0
+
+    def carried_out(self, recipe: Recipe) -> Recipe:
+        """Reconstruction is a repair; what was trained under all policies needs none."""
+        if self.fidelity == "supernet":
+            return replace(recipe, repair="none")
+        if self.fidelity == "reconstruct" and recipe.repair == "none":
+            return replace(recipe, repair="least_squares")
+        return recipe
+
+
+class Evaluation(NamedTuple):
+    """What a policy yielded.
+
+    Attributes:
+      accuracy: share of right answers on the search images, 0 if it diverged.
+      costs: by metric.
+      seconds: wall clock; of an evaluation from the cache, what it took when it was made.
+      diverged: whether a loss or a logit was no number.
+      exact: whether all search images were judged.
+    """
+
+    accuracy: float
+    costs: dict[str, float]
+    seconds: float
+    diverged: bool
+    exact: bool = True

@@ -1,0 +1,118 @@
+"""One shared network, trained once under random policies: a policy is then judged untrained.
+
+The sandwich rule and in-place distillation of universally slimmable networks (Yu and Huang
+2019, arXiv 1903.05134): every step adds up the gradients of the whole network on the targets,
+and of the smallest and a random one on what the whole one answers.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from pfrl.compression.masked import Knobs, MaskedNetwork
+from pfrl.compression.policy import Policy
+from pfrl.compression.prepare import Preparer
+from pfrl.compression.rounding import Ranges
+from pfrl.data import Dataset
+from pfrl.evaluation.config import EpisodeConfig
+from pfrl.graph import Graph, Variables
+from pfrl.methods.quantization.uniform import FLOAT_BITS
+from pfrl.training.backend import compiled
+from pfrl.training.fit import Diverged
+from pfrl.training.optimizers import sgd
+from pfrl.training.step import Distillation, distilled
+
+LEAST = 0.2
+"""Share of the channels that the smallest network keeps, and the random ones at the least."""
+BITS = (2, 3, 4, 5, 6, 7, 8, FLOAT_BITS)
+SPARSEST = 0.9
+
+
+def random_policy(
+    graph: Graph, rng: np.random.Generator, quantized: bool = False, sparse: bool = False
+) -> Policy:
+    """Every group keeps a random share; random widths and shares of zeros where asked for."""
+    names = [layer.name for layer in graph.layers]
+    keep = {group: float(rng.uniform(LEAST, 1)) for group in graph.groups}
+    widths = [
+        {name: int(rng.choice(BITS)) if quantized else FLOAT_BITS for name in names}
+        for _ in range(2)
+    ]
+    zeros = {name: float(rng.uniform(0, SPARSEST)) for name in names} if sparse else {}
+    return Policy(keep, widths[0], widths[1], sparsity=zeros)
+
+
+def train_supernet(
+    network: MaskedNetwork,
+    prepare: Preparer,
+    ranges: Callable[[Policy], Ranges],
+    dataset: Dataset,
+    config: EpisodeConfig,
+    seed: int,
+    *,
+    quantized: bool = False,
+    sparse: bool = False,
+) -> Variables:
+    """The base network's variables after ``config.supernet_steps`` steps under random policies.
+
+    Statistics of normalisations are those of the base: every policy has its own, which are
+    re-estimated. What quantizers learn is not shared: it starts anew with every policy.
+
+    Args:
+      network: takes any policy as traced values.
+      prepare: which channels a policy keeps.
+      ranges: of the activations, for a policy.
+      dataset, config, seed: of the training.
+      quantized, sparse: whether random policies round numbers, or have zeros.
+
+    Raises:
+      Diverged: if the loss was no number.
+    """
+    graph, steps = network.graph, config.supernet_steps
+    own = graph.source.trainable
+    soft = Distillation(1.0, 1.0, divergence=dataset.task.divergence)
+    falling = optax.cosine_decay_schedule(config.supernet_learning_rate, steps)
+    optimizer = sgd(falling, config.weight_decay)
+
+    def objective(parameters, rest, x, targets, teacher, knobs):
+        outputs, _ = network.apply({**rest, **parameters}, x, True, knobs)
+        value = dataset.task.loss(outputs, targets)
+        return (value if teacher is None else distilled(value, outputs, teacher, soft)), outputs
+
+    gradient = compiled(jax.value_and_grad(objective, has_aux=True))
+
+    @jax.jit
+    def update(parameters, state, gradients):
+        total = jax.tree.map(lambda *parts: sum(parts) / len(parts), *gradients)
+        updates, state = optimizer.update(total, state, parameters)
+        return optax.apply_updates(parameters, updates), state
+
+    def start(policy: Policy) -> tuple[Variables, Knobs]:
+        prepared = prepare(policy)
+        knobs = network.knobs(policy, prepared, ranges(policy))
+        return network.start(prepared, knobs), knobs
+
+    widths = (min(BITS),) * 2 if quantized else ()
+    smallest = Policy.uniform(graph, LEAST, *widths)
+    variables: dict[str, Any] = dict(start(Policy.uniform(graph))[0])
+    parameters = {name: jnp.asarray(variables[name]) for name in own}
+    state = optimizer.init(parameters)
+    rng, loss = np.random.default_rng([seed, 5]), jnp.zeros(())
+    fixed = [start(policy) for policy in (Policy.uniform(graph), smallest)]
+    for x, targets in dataset.training_batches(config.batch, rng, steps):
+        chosen = [*fixed, start(random_policy(graph, rng, quantized, sparse))]
+        gradients, teacher = [], None
+        for values, knobs in chosen:
+            rest = {name: value for name, value in values.items() if name not in own}
+            (value, outputs), found = gradient(parameters, rest, x, targets, teacher, knobs)
+            if teacher is None:
+                teacher, loss = outputs, value
+            gradients.append(found)
+        parameters, state = update(parameters, state, gradients)
+    if not np.isfinite(loss):
+        raise Diverged(f"the loss of the shared network is {loss}")
+    return {**graph.source.variables, **{k: np.asarray(v) for k, v in parameters.items()}}

@@ -1,0 +1,341 @@
+"""Which channels matter: criteria that score every channel of every group."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from scipy.spatial.distance import cdist
+
+from pfrl.graph import Graph, Member, Variables
+from pfrl.graph.kernels import REARRANGING
+from pfrl.graph.labelled.labels import Labelled
+from pfrl.graph.labelled.program import FUSED
+from pfrl.graph.layers import find_layers, made_labels
+from pfrl.graph.slicing import run
+
+Loss = Callable[[Any, Any], jax.Array]
+"""``(outputs, labels) -> scalar``."""
+
+Parts = dict[str, list[np.ndarray]]
+"""For every group what each of its arrays adds to the scores, ``[channels]`` each."""
+
+
+class CriterionError(ValueError):
+    """An unknown criterion, or one without the data that it needs."""
+
+
+class Evidence(NamedTuple):
+    """What a criterion may look at beside the weights.
+
+    Attributes:
+      batches: ``(inputs [N, ...], labels)``, at least one where it is asked for.
+      loss: of the outputs and the labels.
+      seed: of random scores.
+    """
+
+    batches: tuple[tuple[Any, Any], ...]
+    loss: Loss
+    seed: int
+
+
+Criterion = Callable[[Graph, Variables, Evidence], Parts]
+
+
+def channel_scores(
+    graph: Graph,
+    variables: Variables,
+    criterion: str,
+    *,
+    batches: Iterable[tuple[Any, Any]] | None = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+    normalise: bool = False,
+) -> dict[str, np.ndarray]:
+    """A score ``[channels]`` for every group; the channels with the highest ones should stay.
+
+    A channel's score is the sum of what all arrays of its group say of it: of all
+    layers on a residual stream, say, and a head's of all channels within the head.
+
+    Args:
+      graph: of the network.
+      variables: its arrays, of full size.
+      criterion: a name in ``CRITERIA``.
+      batches: ``(inputs [N, ...], labels)``, for those in ``NEEDS_BATCHES``; best all
+        of one shape: every other one compiles again. 'activation' leaves labels unread.
+      loss: of 'taylor', ``(outputs, labels) -> scalar``; by default the mean
+        cross-entropy of logits ``[N, K]`` against whole numbers ``[N]``.
+      seed: of 'random'.
+      normalise: divide what every array adds by its mean over the channels, so that
+        large kernels do not drown small ones.
+
+    Raises:
+      CriterionError: if the criterion is unknown, or has no batch and needs one.
+    """
+    if criterion not in CRITERIA:
+        names = ", ".join(sorted(CRITERIA))
+        raise CriterionError(f"no channel criterion is named {criterion!r}; choose one of {names}")
+    found = () if batches is None or criterion not in NEEDS_BATCHES else tuple(batches)
+    if criterion in NEEDS_BATCHES and not found:
+        raise CriterionError(
+            f"the criterion {criterion!r} looks at data and got no batch;"
+            " give batches=[(inputs, labels), ...]"
+        )
+    parts = CRITERIA[criterion](graph, variables, Evidence(found, loss or _cross_entropy, seed))
+    scores = {}
+    for name, group in graph.groups.items():
+        scores[name] = np.zeros(group.size)
+        for part in parts[name]:
+            mean = part.mean() if normalise else 1.0
+            scores[name] += part / mean if mean else part
+    return scores
+
+
+def l1(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
+    """Sums of absolute kernel values (Li et al. 2017, arXiv 1608.08710, section 3.1).
+
+    The slices of the layers that produce a channel and of those that read it
+    count alike: a channel matters as much as is put into it and taken from it.
+    """
+
+    def norm(member: Member) -> np.ndarray:
+        kernel = np.abs(np.asarray(variables[member.parameter]))
+        others = tuple(axis for axis in range(kernel.ndim) if axis != member.axis)
+        return kernel.sum(axis=others)[member.indices].sum(axis=1)
+
+    return {name: [norm(m) for m in members] for name, members in _kernel_members(graph)}
+
+
+def l2(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
+    """Euclidean norm of a channel's slice of every kernel (He et al. 2018, arXiv 1808.06866)."""
+
+    def norm(member: Member) -> np.ndarray:
+        return np.sqrt(np.square(_slices(variables, member)).sum(axis=1))
+
+    return {name: [norm(m) for m in members] for name, members in _kernel_members(graph)}
+
+
+def bn_scale(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
+    """Absolute scale of every normalisation (Liu et al. 2017, arXiv 1708.06519, section 3).
+
+    A scale is a trainable array with one axis that the network first uses as a
+    factor: of a batch or layer normalisation, or of the whole channel. A group
+    that has none gets its 'l1' scores.
+    """
+    labelled = _evaluation(graph)
+    names = sorted(graph.source.variables)
+    vectors = {n for n in graph.source.trainable if np.ndim(graph.source.variables[n]) == 1}
+    scales = _factors(labelled, names) & vectors - {layer.kernel for layer in graph.layers}
+    parts = l1(graph, variables, evidence)
+    for name, group in graph.groups.items():
+        members = [member for member in group.members if member.parameter in scales]
+        found = [np.abs(_slices(variables, member)).sum(axis=1) for member in members]
+        parts[name] = found or parts[name]
+    return parts
+
+
+def fpgm(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
+    """Filter pruning by geometric median (He et al. 2019, arXiv 1811.00250, equation 4).
+
+    The sum of Euclidean distances from a channel's slice of a kernel that produces
+    it to those of all other channels: the filter next to the geometric median is
+    the one that the others can best stand in for.
+    """
+    labelled = _evaluation(graph)
+    names = sorted(graph.source.variables)
+    producing: set[tuple[str, int]] = set()
+    kernels = {layer.name: layer.kernel for layer in graph.layers}
+    for number, layer in find_layers(labelled, names).items():
+        kernel, made = kernels[layer], made_labels(labelled, number)
+        axes = labelled.values[names.index(kernel)].labels
+        own = {i for i, axis in enumerate(axes) if any(axis is label for label in made)}
+        # Of a kernel that was rearranged before its use, all axes are taken.
+        producing.update((kernel, i) for i in own or range(len(axes)))
+
+    def distances(member: Member) -> np.ndarray:
+        slices = _slices(variables, member)
+        return cdist(slices, slices).sum(axis=1)
+
+    return {
+        name: [distances(m) for m in members if (m.parameter, m.axis) in producing]
+        for name, members in _kernel_members(graph)
+    }
+
+
+def taylor(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
+    """First-order change of the loss (Molchanov et al. 2019, arXiv 1906.10771, section 3).
+
+    ``(Σ gradient · weight)²`` over a channel's slice of a kernel, which is the squared
+    gradient of a gate on the slice, as mean over the batches. The squares of several
+    kernels are added: each says how the loss changes if the channel goes there, and
+    signed sums of what is put into a channel and what is taken from it would count
+    the same change twice. In evaluation mode: behind a batch normalisation with the
+    batch's statistics the sum would be zero, as no scale of the kernel matters.
+    """
+    members = dict(_kernel_members(graph))
+    owned = sorted({member.parameter for each in members.values() for member in each})
+
+    @jax.jit
+    def importance(kernels: Variables, others: Variables, x: Any, labels: Any) -> Any:
+        def objective(kernels: Variables) -> jax.Array:
+            labelled, tree = graph.program(x, False)
+            results = run(labelled, _arguments(graph, {**others, **kernels}, x))
+            return evidence.loss(jax.tree.unflatten(tree, results)[0], labels)
+
+        gradients = jax.grad(objective)(kernels)
+        products = {name: kernels[name] * gradients[name] for name in owned}
+
+        def gate(member: Member) -> jax.Array:
+            product = products[member.parameter]
+            others = tuple(axis for axis in range(product.ndim) if axis != member.axis)
+            return jnp.square(product.sum(axis=others)[member.indices].sum(axis=1))
+
+        return {name: [gate(member) for member in each] for name, each in members.items()}
+
+    kernels = {name: jnp.asarray(variables[name]) for name in owned}
+    others = {name: value for name, value in variables.items() if name not in kernels}
+    found = [jax.device_get(importance(kernels, others, *batch)) for batch in evidence.batches]
+    return {
+        name: [np.mean([f[name][i] for f in found], axis=0, dtype=float) for i in range(len(each))]
+        for name, each in members.items()
+    }
+
+
+def activation(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
+    """Mean absolute activation where a layer reads the channel (arXiv 1611.06440, section 2.2).
+
+    Mean over examples and positions, sum over a channel's places in what a layer
+    reads at one position (many where channels are flattened), mean over the batches,
+    in evaluation mode. What is read in products of activations alone, as queries and
+    keys of attention are, gets its 'l1' scores.
+    """
+
+    @jax.jit
+    def magnitudes(variables: Variables, x: Any) -> dict[int, jax.Array]:
+        labelled, _ = graph.program(x, False)
+        found = {}
+
+        def on_layer(number: int, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+            read = _read_axes(labelled, number)
+            found[number] = jnp.abs(x).mean(tuple(a for a in range(x.ndim) if a not in read))
+            return x, kernel
+
+        run(labelled, _arguments(graph, variables, x), None, on_layer)
+        return found
+
+    sums: dict[str, dict[tuple[str, int], np.ndarray]] = {name: {} for name in graph.groups}
+    names = sorted(graph.source.variables)
+    for x, _ in evidence.batches:
+        labelled, _ = graph.program(x, False)
+        owners, layers = _owners(graph, labelled), find_layers(labelled, names)
+        for number, values in jax.device_get(magnitudes(variables, x)).items():
+            place = labelled.kernels[number]
+            labels = labelled.of(labelled.program.equations[number].inputs[1 - place])
+            for axis, index in enumerate(_read_axes(labelled, number)):
+                label = labels[index]
+                if label is None:
+                    continue
+                others = tuple(a for a in range(values.ndim) if a != axis)
+                each = values.sum(axis=others, dtype=float)
+                for row, value in zip(labelled.atoms.rows(label), each, strict=True):
+                    for group, channel in (owners[leaf] for leaf in row if leaf in owners):
+                        new = np.zeros(graph.groups[group].size)
+                        total = sums[group].setdefault((layers[number], axis), new)
+                        total[channel] += value / len(evidence.batches)
+    parts = l1(graph, variables, evidence)
+    return {name: list(sums[name].values()) or parts[name] for name in graph.groups}
+
+
+def random(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
+    """Uniform numbers from 0 to 1, the same for the same seed: what a criterion has to beat."""
+    rng = np.random.default_rng(evidence.seed)
+    return {name: [rng.random(group.size)] for name, group in graph.groups.items()}
+
+
+CRITERIA: dict[str, Criterion] = {
+    "l1": l1,
+    "l2": l2,
+    "bn_scale": bn_scale,
+    "fpgm": fpgm,
+    "taylor": taylor,
+    "activation": activation,
+    "random": random,
+}
+"""By name, what every array of a group says of its channels."""
+
+NEEDS_BATCHES = frozenset({"taylor", "activation"})
+"""The criteria that look at data."""
+
+
+def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def _kernel_members(graph: Graph) -> Iterator[tuple[str, list[Member]]]:
+    """Every group with its slices of kernels."""
+    kernels = {layer.kernel for layer in graph.layers}
+    for name, group in graph.groups.items():
+        yield name, [member for member in group.members if member.parameter in kernels]
+
+
+def _slices(variables: Variables, member: Member) -> np.ndarray:
+    """All elements of an array that go with each channel, float64 ``[channels, elements]``."""
+    array = np.moveaxis(np.asarray(variables[member.parameter], np.float64), member.axis, 0)
+    return array[member.indices].reshape(len(member.indices), -1)
+
+
+def _evaluation(graph: Graph) -> Labelled:
+    """The program that the graph was made of, in evaluation mode."""
+    x = graph.inputs[0] if len(graph.inputs) == 1 else graph.inputs
+    return graph.program(x, False)[0]
+
+
+def _arguments(graph: Graph, variables: Variables, x: Any) -> list[Any]:
+    """What a program takes: the variables in order, and the leaves of the inputs."""
+    leaves = [jnp.asarray(variables[name]) for name in sorted(graph.source.variables)]
+    return [*leaves, *map(jnp.asarray, jax.tree.leaves(x))]
+
+
+def _factors(labelled: Labelled, names: list[str]) -> set[str]:
+    """The variables that, rearranged at most, are a factor of a product."""
+    carried: dict[int, str] = dict(enumerate(names))
+    found = set()
+    for equation in labelled.program.equations:
+        if equation.name == FUSED:
+            continue
+        mine = [carried[v] for v in equation.inputs if isinstance(v, int) and v in carried]
+        if equation.name == "mul":
+            found.update(mine)
+        elif mine and equation.name in REARRANGING | {"convert_element_type"}:
+            carried.update(dict.fromkeys(equation.outputs, mine[0]))
+    return found
+
+
+def _read_axes(labelled: Labelled, number: int) -> list[int]:
+    """The axes of a layer's activation that it reads whole at one position, ascending."""
+    equation = labelled.program.equations[number]
+    numbers = equation.params["dimension_numbers"]
+    if equation.name == "conv_general_dilated":
+        return [numbers.lhs_spec[1]]
+    contract, batch = (sides[1 - labelled.kernels[number]] for sides in numbers)
+    return sorted((*contract, *batch))
+
+
+def _owners(graph: Graph, labelled: Labelled) -> dict[int, tuple[str, int]]:
+    """By class of atoms of a program, ``(group, channel)`` of the channel that it is."""
+    # Raises where channels are tied together at this input shape.
+    graph.removed_atoms(labelled, {n: np.arange(g.size) for n, g in graph.groups.items()})
+    places = {name: i for i, name in enumerate(sorted(graph.source.variables))}
+    owners = {}
+    for name, group in graph.groups.items():
+        member = group.members[0]
+        label = labelled.values[places[member.parameter]].labels[member.axis]
+        assert label is not None
+        rows = labelled.atoms.rows(label)
+        for channel, indices in enumerate(member.indices):
+            # Beside heads, an index goes with what is within the head; of that each place differs.
+            (leaf,) = set.intersection(*(set(rows[i]) for i in indices))
+            owners[leaf] = name, channel
+    return owners

@@ -1,0 +1,1 @@
+"""Two layers of one, with a rank between them."""

@@ -1,0 +1,130 @@
+"""Learned step sizes: LSQ (Esser et al. 2020, arXiv 1902.08153).
+
+Kernels have a symmetric grid and a step per output channel; activations an affine grid, as
+in LSQ+ (Bhalgat et al. 2020, arXiv 2004.09576), whose zero point is calibrated and fixed
+and whose one step is learned. Where this differs from the papers: kernels leave the lowest
+integer, ``-2^(bits-1)``, unused, as the exporters do; a learned offset (LSQ+) there is not.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from pfrl.methods.quantization.uniform import (
+    FLOAT_BITS,
+    SHORTEST,
+    straight_through,
+    weight_levels,
+    widened,
+)
+
+SMALLEST_STEP = 1e-6
+"""Below it a step is taken for as large as this, so that it stays positive."""
+
+
+def lsq(
+    x: jax.Array,
+    step: jax.Array,
+    bits: jax.Array,
+    low_level: jax.Array,
+    high_level: jax.Array,
+    elements: jax.Array,
+) -> jax.Array:
+    """``round(clip(x / step, low, high)) · step``, with the gradients of equations 3 and 5.
+
+    With ``v = x / step``, the gradient for the step is ``round(v) - v`` where
+    ``low < v < high``, ``low`` below and ``high`` above, times ``g = 1 / sqrt(N · Q)``, where
+    ``Q`` is the largest integer of the grid; for ``x`` it is 1 between and 0 outside.
+    At 32 bits ``x`` passes unchanged, and the step has no gradient.
+
+    A step below ``SMALLEST_STEP`` is used as that, while its gradient goes on as if it were
+    not: an optimizer that went too far can come back.
+
+    Args:
+      x: any shape.
+      step: one that ``x`` is divided by: a scalar, or ``[O]`` of a kernel ``[..., O]``.
+      bits: scalar, may be traced; only whether it is 32 matters here.
+      low_level, high_level: integers at the ends of the grid, at most and at least 0.
+      elements: ``N``, how many elements of ``x`` share a step: weights of the output
+        channel, inputs of one example; removed ones do not count.
+    """
+    largest = jnp.maximum(-low_level, high_level)
+    share = 1 / jnp.sqrt(jnp.maximum(elements, 1) * largest)
+    positive = straight_through(step, jnp.maximum(step, SMALLEST_STEP))
+    step = straight_through(positive * share, positive)
+    v = widened(x) / step
+    v = jnp.where(v <= low_level, low_level, jnp.where(v >= high_level, high_level, v))
+    quantized = straight_through(v, jnp.round(v)) * step
+    return jnp.where(bits >= FLOAT_BITS, x, quantized.astype(x.dtype))
+
+
+def lsq_weights(
+    kernel: jax.Array, step: jax.Array, bits: jax.Array, alive: jax.Array | None = None
+) -> jax.Array:
+    """``lsq`` of a kernel ``[..., O]`` with a step for every output channel ``[O]``.
+
+    Args:
+      kernel, step, bits: see ``lsq``.
+      alive: 0 and 1, broadcastable to the kernel: the weights that are there.
+    """
+    top = weight_levels(bits)
+    elements = kept_elements(kernel.shape, range(kernel.ndim - 1), alive)
+    return lsq(kernel, step, bits, -top, top, elements)
+
+
+def lsq_activations(
+    x: jax.Array,
+    step: jax.Array,
+    bits: jax.Array,
+    zero_point: jax.Array,
+    alive: jax.Array | None = None,
+) -> jax.Array:
+    """``lsq`` of activations ``[N, ...]`` on the unsigned integers from 0 to ``2^bits - 1``.
+
+    The step and the zero point of a calibrated range (``activation_grid``) are a good start.
+
+    Args:
+      x, step, bits: see ``lsq``; one step for all of ``x``.
+      zero_point: the integer that stands for 0.
+      alive: 0 and 1, broadcastable to one example ``[1, ...]``: the inputs that are there.
+    """
+    levels = 2.0 ** jnp.minimum(bits, 16) - 1
+    example = (1, *x.shape[1:])
+    elements = kept_elements(example, range(x.ndim), alive)
+    return lsq(x, step, bits, -zero_point, levels - zero_point, elements)
+
+
+def initial_step(
+    x: jax.Array,
+    largest: jax.Array,
+    axes: Sequence[int] | None = None,
+    alive: jax.Array | None = None,
+) -> jax.Array:
+    """``2 · mean |x| / sqrt(Q)`` (section 2.1), over the elements that are there.
+
+    Where all of them are zero the step is 1.
+
+    Args:
+      x: weights, or a batch of activations.
+      largest: ``Q``, the largest integer of the grid, may be traced.
+      axes: those that share a step; all by default. Of a kernel ``[..., O]`` all but the last.
+      alive: 0 and 1, broadcastable to ``x``.
+
+    Returns:
+      float32, ``x``'s shape without ``axes``.
+    """
+    axes = tuple(range(x.ndim) if axes is None else axes)
+    magnitude = jnp.abs(widened(x)) * (1 if alive is None else alive)
+    mean = magnitude.sum(axes) / jnp.maximum(kept_elements(x.shape, axes, alive), 1)
+    return jnp.where(mean > SHORTEST, 2 * mean / jnp.sqrt(largest), 1.0)
+
+
+def kept_elements(
+    shape: Sequence[int], axes: Sequence[int], alive: jax.Array | None = None
+) -> jax.Array:
+    """How many elements of an array are there, counted over ``axes``: ``N`` of ``lsq``."""
+    if alive is None:
+        return jnp.asarray(math.prod(shape[a] for a in axes), jnp.float32)
+    return jnp.broadcast_to(alive, tuple(shape)).astype(jnp.float32).sum(tuple(axes))

@@ -1,0 +1,1 @@
+"""What is refitted after something was removed."""

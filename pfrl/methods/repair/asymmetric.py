@@ -1,0 +1,165 @@
+"""Closed-form repair layer after layer, each to what the repaired ones before give it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from pfrl.graph import Graph, Variables
+from pfrl.graph.kernels import find_kernels, positions_of, rows_at
+from pfrl.graph.labelled.labels import Labelled
+from pfrl.graph.masks import Masks
+from pfrl.graph.slicing import run
+from pfrl.methods.repair.reconstruct import ReconstructError, draw_positions, traced, wanted_layers
+
+
+def repair_asymmetric(
+    graph: Graph,
+    variables: Variables,
+    batches: Iterable[Any],
+    kept: Mapping[str, np.ndarray],
+    positions: int = 10,
+    ridge: float = 1e-4,
+    seed: int = 0,
+) -> Variables:
+    """Kernels whose outputs on the *compressed* network's inputs are nearest to the old outputs.
+
+    The asymmetric reconstruction of Zhang et al. 2016 (arXiv 1505.06798), which He et al.
+    2017 (arXiv 1707.06168) use for the multi-layer case: what the layers before got wrong,
+    a layer may put right. With ``X`` the inputs in the base network and ``Z`` those in the
+    compressed one, at the same positions::
+
+        W' = argmin ‖X W − Z W'‖² + λ ‖W' − W‖²  =  W + (ZᵀZ + λ I)⁻¹ Zᵀ(X − Z) W
+
+    on the kept inputs. Every layer after the first removed channel is refitted, one after
+    the other; each takes a pass of both networks over the batches, so that this is for a
+    network that is handed over, and not for a search.
+
+    Args:
+      graph: of the network.
+      variables: arrays of the base network, of full size.
+      batches: normalised training inputs ``[N, ...]``, of one shape.
+      kept: indices of the channels that stay, for every group.
+      positions: of every image, at which a layer's output is looked at.
+      ridge: damping, relative to the mean second moment of the kept inputs.
+      seed: of the positions.
+
+    Returns:
+      as ``reconstruct.repair``.
+
+    Raises:
+      ReconstructError: if there is no batch, or ``ridge`` is not above zero.
+    """
+    return AsymmetricRepair(graph, variables, batches, positions, ridge, seed)(kept)
+
+
+class AsymmetricRepair:
+    """``repair_asymmetric`` of one network for any channels that stay; compiled once.
+
+    For the arguments see there.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        variables: Variables,
+        batches: Iterable[Any],
+        positions: int = 10,
+        ridge: float = 1e-4,
+        seed: int = 0,
+    ):
+        self._graph, self._variables, self._ridge = graph, variables, ridge
+        self._batches = list(batches)
+        if not self._batches or not ridge > 0:
+            raise ReconstructError(
+                f"expected batches of inputs and a ridge above zero,"
+                f" got {len(self._batches)} and {ridge}"
+            )
+        self._labelled = traced(graph, self._batches[0])
+        self._masks = Masks(graph)
+        self._kernels = find_kernels(graph, self._labelled)
+        owner = {name: kernel.layers[0] for kernel in self._kernels for name in kernel.layers}
+        self._wanted = wanted_layers(graph, self._labelled, owner)
+        rng = np.random.default_rng([seed, 4])
+        sizes = {number: positions_of(self._labelled, number) for number in self._wanted}
+        chosen = [
+            {size: draw_positions(rng, size, positions) for size in dict.fromkeys(sizes.values())}
+            for _ in self._batches
+        ]
+        self._places = [{n: places[size] for n, size in sizes.items()} for places in chosen]
+        self._moments = jax.jit(_moments(graph, self._labelled, self._wanted, self._masks))
+
+    def __call__(self, kept: Mapping[str, np.ndarray]) -> Variables:
+        """See ``repair_asymmetric``."""
+        removed = self._graph.removed_atoms(self._labelled, kept)
+        mask = self._masks.vector(kept)
+        base = {name: jnp.asarray(value) for name, value in self._variables.items()}
+        repaired = dict(self._variables)
+        touched = False
+        for kernel in self._kernels:
+            gone = kernel.gone(removed)
+            touched = touched or bool(gone.any())
+            if not touched:
+                continue
+            among, across = 0.0, 0.0
+            for x, at in zip(self._batches, self._places, strict=True):
+                for number, found in self._moments(base, repaired, mask, x, at).items():
+                    if self._wanted[number] == kernel.layers[0]:
+                        among += np.asarray(found[0], np.float64)
+                        across += np.asarray(found[1], np.float64)
+            array = np.array(repaired[kernel.variable], order="C")
+            flat, stays = array.reshape(-1), np.flatnonzero(~gone)
+            parts = zip(kernel.places, np.asarray(among), np.asarray(across), strict=True)
+            for matrix, own, cross in parts:
+                old = flat[matrix].astype(np.float64)
+                flat[matrix] = _solve(own, cross, old, stays, self._ridge)
+            repaired[kernel.variable] = array
+        return repaired
+
+
+def _solve(
+    among: np.ndarray, across: np.ndarray, weights: np.ndarray, stays: np.ndarray, ridge: float
+) -> np.ndarray:
+    """``W'`` of ``repair_asymmetric`` for ``ZᵀZ`` and ``ZᵀX``, zero where inputs are removed."""
+    result = np.zeros_like(weights)
+    result[stays] = weights[stays]
+    own = among[np.ix_(stays, stays)]
+    damping = ridge * np.diagonal(own).mean()
+    if damping > 0:  # else all that stays is always zero, and no kernel makes anything of it
+        missing = across[stays] @ weights - own @ weights[stays]
+        own[np.diag_indices_from(own)] += damping
+        result[stays] += cho_solve(cho_factor(own, lower=True, overwrite_a=True), missing)
+    return result
+
+
+def _moments(graph: Graph, labelled: Labelled, wanted: Mapping[int, str], masks: Masks) -> Any:
+    """``(base, compressed, mask, x, chosen) -> {equation: (ZᵀZ, ZᵀX)}``, ``[G, K, K]`` each."""
+    names = sorted(graph.source.variables)
+
+    def rows(variables: Variables, x: Any, chosen: dict[int, jax.Array]) -> dict[int, jax.Array]:
+        found = {}
+
+        def on_layer(number: int, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+            if number in wanted:
+                found[number] = rows_at(labelled, number, x.astype(jnp.float32), chosen[number])
+            return x, kernel
+
+        leaves = [jnp.asarray(variables[name]) for name in names]
+        run(labelled, [*leaves, *map(jnp.asarray, jax.tree.leaves(x))], None, on_layer)
+        return found
+
+    def moments(base: Variables, compressed: Variables, mask: Any, x: Any, chosen: Any) -> Any:
+        before = rows(base, x, chosen)
+        after = rows(masks.apply(compressed, mask), x, chosen)
+        return {
+            number: tuple(
+                jnp.einsum("grk,grl->gkl", after[number], other, precision="highest")
+                for other in (after[number], before[number])
+            )
+            for number in before
+        }
+
+    return moments

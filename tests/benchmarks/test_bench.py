@@ -1,0 +1,178 @@
+"""The bench: its sums by hand, its networks alike, a search of a few episodes on its clocks."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from benchmarks import bench, ratios
+from benchmarks.bench import Mark, SearchTimes, aligned, open_problem, summarize, time_search
+from benchmarks.ratios import Ratio, forward_ratios, training_ratios, with_flax_norms
+from benchmarks.repairs import Repaired, time_repairs
+from benchmarks.throughput import Throughput
+from benchmarks.tracing import Traced, growth, time_traces
+from envs import Problem, Runtime
+from pfrl.cost import Budget, CostModel
+from pfrl.data import DataError
+from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
+from pfrl.graph import from_nnx, trace
+from pfrl.models.catalogue import ModelError
+from tests.support.tiny import TwoConvs, made, shape, stripes
+
+TIMES = SearchTimes(7.5, 3.0, 3, {"training": 0.5, "validation": 0.25, "other": 0.25}, 0, 1.5)
+
+
+@dataclass(frozen=True)
+class TinyTask:
+    """Two convolutions on stripes."""
+
+    def open(self) -> Runtime:
+        graph = trace(made(TwoConvs), shape(1, 8, 8, 1))
+        costs = CostModel(graph)
+        config = EpisodeConfig(steps=2, batch=16, statistics_images=16, search_images=250)
+        return Runtime(graph, costs, Evaluator(graph, stripes(), costs, config, 0, False), 0.25)
+
+
+def test_times_between_marks():
+    """Before the search, and after episodes of 10, 2, 3 and 5 seconds; the first compiles."""
+    marks = [
+        Mark(100.0, 1.0, 2.0, 5),
+        Mark(110.0, 4.0, 4.0, 45),
+        Mark(112.0, 5.0, 4.5, 45),
+        Mark(115.0, 7.0, 5.0, 46),
+        Mark(120.0, 9.0, 6.5, 46),
+    ]
+    assert summarize(marks, 1.25) == SearchTimes(
+        first=10.0,
+        later=3.0,
+        episodes=3,
+        shares={"training": 0.5, "validation": 0.25, "other": 0.25},
+        compilations=1,
+        peak_gib=1.25,
+    )
+
+
+def test_traces_are_counted_and_their_growth_is_an_exponent():
+    (found,) = time_traces(["resnet8"], 2)
+    assert (found.name, found.layers, found.groups) == ("resnet8", 8, 6)
+    assert found.seconds > 0
+    # Four times the layers in eight times the time: 4 to the power of 3/2.
+    assert growth([Traced("a", 5, 1, 0.1), Traced("b", 20, 1, 0.8)]) == pytest.approx(1.5)
+
+
+def test_a_search_is_timed_and_compiles_in_its_first_episode_only():
+    problem = Problem(TinyTask(), budget=Budget.parse("macs=0.5"))
+    times = time_search(problem, 5, seed=0)
+    assert times.episodes == 4
+    assert times.compilations == 0
+    assert times.first > times.later > 0
+    assert all(0 < share < 1 for share in times.shares.values())
+    assert sum(times.shares.values()) == pytest.approx(1)
+    # A process with JAX and torch in it.
+    assert 0.1 < times.peak_gib < 16
+
+
+def test_flaxs_normalisation_is_put_in_everywhere():
+    """Same outputs and statistics in training, so the ratio compares like with like."""
+    model = made(TwoConvs)
+    changed = with_flax_norms(model)
+    kinds = [type(node) for _, node in nnx.iter_graph(changed)]
+    assert kinds.count(nnx.BatchNorm) == 2
+    assert ratios.BatchNorm not in kinds
+    assert isinstance(model.bn1, ratios.BatchNorm)
+    ours, theirs = from_nnx(model), from_nnx(changed)
+    assert ours.variables.keys() == theirs.variables.keys()
+    assert ours.trainable == theirs.trainable
+    x = np.random.default_rng(0).normal(size=(6, 8, 8, 1)).astype(np.float32)
+
+    @jax.jit
+    def both(variables, x):
+        return ours.apply(variables, x, True), theirs.apply(variables, x, True)
+
+    one, other = both(ours.variables, jnp.asarray(x))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), one, other)
+
+
+def test_ratios_are_of_the_networks_that_they_name():
+    rng = np.random.default_rng(0)
+    model = made(TwoConvs)
+    found = training_ratios(model, (8, 8, 1), 8, 3, rng)
+    forward, seconds = forward_ratios(model, (8, 8, 1), 8, 3, rng)
+    assert seconds > 0
+    assert [ratio.what.split(":")[1] for ratio in (*found, *forward)] == [
+        " masked program / the nnx network",
+        " nnx.BatchNorm / hand-written",
+        " XLA, masked / ONNX Runtime, sliced, {} thread(s)".format(ratios.machine()["cores"]),
+    ]
+    assert all(0 < ratio.low <= ratio.value <= ratio.high for ratio in (*found, *forward))
+
+
+def test_a_ratio_is_the_first_over_the_second():
+    """Against a function that does the same work twenty times."""
+    block = np.random.default_rng(0).random((120, 120))
+    runs = {"one": lambda: block @ block, "twenty": lambda: [block @ block for _ in range(20)]}
+    (found,) = ratios.ratios(runs, [("many / one", "twenty", "one")], 9, np.random.default_rng(0))
+    assert found.what == "many / one"
+    assert 4 < found.value < 100
+
+
+def test_without_weights_or_data_there_is_no_problem(tmp_path, monkeypatch):
+    with pytest.raises(ModelError, match="no weights of lenet5 for digits"):
+        open_problem("lenet5", "digits", 0)
+    monkeypatch.setattr(bench, "pretrained_path", lambda model, data: tmp_path / "weights.npz")
+    monkeypatch.setattr(bench, "FASHION_FOLDERS", (tmp_path,))
+    monkeypatch.setenv("PFRL_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="not on this machine"):
+        open_problem("resnet20", "fashion_mnist", 0)
+
+
+def test_columns_are_aligned():
+    assert aligned([("a", "1.25"), ("long", "3")]) == "a     1.25\nlong     3"
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_what_is_printed(quick, monkeypatch, capsys):
+    def problem_of(model, data, seed):
+        if data == "fashion_mnist":
+            raise DataError("the files are not on this machine")
+        return None
+
+    monkeypatch.setattr(bench, "open_problem", problem_of)
+    monkeypatch.setattr(bench, "time_search", lambda problem, episodes, seed: TIMES)
+    monkeypatch.setattr(bench, "build", lambda *arguments: None)
+    found = [Ratio("one / other", 1.5, 1.25, 2.0)]
+    monkeypatch.setattr(bench, "training_ratios", lambda *arguments: found)
+    monkeypatch.setattr(bench, "forward_ratios", lambda *arguments: ([], 0.25))
+    traced = [Traced("resnet20", 20, 12, 0.1), Traced("resnet110", 110, 57, 0.55)]
+    monkeypatch.setattr(bench, "time_traces", lambda names, repeats: traced)
+    repaired = [Repaired("resnet20", 200, 3.0, 0.1, 0.25)]
+    monkeypatch.setattr(bench, "time_repairs", lambda *arguments: repaired)
+    compared = [Throughput("PyTorch", 64, 800.0, 1.0, 1.0, 1.0)]
+    compared.append(Throughput("ours", 64, 600.0, 0.75, 0.7, 0.8))
+    monkeypatch.setattr(bench, "throughputs", lambda settings: compared)
+    bench.main(["--quick"] if quick else [])
+    lines = capsys.readouterr().out.splitlines()
+    assert "core(s)" in lines[0]
+    assert "jax" in lines[0]
+    start = lines.index("A search by DDPG for half the MACs")
+    cells = [line.split()[-1] for line in lines[start + 2 : start + 9]]
+    assert cells == ["7.50", "(3)", "%", "%", "%", "0", "1.50"]
+    left_out = "Left out: resnet20 on fashion_mnist, for the files are not on this machine."
+    assert (left_out in lines) == (not quick)
+    assert ("resnet8" if quick else "resnet20") in next(line for line in lines if "rounds" in line)
+    assert "one / other     1.50   1.25 to 2.00" in lines
+    # 5.5 times the layers in 5.5 times the seconds.
+    assert "From resnet20 on: seconds ~ layers to the power of 1.00" in "\n".join(lines)
+    assert ["resnet20", "200", "3.00", "0.100", "0.250"] in [line.split() for line in lines]
+    ours = ["ours", "64", "600", "0.750", "0.700", "to", "0.800"]
+    assert (ours in [line.split() for line in lines]) == (not quick)
+
+
+def test_repairs_are_timed():
+    (found,) = time_repairs(["resnet8"], 100, 2, 0)
+    assert (found.name, found.images) == ("resnet8", 100)
+    assert found.gathering > 0
+    assert 0 < found.solving <= found.slowest

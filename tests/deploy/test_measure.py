@@ -1,0 +1,172 @@
+"""Measuring latency: order, intervals and ratios; the table of single layers."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pfrl.cost.latency_table import Grid, LatencyTable, LayerGrids, LayerShape, measure_table
+from pfrl.deploy.onnx.export import export_onnx
+from pfrl.deploy.timing import (
+    Measurement,
+    instruction_set,
+    interleave,
+    measure,
+    measure_interleaved,
+    ratio,
+)
+from pfrl.files import FileError
+
+CONV = LayerShape("conv", (3, 3), (1, 1), ((1, 1), (1, 1)), 1, 14, 14, 32, 32)
+DENSE = LayerShape("dense", c_in=8, c_out=10)
+
+# Blocks of 16: output counts are rounded up to 16 or 32; 17..31 inputs are slow unless
+# they are multiples of 4.
+TABLE = LatencyTable(
+    layers={
+        CONV: LayerGrids(
+            Grid((8, 16, 32), (16, 32), ((1.0, 2.0), (2.0, 4.0), (4.0, 8.0))),
+            Grid((17, 31), (16, 32), ((6.0, 9.0), (8.0, 13.0))),
+        ),
+        DENSE: LayerGrids(Grid((4, 8), (10,), ((0.25,), (0.5,))), None),
+    },
+    overhead_ms=0.125,
+    block=16,
+    threads=1,
+    batch=1,
+    runtime_version="1.32.0",
+    instruction_set="avx512f",
+)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """A network with a small and one with a large matrix product."""
+    folder = tmp_path_factory.mktemp("networks")
+    paths = {}
+    for name, width in {"small": 4, "large": 20000}.items():
+        kernel = np.random.default_rng(0).normal(size=(16, width)).astype(np.float32)
+        paths[name] = export_onnx(lambda x, k=kernel: x @ k, (16,), folder / f"{name}.onnx")
+    return paths
+
+
+def measured(*rounds):
+    return Measurement(2.0, 1.0, 3.0, 1, 1, "onnxruntime", "1.32.0", "avx2", 30, rounds)
+
+
+def test_a_measurement_says_what_was_measured_on_what(networks):
+    result = measure(networks["small"], batch=2, seconds=0.05)
+    assert 0 < result.low_ms <= result.median_ms <= result.high_ms < 50
+    assert (result.threads, result.batch, result.runtime) == (1, 2, "onnxruntime")
+    assert result.repeats >= len(result.rounds_ms) >= 15
+    plain = json.loads(json.dumps(result.to_json()))
+    assert plain["instruction_set"] == instruction_set() != ""
+    assert "rounds_ms" not in plain and plain["median_ms"] == result.median_ms
+
+
+def test_interleaved_networks_are_compared_round_by_round(networks):
+    paths = [networks["small"], networks["small"], networks["large"]]
+    one, same, large = measure_interleaved(paths, seconds=0.3)
+    equal = ratio(same, one)
+    assert equal.low <= equal.value <= equal.high
+    # 95 % intervals of the truth, 1, miss it now and then: they may miss it by a little.
+    assert equal.low < 1.15 and equal.high > 0.87
+    assert ratio(one, one) == (1.0, 1.0, 1.0)
+    assert ratio(one, large).high < 0.9
+
+
+def test_a_missing_network_is_named(tmp_path):
+    with pytest.raises(FileError, match="no file"):
+        measure(tmp_path / "none.onnx")
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios():
+    # 2/1, 4/2, 6/2, 30/10, 9/2: medians alone would give 6/2 = 3 as well, but not this interval.
+    result = ratio(measured(2.0, 4.0, 6.0, 30.0, 9.0), measured(1.0, 2.0, 2.0, 10.0, 2.0))
+    assert result.value == 3.0
+    assert result.low == 2.0 and result.high == 4.5
+
+
+def test_measurements_of_different_calls_are_not_paired():
+    with pytest.raises(ValueError, match="one call of measure_interleaved"):
+        ratio(measured(1.0, 2.0), measured(1.0))
+
+
+def test_every_round_runs_every_function_in_a_new_order():
+    calls, made = [], []
+
+    def make():
+        made.append(len(calls))
+        return [lambda name=name: calls.append(name) for name in "ab"]
+
+    rounds, repeats = interleave(
+        make, 0.0, np.random.default_rng(0), round_seconds=0.0, fewest_rounds=8
+    )
+    assert rounds.shape == (8, 2) and (rounds >= 0).all() and repeats == [1, 1]
+    # Seven runs of each find out how long they take; a turn is two runs and one that is timed.
+    turns = ["".join(calls[start : start + 6]) for start in range(14, len(calls), 6)]
+    assert len(turns) == 8 and set(turns) == {"aaabbb", "bbbaaa"}
+    assert made == [0, *range(20, 63, 6)]
+
+
+@pytest.mark.parametrize(
+    ("c_in", "c_out", "expected"),
+    [
+        (16, 16, 2.0),  # a point of the grid
+        (16, 17, 4.0),  # 17 outputs are computed as 32
+        (16, 32, 4.0),
+        (12, 16, 1.5),  # halfway from 8 to 16 inputs
+        (24, 20, 6.0),  # halfway from 16 to 32
+        (4, 16, 0.5),  # below the grid: the line goes on
+        (15, 1, 1.875),  # less than a block of inputs is fast at any count
+        (17, 16, 6.0),  # slow
+        (24, 16, 3.0),  # fast again
+        (31, 24, 10.5),  # outputs of slow layers are not rounded: halfway from 8 to 13
+        (21, 16, 6.0 + 2.0 * 4 / 14),
+    ],
+)
+def test_a_layer_is_predicted_from_its_grid(c_in, c_out, expected):
+    assert TABLE.predict(CONV, c_in, c_out) == pytest.approx(expected)
+
+
+def test_a_network_is_the_overhead_and_its_layers():
+    assert TABLE.network([(CONV, 16, 16), (CONV, 16, 32), (DENSE, 6, 10)]) == 0.125 + 2 + 4 + 0.375
+
+
+def test_predictions_are_never_negative():
+    steep = Grid((8, 16), (16,), ((1.0,), (3.0,)))
+    assert steep.at(1, 16) == 0.0
+
+
+def test_the_table_survives_json():
+    again = LatencyTable.from_json(json.loads(json.dumps(TABLE.to_json())))
+    assert again == TABLE
+    with pytest.raises(ValueError, match="not a latency table"):
+        LatencyTable.from_json({"layers": []})
+
+
+def test_what_was_not_measured_is_refused():
+    other = LayerShape("dense", c_in=9, c_out=10)
+    with pytest.raises(ValueError, match="not in the latency table"):
+        TABLE.predict(other, 9, 10)
+    for c_in, c_out in ((0, 16), (33, 16), (16, 0), (16, 33)):
+        with pytest.raises(ValueError, match="1 to 32 and 1 to 32"):
+            TABLE.predict(CONV, c_in, c_out)
+
+
+def test_layers_are_measured_on_a_grid():
+    images = LayerShape("conv", (3, 3), (2, 2), ((1, 1), (1, 1)), 1, 8, 8, 3, 8)
+    depthwise = LayerShape("depthwise", (3, 3), (1, 1), ((1, 1), (1, 1)), 8, 8, 8, 8, 8)
+    wide = LayerShape("conv", (3, 3), (1, 1), ((1, 1), (1, 1)), 1, 16, 16, 32, 32)
+    shapes = [images, depthwise, DENSE, wide, DENSE]
+    table = measure_table(shapes, points=(0.5, 1.0), seconds=0.2)
+    assert list(table.layers) == [images, depthwise, DENSE, wide]
+    assert table.layers[images].fast[:2] == ((3,), (8,))
+    assert table.layers[depthwise].fast[:2] == ((8,), (8,))
+    assert table.layers[DENSE].fast.c_in == (4, 8) and table.layers[DENSE].slow is None
+    assert table.layers[wide].fast.c_in == (16, 32)
+    slow = table.layers[wide].slow
+    assert slow is not None and slow.c_in[-1] == 31 and all(c % 4 for c in slow.c_in)
+    assert 0 < table.overhead_ms < table.predict(wide, 32, 32)
+    assert table.predict(wide, 16, 16) < table.predict(wide, 32, 32)
+    assert table.predict(depthwise, 5, 5) >= 0

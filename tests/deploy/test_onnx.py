@@ -1,0 +1,330 @@
+"""The ONNX exporter: the same numbers as JAX, in a graph as lean as one written by hand."""
+
+from collections import Counter
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import pytest
+from flax import nnx
+
+from pfrl.compression.policy import Policy
+from pfrl.compression.sliced import compress
+from pfrl.deploy.onnx.export import ExportError, export_onnx, to_onnx
+from pfrl.deploy.runtimes.onnxruntime import Session
+from pfrl.files import FileError
+from pfrl.graph import trace as graph_trace
+from pfrl.graph.source import from_nnx
+from pfrl.models.zoo.resnet import CifarResNet
+from tests.support.tiny import TwoConvs, made, shape
+
+RNG = np.random.default_rng(0)
+CONV = RNG.normal(0, 0.3, (3, 3, 3, 8)).astype(np.float32)
+POINT = RNG.normal(0, 0.3, (1, 1, 8, 8)).astype(np.float32)
+DENSE = RNG.normal(0, 0.3, (8, 5)).astype(np.float32)
+A, B, C, D = RNG.uniform(0.5, 1.5, (4, 8)).astype(np.float32)
+
+
+def convolve(x, kernel, stride=1, padding="SAME", groups=1):
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def randomised(make):
+    """A module in evaluation mode, its vectors (statistics included) random and positive."""
+    graph, state = nnx.split(nnx.eval_shape(make))
+    rng = np.random.default_rng(1)
+
+    def draw(leaf):
+        if leaf.ndim == 1:
+            return jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), jnp.float32)
+        return jnp.asarray(rng.normal(0, 0.3, leaf.shape), jnp.float32)
+
+    model = nnx.merge(graph, jax.tree.map(draw, state))
+    model.eval()
+    return model
+
+
+def resnet(depth, shortcut, channels, width=4):
+    return randomised(lambda: CifarResNet(depth, 5, channels, width, shortcut, rngs=nnx.Rngs(0)))
+
+
+class LeNet(nnx.Module):
+    def __init__(self, rngs):
+        self.conv1 = nnx.Conv(1, 3, (5, 5), padding="VALID", rngs=rngs)
+        self.conv2 = nnx.Conv(3, 4, (3, 3), padding=1, rngs=rngs)
+        self.dense1 = nnx.Linear(2 * 2 * 4, 6, rngs=rngs)
+        self.dense2 = nnx.Linear(6, 5, rngs=rngs)
+
+    def __call__(self, x):
+        x = nnx.max_pool(nnx.relu(self.conv1(x)), (2, 2), (2, 2))
+        x = nnx.avg_pool(nnx.relu(self.conv2(x)), (2, 2), (2, 2))
+        return self.dense2(nnx.relu(self.dense1(x.reshape(x.shape[0], -1))))
+
+
+def odd_mean(x):
+    return (nnx.relu(convolve(x, CONV)).sum((1, 2)) / 37.0) @ DENSE
+
+
+def squeeze_and_excite(x):
+    x = nnx.relu6((convolve(x, CONV, 2) - A) * B + C)
+    x = nnx.relu6(convolve(x, A * np.ones((3, 3, 1, 8), np.float32), groups=8) * D + C)
+    gate = nnx.relu(convolve(x.mean((1, 2), keepdims=True), POINT) + A)
+    return (x * nnx.sigmoid(convolve(gate, POINT) + B)).mean((1, 2)) @ DENSE
+
+
+def normalised_images(x):
+    x = (x - jnp.array([0.1, 0.2, 0.3])) / jnp.array([0.5, 0.6, 0.7])
+    return nnx.relu(convolve(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), CONV, 2, "VALID"))
+
+
+def shapes(x):
+    y = convolve(x, CONV)
+    left, right = jnp.split(y, 2, -1)
+    y = jnp.concatenate([right, left, y], -1)[..., jnp.array([3, 1, 8, 0])]
+    y = jnp.stack([y, 2 * y], -1).reshape(*y.shape[:3], 8)
+    y = jax.lax.pad(y, jnp.float32(0), ((0, 0, 0), (-1, 2, 0), (0, 0, 0), (1, -1, 0)))
+    y = y[:, ::2, 1:]
+    y = jnp.concatenate([jnp.zeros((*y.shape[:3], 2)), y], -1)
+    n, h, w, c = y.shape
+    return y.reshape(n, h, w, 2, c // 2).transpose(0, 1, 2, 4, 3).reshape(n, h * w, c).max(1)
+
+
+def arithmetic(x):
+    y = x[:, 1:, ::2]
+    y = nnx.leaky_relu(y) + nnx.gelu(y, approximate=False) + nnx.silu(y) - nnx.hard_swish(y)
+    y = jnp.where(y > 0.1, y, 0.5) - 1.0 / (1.5 + jnp.square(y)) + (2.0 - y) ** 3
+    y = jnp.clip(y, -1.0, 2.0) + jnp.exp(-jnp.abs(y)) + jax.lax.rsqrt(jnp.abs(y) + 1)
+    return nnx.softmax(y.reshape(y.shape[0], -1))
+
+
+def self_attention(x):
+    tokens = x.reshape(x.shape[0], -1, 3) @ CONV[0, 0]
+    tokens = (tokens - tokens.mean(-1, keepdims=True)) * jax.lax.rsqrt(
+        tokens.var(-1, keepdims=True) + 1
+    )
+    scores = jnp.einsum("nqc,nkc->nqk", tokens, tokens)
+    return jnp.einsum("nqk,nkc->nqc", nnx.softmax(scores), tokens).mean(1) @ DENSE
+
+
+NETWORKS = {
+    "lenet": (randomised(lambda: LeNet(nnx.Rngs(0))), (12, 12, 1)),
+    "resnet8-A": (resnet(8, "A", 1), (8, 8, 1)),
+    "resnet8-B": (resnet(8, "B", 3), (8, 8, 3)),
+    "odd mean": (odd_mean, (6, 6, 3)),
+    "squeeze and excite": (squeeze_and_excite, (6, 6, 3)),
+    "normalised images": (normalised_images, (6, 6, 3)),
+    "shapes": (shapes, (6, 6, 3)),
+    "arithmetic": (arithmetic, (4, 4, 2)),
+    "self-attention": (self_attention, (3, 3, 3)),
+    "identity": (lambda x: x, (2, 2, 3)),
+}
+
+
+def operators(function, shape):
+    return Counter(node.op_type for node in to_onnx(function, shape).graph.node)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_runtime_and_jax_agree(name, tmp_path):
+    function, shape = NETWORKS[name]
+    session = Session(export_onnx(function, shape, tmp_path / "m.onnx"))
+    for batch in (1, 7):
+        images = np.random.default_rng(batch).normal(0, 1, (batch, *shape)).astype(np.float32)
+        expected = np.asarray(jax.jit(lambda x: function(x))(images))
+        assert np.abs(expected).max() > 0.05
+        np.testing.assert_allclose(session.logits(images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_resnet20_has_nothing_but_what_it_needs():
+    assert operators(resnet(20, "A", 1, width=2), (28, 28, 1)) == {
+        "Reshape": 1,  # NHWC to NCHW moves nothing with one channel
+        "Conv": 21,  # 19 layers, and two shortcuts as 1x1 convolutions of zeros and ones
+        "Relu": 19,
+        "Add": 9,
+        "GlobalAveragePool": 1,
+        "Flatten": 1,
+        "Gemm": 1,
+    }
+
+
+def test_colour_images_are_transposed_once():
+    found = operators(*NETWORKS["resnet8-B"])
+    assert found == {
+        "Transpose": 1,
+        "Conv": 9,
+        "Relu": 7,
+        "Add": 3,
+        "GlobalAveragePool": 1,
+        "Flatten": 1,
+        "Gemm": 1,
+    }
+
+
+def test_flatten_permutes_the_next_kernel_in_place_of_the_images():
+    found = operators(*NETWORKS["lenet"])
+    assert "Transpose" not in found
+    assert found["Gemm"] == 2 and found["MaxPool"] == found["AveragePool"] == found["Flatten"] == 1
+
+
+def test_gates_and_clips_stay_single_nodes():
+    found = operators(*NETWORKS["squeeze and excite"])
+    assert found == {
+        "Transpose": 1,
+        "Conv": 4,
+        "Clip": 2,
+        "GlobalAveragePool": 2,
+        "Relu": 1,
+        "Sigmoid": 1,
+        "Mul": 1,
+        "Flatten": 1,
+        "Gemm": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "normalise",
+    [
+        lambda y: y * (A / jnp.sqrt(B + 1e-5)) + (C - D * (A / jnp.sqrt(B + 1e-5))),
+        lambda y: (y - D) * (A * jax.lax.rsqrt(B + 1e-5)) + C,
+        lambda y: (y - D) / jnp.sqrt(B + 1e-5) * A + C,
+        lambda y: C - A * (D - y) / B,
+        lambda y: A * -(y + C),
+    ],
+    ids=["slope", "centred", "divided", "mirrored", "negated"],
+)
+def test_normalisation_vanishes_in_the_convolution(normalise, tmp_path):
+    def network(x):
+        return nnx.relu(normalise(convolve(x, CONV) + B)).mean((1, 2))
+
+    assert set(operators(network, (4, 4, 3))) == {
+        "Transpose",
+        "Conv",
+        "Relu",
+        "GlobalAveragePool",
+        "Flatten",
+    }
+    images = np.random.default_rng(0).normal(0, 1, (2, 4, 4, 3)).astype(np.float32)
+    session = Session(export_onnx(network, (4, 4, 3), tmp_path / "m.onnx"))
+    np.testing.assert_allclose(session.logits(images), network(images), rtol=1e-4, atol=1e-4)
+
+
+def test_normalised_images_cost_one_addition():
+    assert operators(*NETWORKS["normalised images"]) == {
+        "Transpose": 2,  # in, and out: the result of this network has channels last
+        "Add": 1,
+        "Conv": 1,
+        "Relu": 1,
+    }
+
+
+def test_a_value_that_is_used_twice_is_not_folded_away(tmp_path):
+    def network(x):
+        y = convolve(x, CONV)
+        return (convolve(nnx.relu(y * A + B), POINT) + y).mean((1, 2))
+
+    images = np.random.default_rng(0).normal(0, 1, (3, 4, 4, 3)).astype(np.float32)
+    session = Session(export_onnx(network, (4, 4, 3), tmp_path / "m.onnx"))
+    np.testing.assert_allclose(session.logits(images), network(images), rtol=1e-4, atol=1e-4)
+    assert operators(network, (4, 4, 3))["Mul"] == 1
+
+
+def test_the_divisor_of_a_mean_is_honoured(tmp_path):
+    """Four pixels of 3 over a literal 8 are 1.5, not their mean 3."""
+    path = export_onnx(lambda x: x.sum((1, 2)) / 8.0, (2, 2, 1), tmp_path / "m.onnx")
+    assert Session(path).logits(np.full((1, 2, 2, 1), 3.0)).tolist() == [[1.5]]
+
+
+def test_what_is_not_rounded_costs_nothing(tmp_path):
+    """Kernels of 4 bits are constants; activations of 32 bits pass as they are."""
+    graph = graph_trace(made(TwoConvs), shape(1, 8, 8, 1))
+    small = compress(graph.source, Policy.uniform(graph, weight_bits=4), graph=graph)
+    operators = Counter(node.op_type for node in to_onnx(small, (8, 8, 1)).graph.node)
+    assert operators.keys() <= {"Conv", "Relu", "Reshape", "GlobalAveragePool", "Flatten", "Gemm"}
+    x = np.random.default_rng(0).normal(size=(3, 8, 8, 1)).astype(np.float32)
+    session = Session(export_onnx(small, (8, 8, 1), tmp_path / "small.onnx"))
+    np.testing.assert_allclose(session.logits(x), small(x), rtol=1e-4, atol=1e-5)
+
+
+def test_the_file_is_clean_and_carries_its_metadata(tmp_path):
+    path = export_onnx(odd_mean, (6, 6, 3), tmp_path / "sub" / "m.onnx", {"model": "odd"})
+    model = onnx.load(path)
+    assert {prop.key: prop.value for prop in model.metadata_props} == {"model": "odd"}
+    assert not model.graph.value_info
+    (source,), (output,) = model.graph.input, model.graph.output
+    assert (source.name, output.name) == ("images", "logits")
+    sizes = source.type.tensor_type.shape.dim
+    assert sizes[0].dim_param == "N" and [size.dim_value for size in sizes[1:]] == [6, 6, 3]
+    assert all(
+        w.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64)
+        for w in model.graph.initializer
+    )
+    assert [each.name for each in path.parent.iterdir()] == ["m.onnx"]
+
+
+def test_a_changed_module_is_traced_again(tmp_path):
+    model = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+    model.kernel[...] = jnp.eye(2)
+    images = np.array([[1.0, 2.0]], np.float32)
+    first = Session(export_onnx(model, (2,), tmp_path / "m.onnx")).logits(images)
+    model.kernel[...] = 3 * jnp.eye(2)
+    second = Session(export_onnx(model, (2,), tmp_path / "m.onnx")).logits(images)
+    assert first.tolist() == [[1.0, 2.0]] and second.tolist() == [[3.0, 6.0]]
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (
+            lambda x: jnp.sort(x.mean((1, 2))),
+            "'sort' has no counterpart.*write the network without",
+        ),
+        (lambda x: x.astype(jnp.bfloat16), "'convert_element_type' yields bfloat16"),
+        (lambda x: x - x.mean(0), "'reduce_sum' sums over the images of a batch.*evaluation mode"),
+        (lambda x: jnp.ones((1, x.shape[0])) @ x[:, 0, 0], "sums over the images of a batch"),
+        (lambda x: (x, x), "returns 2 arrays, expected one"),
+        (lambda x: jnp.ones(3), "does not depend on its input"),
+        (
+            lambda x: jax.lax.conv_transpose(x, jnp.asarray(CONV), (2, 2), "SAME"),
+            "transposed convolution",
+        ),
+    ],
+)
+def test_what_cannot_be_exported_is_named(function, message, tmp_path):
+    with pytest.raises(ExportError, match=message):
+        export_onnx(function, (4, 4, 3), tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_mode_is_refused():
+    source = from_nnx(resnet(8, "A", 3))
+    with pytest.raises(ExportError, match="evaluation mode"):
+        to_onnx(lambda x: source.apply(source.variables, x, True)[0], (8, 8, 3))
+
+
+def test_missing_and_damaged_files_are_refused(tmp_path):
+    with pytest.raises(FileError, match="no file"):
+        Session(tmp_path / "none.onnx")
+    path = export_onnx(odd_mean, (6, 6, 3), tmp_path / "m.onnx")
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(Path(path).read_bytes()[:200])
+    with pytest.raises(FileError, match="export it again"):
+        Session(damaged)
+
+
+def test_logits_are_the_same_in_any_batches(tmp_path):
+    session = Session(export_onnx(odd_mean, (6, 6, 3), tmp_path / "m.onnx"))
+    images = np.random.default_rng(0).normal(0, 1, (5, 6, 6, 3))
+    np.testing.assert_allclose(session.logits(images, batch=2), session.logits(images), rtol=1e-6)
+    with pytest.raises(
+        ValueError, match=r"shape \(5, 6, 6\), the network expects \[any, 6, 6, 3\]"
+    ):
+        session.logits(images[..., 0])

@@ -1,0 +1,100 @@
+"""Budgets hold exactly, in every metric, whatever the agent asks for."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envs import Problem
+from envs.decisions import Decisions
+from pfrl.cost import Budget, BudgetError, CostModel
+from pfrl.cost.metrics import METRICS
+from pfrl.graph import trace
+from tests.support.tiny import made, resnet8, shape
+
+KNOBS = ("keep", "weight_bits", "act_bits")
+
+
+def jagged(counts) -> float:
+    """A latency with fast paths: an uneven count costs more than the next even one."""
+    return 1.0 + sum(n + (3.0 if n % 4 else 0.0) for n in counts.values())
+
+
+@pytest.fixture(scope="module")
+def costs() -> CostModel:
+    return CostModel(trace(made(resnet8), shape(1, 8, 8, 1)), jagged)
+
+
+def decisions_for(costs, metric, share, knobs=KNOBS, round_to=1) -> Decisions:
+    budget = Budget(metric, share, True)
+    problem = Problem(None, knobs, budget, round_to=round_to, centre="middle")  # type: ignore
+    return Decisions(problem, costs.graph, costs)
+
+
+@pytest.mark.parametrize("round_to", [1, 4])
+@pytest.mark.parametrize("metric", METRICS)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_the_limit_holds_and_is_used(costs, metric, round_to, data):
+    decisions = decisions_for(costs, metric, 0.9 if metric == "latency" else 0.7, KNOBS, round_to)
+    assert decisions.limit is not None
+    at = decisions.start
+    for step, (_, knobs) in enumerate(decisions.steps):
+        action = data.draw(st.lists(st.floats(-1, 1), min_size=3, max_size=3))
+        before = at
+        at, executed, _ = decisions.execute(step, action, before)
+        assert decisions.cost(at) <= decisions.limit
+        trial = before.copy()
+        for place, knob in enumerate(knobs):
+            if knob is None:
+                assert executed[place] == 0
+                continue
+            wanted, taken = knob.choice(action[place]), knob.choice(executed[place])
+            if taken == wanted:
+                assert executed[place] == np.float32(action[place])
+            else:
+                # Every larger choice up to the wanted one was over the limit.
+                for choice in range(taken + 1, wanted + 1):
+                    knob.set(trial, choice)
+                    assert decisions.cost(trial) > decisions.limit
+            knob.set(trial, taken)
+    assert at.policy(costs.graph).checked(costs.graph)
+    assert costs.of(at.policy(costs.graph))[metric] <= decisions.limit
+
+
+def test_everything_asked_for_leaves_less_than_one_channel_unspent(costs):
+    decisions = decisions_for(costs, "macs", 0.5, ("keep",))
+    assert decisions.limit is not None
+    at = decisions.start
+    for step in range(len(decisions.steps)):
+        at, _, _ = decisions.execute(step, [1.0], at)
+    for name, group in costs.graph.groups.items():
+        if at.counts[name] < group.size:
+            more = at.copy()
+            more.counts[name] += 1
+            assert decisions.cost(more) > decisions.limit
+
+
+def test_without_a_budget_nothing_is_clipped(costs):
+    decisions = Decisions(Problem(None, ("keep",)), costs.graph, costs)  # type: ignore[arg-type]
+    at = decisions.start
+    for step in range(len(decisions.steps)):
+        at, _, _ = decisions.execute(step, [1.0], at)
+    assert at.counts == costs.graph.full_counts()
+
+
+def test_an_infeasible_budget_is_refused_with_what_is_possible(costs):
+    with pytest.raises(BudgetError, match=r"cannot be met.*still has"):
+        decisions_for(costs, "macs", 0.001, ("keep",))
+    with pytest.raises(BudgetError, match="no cost model for 'latency'"):
+        decisions_for(CostModel(costs.graph), "latency", 0.5, ("keep",))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_uniform_policy_is_the_largest_that_fits(costs, metric):
+    decisions = decisions_for(costs, metric, 0.9 if metric == "latency" else 0.6, ("keep",))
+    at = decisions.uniform(decisions.limit)
+    assert decisions.limit is not None and decisions.cost(at) <= decisions.limit
+    full = decisions.uniform(None)
+    assert full.counts == costs.graph.full_counts()
+    assert decisions.cost(full) > decisions.limit

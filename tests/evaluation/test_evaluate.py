@@ -1,0 +1,224 @@
+"""One evaluation of a policy: what it trains on, what judges it, and that it compiles once."""
+
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pfrl.compression.policy import Policy
+from pfrl.compression.recipe import Recipe
+from pfrl.compression.sliced import compress
+from pfrl.cost import CostModel
+from pfrl.data import Split
+from pfrl.evaluation.compilations import compilations
+from pfrl.evaluation.evaluator import EpisodeConfig, Evaluation, Evaluator, ReplayError
+from pfrl.evaluation.validation import split_search
+from pfrl.graph import trace
+from pfrl.training.fit import accuracy
+from pfrl.training.step import TrainState, make_train_step, sgd
+from tests.support.tiny import TwoConvs, made, shape, stripes
+
+SEED = 3
+CONFIG = EpisodeConfig(steps=12, batch=32, learning_rate=0.05, statistics_images=64)
+RECIPE = Recipe(images=128)
+DATA = stripes()
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return trace(made(TwoConvs), shape(2, 8, 8, 1))
+
+
+@pytest.fixture(scope="module")
+def evaluator(graph):
+    """Quantizing, and with everything compiled: it has evaluated one policy."""
+    found = Evaluator(graph, DATA, CostModel(graph), CONFIG, SEED, True, RECIPE)
+    found(Policy.uniform(graph, 0.9, 7, 7))
+    return found
+
+
+def policies(graph, count):
+    """Distinct policies with all kinds of shares and bit widths."""
+    rng = np.random.default_rng(0)
+    names = [layer.name for layer in graph.layers]
+
+    def bits():
+        return {name: int(rng.choice([2, 3, 4, 8, 32])) for name in names}
+
+    return [
+        Policy({g: float(rng.uniform(0.2, 1)) for g in graph.groups}, bits(), bits())
+        for _ in range(count)
+    ]
+
+
+# The search split is 330 images: 264 for rewards, in batches of 250 and 14, and 66 others.
+def test_after_the_first_evaluation_nothing_compiles(graph, evaluator):
+    tried = policies(graph, 12)
+    before = compilations()
+    found = [evaluator(policy) for policy in tried]
+    fresh, finite = evaluator.score(tried[0], "fresh")
+    assert compilations() == before
+    assert len({tuple(evaluation.costs.values()) for evaluation in found}) == 12
+    assert len({evaluation.accuracy for evaluation in found}) > 3
+    assert finite
+    assert 0 <= fresh <= 1
+    assert fresh * 66 == pytest.approx(round(fresh * 66))
+    for policy, evaluation in zip(tried, found, strict=True):
+        assert evaluation.accuracy * 264 == pytest.approx(round(evaluation.accuracy * 264))
+        assert evaluation.costs == CostModel(graph).of(policy)
+        assert evaluation.seconds > 0
+        assert not evaluation.diverged
+
+
+def test_equal_policies_get_equal_accuracies(graph, evaluator):
+    policy, other = policies(graph, 2)
+    first = evaluator(policy)
+    evaluator(other)
+    again = evaluator(Policy.from_json(json.loads(json.dumps(policy.to_json()))))
+    assert again.accuracy == first.accuracy
+    assert again.costs == first.costs
+
+
+def test_a_search_reads_neither_the_test_split_nor_one_image_twice(evaluator):
+    def rows(images, labels):
+        return {image.tobytes() for image in images[: len(labels)]}
+
+    reward, fresh = (
+        set().union(*(rows(*batch) for batch in evaluator.images[name]))
+        for name in ("reward", "fresh")
+    )
+    assert [len(reward), len(fresh)] == [264, 66]
+    assert not reward & fresh
+    search = {image.tobytes() for image in DATA.normalize(DATA.search.images)}
+    train = {image.tobytes() for image in DATA.normalize(DATA.train.images)}
+    assert reward | fresh == search
+    assert not search & train
+    # The data set of all these tests raises if its test split is opened.
+    with pytest.raises(AssertionError, match="the test split was opened"):
+        DATA.open_test()
+
+
+@pytest.mark.parametrize(("size", "count", "used"), [(330, 2_000, 264), (330, 100, 100), (5, 9, 4)])
+def test_search_images_are_shared_out_evenly(size, count, used):
+    labels = np.arange(size, dtype=np.int32)
+    reward, fresh = split_search(Split(labels[:, None, None, None], labels), count)
+    assert len(reward) == used
+    assert sorted([*reward.labels, *fresh.labels]) == list(range(size))
+    # Sorted classes: neither part is all from one end.
+    assert abs(reward.labels.mean() - (size - 1) / 2) <= 0.5 + size / 100
+
+
+# A network of one half-empty group each, its statistics computed with a plain loop.
+def test_statistics_are_those_of_the_pruned_network(graph, evaluator):
+    policy = Policy.uniform(graph, 0.5)
+    small = compress(graph.source, policy, graph=graph)
+    found = evaluator.compressed(policy).variables
+    batches = [x for x, _ in replayed_batches()[1]]
+    assert len(batches) == 2
+    expected = [statistics(small.variables, x) for x in batches]
+    for name in ("bn1.mean", "bn1.var", "bn2.mean", "bn2.var"):
+        assert found[name].shape == (4,)
+        assert np.allclose(found[name], np.mean([e[name] for e in expected], axis=0), atol=1e-5)
+    untouched = set(small.variables) - {"bn1.mean", "bn1.var", "bn2.mean", "bn2.var"}
+    assert all(np.array_equal(found[name], small.variables[name]) for name in untouched)
+
+
+def replayed_batches():
+    """The batches of an evaluation: of its fine-tuning, and those for the statistics."""
+    rng = np.random.default_rng([SEED, 1])
+    tuning = list(DATA.training_batches(CONFIG.batch, rng, CONFIG.steps))
+    return tuning, list(DATA.training_batches(CONFIG.batch, rng, 2))
+
+
+@jax.jit
+def statistics(variables, x):
+    """Batch means and variances in ``TwoConvs``."""
+    found = {}
+    for number, stride in ((1, 1), (2, 2)):
+        x = jax.lax.conv_general_dilated(
+            x,
+            variables[f"conv{number}.kernel"],
+            (stride, stride),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        name = f"bn{number}"
+        mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        found |= {f"{name}.mean": mean, f"{name}.var": variance}
+        x = (x - mean) / jnp.sqrt(variance + 1e-5)
+        x = jax.nn.relu(x * variables[f"{name}.scale"] + variables[f"{name}.bias"])
+    return found
+
+
+# What the search judges is what one gets: the same steps on the sliced network, in a plain loop.
+def test_an_evaluation_is_what_the_sliced_network_does(graph, evaluator):
+    bits = {"conv1": 8, "conv2": 6, "linear": 8}
+    policy = Policy({"conv1": 0.5, "conv2": 0.75}, bits, bits)
+    small = evaluator.compressed(policy)
+    variables = small.variables
+    trainable = graph.source.trainable
+    optimizer = sgd(CONFIG.learning_rate, CONFIG.weight_decay)
+    ghosts = CONFIG.ghost_batches
+    step = jax.jit(make_train_step(small.apply, optimizer, ghosts=ghosts))
+    parameters = {name: jnp.asarray(v) for name, v in variables.items() if name in trainable}
+    kept = {name: v for name, v in variables.items() if name not in trainable}
+    state = TrainState(parameters, kept, optimizer.init(parameters))
+    for x, labels in replayed_batches()[0]:
+        state, _ = step(state, x, labels, None)
+    after = {**state.parameters, **state.statistics}
+    logits = partial(jax.jit(lambda v, x: small.apply(v, x, False)[0]), after)
+    for images, part in zip(
+        ("reward", "fresh"), split_search(DATA.search, CONFIG.search_images), strict=True
+    ):
+        expected = accuracy(logits, DATA, part)
+        found, _ = evaluator.score(policy, images)
+        # A value at the border of two steps of a grid may fall on either side: two images' worth.
+        assert found == pytest.approx(expected, abs=2.5 / len(part))
+        assert found > 0.4, "it learns: chance is a quarter"
+
+
+def test_ranges_are_the_mean_extremes_of_training_batches(evaluator, graph):
+    rng = np.random.default_rng([SEED, 2])
+    batches = [x for x, _ in DATA.training_batches(64, rng, 2)]
+    low, high = (np.mean([extreme(x) for x in batches]) for extreme in (np.min, np.max))
+    ranges = evaluator.survey.ranges(Policy.uniform(graph, 1.0, 8, 8))
+    assert ranges["conv1"] == pytest.approx((low, high), rel=1e-6)
+    assert list(ranges) == [layer.name for layer in graph.layers]
+    # Behind a ReLU nothing is below zero.
+    assert ranges["conv2"][0] == 0
+    assert ranges["conv2"][1] > 0
+
+
+def test_recorded_evaluations_are_answered_in_order(graph, evaluator):
+    tried = policies(graph, 3)
+    recorded = [Evaluation(0.1 * i, {"macs": i}, 1.0, False) for i in range(2)]
+    evaluator.replay(zip([p.to_json() for p in tried], recorded, strict=False))
+    before = dict(evaluator.seconds)
+    assert [evaluator(tried[0]), evaluator(tried[1])] == recorded
+    assert evaluator.seconds == before
+    # The records are used up: now it works again.
+    assert evaluator(tried[2]).costs == CostModel(graph).of(tried[2])
+    assert evaluator.seconds["training"] > before["training"]
+    assert evaluator.seconds["validation"] > before["validation"]
+
+
+def test_the_record_of_another_search_is_refused(graph, evaluator):
+    recorded, other = policies(graph, 2)
+    evaluator.replay([(recorded.to_json(), Evaluation(0.5, {}, 1.0, False))])
+    with pytest.raises(ReplayError, match="other decisions than this one; resume with the same"):
+        evaluator(other)
+
+
+def test_a_diverging_evaluation_is_an_evaluation(graph):
+    config = EpisodeConfig(steps=4, batch=32, learning_rate=1e30, statistics_images=32)
+    evaluator = Evaluator(graph, DATA, CostModel(graph), config, SEED, quantized=False)
+    policy = Policy.uniform(graph, 0.5)
+    evaluation = evaluator(policy)
+    assert evaluation.diverged
+    assert evaluation.accuracy == 0.0
+    assert evaluation.costs == CostModel(graph).of(policy)
+    assert evaluator.score(policy, "fresh") == (0.0, False)
+    assert evaluator.survey.observations is None

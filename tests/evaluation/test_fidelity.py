@@ -1,0 +1,238 @@
+"""Fidelities of an evaluation, who judges it, when judging stops, and what is kept of it."""
+
+import math
+import time
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from pfrl.compression.policy import Policy
+from pfrl.compression.recipe import Recipe
+from pfrl.cost import CostModel
+from pfrl.deploy.runtimes.openvino import precisions
+from pfrl.evaluation.cache import EvaluationCache, Known, digest, policy_key
+from pfrl.evaluation.compilations import compilations
+from pfrl.evaluation.config import EpisodeConfig
+from pfrl.evaluation.evaluator import Evaluator
+from pfrl.evaluation.judges import SLICED
+from pfrl.evaluation.validation import DOUBT, Choice, Hopeless, choose_backend, validate
+from pfrl.files import FileError
+from pfrl.graph import trace
+from tests.support.tiny import TwoConvs, made, shape, stripes
+
+DATA = stripes()
+RECIPE = Recipe(repair="least_squares", images=128)
+KEEPS = (1.0, 0.8, 0.6, 0.4)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return trace(made(TwoConvs), shape(2, 8, 8, 1))
+
+
+def evaluator(graph, seed=3, recipe=RECIPE, cache=None, **config):
+    settings = {"batch": 32, "statistics_images": 64, "validation": "xla", **config}
+    costs = CostModel(graph)
+    return Evaluator(
+        graph, DATA, costs, EpisodeConfig(**settings), seed, False, recipe, cache=cache
+    )
+
+
+def policies(graph):
+    return [Policy.uniform(graph, keep) for keep in KEEPS]
+
+
+def accuracies(found, graph):
+    return [found(policy).accuracy for policy in policies(graph)]
+
+
+@pytest.mark.parametrize("backend", SLICED)
+def test_all_backends_give_the_same_accuracies(graph, backend):
+    """But for one of 264 images whose two best outputs are equal to the last digit."""
+    if backend == "openvino-bf16" and "bf16" not in precisions():
+        pytest.skip("this processor has no products of bfloat16")
+    ours, theirs = (
+        accuracies(evaluator(graph, fidelity="reconstruct", validation=name), graph)
+        for name in ("xla", backend)
+    )
+    assert len(set(ours)) > 1
+    np.testing.assert_allclose(ours, theirs, atol=1.5 / 264)
+
+
+def test_reconstruction_is_finetuning_without_a_step(graph):
+    none = accuracies(evaluator(graph, steps=0), graph)
+    assert accuracies(evaluator(graph, fidelity="reconstruct", steps=9), graph) == none
+    plain = evaluator(graph, fidelity="reconstruct", recipe=Recipe(images=128))
+    assert accuracies(plain, graph) == none
+
+
+def test_a_shared_network_is_trained_once_and_read_back(graph, tmp_path):
+    config = {"fidelity": "supernet", "supernet_steps": 60, "supernet_learning_rate": 0.05}
+    cache = tmp_path / "evaluations.sqlite"
+    first = evaluator(graph, cache=cache, **config)
+    found = accuracies(first, graph)
+    before = compilations()
+    first.score(Policy.uniform(graph, 0.3), "reward")
+    assert compilations() == before
+    untrained = accuracies(evaluator(graph, fidelity="finetune", steps=0, recipe=Recipe()), graph)
+    assert found[-1] > untrained[-1]
+    again = evaluator(graph, cache=cache, **config)
+    assert accuracies(again, graph) == found
+    assert again.hits == len(KEEPS)
+    assert again.seconds["training"] < first.seconds["training"]
+    assert 0 == first.spent_before < again.spent_before < first.seconds["training"]
+
+
+def test_searches_share_what_was_evaluated(graph, tmp_path):
+    cache = tmp_path / "evaluations.sqlite"
+    first = evaluator(graph, cache=cache, steps=2)
+    found = [first(policy) for policy in policies(graph)]
+    assert first.hits == 0
+    second = evaluator(graph, cache=cache, steps=2)
+    # What an evaluation cost is told as it was.
+    assert [second(policy) for policy in policies(graph)] == found
+    assert second.hits == len(KEEPS)
+    for other in (
+        evaluator(graph, 4, cache=cache, steps=2),
+        evaluator(graph, cache=cache, steps=3),
+    ):
+        other(policies(graph)[0])
+        assert other.hits == 0
+
+
+def test_the_key_is_of_the_network_that_is_made(graph):
+    group = min(graph.groups)
+    same = [Policy.uniform(graph, keep) for keep in (0.50, 0.51)]
+    assert same[0].counts(graph) == same[1].counts(graph)
+    assert policy_key(same[0], graph) == policy_key(same[1], graph)
+    others = [
+        Policy.uniform(graph, 0.5, weight_bits=8),
+        Policy.uniform(graph, 0.5, act_bits=8),
+        Policy({**same[0].keep, group: 0.9}, same[0].weight_bits, same[0].act_bits),
+    ]
+    keys = {policy_key(policy, graph) for policy in [same[0], *others]}
+    assert len(keys) == 4
+
+
+def test_digests_tell_names_shapes_and_values_apart():
+    ones, zeros = np.ones((2, 3), np.float32), np.zeros((2, 3), np.float32)
+    found = {
+        digest(facts, arrays)
+        for facts in ({"a": 1}, {"a": 2})
+        for arrays in ({"x": ones}, {"y": ones}, {"x": zeros}, {"x": ones.T}, [ones])
+    }
+    assert len(found) == 10
+
+
+def test_a_cache_keeps_the_first_value_and_is_one_file(tmp_path):
+    path = tmp_path / "new" / "cache.sqlite"
+    first, other = EvaluationCache(path, "p"), EvaluationCache(path, "q")
+    assert first.get("k") is None
+    first.put("k", Known(0.5, False, 2.0))
+    first.put("k", Known(0.6, True, 3.0))
+    assert first.get("k") == Known(0.5, False, 2.0)
+    assert other.get("k") is None
+    assert EvaluationCache(path, "p").get("k") == Known(0.5, False, 2.0)
+
+
+def test_another_file_is_no_cache(tmp_path):
+    path = tmp_path / "cache.sqlite"
+    path.write_text("something else, long enough to be seen as no data base of this kind" * 9)
+    with pytest.raises(FileError, match=r"cannot be used as a cache .* choose another place"):
+        EvaluationCache(path, "p")
+
+
+def test_hoeffdings_bound():
+    """After 100 images with half of them right: 0.5 + sqrt(ln(1000) / 200) = 0.5 + 0.18585."""
+    assert math.isclose(math.sqrt(math.log(1 / DOUBT) / 200), 0.18585, abs_tol=1e-5)
+    assert Hopeless(0.686)(50, 100)
+    assert not Hopeless(0.685)(50, 100)
+    assert not Hopeless()(0, 10_000)
+
+
+def test_a_hopeless_validation_ends_early_and_is_not_kept(graph, tmp_path):
+    cache = tmp_path / "evaluations.sqlite"
+    stopping = evaluator(graph, cache=cache, fidelity="reconstruct", early_stop=True)
+    exact = stopping(policies(graph)[0])
+    assert exact.exact
+    # As if a network had been found before that is right every time.
+    stopping.replay([(policies(graph)[0].to_json(), exact._replace(accuracy=1.0))])
+    stopping(policies(graph)[0])
+    hopeless = Policy.uniform(graph, 0.2)
+    found = stopping(hopeless)
+    assert not found.exact
+    assert found.accuracy == pytest.approx(round(found.accuracy * 250) / 250)
+    whole = evaluator(graph, cache=cache, fidelity="reconstruct")
+    assert whole(hopeless).exact
+    assert whole.hits == 0
+
+
+def test_validation_counts_all_images_or_as_many_as_it_takes():
+    images = [(np.zeros((250, 1)), np.zeros(250, int)), (np.zeros((250, 1)), np.zeros(50, int))]
+
+    def judge(right):
+        return lambda x: np.where(np.arange(250)[:, None] < right, [[1.0, 0.0]], [[0.0, 1.0]])
+
+    assert validate(judge(50), images, DATA).quality == 100 / 300
+    assert validate(judge(50), images, DATA, Hopeless(0.9)) == (50 / 250, True, False)
+    assert validate(judge(50), images, DATA, Hopeless(0.3)) == (100 / 300, True, True)
+
+
+def test_the_faster_backend_is_taken_if_it_agrees():
+    images = [(np.ones((250, 1)), np.zeros(250, int))]
+
+    def slow() -> Any:
+        return lambda x: sum(x @ np.ones((1, 2)) for _ in range(2_000)) / 2_000
+
+    def fast(value) -> Any:
+        return lambda: lambda x: x @ np.full((1, 2), value)
+
+    found = choose_backend({"xla": slow, "onnx": fast(1.0)}, images, DATA)
+    assert isinstance(found, Choice)
+    assert found.backend == "onnx"
+    assert found.seconds["onnx"] < found.seconds["xla"]
+    assert found.difference == 0
+    assert choose_backend({"xla": slow, "onnx": fast(2.0)}, images, DATA)[::2] == ("xla", None)
+
+
+def test_a_backend_with_other_outputs_or_other_answers_gives_way_to_the_next():
+    images = [(np.ones((250, 1)), np.zeros(250, int))]
+
+    def judge(seconds, outputs, right) -> Any:
+        def run(x):
+            time.sleep(seconds)
+            return np.where(np.arange(250)[:, None] < right, [outputs], [outputs[::-1]])
+
+        return lambda: run
+
+    first = {"xla": judge(0.02, (1.0, 0.999), 200)}
+    other_outputs = {"onnx": judge(0.0, (2.0, 1.0), 200)}
+    other_answers = {"openvino-bf16": judge(0.001, (1.0, 0.999), 199)}
+    same = {"openvino": judge(0.005, (1.0, 0.9991), 200)}
+    choose = partial(choose_backend, images=images, dataset=DATA)
+    assert choose(first | other_outputs | other_answers | same).backend == "openvino"
+    assert choose(first | other_outputs | other_answers).backend == "xla"
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(weights="lsq", clips="lsq", images=128),
+        Recipe(weights="codebook", codebook="clusters", images=128),
+    ],
+)
+def test_what_is_handed_over_answers_as_what_was_judged(graph, recipe):
+    """What quantizers keep for every output channel or weight is sliced with the kernels."""
+    config = EpisodeConfig(steps=0, batch=32, statistics_images=64)
+    found = Evaluator(graph, DATA, CostModel(graph), config, 3, True, recipe)
+    policy = Policy.uniform(graph, 0.6, 4, 4)
+    small, tuned = found.compressed(policy), found.tuned(policy, 64, 0.01, 0)
+    judged = validate(jax.jit(small), found.images["reward"], DATA).quality
+    assert judged == pytest.approx(found(policy).accuracy, abs=1.5 / 264)
+    shapes = [{name: np.shape(v) for name, v in each.variables.items()} for each in (small, tuned)]
+    assert shapes[0] == shapes[1]
+    kernel = graph.layers[0].kernel
+    assert (np.asarray(small.variables[kernel]) != np.asarray(tuned.variables[kernel])).any()

@@ -1,0 +1,143 @@
+"""A search in TensorBoard and in the terminal: every episode once, and readable."""
+
+import io
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from experiments.watch.board import Board
+from experiments.watch.progress import SearchProgress, stage
+from pfrl.files import FileError
+from tests.support.invented_run import episode_line
+
+
+def scalars(directory, tag):
+    events = EventAccumulator(str(directory))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(f"pfrl/{tag}")]
+
+
+def pictures_of(directory):
+    events = EventAccumulator(str(directory), size_guidance={"images": 0})
+    events.Reload()
+    return [event.step for event in events.Images("pfrl/policy")]
+
+
+def test_board_writes_scalars_and_the_best_policy(tmp_path):
+    board = Board(tmp_path, clock=lambda: 0.0)
+    best = episode_line(0, 0.5, 10)
+    board.episode(best, best)
+    board.episode(episode_line(1, float("nan"), 12, reward=-9.0, diverged=True), best)
+    for index in range(2, 7):
+        board.episode(episode_line(index, 0.4, 12), best)
+    # Nothing is closed: a killed search has what was written.
+    assert scalars(tmp_path, "cost_macs")[:3] == [(0, 10), (1, 12), (2, 12)]
+    assert scalars(tmp_path, "accuracy")[:2] == [(0, 0.5), (2, pytest.approx(0.4))]
+    assert scalars(tmp_path, "diverged")[:3] == [(0, 0), (1, 1), (2, 0)]
+    assert scalars(tmp_path, "best_reward")[-1] == (6, 0.5)
+    assert scalars(tmp_path, "reward")[1] == (1, -9)
+    assert len(scalars(tmp_path, "seconds")) == len(scalars(tmp_path, "best_accuracy")) == 7
+    assert pictures_of(tmp_path) == [0, 5]
+    board.close()
+
+
+def test_board_draws_a_new_best_policy_unless_it_just_drew_one(tmp_path):
+    now = [0.0]
+    board = Board(tmp_path, picture_every=100, clock=lambda: now[0])
+    for index in range(5):
+        now[0] = 4.0 * index
+        line = episode_line(index, 0.1 * index, 10)
+        board.episode(line, line)
+    assert pictures_of(tmp_path) == [0, 3]
+    board.close()
+    assert pictures_of(tmp_path) == [0, 3, 4]
+
+
+def test_a_resumed_board_has_every_episode_once(tmp_path):
+    board = Board(tmp_path)
+    for index in range(4):
+        board.episode(episode_line(index, 0.1, 10), episode_line(0, 0.1, 10))
+    board.close()
+    resumed = Board(tmp_path, first_episode=3)
+    for index in range(6):
+        board_line = episode_line(index, 0.2, 10)
+        resumed.episode(board_line, board_line)
+    resumed.close()
+    values = scalars(tmp_path, "accuracy")
+    assert values == [(i, pytest.approx(0.1 if i < 3 else 0.2)) for i in range(6)]
+
+
+def test_board_in_an_impossible_place(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="cannot write the TensorBoard log"):
+        Board(tmp_path / "file" / "tb")
+
+
+class Clock:
+    """A second passes between any two looks at it."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 1
+        return self.now
+
+
+def test_progress_without_a_terminal_is_a_line_every_tenth():
+    stream = io.StringIO()
+    best = episode_line(3, 0.9, 9e6)
+    with SearchProgress(40, "macs", 10e6, stream=stream, clock=Clock()) as progress:
+        for index in range(40):
+            progress.episode(episode_line(index, 0.8, 10e6, reward=-1.0), best)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 10
+    assert lines[0] == (
+        "search: 4/40 episodes, 36.0 s left; last 80.0 % (reward −1.00), 10.0 M of at most"
+        " 10.0 M MACs; best 90.0 % (episode 3)"
+    )
+    assert lines[-1].startswith("search: 40/40 episodes, in 40.0 s;")
+
+
+def test_progress_of_a_resumed_search_begins_where_it_stopped(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    stream = io.StringIO()
+    line = episode_line(0, float("nan"), 10, diverged=True)
+    with SearchProgress(4, "latency", first_episode=2, stream=stream) as progress:
+        for index in range(4):
+            progress.episode({**line, "episode": index}, line)
+    text = stream.getvalue()
+    assert "\x1b" not in text
+    assert [part.split(",")[0] for part in text.splitlines()] == [
+        "search: 3/4 episodes",
+        "search: 4/4 episodes",
+    ]
+    assert "last diverged, 0.900 ms; best diverged" in text
+
+
+def test_a_stage_takes_the_updates_of_a_training():
+    stream = io.StringIO()
+    with stage("fine-tuning", 3, stream=stream, clock=Clock()) as update:
+        update(1, 3, 2.5)
+        update(3, 3, 0.25)
+    assert stream.getvalue() == (
+        "fine-tuning: 1/3 steps, 2.0 s left; loss 2.50\n"
+        "fine-tuning: 3/3 steps, in 2.0 s; loss 0.250\n"
+    )
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with SearchProgress(2, "macs", 10e6, stream=stream) as progress:
+        for index in range(2):
+            line = episode_line(index, 0.5, 10e6)
+            progress.episode(line, line)
+    text = stream.getvalue()
+    assert "━" in text and "2/2" in text and "best 50.0 % (episode 1)" in text
+    assert text.rstrip().endswith("\x1b[?25h")  # the cursor is back

@@ -1,0 +1,176 @@
+"""The command line as a user types it: what goes wrong is one sentence and exit code 2."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import cli
+from experiments.settings.compression import CompressSettings
+from pfrl.models.catalogue import pretrained_path
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS = pretrained_path("resnet8", "digits")
+TINY = [
+    "--episodes",
+    "4",
+    "--episode.steps",
+    "1",
+    "--episode.batch",
+    "16",
+    "--episode.search-images",
+    "60",
+    "--episode.statistics-images",
+    "16",
+    "--finish.epochs",
+    "0.1",
+    "--finish.seconds",
+    "1",
+    "--finish.candidates",
+    "2",
+]
+
+
+def refused(capsys, *arguments: str) -> str:
+    """The one sentence that a wrong command prints."""
+    assert cli.main(["compress", *arguments]) == cli.USER_ERROR
+    captured = capsys.readouterr()
+    told = [line for line in captured.err.splitlines() if line.startswith("pfrl:")]
+    assert len(told) == 1, captured.err
+    assert "Traceback" not in captured.err
+    return told[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model", "resnet9"], "unknown model 'resnet9'"),
+        (["--data", "digitz"], "digitz"),
+        (["--agent", "dqn"], "unknown agent 'dqn'"),
+        (["--reward", "luck"], "unknown reward 'luck'"),
+        (["--target", "macs"], "cannot read the target"),
+        (["--target", "flops=0.5"], "unknown metric 'flops'"),
+        (["--target", "macs=0.0001"], "cannot be met"),
+        (["--weights", "nowhere.npz"], "no file nowhere.npz"),
+        (["--model", "resnet20", "--weights", str(DIGITS)], "another network"),
+        (["--data", "imagefolder:nowhere", "--weights", str(DIGITS)], "nowhere"),
+        (["--episodes", "0"], "episodes"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(arguments, sentence, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert sentence in refused(capsys, "--out", str(out), *arguments)
+    assert not out.exists()
+
+
+def test_damaged_weights_are_refused(tmp_path, capsys):
+    assert DIGITS is not None
+    damaged = tmp_path / "damaged.npz"
+    damaged.write_bytes(DIGITS.read_bytes()[:-5000])
+    out = tmp_path / "run"
+    assert "damaged.npz" in refused(capsys, "--weights", str(damaged), "--out", str(out))
+    assert not out.exists()
+
+
+def test_data_that_does_not_fit_the_weights_is_refused(tmp_path, capsys):
+    pillow = pytest.importorskip("PIL.Image")
+    for split in ("train", "val", "test"):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for number in range(3):
+                pillow.new("RGB", (8, 8), (40 * number, 0, 90)).save(folder / f"{number}.png")
+    sentence = refused(
+        capsys,
+        "--data",
+        f"imagefolder:{tmp_path / 'photos'}",
+        "--weights",
+        str(DIGITS),
+        "--out",
+        str(tmp_path / "run"),
+    )
+    assert "the data has 2" in sentence
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_out_that_is_a_file_is_refused(tmp_path, capsys):
+    out = tmp_path / "taken"
+    out.write_text("mine")
+    refused(capsys, "--out", str(out))
+    assert out.read_text() == "mine"
+
+
+def test_the_report_of_an_unfinished_run_says_what_to_do(tmp_path, capsys):
+    assert cli.main(["report", str(tmp_path)]) == cli.USER_ERROR
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_measuring_a_damaged_file_is_refused(tmp_path, capsys):
+    path = tmp_path / "no.onnx"
+    path.write_bytes(b"no network")
+    assert cli.main(["measure", str(path)]) == cli.USER_ERROR
+    assert str(path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["compress", "pretrain", "report", "measure"])
+def test_help_lists_the_options(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    assert "usage: pfrl " + command in capsys.readouterr().out
+
+
+def test_an_unknown_option_ends_with_two(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["compress", "--speed", "11"])
+    assert ended.value.code == 2
+
+
+def test_wishes_in_words():
+    speed = CompressSettings(prefer="speed").resolved()
+    assert (speed.target, speed.knobs, speed.reward) == ("latency=0.5", ("keep",), "accuracy")
+    assert speed.needs_latency
+    size = CompressSettings(prefer="size").resolved()
+    assert (size.target, size.knobs) == ("bytes=0.25", ("keep", "weight_bits"))
+    assert size.quantized and not size.needs_latency
+    assert CompressSettings(prefer="size", target="bytes=0.5").resolved().target == "bytes=0.5"
+    assert CompressSettings().resolved().target == "macs=0.5"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_sentence(small_disk):
+    ended = subprocess.run(
+        [sys.executable, "-m", "experiments", "compress", *TINY, "--out", str(small_disk / "run")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == cli.USER_ERROR
+    assert ended.stderr.count("pfrl:") == 1 and "Traceback" not in ended.stderr
+    assert "space" in ended.stderr.splitlines()[-1]
+    assert not list(small_disk.rglob("*.onnx"))
+
+
+def test_pretrained_weights_are_taken_by_compress(tmp_path, capsys):
+    weights = tmp_path / "lenet.npz"
+    train = ["pretrain", "--model", "lenet5", "--data", "digits", "--epochs", "0.3"]
+    assert cli.main([*train, "--learning-rate", "0.02", "--out", str(weights)]) == 0
+    compress = ["compress", "--model", "lenet5", "--weights", str(weights), "--agent", "random"]
+    out = tmp_path / "run"
+    assert cli.main([*compress, *TINY, "--out", str(out), "--target", "macs=0.6"]) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert paths == [weights, out / "report.md", out / "model.onnx"]
+    assert all(path.is_file() for path in paths)

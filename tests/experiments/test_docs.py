@@ -1,0 +1,130 @@
+"""The documentation is true: its snippets run, its commands parse, its tables are the code's."""
+
+import dataclasses
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pfrl
+from agents import DDPGOptions, PPOOptions
+from envs import Problem
+from experiments import cli
+from experiments.report import inspection as inspect
+from experiments.run import compression as compress
+from experiments.run import pretrain
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(text: str, language: str) -> list[tuple[int, str]]:
+    """``(first line, code)`` of every fenced block of a language."""
+    pattern = re.compile(rf"^```{language}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    return [(text[: m.start(1)].count("\n"), m.group(1)) for m in pattern.finditer(text)]
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Rows of cells of every table, without its head."""
+    found, rows = [], []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("|"):
+            rows.append([cell.strip() for cell in line.strip("|").split("|")])
+        elif rows:
+            found.append(rows[2:])
+            rows = []
+    return found
+
+
+def test_blocks_and_tables_are_found():
+    page = "a\n```python\nx = 1\n```\n| a | b |\n| -- | -- |\n| `c` | d |\n\n```sh\nls\n```\n"
+    assert blocks(page, "python") == [(2, "x = 1\n")]
+    assert tables(page) == [[["`c`", "d"]]]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/environment.md", "docs/methods.md"])
+def test_snippets_run(page, tmp_path, monkeypatch, capsys):
+    """In order, as somebody would type them in one session."""
+    monkeypatch.chdir(tmp_path)
+    snippets = blocks((ROOT / page).read_text(), "python")
+    assert len(snippets) >= 2
+    # A class looks for its module by name.
+    session: dict = {"__name__": __name__}
+    for line, code in snippets:
+        exec(compile("\n" * line + code, str(ROOT / page), "exec"), session)
+    assert "nan" not in capsys.readouterr().out
+
+
+def test_commands_are_understood(monkeypatch, capsys):
+    """Every ``pfrl`` line of the README parses, and its settings go together."""
+    ran = []
+    monkeypatch.setattr(compress, "run", lambda settings: ran.append(settings.resolved()) or [])
+    monkeypatch.setattr(pretrain, "run", lambda settings: ran.append(settings) or settings.out)
+    monkeypatch.setattr(inspect, "run", lambda settings: ran.append(settings) or [])
+    lines = [line for _, code in blocks(README, "sh") for line in code.splitlines()]
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("pfrl ")]
+    assert {command[0] for command in commands} == {"compress", "inspect", "pretrain"}
+    for command in commands:
+        assert cli.main(command) == 0, capsys.readouterr().err
+    assert len(ran) == len(commands)
+    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"make ([a-z]+) ", "\n".join(lines))) <= targets
+
+
+def test_every_make_target_is_in_the_readme():
+    targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    listed = [row[0] for table in tables(README) for row in table if row[0].startswith("`make ")]
+    assert sorted(listed) == sorted(f"`make {target}`" for target in targets)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_tests_that_are_named_are_there(page):
+    text = page.read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    files = re.findall(r"`((?:tests|pfrl|envs|agents|experiments)/[\w/]+(?:\.py|/))`", text)
+    missing = [link for link in links if not (page.parent / link).exists()]
+    missing += [file for file in files if not (ROOT / file).exists()]
+    assert missing == []
+
+
+def code_of(value: object) -> str:
+    return f"`{value!r}`"
+
+
+@pytest.mark.parametrize("options", [DDPGOptions, PPOOptions])
+def test_options_of_the_agents(options):
+    described = tables((ROOT / "docs" / "agents.md").read_text())
+    expected = [[f"`{f.name}`", code_of(f.default)] for f in dataclasses.fields(options)]
+    assert expected in [[row[:2] for row in table] for table in described]
+
+
+def test_fields_of_a_problem():
+    described = tables((ROOT / "docs" / "environment.md").read_text())[0]
+    assert [row[0] for row in described] == [f"`{f.name}`" for f in dataclasses.fields(Problem)]
+    for row, field in zip(described[1:], dataclasses.fields(Problem)[1:], strict=True):
+        written = row[1].strip("`").replace("−", "-").replace('"', "'")
+        assert written == str(field.default) or written == repr(field.default)
+
+
+def test_pfrl_imports_nothing_until_it_is_used():
+    code = """
+import sys
+import pfrl
+assert not {"jax", "flax", "numpy"} & sys.modules.keys()
+from pfrl.compression.sliced import compress, run_graph
+assert pfrl.compress is compress
+assert sys.modules["pfrl.compression.sliced"].run_graph is run_graph
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_every_public_name_of_pfrl_is_there():
+    assert set(pfrl.__all__) <= set(dir(pfrl))
+    for name in pfrl.__all__:
+        assert callable(getattr(pfrl, name)), name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = pfrl.nothing

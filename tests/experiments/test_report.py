@@ -1,0 +1,167 @@
+"""The report of an invented run: it renders, it claims no more than was measured, its code runs."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from markdown_it import MarkdownIt
+from onnx import TensorProto, helper
+
+from experiments.report import evidence, sections
+from experiments.report.run_report import write_report
+from pfrl.files import FileError, write_json
+from tests.support.invented_run import invented_history, invented_report, random_policy, write_run
+
+
+def html_of(text):
+    return MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+
+
+def test_report_begins_with_the_verdict_and_renders(tmp_path):
+    run = write_run(tmp_path)
+    assert write_report(run) == run / "report.md"
+    text = (run / "report.md").read_text()
+    title, _, verdict = text.split("\n")[:3]
+    assert title == "# `resnet20` on `fashion_mnist`, compressed"
+    assert verdict == (
+        "**2.00 times fewer MACs; 1.42 → 0.862 ms per image, measured: 1.65 times as fast"
+        " (95 % interval 1.61 to 1.69); test accuracy 93.12 % → 92.71 % (−0.41 points, 95 %"
+        " interval −0.80 to −0.02); file 1.05 MiB → 566 KiB.**"
+    )
+    assert "better." in text and "worse." in text
+    html = html_of(text)
+    assert html.count("<table>") == 4  # networks, layers, rescored, versions
+    assert "|" not in re.sub(r"<pre>.*?</pre>", "", html, flags=re.DOTALL)
+    for picture in ("policy.png", "search.png", "tradeoff.png"):
+        assert f'<img src="{picture}"' in html
+        assert (run / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_notes_say_that_bits_are_simulated():
+    rng = np.random.default_rng(0)
+    with_bits, without = random_policy(rng, 3, True), random_policy(rng, 3, False)
+    assert "Bits below 32 are simulated" in evidence.notes({}, with_bits)
+    assert evidence.notes({}, without) == ""
+    assert evidence.notes({"notes": ["Mind the gap."]}, without) == "## Notes\n\n- Mind the gap."
+
+
+def test_a_latency_that_was_predicted_is_called_so():
+    budget = {"metric": "latency", "limit": 0.8, "achieved": 0.6, "base": 1.6}
+    network = {"test_accuracy": 0.9, "macs": 10, "params": 10, "nbytes": 10}
+    text = sections.result({"budget": budget, "base": network, "compressed": network})
+    assert (
+        "Asked for: at most a predicted latency per image of 0.800 ms (50.0 % of the base)."
+        " Got: 0.600 ms, 75.0 % of the limit; the table has what was measured."
+    ) in text.replace("\u00a0", " ")
+
+
+def test_the_table_of_a_deep_network_is_folded():
+    policy = random_policy(np.random.default_rng(0), 9, True)
+    text = evidence.layers({}, policy, "")
+    assert "<summary>All 56 rows</summary>" in text
+    html = html_of(text)
+    assert html.count("<tr>") == 57
+    assert "weight bits" in html and "activation bits" in html
+
+
+def test_layers_are_listed_where_they_are_known():
+    layer = {"layer": "layer1.0.conv1", "group": "layer1.0.conv1", "channels": 16, "kept": 12}
+    fixed = {"layer": "linear", "group": None, "channels": 10, "kept": 10}
+    rows = [{**layer, "macs_base": 2_359_296, "macs": 1_769_472}, fixed]
+    policy = {"keep": {"layer1.0.conv1": 0.75}, "weight_bits": {}, "act_bits": {}}
+    text = evidence.layers({"layers": rows}, policy, "").replace("\u00a0", " ")
+    assert "| `layer1.0.conv1` | `layer1.0.conv1` | 16 | 12 (75 %) | 2.36 M | 1.77 M |" in text
+    assert "| `linear` | fixed | 10 | 10 (100 %) | – | – |" in text
+
+
+def test_report_of_a_run_of_which_little_is_known(tmp_path):
+    write_json(
+        tmp_path / "report.json",
+        {
+            "model": "lenet5",
+            "data": "imagefolder:a|b",
+            "base": {"test_accuracy": 0.9, "macs": 100, "latency_ms": None},
+            "compressed": {"test_accuracy": 0.8, "macs": 100, "latency_ms": None},
+            "controls": None,
+            "search": None,
+            "comparison": {"compressed_minus_uniform": None, "agreement": None},
+        },
+    )
+    write_report(tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "**As many MACs as before; test accuracy 90.00 % → 80.00 %.**" in text
+    assert "control" not in text and "How the search went" not in text and "None" not in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "report.md"]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        ((0.98, 0.95, 1.01), "no clear change of speed (1.02 times, 95 % interval 0.99 to 1.05)"),
+        ((1.25, 1.2, 1.3), "slower (0.80 times as fast, 95 % interval 0.77 to 0.83)"),
+    ],
+)
+def test_nothing_is_called_faster_that_is_not(ratio, words):
+    report = invented_report(history := invented_history(5), history[0])
+    report["comparison"]["latency_ratio"] = dict(zip(("ratio", "low", "high"), ratio, strict=True))
+    assert words in sections.headline(report)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [(0.001, 0.009, "better"), (-0.009, -0.001, "worse"), (-0.001, 0.009, "no clear difference")],
+)
+def test_no_more_is_said_of_a_control_than_its_interval_allows(low, high, word):
+    report = invented_report(history := invented_history(5), history[0])
+    difference = {"difference": 0.004, "low": low, "high": high}
+    report["comparison"] = {"compressed_minus_uniform": difference}
+    assert sections.result(report).endswith(f": {word}.")
+
+
+def test_report_without_its_data_says_what_to_do(tmp_path):
+    with pytest.raises(FileError, match=r"no report\.json .* --resume"):
+        write_report(tmp_path)
+    (tmp_path / "report.json").write_text('{"model": ')
+    with pytest.raises(FileError, match="no whole JSON file"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize("with_input", [True, False])
+def test_the_snippet_of_the_report_runs(tmp_path, with_input):
+    run = write_run(tmp_path)
+    shape = ["N", 28, 28, 1]
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMax", ["x", "axes"], ["logits"], keepdims=0)],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 28])],
+        [helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), run / "model.onnx")
+    report = json.loads((run / "report.json").read_text())
+    if not with_input:
+        del report["input"]
+    write_json(run / "report.json", report)
+    write_report(run)
+    found = re.search(r"```python\n(.*?)```", (run / "report.md").read_text(), re.DOTALL)
+    assert found is not None
+    assert ("(pixels / 255 - 0.286) / 0.353" in found.group(1)) == with_input
+    done = subprocess.run(
+        [sys.executable, "-c", found.group(1)], cwd=run, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[0]\n"
+
+
+def test_files_are_linked_as_seen_from_the_report(tmp_path, monkeypatch):
+    run = tmp_path / "runs" / "a"
+    run.mkdir(parents=True)
+    (run / "model.onnx").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    for given in ("model.onnx", "runs/a/model.onnx", str(run / "model.onnx")):
+        text = sections.files({"artefacts": {"onnx": given}}, run)
+        assert "[model.onnx](model.onnx)" in text

@@ -1,0 +1,214 @@
+"""A whole run: its report, going on after a kill, the same again, the test split read once."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.cli import INTERRUPTED
+from experiments.records.history import read_history
+from experiments.records.run_folder import RunFolder
+from experiments.run import compression as compress
+from experiments.settings.compression import CompressSettings, FinishConfig, SettingsError
+from pfrl.data import Dataset
+from pfrl.deploy.packed.pack import unpack
+from pfrl.evaluation.evaluator import EpisodeConfig
+from pfrl.files import load_arrays
+
+ROOT = Path(__file__).resolve().parents[2]
+EPISODE = EpisodeConfig(steps=1, batch=16, search_images=60, statistics_images=16, validation="xla")
+FINISH = FinishConfig(epochs=0.1, seconds=1, candidates=2, rescore_steps=2)
+QUICK = dataclasses.replace(FINISH, controls=False)
+WALL_CLOCK = {"seconds", "seconds_per_episode", "share", "latency_ms", "latency_ratio"}
+
+
+def settings(out: Path, **changes) -> CompressSettings:
+    plain = CompressSettings(episodes=8, episode=EPISODE, finish=FINISH, out=out)
+    return dataclasses.replace(plain, **changes)
+
+
+def without_wall_clock(value):
+    """A report or a history without what a clock says."""
+    if isinstance(value, dict):
+        return {k: without_wall_clock(v) for k, v in value.items() if k not in WALL_CLOCK}
+    return [without_wall_clock(v) for v in value] if isinstance(value, list) else value
+
+
+def results(run: Path):
+    """Everything that two equal runs have in common."""
+    report = json.loads((run / "report.json").read_text())
+    compilations = report["search"].pop("compilations_after_first_episode")
+    assert compilations == 0
+    return (
+        without_wall_clock(read_history(run / "history.jsonl")),
+        json.loads((run / "policy.json").read_text()),
+        without_wall_clock(report),
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """An uninterrupted run."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    compress.run(settings(out))
+    return out
+
+
+def test_the_report_says_what_was_asked_for(whole):
+    report = json.loads((whole / "report.json").read_text())
+    entry = {"test_accuracy", "macs", "params", "nbytes", "latency_ms"}
+    assert {
+        "model",
+        "data",
+        "agent",
+        "seed",
+        "episodes",
+        "budget",
+        "base",
+        "compressed",
+        "controls",
+        "search",
+        "artefacts",
+        "versions",
+        "command",
+    } <= set(report)
+    assert {"metric", "limit", "achieved"} <= set(report["budget"])
+    assert set(report["base"]) == set(report["compressed"]) == entry
+    assert set(report["controls"]) == {"base_trained_on", "uniform"}
+    assert all(set(control) == entry for control in report["controls"].values())
+    assert report["compressed"]["macs"] <= report["budget"]["limit"] <= report["base"]["macs"] / 2
+    assert report["controls"]["uniform"]["macs"] <= report["budget"]["limit"]
+    assert report["comparison"]["agreement"] == 1.0
+    assert report["search"]["compilations_after_first_episode"] == 0
+    assert {"policy", "onnx", "onnx_base", "packed", "tensorboard"} == set(report["artefacts"])
+    packed = whole / report["artefacts"]["packed"]
+    assert report["packed"]["file"] == packed.stat().st_size
+    assert set(unpack(packed)) == set(load_arrays(whole / "networks" / "compressed.npz")[0])
+    assert report["compressed"]["nbytes"] == (whole / report["artefacts"]["onnx"]).stat().st_size
+    latency = report["compressed"]["latency_ms"]
+    assert 0 < latency["low"] <= latency["median"] <= latency["high"]
+    assert (latency["threads"], latency["batch"]) == (1, 1)
+    for picture in ("search.png", "policy.png", "tradeoff.png"):
+        assert (whole / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_seed_makes_the_same_run(whole, tmp_path):
+    compress.run(settings(tmp_path / "run"))
+    assert results(tmp_path / "run") == results(whole)
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(whole, tmp_path, monkeypatch):
+    out, append = tmp_path / "run", RunFolder.append
+
+    def interrupt(folder, line):
+        append(folder, line)
+        if line["episode"] == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "append", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        compress.run(settings(out))
+    monkeypatch.undo()
+    with open(out / "history.jsonl", "a") as stream:
+        stream.write('{"episode": 5, "phase": "exp')  # what a kill in mid-line leaves
+    compress.run(settings(out, resume=True))
+    assert results(out) == results(whole)
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_process_loses_at_most_its_episode(sent, whole, tmp_path):
+    out = tmp_path / "run"
+    options = {
+        "episodes": 8,
+        "episode.steps": EPISODE.steps,
+        "episode.batch": EPISODE.batch,
+        "episode.search-images": EPISODE.search_images,
+        "episode.statistics-images": EPISODE.statistics_images,
+        "episode.validation": EPISODE.validation,
+        "finish.epochs": FINISH.epochs,
+        "finish.seconds": FINISH.seconds,
+        "finish.candidates": FINISH.candidates,
+        "finish.rescore-steps": FINISH.rescore_steps,
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "experiments", "compress", *words, "--out", str(out)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 300
+        while len(read_history(out / "history.jsonl")) < 2 and time.monotonic() < deadline:
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.02)
+    finally:
+        os.kill(process.pid, sent)
+        _, told = process.communicate()
+    if sent == signal.SIGINT:
+        assert process.returncode == INTERRUPTED
+        assert told.splitlines()[-1] == (
+            "pfrl: interrupted; what was finished is kept, go on with the same command"
+            " (and --resume, for compress, pareto and tune)"
+        )
+    assert 2 <= len(read_history(out / "history.jsonl")) <= 8
+    compress.run(settings(out, resume=True))
+    history, policy, _ = results(out)
+    assert (history, policy) == results(whole)[:2]
+
+
+def test_a_run_is_not_overwritten(whole):
+    with pytest.raises(SettingsError, match="--resume"):
+        compress.run(settings(whole))
+    with pytest.raises(SettingsError, match="seed was 0"):
+        compress.run(settings(whole, resume=True, seed=1))
+
+
+def test_the_test_split_is_read_once_after_the_search(tmp_path, monkeypatch):
+    opened, out = [], tmp_path / "run"
+    original = Dataset.__init__
+
+    def counting(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        open_test = self.open_test
+
+        def counted():
+            opened.append(len(read_history(out / "history.jsonl")))
+            return open_test()
+
+        object.__setattr__(self, "open_test", counted)
+
+    monkeypatch.setattr(Dataset, "__init__", counting)
+    from envs.problem import _open
+    from envs.task import load_network
+
+    _open.cache_clear()
+    load_network.cache_clear()
+    try:
+        compress.run(settings(out, agent="random", finish=QUICK))
+    finally:
+        _open.cache_clear()
+        load_network.cache_clear()
+    assert opened == [8]
+
+
+def test_a_diverging_episode_is_recorded_with_the_lowest_reward(tmp_path):
+    wild = dataclasses.replace(EPISODE, learning_rate=1e30, steps=3)
+    compress.run(settings(tmp_path / "run", agent="random", episodes=3, episode=wild, finish=QUICK))
+    history = read_history(tmp_path / "run" / "history.jsonl")
+    assert [line["diverged"] for line in history] == [True] * 3
+    assert [line["reward"] for line in history] == [0.0] * 3
+    assert np.isfinite([line["reward"] for line in history]).all()
+
+
+@pytest.mark.parametrize("agent", ["ppo", "uniform"])
+def test_other_agents_play_the_same_number_of_episodes(agent, tmp_path):
+    compress.run(settings(tmp_path / "run", agent=agent, finish=QUICK))
+    history = read_history(tmp_path / "run" / "history.jsonl")
+    assert [line["episode"] for line in history] == list(range(8))
+    limit = json.loads((tmp_path / "run" / "report.json").read_text())["budget"]["limit"]
+    assert all(line["costs"]["macs"] <= limit for line in history)

@@ -1,0 +1,20 @@
+"""The conformance table, from EfficientNet to the Mixer: narrow networks, both modes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.conformance import check_precisely, check_saved, compressed, examples
+from tests.support.narrow import MODERN
+
+
+@pytest.mark.parametrize("name", MODERN)
+@examples(2)
+@given(seed=st.integers(0, 10**6))
+def test_masked_equals_sliced(name, seed):
+    check_precisely(*MODERN[name], seed)
+
+
+@pytest.mark.parametrize("name", MODERN)
+def test_saved_is_loaded(name, tmp_path):
+    check_saved(*compressed(*MODERN[name], 0), tmp_path / "small")

@@ -1,0 +1,148 @@
+"""Several wishes: which points no other beats, going on after a kill, picking one."""
+
+import csv
+import dataclasses
+import json
+
+import pytest
+
+from experiments import cli
+from experiments.records.history import read_history
+from experiments.records.run_folder import RunFolder
+from experiments.settings.compression import SettingsError
+from experiments.studies.pareto import front as pareto
+from experiments.studies.pareto.front import ParetoSettings
+from pfrl.compression.policy import Policy
+from pfrl.data import Dataset
+from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
+
+EPISODE = EpisodeConfig(steps=1, batch=16, search_images=60, statistics_images=16, validation="xla")
+
+
+def settings(out, **changes) -> ParetoSettings:
+    plain = ParetoSettings(
+        limits=(0.4, 0.7),
+        agent="random",
+        episodes=4,
+        latency=False,
+        candidates=2,
+        rescore_steps=2,
+        episode=EPISODE,
+        out=out,
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A directory of uninterrupted searches."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    pareto.run(settings(out))
+    return out
+
+
+def rows(out):
+    with open(out / "pareto.csv") as stream:
+        return list(csv.DictReader(stream))
+
+
+def point(accuracy, latency, size):
+    return {"fresh_accuracy": accuracy, "costs": {"latency": latency, "bytes": size}}
+
+
+def test_what_no_other_beats():
+    points = [
+        point(0.9, 2.0, 50),  # the most accurate
+        point(0.8, 1.0, 40),  # the fastest
+        point(0.8, 1.0, 45),  # the same, larger
+        point(0.7, 3.0, 10),  # the smallest
+        point(0.7, 3.0, 10),  # the same again
+        point(0.6, 1.5, 45),  # beaten in everything
+    ]
+    assert pareto.front(points, ("macs", "bytes", "latency")) == [0, 1, 3]
+    assert pareto.front(points, ("macs", "bytes")) == [0, 1, 3]
+    assert pareto.front(points[1:2], ("bytes",)) == [0]
+
+
+def test_every_limit_has_its_purse_and_holds(whole):
+    for limit in (0.4, 0.7):
+        lines = read_history(whole / f"limit-{limit:.2f}" / "history.jsonl")
+        assert [line["episode"] for line in lines] == [0, 1, 2, 3]
+    *found, base = rows(whole)
+    assert base["row"] == "base" and len(found) >= 3
+    for line in found:
+        share = float(line["target"].removeprefix("macs="))
+        assert float(line["macs"]) <= share * float(base["macs"])
+    numbered = [line["row"] for line in found if line["row"]]
+    assert numbered == [str(number) for number in range(1, len(numbered) + 1)]
+    best = max(float(line["fresh_accuracy"]) for line in found)
+    assert best in [float(line["fresh_accuracy"]) for line in found if line["row"]]
+    page = (whole / "pareto.md").read_text()
+    assert "--resume --pick 1" in page and "| base |" in page
+    assert (whole / "pareto.png").read_bytes().startswith(b"\x89PNG")
+    assert not (whole / "policy.json").exists()
+    assert (whole / "evaluations.sqlite").stat().st_size > 0
+
+
+def test_a_stopped_search_ends_as_one_that_was_not(whole, tmp_path, monkeypatch):
+    out, append = tmp_path / "run", RunFolder.append
+
+    def stopped(folder, line):
+        append(folder, line)
+        if folder.path.name == "limit-0.70" and line["episode"] == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "append", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        pareto.run(settings(out))
+    monkeypatch.undo()
+    with open(out / "limit-0.70" / "history.jsonl", "a") as stream:
+        stream.write('{"episode": 2, "pha')  # what a kill in mid-line leaves
+    pareto.run(settings(out, resume=True))
+    assert rows(out) == rows(whole)
+
+
+def test_what_is_picked_is_the_row_of_the_table(whole, monkeypatch):
+    # Nothing is evaluated again for it, and no test image is seen.
+    for door, name in ((Evaluator, "__call__"), (Evaluator, "score"), (Dataset, "augment")):
+        monkeypatch.setattr(door, name, None)
+    policy, page = pareto.run(settings(whole, resume=True, pick=1))
+    first = rows(whole)[0]
+    assert policy == whole / "policy.json" and first["picked"] == "1"
+    folder = whole / f"limit-{float(first['target'].removeprefix('macs=')):.2f}"
+    points = json.loads((folder / "rescored.json").read_text())
+    picked = Policy.from_json(json.loads(policy.read_text()))
+    assert picked.to_json() in [entry["policy"] for entry in points]
+    assert "1 ★" in page.read_text()
+    with pytest.raises(SettingsError, match="there is no row 99; pick one of 1 to"):
+        pareto.run(settings(whole, resume=True, pick=99))
+
+
+def test_searches_are_not_mixed(whole):
+    with pytest.raises(SettingsError, match="--resume"):
+        pareto.run(settings(whole))
+    with pytest.raises(SettingsError, match="episodes was 4"):
+        pareto.run(settings(whole, resume=True, episodes=5))
+    with pytest.raises(SettingsError, match="without latency"):
+        pareto.run(settings(whole, resume=True, latency=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model", "resnet9"], "unknown model 'resnet9'"),
+        (["--agent", "dqn"], "unknown agent 'dqn'"),
+        (["--limits", "1.5"], "limits are shares"),
+        (["--limits", "0.5", "0.501"], "limits differ"),
+        (["--limits", "0.5", "0.001", "--no-latency"], "cannot be met"),
+        (["--metric", "latency", "--no-latency"], "needs its model"),
+        (["--pick", "0"], "pick is a row"),
+        (["--episodes", "0"], "episodes"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(arguments, sentence, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert cli.main(["pareto", "--out", str(out), *arguments]) == cli.USER_ERROR
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pfrl:")]
+    assert len(told) == 1 and sentence in told[0]
+    assert not out.exists()

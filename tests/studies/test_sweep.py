@@ -1,0 +1,145 @@
+"""``pfrl sweep``: all searches from the same purse, resumed without loss, in a table."""
+
+import csv
+import json
+import re
+
+import pytest
+
+from experiments import cli
+from experiments.records.history import read_history
+from experiments.report.intervals import StatisticsError, mean_interval
+from experiments.studies.sweep.table import table, write_results
+from pfrl.evaluation.cache import EvaluationCache
+from pfrl.files import write_json
+
+QUICK = [
+    *("sweep", "--model", "resnet8", "--data", "digits", "--seeds", "0", "1", "--workers", "1"),
+    *("--episodes", "3", "--images", "64", "--recipe.images", "64", "--episode.batch", "32"),
+    *("--episode.search-images", "60", "--episode.statistics-images", "32"),
+    *("--episode.validation", "xla", "--agents", "uniform", "random", "--targets", "macs=0.5"),
+]
+WALL_CLOCK = {"evaluation_seconds", "agent_seconds", "hits"}
+
+
+def without_clock(lines):
+    return [{k: v for k, v in line.items() if k not in WALL_CLOCK} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    out = tmp_path_factory.mktemp("sweep")
+    assert cli.main([*QUICK, "--out", str(out)]) == 0
+    return out
+
+
+def test_every_search_has_its_history_its_line_and_its_row(whole):
+    lines = read_history(whole / "results.jsonl")
+    assert [(line["agent"], line["seed"]) for line in lines] == [
+        *(("uniform", 0), ("random", 0), ("uniform", 1), ("random", 1))
+    ]
+    for line in lines:
+        history = read_history(
+            whole / "macs=0.5" / line["agent"] / f"seed-{line['seed']}/history.jsonl"
+        )
+        assert len(history) == line["episodes"] == (1 if line["agent"] == "uniform" else 3)
+        assert line["search_accuracy"] == max(each["accuracy"] for each in history)
+        assert line["cost"] <= line["limit"]
+        assert 0 < line["test_accuracy"] <= 1
+    with (whole / "search.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert sorted((row["agent"], row["seed"]) for row in rows) == sorted(
+        (line["agent"], str(line["seed"])) for line in lines
+    )
+    text = (whole / "search.md").read_text()
+    assert re.search(r"^\| random \| 2 \| 3 \| [0-9.]+ ± [0-9.]+ \|", text, re.M)
+    assert "\n- `pfrl" in text
+
+
+def test_what_is_missing_is_done_and_ends_the_same(whole, tmp_path, capsys):
+    """As after a kill within a search and before the line of another."""
+    expected = without_clock(read_history(whole / "results.jsonl"))
+    lines = (whole / "results.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "results.jsonl").write_text("".join(lines[:2]) + lines[2][:30])
+    begun = tmp_path / "macs=0.5" / "random" / "seed-1" / "history.jsonl"
+    begun.parent.mkdir(parents=True)
+    history = (whole / "macs=0.5" / "random" / "seed-1" / "history.jsonl").read_text()
+    begun.write_text(history.splitlines(keepends=True)[0])
+    assert cli.main([*QUICK, "--out", str(tmp_path)]) == 0
+    assert without_clock(read_history(tmp_path / "results.jsonl")) == expected
+    assert "2 of 4 searches" in capsys.readouterr().err
+
+
+def test_searches_share_the_evaluations_of_one_file(whole):
+    """The uniform policy is evaluated once, for both seeds."""
+    assert EvaluationCache(whole / "evaluations.sqlite", "no problem").get("k") is None
+    lines = read_history(whole / "results.jsonl")
+    assert [line["hits"] for line in lines if line["agent"] == "uniform"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--agents", "oracle"], "unknown agent 'oracle'; expected some of ddpg, "),
+        (["--targets", "macs=3"], "macs"),
+        (["--episodes", "0"], "episodes is a whole number from 1"),
+        (["--seeds", "-1"], "seeds are whole numbers from 0"),
+    ],
+)
+def test_wrong_input_is_one_sentence(words, told, tmp_path, capsys):
+    assert cli.main([*QUICK, "--out", str(tmp_path / "new"), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("pfrl: ")
+    assert told in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def line(agent, seed, search, test):
+    return {
+        "target": "macs=0.5", "agent": agent, "seed": seed, "episodes": 9, "best": 1,
+        "search_accuracy": search, "test_accuracy": test, "cost": 1, "limit": 1,
+        "evaluation_seconds": 57.0, "agent_seconds": 3.0, "hits": 0, "backend": "onnx",
+    }  # fmt: skip
+
+
+FACTS = {
+    "commands": ["pfrl sweep --one", "pfrl sweep --two"],
+    "machine": {"cpu": "Some CPU", "instruction_set": "avx2", "cores": 2},
+}
+
+
+def test_cells_are_means_with_students_interval():
+    """Of two seeds: 12.7062 · s / sqrt(2); 0.72 and 0.76 differ by 0.04, so s = 0.02828."""
+    lines = [
+        *(line("tpe", 0, 0.72, 0.7), line("tpe", 1, 0.76, 0.7)),
+        *(line("random", 0, 0.70, 0.7), line("random", 1, 0.70, 0.7)),
+        *(line("ddpg", 0, 0.73, 0.8), line("ddpg", 1, 0.77, 0.8)),
+        line("uniform", 0, 0.90, 0.8),
+    ]
+    rows = table(lines, FACTS).splitlines()
+    assert "difference to tpe" in rows[2]
+    # The rule is the best, and is no searcher to compare with.
+    assert rows[4].startswith("| uniform | 1 | 9 | 90.00 | 80.00 | +18.00 | 1.0 | 5.0% |")
+    assert rows[5].startswith("| ddpg | 2 | 9 | 75.00 ± 25.41 | 80.00 ± 0.00 | +1.00 ± 0.00 |")
+    assert rows[6].startswith("| tpe | 2 | 9 | 74.00 ± 25.41 | 70.00 ± 0.00 |  |")
+    assert rows[7].startswith("| random | 2 | 9 | 70.00 ± 0.00 | 70.00 ± 0.00 | -4.00 ± 25.41 |")
+    assert "- `pfrl sweep --two`" in rows
+
+
+def test_the_table_is_made_from_the_files_alone(tmp_path):
+    lines = [line("random", 0, 0.5, 0.5)]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    write_json(tmp_path / "config.json", FACTS)
+    paths = write_results(tmp_path)
+    assert [path.name for path in paths] == ["search.csv", "search.md"]
+    assert "| random | 1 | 9 | 50.00 | 50.00 |  |" in paths[1].read_text()
+
+
+def test_an_interval_needs_values():
+    assert mean_interval([0.5]) == (0.5, None)
+    mean, margin = mean_interval([1.0, 2.0, 3.0])
+    # 4.302653 · 1 / sqrt(3)
+    assert (mean, margin) == (2.0, pytest.approx(2.484138, abs=1e-6))
+    with pytest.raises(StatisticsError, match="got no values"):
+        mean_interval([])

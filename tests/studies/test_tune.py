@@ -1,0 +1,234 @@
+"""Tuning: the defaults come first, what is stopped goes on, the test split is read once."""
+
+import dataclasses
+import json
+
+import numpy as np
+import optuna
+import pytest
+
+from envs.task import load_network
+from experiments import cli
+from experiments.run.compression import find_weights
+from experiments.settings.compression import SettingsError
+from experiments.studies.tune import trials as tune
+from experiments.studies.tune.pipeline import LOOKS, Pipeline
+from experiments.studies.tune.report import tuning_figure
+from experiments.studies.tune.space import DEFAULTS, GROUPS, Name, applicable, parameters_of
+from experiments.studies.tune.trials import TuneSettings
+from pfrl.compression.policy import Policy
+from pfrl.files import FileError
+from pfrl.tasks import Classification
+from pfrl.training.fit import Diverged
+
+
+def settings(out, **changes) -> TuneSettings:
+    return dataclasses.replace(TuneSettings(trials=8, steps=8, batch=16, out=out), **changes)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_network("resnet8", "digits", str(find_weights("resnet8", "digits", None)))
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """Trainings that take no time: the best learning rate is twice the default.
+
+    The list says what was trained, by its learning rate.
+    """
+    trained = []
+
+    def train(self, values, look=lambda *_: None, progress=lambda *_: None):
+        trained.append(values["learning_rate"])
+        error = abs(np.log(values["learning_rate"] / 0.04))
+        quality = float(0.9 * np.exp(-error))
+        for number in range(1, LOOKS + 1):
+            look(number * self.steps // LOOKS, quality * number / LOOKS)
+        return {"rate": values["learning_rate"]}, quality
+
+    def qualities(self, values, variables, split):
+        return np.arange(len(split)) % 10 < 9 * np.exp(-abs(np.log(variables["rate"] / 0.04)))
+
+    monkeypatch.setattr(Pipeline, "train", train)
+    monkeypatch.setattr(Pipeline, "qualities", qualities)
+    return trained
+
+
+def without_clock(path):
+    result = json.loads((path / "tune.json").read_text())
+    for trial in (*result["trials"], result["default"], result["best"]):
+        del trial["seconds"]
+    return {name: result[name] for name in ("trials", "default", "best", "beaten_at", "test")}
+
+
+def test_a_whole_pipeline_is_trained_and_judged(network, tmp_path):
+    page = tune.run(settings(tmp_path / "run", trials=2, tune=("lr", "distillation")))
+    result = json.loads((page.parent / "tune.json").read_text())
+    first, second = result["trials"]
+    assert first["default"] and first["values"] == {
+        name: DEFAULTS[name] for name in ("learning_rate", "distillation_weight", "temperature")
+    }
+    assert second["values"]["learning_rate"] != first["values"]["learning_rate"]
+    assert all(0.5 < trial["quality"] <= 1 for trial in result["trials"])
+    assert result["costs"]["compressed"]["macs"] <= result["costs"]["base"]["macs"] / 2
+    assert result["test"]["images"] == len(network[0].open_test())
+    assert page.name == "tune.md" and "| `temperature` |" in page.read_text()
+    assert (page.parent / "tune.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_defaults_come_first_and_are_beaten(made_up, tmp_path):
+    tune.run(settings(tmp_path / "run", trials=10, tune=("lr",)))
+    found = without_clock(tmp_path / "run")
+    assert made_up[0] == DEFAULTS["learning_rate"] == found["default"]["values"]["learning_rate"]
+    assert found["default"]["trial"] == 1 and 1 < found["beaten_at"] <= 10
+    assert found["best"]["quality"] == max(t["quality"] for t in found["trials"])
+    test = found["test"]
+    assert test["best_minus_default"]["difference"] == pytest.approx(test["best"] - test["default"])
+    # Trained again for the test, after the trials: the defaults and the best.
+    assert made_up[10:] == [DEFAULTS["learning_rate"], found["best"]["values"]["learning_rate"]]
+
+
+def test_bad_trials_are_given_up_at_half_of_their_steps(made_up, tmp_path):
+    tune.run(settings(tmp_path / "run", trials=16, tune=("lr",), sampler="random"))
+    trials = without_clock(tmp_path / "run")["trials"]
+    lost = [trial for trial in trials if trial["pruned"]]
+    assert lost and {trial["steps"] for trial in lost} <= {4, 6}
+    assert {trial["steps"] for trial in trials if not trial["pruned"]} == {8}
+    assert not any(trial["pruned"] for trial in trials[:5])
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_a_stopped_search_ends_as_one_that_was_not(sampler, made_up, tmp_path, monkeypatch):
+    whole, out = tmp_path / "whole", tmp_path / "stopped"
+    tune.run(settings(whole, sampler=sampler, tune=("lr", "criterion")))
+    train = Pipeline.train
+
+    def stopped(self, values, *rest, **named):
+        # As a kill does, it leaves a trial that is running.
+        if len(made_up) == before + 6:
+            raise KeyboardInterrupt
+        return train(self, values, *rest, **named)
+
+    before = len(made_up)
+    monkeypatch.setattr(Pipeline, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        tune.run(settings(out, sampler=sampler, tune=("lr", "criterion")))
+    monkeypatch.setattr(Pipeline, "train", train)
+    tune.run(settings(out, sampler=sampler, tune=("lr", "criterion"), resume=True))
+    assert without_clock(out) == without_clock(whole)
+    study = optuna.load_study(study_name=str(out), storage=f"sqlite:///{out}/study.db")
+    states = [trial.state.name for trial in study.trials]
+    assert states.count("FAIL") == 1 and "RUNNING" not in states
+
+
+def test_the_test_split_is_not_read_again(made_up, tmp_path):
+    tune.run(settings(tmp_path / "run", trials=3, tune=("lr",)))
+    played = len(made_up)
+    tune.run(settings(tmp_path / "run", trials=3, tune=("lr",), resume=True))
+    assert len(made_up) == played
+
+
+def test_a_diverging_trial_is_the_worst(made_up, tmp_path, monkeypatch):
+    train = Pipeline.train
+
+    def diverging(self, values, *rest, **named):
+        if len(made_up) == 2:
+            made_up.append(None)
+            raise Diverged("no number")
+        return train(self, values, *rest, **named)
+
+    monkeypatch.setattr(Pipeline, "train", diverging)
+    page = tune.run(settings(tmp_path / "run", trials=4, tune=("lr",)))
+    lost = without_clock(tmp_path / "run")["trials"][2]
+    assert (lost["diverged"], lost["quality"]) == (True, 0.0)
+    assert "(diverged)" in page.read_text()
+
+
+def test_another_database_and_what_does_not_go_on(made_up, tmp_path):
+    out, url = tmp_path / "run", f"sqlite:///{tmp_path}/shared.db"
+    tune.run(settings(out, trials=2, storage=url, tune=("lr",)))
+    assert not (out / "study.db").exists()
+    with pytest.raises(SettingsError, match="--resume"):
+        tune.run(settings(out, trials=2, storage=url, tune=("lr",)))
+    with pytest.raises(SettingsError, match="another 'seed'"):
+        tune.run(settings(out, trials=2, storage=url, tune=("lr",), resume=True, seed=1))
+    with pytest.raises(SettingsError, match="another 'target'"):
+        tune.run(settings(out, storage=url, tune=("lr",), resume=True, target="macs=0.3"))
+    with pytest.raises(FileError, match="choose another --storage") as refused:
+        tune.run(settings(tmp_path / "other", storage="no://such:secret@place"))
+    assert "secret" not in str(refused.value)
+
+
+def test_what_a_policy_makes_use_of(network):
+    _, graph = network
+    pruned, whole = Policy.uniform(graph, 0.5), Policy.uniform(graph)
+    assert applicable(pruned) == ("lr", "decay", "distillation", "criterion", "repair")
+    assert "quantizer" in applicable(Policy.uniform(graph, weight_bits=4, act_bits=4))
+    sparse = dataclasses.replace(whole, sparsity={graph.layers[0].name: 0.5})
+    assert "sparsity" in applicable(sparse) and "criterion" not in applicable(sparse)
+    assert {p.name for p in parameters_of(None, pruned)} < set(DEFAULTS)
+    with pytest.raises(SettingsError, match="'quantizer' makes no difference"):
+        parameters_of(["quantizer"], pruned)
+    for parameter in (p for group in GROUPS.values() for p in group):
+        if isinstance(parameter, Name):
+            assert parameter.default in parameter.values
+        else:
+            assert parameter.low <= parameter.default <= parameter.high
+
+
+def test_bits_and_zeros_are_those_of_the_policy(network):
+    dataset, graph = network
+    names = [layer.name for layer in graph.layers]
+    policy = dataclasses.replace(
+        Policy.uniform(graph, weight_bits=4), sparsity=dict.fromkeys(names, 0.75)
+    )
+    pipeline = Pipeline(graph, dataset, policy, steps=4, batch=16, seed=0)
+    values = {"weights": "lsq", "quantizer_rate": 0.1, "sparsity_end": 0.5}
+    variables, quality = pipeline.train(values)
+    kernels = [np.asarray(variables[layer.kernel]) for layer in graph.layers]
+    assert [np.mean(kernel == 0) for kernel in kernels] == pytest.approx([0.75] * len(kernels))
+    again, same = pipeline.train(values)
+    assert same == quality
+    assert all(np.array_equal(variables[name], again[name]) for name in variables)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model", "resnet9"], "unknown model 'resnet9'"),
+        (["--target", "flops=0.5"], "unknown metric 'flops'"),
+        (["--target", "macs=0.0001"], "cannot be met"),
+        (["--trials", "1"], "trials is a whole number from 2"),
+        (["--sparsity", "1"], "sparsity is a share"),
+        (["--policy", "nowhere.json"], "nowhere.json cannot be read"),
+        (["--policy", "a.json", "--target", "macs=0.5"], "leave out --target"),
+        (["--tune", "sparsity"], "'sparsity' makes no difference"),
+        (["--storage", "nonsense"], "cannot keep trials in the --storage"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(arguments, sentence, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert cli.main(["tune", "--out", str(out), *arguments]) == cli.USER_ERROR
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pfrl:")]
+    assert len(told) == 1 and sentence in told[0]
+    assert not (out / "policy.json").exists()
+
+
+def test_the_picture_of_an_error_points_down():
+    def trial(number, quality):
+        return {
+            "trial": number,
+            "quality": quality,
+            "pruned": False,
+            "diverged": False,
+            "default": number == 1,
+        }
+
+    trials = [trial(1, 0.90), trial(2, 0.95), trial(3, 0.10)]
+    result = {"trials": trials, "default": trials[0], "best": trials[1], "beaten_at": 2}
+    wording = Classification.wording._replace(metric="error", error=True)
+    axes = tuning_figure(result, wording).axes[0]
+    low, high = axes.get_ylim()
+    assert low < 5 < 10 < high < 90
+    assert "down is better" in axes.get_title(loc="left")

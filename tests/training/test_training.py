@@ -1,0 +1,237 @@
+"""The training loop: what it learns, how it goes on after an interruption, what it is told."""
+
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pfrl.data import Split
+from pfrl.files import load_arrays
+from pfrl.tasks import Classification
+from pfrl.training.config import ConfigError
+from pfrl.training.distillation import Distillation
+from pfrl.training.fit import Diverged, FitConfig, accuracy, fit
+from pfrl.training.losses import cross_entropy, mixup
+from pfrl.training.step import masking
+from tests.support.tiny import stripes
+
+DATA = stripes(train=64, search=8, crop=0)
+TRAINABLE = frozenset({"kernel", "bias"})
+
+
+def linear(variables, x, train):
+    """Logits of the pixels, and a statistic: the running mean of the images' means."""
+    flat = x.reshape(x.shape[0], -1)
+    mean = variables["mean"]
+    after = 0.9 * mean + 0.1 * flat.mean() if train else mean
+    return flat @ variables["kernel"] + variables["bias"], {"mean": after}
+
+
+def start():
+    kernel = np.random.default_rng(0).normal(0, 0.1, (64, 4)).astype(np.float32)
+    return {"kernel": jnp.asarray(kernel), "bias": jnp.zeros(4), "mean": jnp.zeros(())}
+
+
+# A batch of 8 makes 8 steps an epoch: 3.75 epochs are 30 steps.
+CONFIG = FitConfig(epochs=3.75, batch=8, learning_rate=0.01, seed=5)
+EVERYTHING = replace(
+    CONFIG, optimizer="adamw", schedule="step", label_smoothing=0.1, mixup=0.4, warmup=0.1
+)
+SHORT = replace(CONFIG, epochs=0.125)
+
+
+def trained(config=CONFIG, variables=None, **options):
+    variables = start() if variables is None else variables
+    return fit(linear, variables, TRAINABLE, DATA, config, **options)
+
+
+def test_training_learns_and_leaves_its_input_alone():
+    before = start()
+    told = []
+    after = trained(variables=before, progress=lambda *report: told.append(report))
+    assert [report[:2] for report in told] == [(20, 30), (30, 30)]
+    assert told[-1][2] < np.log(4)
+    for name, value in start().items():
+        assert np.array_equal(before[name], value)
+        assert not np.array_equal(after[name], value)
+    score = accuracy(lambda x: linear(after, x, False)[0], DATA, DATA.train)
+    assert score > 0.9
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt(step, steps, loss):
+    raise Interrupted
+
+
+# A checkpoint every 5 steps; at step 20 the process dies, before that step is written down: step 15
+# is the last, in the middle of the second epoch.
+@pytest.mark.parametrize(
+    ("config", "per_call"),
+    [(CONFIG, 1), (EVERYTHING, 1), (EVERYTHING, 5)],
+    ids=["plain", "everything", "scanned"],
+)
+def test_training_goes_on_from_a_checkpoint_to_the_same_result(
+    tmp_path, monkeypatch, config, per_call
+):
+    monkeypatch.setattr("pfrl.training.fit.steps_per_call", lambda backend: per_call)
+    batches = []
+
+    def teacher(x):
+        batches.append(x)
+        return jnp.zeros((len(x), 4))
+
+    train = partial(
+        trained, config, checkpoint_every=5, teacher=teacher, distillation=Distillation(0.3)
+    )
+    whole, all_batches = train(), batches.copy()
+    path = tmp_path / "training.npz"
+    with pytest.raises(Interrupted):
+        train(checkpoint=path, progress=interrupt)
+    assert load_arrays(path)[1]["done"] == 15
+    batches.clear()
+    resumed = train(checkpoint=path)
+    assert len(all_batches) == 30
+    np.testing.assert_array_equal(batches, all_batches[15:])
+    assert set(resumed) == set(whole)
+    assert all(np.array_equal(resumed[name], whole[name]) for name in whole)
+    assert not path.exists()
+
+
+# The same 30 steps, in calls of one step and in one of 20 and one of 10.
+def test_several_steps_a_call_are_the_same_training(monkeypatch):
+    one = trained(EVERYTHING)
+    monkeypatch.setattr("pfrl.training.fit.steps_per_call", lambda backend: 20)
+    told = []
+    several = trained(EVERYTHING, progress=lambda *report: told.append(report[:2]))
+    assert told == [(20, 30), (30, 30)]
+    for name, value in one.items():
+        np.testing.assert_allclose(several[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_the_checkpoint_of_another_training_is_left_out(tmp_path):
+    path = tmp_path / "training.npz"
+    with pytest.raises(Interrupted):
+        trained(checkpoint=path, checkpoint_every=5, progress=interrupt)
+    other = FitConfig(epochs=3.75, batch=8, learning_rate=0.01, seed=6)
+    expected = trained(other)
+    found = trained(other, checkpoint=path)
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    with pytest.raises(Interrupted):
+        trained(checkpoint=path, checkpoint_every=5, progress=interrupt)
+    # The same training of a network with other shapes.
+    narrow = start() | {"mean": jnp.zeros(3)}
+    found = trained(variables=narrow, checkpoint=path)
+    assert found["mean"].shape == (3,)
+
+
+def test_a_loss_that_is_no_number_stops_the_training():
+    with pytest.raises(Diverged, match=r"the loss was (nan|inf) after 20 of 30 steps"):
+        trained(FitConfig(epochs=3.75, batch=8, learning_rate=1e38))
+
+
+def first_loss(config, variables=None, **options):
+    """The loss of the first step, before anything is learnt; and the batch that it was on."""
+    told = []
+    trained(config, variables, progress=lambda *report: told.append(report), **options)
+    rng = np.random.default_rng([config.seed, 0])
+    ((x, labels),) = DATA.training_batches(config.batch, rng, 1)
+    assert [report[:2] for report in told] == [(1, 1)]
+    return told[0][2], jnp.asarray(x), jnp.asarray(labels)
+
+
+def test_labels_are_smoothed_by_the_config():
+    loss, x, labels = first_loss(replace(SHORT, label_smoothing=0.2))
+    logits = linear(start(), x, True)[0]
+    assert loss == pytest.approx(float(cross_entropy(logits, labels, 0.2)), rel=1e-5)
+    assert loss != pytest.approx(float(cross_entropy(logits, labels)), rel=1e-3)
+
+
+# The teacher is asked about the mixed images, and its answer weighs as much as the labels.
+def test_mixup_goes_with_a_teacher():
+    asked = []
+
+    def teacher(x):
+        asked.append(x)
+        return jnp.zeros((len(x), 4))
+
+    def squares(outputs, teacher, temperature):
+        return jnp.square(outputs - teacher).mean()
+
+    soft = Distillation(0.5, divergence=squares)
+    loss, x, labels = first_loss(replace(SHORT, mixup=1.0), teacher=teacher, distillation=soft)
+    # The images are those of a training without mixup: shares and partners are drawn apart.
+    (rng,) = np.random.default_rng([SHORT.seed, 0]).spawn(1)
+    mixed, targets = mixup(np.asarray(x), np.asarray(labels), 1.0, rng)
+    np.testing.assert_array_equal(asked[0], mixed)
+    logits = linear(start(), jnp.asarray(mixed), True)[0]
+    hard = targets.share * cross_entropy(logits, targets.first)
+    hard += (1 - targets.share) * cross_entropy(logits, targets.second)
+    assert loss == pytest.approx(float(0.5 * hard + 0.5 * jnp.square(logits).mean()), rel=1e-5)
+
+
+class Furthest(Classification):
+    """Judged by the example that is worst."""
+
+    def loss(self, outputs, targets):
+        return jnp.abs(outputs.sum(-1) - targets).max()
+
+
+def test_the_task_has_the_loss_unless_one_is_given():
+    data, task = replace(DATA, task=Furthest()), Furthest()
+    loss, x, labels = first_loss(SHORT, loss=task.loss)
+    assert loss == pytest.approx(float(task.loss(linear(start(), x, True)[0], labels)), rel=1e-5)
+    told = []
+    fit(linear, start(), TRAINABLE, data, SHORT, progress=lambda *report: told.append(report[2]))
+    assert told == [loss]
+
+
+def test_labels_that_are_no_classes_are_not_smoothed():
+    with pytest.raises(ConfigError, match=r"label_smoothing is 0\.1, which is for"):
+        trained(EVERYTHING, loss=cross_entropy)
+    points: Any = SimpleNamespace(loss=cross_entropy)
+    with pytest.raises(ConfigError, match="set it to 0 for another task"):
+        fit(linear, start(), TRAINABLE, replace(DATA, task=points), EVERYTHING)
+
+
+def test_a_sparse_network_is_sparse_from_the_first_step_to_the_last():
+    mask = np.random.default_rng(1).random((64, 4)) < 0.25
+    sparse = start() | {"kernel": start()["kernel"] * mask}
+    project = masking({"kernel": mask})
+    loss, x, labels = first_loss(SHORT, project=project)
+    assert loss == pytest.approx(float(cross_entropy(linear(sparse, x, True)[0], labels)), rel=1e-5)
+    after = trained(project=project)
+    assert np.array_equal(after["kernel"] != 0, mask)
+
+
+# Seven images in batches of three: the last has one image and two of padding, which a network
+# that always answers 0 would be right about, were they counted.
+def test_accuracy_counts_real_images_only_and_pads_the_last_batch():
+    part = Split(DATA.train.images[:7], np.asarray([0, 0, 1, 0, 1, 1, 0], np.int32))
+    shapes = []
+
+    def zero(x):
+        shapes.append(x.shape)
+        return np.eye(4)[np.zeros(len(x), int)]
+
+    assert accuracy(zero, DATA, part, batch=3) == 4 / 7
+    assert shapes == [(3, 8, 8, 1)] * 3
+    assert accuracy(zero, DATA, part) == 4 / 7
+    assert shapes[3:] == [(7, 8, 8, 1)]
+
+
+def test_accuracy_sees_normalised_images():
+    seen = []
+
+    def logits(x):
+        seen.append(x)
+        return np.zeros((len(x), 4))
+
+    accuracy(logits, DATA, DATA.search)
+    assert np.array_equal(seen[0], DATA.normalize(DATA.search.images))
