@@ -299,11 +299,9 @@ class Evaluator:
 
     def _judge(self, policy: Policy, start: Start, backend: str) -> Judge:
         runtime, variables = RUNTIMES[backend], _variables(start.state)
-        if runtime.masked:
-            return runtime.judge(
-                lambda x: self._predict(variables, x, start.knobs), self.graph.input_shape
-            )
-        return runtime.judge(self._sliced(policy, start), self.graph.input_shape)
+        small = None if runtime.masked else self._sliced(policy, start)
+        answer = small or (lambda x: self._predict(variables, x, start.knobs))
+        return runtime.judge(answer, self.graph.input_shape)
 
     def _sliced(self, policy: Policy, start: Start) -> Compressed:
         """The part of the masked network that stays, with the numbers that it has now."""
