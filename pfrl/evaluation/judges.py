@@ -6,7 +6,7 @@ shapes, and nothing compiles for seconds as in XLA.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from pfrl.cpu import cores
 from pfrl.deploy.onnx.export import to_onnx
 from pfrl.deploy.runtimes.onnxruntime import Session
 from pfrl.deploy.runtimes.openvino import compile_network
+from pfrl.evaluation.config import Backend
 from pfrl.tasks import Classification, Task
 from pfrl.training.backend import callers
 
@@ -25,7 +26,6 @@ when products are rounded to bfloat16. Of the answers of 12 pruned ResNet-20 to 
 were others than in float32, and 18 with close ones judged again; of 60, no accuracy differs by more
 than 0.1 points."""
 
-Backend = Literal["xla", "onnx", "openvino", "openvino-bf16"]
 SLICED: tuple[Backend, ...] = ("onnx", "openvino", "openvino-bf16")
 """Those that run the sliced network. XLA runs the masked one."""
 TITLES: dict[str, str] = {
