@@ -57,9 +57,7 @@ def test_unknown_names_and_wrong_returns_are_told():
     with pytest.raises(RegistryError, match="unknown dataset 'cifar10:'"):
         load("cifar10:here")
     register("dataset", "nothing", lambda: None)
-    with pytest.raises(
-        DataError, match=r"'nothing' is a NoneType; expected .* to return a"
-    ):
+    with pytest.raises(DataError, match=r"'nothing' is a NoneType; expected .* to return a"):
         load("nothing")
 
 
