@@ -1,6 +1,6 @@
 """The user's own images and targets in one ``.npz`` file, for every task."""
 
-import dataclasses
+import inspect
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -109,8 +109,8 @@ def _task(file: Path, arrays: Mapping[str, np.ndarray], aspect: float) -> Task:
         make = TASKS[name]
     except RegistryError as error:
         raise DataError(f"{file} has an {error}") from error
-    fields = dataclasses.fields(make) if dataclasses.is_dataclass(make) else ()
-    defaults = {field.name: field.default for field in fields}
+    parameters = inspect.signature(make).parameters
+    defaults = {option: parameter.default for option, parameter in parameters.items()}
     options: dict[str, Any] = {}
     if "aspect" in defaults:
         del defaults["aspect"]
