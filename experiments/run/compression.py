@@ -17,7 +17,7 @@ from experiments.settings.blocks import NetworkBlock
 from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import stage
 from pfrl.cost import CostModel
-from pfrl.data import FOLDER_PREFIX, NAMED, load
+from pfrl.data import reader
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.files import write_json
 from pfrl.graph import Graph
@@ -98,8 +98,7 @@ def find_weights(network: NetworkBlock) -> Path:
         raise ModelError(f"unknown model '{model}'; expected one of {', '.join(known)}")
     weights = network.weights or pretrained_path(model, data)
     if weights is None:
-        if data not in NAMED and not data.startswith(FOLDER_PREFIX):
-            load(data)  # says which data sets there are
+        reader(data)  # an unknown name says which data sets there are
         raise ModelError(
             f"no weights of {model} for {data} come with the package; train them"
             f" (pfrl pretrain --model {model} --data {data}) and give --weights"
