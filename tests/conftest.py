@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from pfrl.cpu.compilation_cache import use_compilation_cache
+from experiments.settings.compilation_cache import use_compilation_cache
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
