@@ -1,19 +1,15 @@
 """The decision process of a problem: what its single and its batched environment share."""
 
-from typing import Any
-
 import numpy as np
 from gymnasium import spaces
 
 from envs.decisions import Decisions
+from envs.knobs import KNOBS
 from envs.observation import Observer
 from envs.problem import Problem, ProblemError
 from envs.rewards import Reference, reward_of
 from pfrl.compression.policy import Policy
 from pfrl.evaluation.evaluator import Evaluation
-
-HONOURED = {"weight_bits": "quantized", "act_bits": "quantized", "sparsity": "sparse"}
-"""By knob the field by which a task says whether its evaluations take notice of it."""
 
 
 class DecisionProcess:
@@ -52,7 +48,7 @@ class DecisionProcess:
             problem.latency_exponent,
         )
         self.steps = len(self.decisions.steps)
-        self.live = np.array([[k is not None for k in row] for _, row in self.decisions.steps])
+        self.live = np.array([[d is not None for d in row] for _, row in self.decisions.steps])
         self.action_space = spaces.Box(-1, 1, (len(problem.knobs),), np.float32)
         self.observation_space = spaces.Box(-1, 1, (self._observe.size,), np.float32)
 
@@ -71,7 +67,7 @@ class Draft:
     def __init__(self, decisions: Decisions, observe: Observer):
         self._decisions, self._observe = decisions, observe
         self._at = decisions.start
-        self._levels = np.full((len(decisions.steps), len(decisions.knob_kinds)), -1.0)
+        self._levels = np.full((len(decisions.steps), len(decisions.knobs)), -1.0)
         self._last_action = 0.0
         self.step = 0
         """Layers that are decided."""
@@ -104,10 +100,10 @@ class Draft:
 
 
 def _check_honoured(problem: Problem) -> None:
-    task: Any = problem.task
     for knob in problem.knobs:
-        field = HONOURED.get(knob, "")
-        if getattr(task, field, True) is False:
+        field = KNOBS[knob].needs
+        if getattr(problem.task, field, True) in (False, None):
+            value = "a kind of decomposition" if field == "decompose" else "True"
             raise ProblemError(
-                f"the task's evaluations take no notice of the knob {knob}; give it {field}=True"
+                f"the task's evaluations take no notice of the knob {knob}; give it {field}={value}"
             )

@@ -20,7 +20,7 @@ class OffPolicyOptions:
     """Share of the episodes that are played with uniform random actions, at most 0.25."""
     start: Start = "centre"
     """What the first episode of the warm-up plays: at every step action 0, which stands for the
-    uniform policy under the budget (``envs.Problem.centre``), or random actions like the others."""
+    uniform policy under the budget (see ``envs.decisions``), or random actions like the others."""
     share_reward: bool = True
     """Give the episode's reward to each of its transitions; off: to the last one only."""
     baseline: bool = True
@@ -159,7 +159,7 @@ class PPOOptions:
 
     start: Start = "centre"
     """What the first episode plays: at every step action 0, which stands for the uniform policy
-    under the budget (``envs.Problem.centre``), and which nothing is learned from; or draws of the
+    under the budget (see ``envs.decisions``), and which nothing is learned from; or draws of the
     policy like all others."""
     updates: int = 12
     """Updates that a search makes at the least, if it has as many episodes: a rollout is

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from envs.knobs import needed
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.cost import Budget
 from pfrl.evaluation.evaluator import EpisodeConfig
@@ -155,7 +156,7 @@ class CompressSettings:
 
     @property
     def quantized(self) -> bool:
-        return bool({"weight_bits", "act_bits"} & set(self.knobs or ()))
+        return "quantized" in needed(self.knobs or ())
 
     @property
     def needs_latency(self) -> bool:

@@ -61,7 +61,7 @@ class Foreseeing(Toy):
             found.append(self.rollout(lambda observation, steps=steps: next(steps)))
         return np.stack(found)
 
-    def settle(self, executed):
+    def canonicalize(self, executed):
         return executed
 
 
@@ -186,15 +186,15 @@ def test_no_network_is_played_twice_by_a_screened_agent():
         assert len(set(policies)) == len(policies)
 
 
-def test_settled_actions_are_equal_where_the_policy_is():
+def test_canonical_actions_are_equal_where_the_policy_is():
     problem = Problem(ToyTask(), ("keep", "weight_bits"), Budget("bytes", 0.4, True))
     env: Any = gymnasium.make("pfrl/Compression-v0", problem=problem).unwrapped
     rng = np.random.default_rng(0)
     shape = env.live.shape
     actions = rng.uniform(-1, 1, (60, *shape)).astype(np.float32)
     actions[30:] = np.clip(actions[:30] + rng.normal(0, 0.02, (30, *shape)), -1, 1)
-    settled = env.settle(env.project(actions))
-    np.testing.assert_array_equal(settled, env.settle(settled))
+    canonical = env.canonicalize(env.project(actions))
+    np.testing.assert_array_equal(canonical, env.canonicalize(canonical))
 
     def policy(episode):
         env.reset()
@@ -202,9 +202,9 @@ def test_settled_actions_are_equal_where_the_policy_is():
         return info["policy"]
 
     policies = [policy(episode) for episode in actions]
-    assert [policy(episode) for episode in settled] == policies
-    same = [(a == b, np.array_equal(p, q)) for a, p in zip(policies, settled, strict=True)
-            for b, q in zip(policies, settled, strict=True)]  # fmt: skip
+    assert [policy(episode) for episode in canonical] == policies
+    same = [(a == b, np.array_equal(p, q)) for a, p in zip(policies, canonical, strict=True)
+            for b, q in zip(policies, canonical, strict=True)]  # fmt: skip
     assert all(one == other for one, other in same)
     assert sum(one for one, _ in same) > 60
 

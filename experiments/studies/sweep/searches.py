@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from agents import AGENTS, AgentError, load
 from envs import NetworkTask, Problem
 from envs.decisions import Decisions
+from envs.knobs import KnobName, needed
 from envs.task import load_network
 from experiments.records.history import best_so_far
 from experiments.records.lines import append_line, mend_lines
@@ -54,7 +55,7 @@ class SweepSettings:
     """Of the searches, and of the fine-tuning of what they find."""
     episodes: int = 150
     """Evaluations of every search."""
-    knobs: tuple[str, ...] = ("keep",)
+    knobs: tuple[KnobName, ...] = ("keep",)
     """What is decided at every layer."""
     keep_min: float = 0.2
     """Smallest share of a group's channels that a policy may keep, before rounding."""
@@ -146,10 +147,10 @@ def problem_of(settings: SweepSettings, weights: str, target: str) -> Problem:
         settings.model,
         settings.data,
         weights,
-        quantized=bool({"weight_bits", "act_bits"} & set(settings.knobs)),
+        quantized="quantized" in needed(settings.knobs),
         episode=settings.episode,
         recipe=settings.recipe,
-        sparse="sparsity" in settings.knobs,
+        sparse="sparse" in needed(settings.knobs),
         cache=str(settings.out / "evaluations.sqlite"),
     )
     return Problem(
