@@ -93,7 +93,7 @@ def test_an_infeasible_budget_is_refused_with_what_is_possible(costs):
 @given(st.lists(st.booleans(), min_size=1, max_size=40))
 def test_the_largest_choice_that_fits(fitting):
     """Against the definition: choice 0 is taken to fit, whatever is said of it."""
-    largest = max([0, *np.flatnonzero(fitting)])
+    largest = int(max([0, *np.flatnonzero(fitting)]))
     choices = range(len(fitting))
     assert largest_that_fits(choices, fitting.__getitem__, monotone=False) == largest
     assert largest_that_fits(choices, lambda n: n <= largest, monotone=True) == largest
