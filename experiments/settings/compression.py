@@ -161,7 +161,7 @@ class CompressSettings:
     def needs_latency(self) -> bool:
         """Whether the search reads predicted latencies."""
         budget = self.budget()
-        return self.reward == "latency" or (budget is not None and budget.metric == "latency")
+        return self.reward == "latency" or (budget is not None and budget.needs_latency)
 
     def identity(self) -> dict[str, Any]:
         """All that decides about the results, as plain data."""

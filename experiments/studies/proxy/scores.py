@@ -30,7 +30,7 @@ from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import PLAIN, REPAIRED
 from pfrl.cost import Budget, CostModel
-from pfrl.cost.metrics import Assignment
+from pfrl.cost.model import Assignment
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
 from pfrl.evaluation.validation import validate
@@ -270,7 +270,7 @@ def _check(settings: ProxySettings) -> None:
             raise SettingsError(
                 f"{name} is a whole number from {least}, got {getattr(settings, name)}"
             )
-    if settings.target.startswith("latency"):
+    if Budget.parse(settings.target).needs_latency:
         raise SettingsError(
             "policies of equal latency are not drawn; give macs, params, bytes or bops"
         )
