@@ -67,7 +67,8 @@ def test_decisions_keep_to_it(own_metric):
     for step in range(len(decisions.steps)):
         at, _, _ = decisions.execute(step, [1.0], at)
     whole = decisions.base
-    assert 0.4 * whole < decisions.cost(at) <= decisions.limit == 0.5 * whole
+    assert decisions.limit == 0.5 * whole
+    assert 0.4 * whole < decisions.cost(at) <= 0.5 * whole
 
 
 def test_reports_write_it_with_and_without_the_file(own_metric, monkeypatch):
