@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pfrl.deploy.onnx.graph import Graph, Tensor
+from pfrl.deploy.onnx.graph import OnnxGraph, Tensor
 from pfrl.deploy.onnx.ops import Value, lowers, unsupported
 from pfrl.deploy.onnx.program import Operation, depends_on_batch
 
@@ -24,7 +24,7 @@ def _reshape(graph, operation, inputs):
     return reshape(graph, operation, inputs[0], operation.outputs[0].shape)
 
 
-def reshape(graph: Graph, operation: Operation, tensor: Tensor, shape: Sequence[int]) -> Tensor:
+def reshape(graph: OnnxGraph, operation: Operation, tensor: Tensor, shape: Sequence[int]) -> Tensor:
     """``tensor`` in another shape, axes that are neither split nor merged staying where they lie.
 
     The two shapes fall into groups of axes with equal products; a group is moved
@@ -102,7 +102,7 @@ def _slice(graph, operation, inputs):
 
 
 def _cut(
-    graph: Graph,
+    graph: OnnxGraph,
     tensor: Tensor,
     starts: Sequence[int],
     limits: Sequence[int],
@@ -153,7 +153,7 @@ def _pad(graph, operation, inputs):
     return _padded(graph, tensor, before, after, float(value))
 
 
-def _padded(graph: Graph, tensor: Tensor, before, after, value: float) -> Tensor:
+def _padded(graph: OnnxGraph, tensor: Tensor, before, after, value: float) -> Tensor:
     if not any((*before, *after)):
         return tensor
     sizes = zip(tensor.shape, before, after, strict=True)
@@ -194,7 +194,7 @@ def _stack(graph, operation, inputs):
     return _joined(graph, parts, axis, operation.outputs[0].shape)
 
 
-def _joined(graph: Graph, parts: Sequence[Tensor], axis: int, shape: Sequence[int]) -> Tensor:
+def _joined(graph: OnnxGraph, parts: Sequence[Tensor], axis: int, shape: Sequence[int]) -> Tensor:
     layout = parts[0].layout
     names = [graph.relay(part, layout).name for part in parts]
     sizes = [shape[index] for index in layout]
@@ -241,7 +241,7 @@ def _gather(graph, operation, inputs):
     )
 
 
-def _take(graph: Graph, tensor: Tensor, axis: int, indices: np.ndarray) -> Tensor:
+def _take(graph: OnnxGraph, tensor: Tensor, axis: int, indices: np.ndarray) -> Tensor:
     steps = set(np.diff(indices).tolist())
     if len(steps) <= 1 and min(steps, default=1) > 0:
         starts, limits, strides = (

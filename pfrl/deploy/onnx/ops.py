@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import onnx
 
-from pfrl.deploy.onnx.graph import Graph, Tensor
+from pfrl.deploy.onnx.graph import OnnxGraph, Tensor
 from pfrl.deploy.onnx.program import ExportError, Operation
 
 Value = Tensor | np.ndarray
-Lowering = Callable[[Graph, Operation, Sequence[Any]], Value | list[Value]]
+Lowering = Callable[[OnnxGraph, Operation, Sequence[Any]], Value | list[Value]]
 LOWERINGS: dict[str, Lowering] = {}
 
 
@@ -34,7 +34,7 @@ def lowers(*primitives: str) -> Callable[[Lowering], Lowering]:
     return register
 
 
-def lower(graph: Graph, operation: Operation, inputs: Sequence[Value]) -> list[Value]:
+def lower(graph: OnnxGraph, operation: Operation, inputs: Sequence[Value]) -> list[Value]:
     """The results of one operation.
 
     Raises:
@@ -59,7 +59,7 @@ def unsupported(operation: Operation, reason: str) -> ExportError:
     )
 
 
-def elementwise(graph: Graph, op: str, inputs: Sequence[Value], shape: Sequence[int]) -> Tensor:
+def elementwise(graph: OnnxGraph, op: str, inputs: Sequence[Value], shape: Sequence[int]) -> Tensor:
     """``op`` on operands that broadcast to JAX's ``shape``, in the layout that one of them has."""
     rank = len(shape)
     tensors = [value for value in inputs if isinstance(value, Tensor)]
@@ -173,7 +173,7 @@ def _neg(graph, operation, inputs):
     return _times(graph, inputs[0], -1.0)
 
 
-def _times(graph: Graph, tensor: Tensor, factor: float) -> Tensor:
+def _times(graph: OnnxGraph, tensor: Tensor, factor: float) -> Tensor:
     return elementwise(graph, "Mul", [tensor, np.array(factor)], tensor.shape)
 
 
@@ -224,7 +224,7 @@ def _bound(graph, operation, inputs):
     return elementwise(graph, operation.primitive.capitalize(), inputs, shape)
 
 
-def _clip(graph: Graph, tensor: Tensor, **bounds: float) -> Tensor:
+def _clip(graph: OnnxGraph, tensor: Tensor, **bounds: float) -> Tensor:
     """``max`` with a constant is a lower bound, ``min`` an upper one."""
     side = {"max": "min", "min": "max"}
     attributes = {side[key]: value for key, value in bounds.items()}
