@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.cost import Budget
@@ -51,6 +51,9 @@ class FinishConfig:
 class CompressSettings:
     """Compress a trained network: search a policy, fine-tune, export, measure, report."""
 
+    FREE: ClassVar = ("out",)
+    """What may change when a run goes on."""
+
     model: str = "resnet8"
     """A network of the zoo, such as lenet5, resnet20, resnet56b (option B shortcuts), vgg16_bn,
     resnet50, mobilenet_v2, densenet40, shufflenet_v2, convnext_tiny or mixer_tiny."""
@@ -81,9 +84,7 @@ class CompressSettings:
     seed: int = 0
     """Seed of the search and of all training."""
     out: Path = Path("runs/compress")
-    """Run directory."""
-    resume: bool = False
-    """Go on with the run in the run directory, which must have the same settings."""
+    """Run directory. The same command goes on with what is there; another one is refused."""
     keep_min: float = 0.2
     """Smallest share of a group's channels that a policy may keep, before rounding."""
     round_to: int = 4
@@ -162,10 +163,3 @@ class CompressSettings:
         """Whether the search reads predicted latencies."""
         budget = self.budget()
         return self.reward == "latency" or (budget is not None and budget.metric == "latency")
-
-    def identity(self) -> dict[str, Any]:
-        """All that decides about the results, as plain data."""
-        plain = dataclasses.asdict(self)
-        for name in ("out", "resume"):
-            del plain[name]
-        return {name: str(v) if isinstance(v, Path) else v for name, v in plain.items()}
