@@ -41,8 +41,8 @@ from pfrl.compression.sliced import compress
 from pfrl.cost import CostModel
 from pfrl.cpu import cores, keep_memory
 from pfrl.data import Dataset
+from pfrl.deploy.runtimes.base import AT_ONCE, RUNTIMES
 from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
-from pfrl.evaluation.judges import AT_ONCE, sliced_judge
 from pfrl.evaluation.validation import batched
 from pfrl.files import write_json, write_text
 from pfrl.graph import Graph
@@ -178,7 +178,7 @@ def gap(settings: PeersSettings, policy: Policy) -> float:
     graph, peer = load(settings)[1], peer_of(settings)
     x = peer.images[0][0]
     small = compress(graph.source, policy, graph=graph)
-    ours = sliced_judge("onnx", small, graph.input_shape)(x.permute(0, 2, 3, 1).numpy())
+    ours = RUNTIMES["onnx"].judge(small, graph.input_shape)(x.permute(0, 2, 3, 1).numpy())
     pruned = prune_torch(peer.model, removed_outputs(graph, small.kept), x[:1])
     with torch.inference_mode():
         theirs = pruned.eval()(x).numpy()

@@ -16,7 +16,7 @@ from experiments.run.search import VALIDATION_FILE, make_problem, search
 from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import stage
 from pfrl.cost import CostModel
-from pfrl.data import FOLDER_PREFIX, NAMED, load
+from pfrl.data import reader
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.files import write_json
 from pfrl.graph import Graph
@@ -95,8 +95,7 @@ def find_weights(model: str, data: str, given: Path | None) -> Path:
         raise ModelError(f"unknown model '{model}'; expected one of {', '.join(known)}")
     weights = given or pretrained_path(model, data)
     if weights is None:
-        if data not in NAMED and not data.startswith(FOLDER_PREFIX):
-            load(data)  # says which data sets there are
+        reader(data)  # an unknown name says which data sets there are
         raise ModelError(
             f"no weights of {model} for {data} come with the package; train them"
             f" (pfrl pretrain --model {model} --data {data}) and give --weights"

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from pfrl.compression.recipe import Recipe
-from pfrl.evaluation.judges import Backend
+from pfrl.deploy.runtimes.base import RUNTIMES
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class EpisodeConfig:
     """Training images that batch-normalisation statistics are re-estimated from."""
     search_images: int = 2_000
     """Images of the search split that the reward uses; the others are kept for re-scoring."""
-    validation: Literal["auto", Backend] = "auto"
-    """What judges: XLA on the masked network, ONNX Runtime or OpenVINO (in float32, or with
-    bfloat16 products) on the sliced one, or whichever is fastest and agrees with XLA to a tenth
-    of a point, measured once at the start."""
+    validation: str = "auto"
+    """The runtime that judges: xla on the masked network; onnx, openvino (float32) or
+    openvino-bf16 (bfloat16 products) on the sliced one; or auto, whichever is fastest and agrees
+    with XLA to a tenth of a point, measured once at the start."""
     early_stop: bool = False
     """Whether judging ends as soon as the best accuracy so far is out of reach (see
     ``pfrl.evaluation.validation.Hopeless``). Such an accuracy is an estimate."""
@@ -44,6 +44,11 @@ class EpisodeConfig:
     """Training steps of the shared network of the fidelity supernet."""
     supernet_learning_rate: float = 0.02
     """Of the first of these steps; it falls as a cosine."""
+
+    def __post_init__(self) -> None:
+        """Raises RegistryError if there is no such runtime."""
+        if self.validation != "auto":
+            RUNTIMES[self.validation]
 
     @property
     def tuning_steps(self) -> int:

@@ -9,11 +9,9 @@ from pfrl.evaluation.compilations import compilations
 from pfrl.methods.quantization import codebook
 from pfrl.methods.quantization.codebook import (
     CodebookError,
-    codebook_bits,
     codebook_of,
     codebook_quantize,
     fit_codebooks,
-    huffman_bits,
     lookup,
 )
 
@@ -194,31 +192,6 @@ def test_all_widths_run_the_same_program():
     found = [np.asarray(gradient(kernel, codebooks, bits, alive)[0]) for bits in WIDTHS]
     assert compilations() == before
     assert len({each.tobytes() for each in found}) == len(WIDTHS)
-
-
-# Indices padded to whole bytes, and 32 bits an entry.
-@pytest.mark.parametrize(
-    ("elements", "bits", "entries", "expected"),
-    [
-        (8, 4, 16, 4 * 8 + 16 * 32),
-        (3, 3, 5, 16 + 5 * 32),  # 9 bits are 2 bytes
-        (8, 1, 2, 8 + 64),
-        (1, 1, 1, 8 + 32),
-        (1000, 8, 256, 8000 + 256 * 32),
-        (7, 32, 0, 7 * 32),
-    ],
-)
-def test_sizes(elements, bits, entries, expected):
-    assert codebook_bits(elements, bits, entries) == expected
-
-
-def test_size_with_coded_indices():
-    # Counts 4, 2, 1, 1 have codes of 1, 2, 3 and 3 bits: 14 bits, 2 bytes; four entries of
-    # 32 bits and the lengths of their codes in 8.
-    indices = np.array([[0, 0, 0, 0], [1, 1, 2, 200]], np.uint8)
-    assert huffman_bits(indices) == 16 + 4 * 40
-    # A lone entry still takes a bit for every weight.
-    assert huffman_bits(np.full(9, 7)) == 16 + 40
 
 
 def test_an_unknown_mode_is_refused():

@@ -26,8 +26,8 @@ from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import PLAIN, REPAIRED
 from pfrl.cost import Budget, CostModel
 from pfrl.cost.metrics import Assignment
+from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
-from pfrl.evaluation.judges import sliced_judge
 from pfrl.evaluation.validation import validate
 from pfrl.graph import Graph
 from pfrl.training.fit import Diverged
@@ -207,7 +207,7 @@ def score_long(settings: ProxySettings, evaluator: Evaluator, policy: Policy) ->
         small = evaluator.tuned(policy, settings.long_images, settings.learning_rate, settings.seed)
     except Diverged:
         return {"accuracy": 0.0, "fresh": 0.0, "diverged": True}
-    judge = sliced_judge("onnx", small, evaluator.graph.input_shape)
+    judge = RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
     same, fresh = (
         validate(judge, evaluator.images[which], evaluator.dataset) for which in ("reward", "fresh")
     )

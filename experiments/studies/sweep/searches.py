@@ -24,9 +24,9 @@ from experiments.studies.sweep.table import FIXED, write_results
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.cost import Budget, CostModel
+from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.evaluator import Evaluator
-from pfrl.evaluation.judges import sliced_judge
 from pfrl.training.fit import mean_quality
 
 
@@ -182,5 +182,5 @@ def test_accuracy(
     """Of a policy's network on the test split, after the fine-tuning that all get."""
     small = evaluator.tuned(policy, settings.images, settings.learning_rate, seed)
     dataset = evaluator.dataset
-    judge = small if small.quantized else sliced_judge("onnx", small, evaluator.graph.input_shape)
+    judge = small if small.quantized else RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
     return mean_quality(judge, dataset, dataset.open_test())

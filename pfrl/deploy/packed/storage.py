@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pfrl.compression.recipe import PLAIN, Recipe
-from pfrl.deploy.packed.size import Stored, predict
+from pfrl.deploy.packed.encoding import Stored, smallest
 from pfrl.graph import Count, Graph, Layer
+from pfrl.methods.quantization.coding import CODINGS
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.methods.sparsity.sparsify import zeros_of
 
@@ -32,13 +33,12 @@ class _Array(NamedTuple):
 class Storage:
     """The packed file of any policy's network.
 
-    - Kernels of less than 32 bits are integers with a float32 scale for every entry of their
-      last axis, or indices with a codebook of as many float32 centers as there are different
-      indices or weights; in float32 where that is smaller. What several layers share is there
-      once, at the largest of their widths. Kernels that are used in another arrangement than
-      they are stored in, or not as kernels alone, or of another type than float32, stay as they
-      are, for each use rounds them in its own way.
-    - Of sparse kernels there are the weights that stay, and their places.
+    - Kernels of less than 32 bits are whole numbers with the table of their quantizer, in
+      float32 where that is smaller. A kernel that several layers share is there once, at the
+      largest of their bit widths. Kernels that are used in another arrangement than they are
+      stored in, or not as kernels alone, or of another type than float32, stay as they are,
+      for each use rounds them in its own way.
+    - Of sparse kernels there are the weights that stay, and a bitmap of their places.
     - All other arrays are there as they are.
 
     Args:
@@ -47,7 +47,7 @@ class Storage:
     """
 
     def __init__(self, graph: Graph, recipe: Recipe = PLAIN):
-        self._recipe = recipe
+        self._recipe, self._coding = recipe, CODINGS[recipe.weights]
         layers: dict[str, list[Layer]] = {}
         for layer in graph.layers:
             layers.setdefault(layer.kernel, []).append(layer)
@@ -96,11 +96,9 @@ class Storage:
         if shares:
             stays = self._stays(shape, shares[0])
         if bits >= FLOAT_BITS:
-            return predict(array.dtype.name, shape, 8 * array.dtype.itemsize, (0,), stays)
-        if self._recipe.weights == "codebook":
-            entries = max(min(2**bits, stays), 1)
-            return predict("codebook", shape, bits, (entries,), stays, stays == elements)
-        return predict("uniform", shape, bits, shape[-1:], stays)
+            return smallest(array.dtype.name, shape, 8 * array.dtype.itemsize, (0,), stays)
+        layout = self._coding.layout(shape, bits, stays)
+        return smallest(layout.format, shape, bits, layout.table, stays, layout.zeros_coded)
 
     def _stays(self, shape: tuple[int, ...], share: float) -> int:
         """How many weights of a sparse kernel are not zero."""

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pfrl.methods.quantization.huffman import encoded_bits
 from pfrl.methods.quantization.kmeans import kmeans, sort_values
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 
@@ -159,33 +158,6 @@ def refit(
     sums = jnp.zeros_like(centers).at[places].add(kernel.astype(centers.dtype) * weights)
     centers = jnp.where(counts > 0, sums / jnp.maximum(counts, 1), centers)
     return _with_zero(centers) if zero else centers
-
-
-def codebook_bits(elements: int, bits: int, entries: int) -> int:
-    """Exact size of a kernel: its indices, padded to whole bytes, and its entries in float32.
-
-    Args:
-      elements: weights of the kernel.
-      bits: of an index; at 32 the weights are stored themselves.
-      entries: how many the codebook has, at most ``2^bits``.
-    """
-    if bits >= FLOAT_BITS:
-        return FLOAT_BITS * elements
-    return _whole_bytes(bits * elements) + FLOAT_BITS * entries
-
-
-def huffman_bits(indices: np.ndarray) -> int:
-    """Exact size of a kernel with Huffman-coded indices, of the entries that occur.
-
-    The indices, padded to whole bytes, and for every entry 32 bits for its value and 8
-    for the length of its code.
-    """
-    counts = np.bincount(np.asarray(indices).ravel(), minlength=1)
-    return _whole_bytes(encoded_bits(counts)) + (FLOAT_BITS + 8) * int((counts > 0).sum())
-
-
-def _whole_bytes(bits: int) -> int:
-    return -(-bits // 8) * 8
 
 
 def _with_zero(centers: jax.Array) -> jax.Array:
