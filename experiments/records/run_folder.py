@@ -12,7 +12,7 @@ from typing import Any
 from experiments.records.history import Line
 from experiments.records.lines import append_line, mend_lines
 from experiments.records.machine import machine
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import SettingsError
 from pfrl.files import FileError, write_json
 
 PACKAGES = ("jax", "flax", "optax", "gymnasium", "stable-baselines3", "torch", "onnx",
@@ -112,7 +112,8 @@ class RunFolder:
 
 def identity(settings: Any, weights: Path) -> dict[str, Any]:
     """All settings that decide about results, as plain data; files by their content."""
-    plain = dataclasses.asdict(settings) | {"weights": weights}
+    plain = dataclasses.asdict(settings)
+    plain = plain.pop("network", {}) | plain.pop("space", {}) | plain | {"weights": weights}
     kept = {name: value for name, value in plain.items() if name not in settings.FREE}
     return json.loads(json.dumps(kept, default=_digest))
 

@@ -13,7 +13,7 @@ import numpy as np
 from envs.task import load_network
 from experiments.records.run_folder import RunFolder
 from experiments.run.compression import find_weights
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.methods.cells import Cell, cells
 from experiments.studies.methods.table import HEADINGS, write_table
 from experiments.studies.study import complete
@@ -103,7 +103,7 @@ def run(settings: MethodsSettings) -> Path:
             f"expected sections of {', '.join(HEADINGS)}, at least one seed and workers from 0;"
             f" got {', '.join(settings.sections)}, {settings.seeds} and {settings.workers}"
         )
-    weights = find_weights(settings.model, settings.data, settings.weights)
+    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
     folder = RunFolder("methods", settings, weights)
     settings = replace(settings, weights=weights)
     names = [(cell.section, cell.name) for cell in cells() if cell.section in settings.sections]

@@ -20,7 +20,7 @@ from experiments.run.choose import Candidate, find_candidates
 from experiments.run.compression import LATENCY_FILE, find_weights
 from experiments.run.latency import measure_latency
 from experiments.run.recorded import recorded_search
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.pareto.report import write_pareto_report
 from experiments.studies.pareto.settings import ParetoSettings, folder_name
 from experiments.studies.study import complete
@@ -53,7 +53,7 @@ def run(settings: ParetoSettings) -> list[Path]:
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
-    weights = find_weights(settings.model, settings.data, settings.weights)
+    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
     folder = RunFolder("pareto", settings, weights)
     with stage("loading and tracing"):
         dataset, graph = load_network(settings.model, settings.data, str(weights))

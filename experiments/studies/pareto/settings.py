@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from agents import AGENTS, AgentError
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import SettingsError
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.evaluation.config import EpisodeConfig
 

@@ -19,7 +19,7 @@ from envs.problem import Problem
 from envs.task import NetworkTask, load_network
 from experiments.records.run_folder import RunFolder
 from experiments.run.compression import find_weights
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.proxy.table import LONG, write_study
 from experiments.studies.study import complete
 from pfrl.compression.policy import Policy
@@ -115,7 +115,7 @@ def run(settings: ProxySettings) -> list[Path]:
     Raises:
       ValueError: a subclass with a sentence for the user, if what was given is wrong.
     """
-    weights = find_weights(settings.model, settings.data, settings.weights)
+    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
     folder = RunFolder("proxy", settings, weights)
     settings = dataclasses.replace(settings, weights=weights)
     _, graph = load_network(settings.model, settings.data, str(weights))

@@ -18,7 +18,7 @@ from envs.task import load_network
 from experiments.records.run_folder import RunFolder
 from experiments.run.compression import find_weights
 from experiments.run.recorded import recorded_search
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.study import complete
 from experiments.studies.sweep.table import FIXED, write_results
 from pfrl.compression.policy import Policy
@@ -102,7 +102,7 @@ def run(settings: SweepSettings) -> list[Path]:
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
-    weights = find_weights(settings.model, settings.data, settings.weights)
+    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
     folder = RunFolder("sweep", settings, weights)
     _, graph = load_network(settings.model, settings.data, str(weights))
     costs = CostModel(graph, recipe=settings.recipe)

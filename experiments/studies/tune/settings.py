@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import SettingsError
 
 
 @dataclass(frozen=True)

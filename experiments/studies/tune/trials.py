@@ -23,6 +23,7 @@ from experiments.records.run_folder import RunFolder
 from experiments.run.compression import find_weights
 from experiments.run.finish import paired_differences
 from experiments.run.latency import measure_latency
+from experiments.settings.blocks import NetworkBlock
 from experiments.settings.compression import DEFAULTS as WISH
 from experiments.studies.study import complete
 from experiments.studies.tune.pipeline import Pipeline
@@ -56,7 +57,7 @@ def run(settings: TuneSettings) -> Path:
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
-    weights = find_weights(settings.model, settings.data, settings.weights)
+    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
     folder = RunFolder("tune", settings, weights)
     with stage("loading and tracing"):
         dataset, graph = load_network(settings.model, settings.data, str(weights))
