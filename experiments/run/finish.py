@@ -21,7 +21,7 @@ from experiments.run.search import Searched
 from experiments.settings.compression import CompressSettings
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import compress
-from pfrl.cost.metrics import Assignment
+from pfrl.cost.model import Assignment
 from pfrl.data import Dataset
 from pfrl.deploy.packed.file import Sizes
 from pfrl.deploy.packed.pack import pack

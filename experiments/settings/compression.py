@@ -118,4 +118,4 @@ class CompressSettings(CommandSettings):
     def needs_latency(self) -> bool:
         """Whether the search reads predicted latencies."""
         budget = self.budget()
-        return self.reward == "latency" or (budget is not None and budget.metric == "latency")
+        return self.reward == "latency" or (budget is not None and budget.needs_latency)

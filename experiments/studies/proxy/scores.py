@@ -25,7 +25,7 @@ from experiments.studies.study import complete
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import PLAIN, REPAIRED
 from pfrl.cost import Budget, CostModel
-from pfrl.cost.metrics import Assignment
+from pfrl.cost.model import Assignment
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
 from pfrl.evaluation.validation import validate
@@ -96,7 +96,7 @@ class ProxySettings:
                 raise SettingsError(
                     f"{name} is a whole number from {least}, got {getattr(self, name)}"
                 )
-        if self.target.startswith("latency"):
+        if Budget.parse(self.target).needs_latency:
             raise SettingsError(
                 "policies of equal latency are not drawn; give macs, params, bytes or bops"
             )

@@ -93,7 +93,7 @@ def find_policy(settings: TuneSettings, folder: RunFolder, graph: Graph, weights
         return Policy.from_json(given).checked(graph)
     budget = Budget.parse(settings.target or WISH["target"])
     latency = None
-    if budget.metric == "latency":
+    if budget.needs_latency:
         latency = measure_latency(graph, settings.keep_min, settings.round_to, settings.seed)
     task = NetworkTask(settings.model, settings.data, weights)
     problem = Problem(
