@@ -33,7 +33,6 @@ def write_report(run_dir: Path) -> Path:
     if report is None:
         raise FileError(
             f"no report.json in {run_dir}: the run is not finished; start the same command again"
-            " with --resume"
         )
     policy = _read_json(run_dir / "policy.json")
     config = _read_json(run_dir / "config.json")
