@@ -6,8 +6,7 @@ import numpy as np
 
 from envs.choices import Decision, decision_of, rank_groups
 from envs.problem import Problem, ProblemError
-from pfrl.cost import BudgetError, CostModel, largest_that_fits
-from pfrl.cost.metrics import MONOTONE, Assignment
+from pfrl.cost import METRICS, Assignment, BudgetError, CostModel, largest_that_fits
 from pfrl.graph import Graph, Layer
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 
@@ -172,7 +171,7 @@ class Decisions:
         return largest_that_fits(
             np.linspace(-1, 1, 1001).tolist(),
             lambda action: self.meets(np.full(count, action), limit),
-            monotone=self.metric in MONOTONE,
+            monotone=METRICS[self.metric].monotone,
         )
 
     def meets(self, raw: Sequence[float] | np.ndarray, limit: float) -> bool:
@@ -180,7 +179,7 @@ class Decisions:
 
         Of a metric that a larger choice may lower, every step has to meet it.
         """
-        at, gradual = self.start.copy(), self.metric not in MONOTONE
+        at, gradual = self.start.copy(), not METRICS[self.metric].monotone
         for (_, decision), action in zip(self.all(), raw, strict=True):
             decision.set(at, decision.choice(action))
             if gradual and self.cost(at) > limit:
@@ -208,4 +207,4 @@ class Decisions:
             decision.set(trial, choice)
             return self.cost(trial) <= limit
 
-        return largest_that_fits(range(wanted + 1), fits, monotone=self.metric in MONOTONE)
+        return largest_that_fits(range(wanted + 1), fits, monotone=METRICS[self.metric].monotone)

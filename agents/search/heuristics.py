@@ -18,8 +18,7 @@ import numpy as np
 from agents.base import AgentError, Recorder
 from agents.search.proposals import play_vector
 from envs.decisions import Decisions
-from pfrl.cost import largest_that_fits
-from pfrl.cost.metrics import MONOTONE
+from pfrl.cost import METRICS, largest_that_fits
 
 STRENGTHS = np.linspace(0, 2, 2001)
 """Among which the smallest that meets the budget is looked for."""
@@ -101,7 +100,9 @@ def _strength(env: Recorder, decisions: Decisions | None, profile: np.ndarray) -
     def fits(strength: float) -> bool:
         return decisions.meets(_per_action(env, raw_actions(profile, strength)), limit)
 
-    return largest_that_fits(STRENGTHS[::-1].tolist(), fits, monotone=decisions.metric in MONOTONE)
+    return largest_that_fits(
+        STRENGTHS[::-1].tolist(), fits, monotone=METRICS[decisions.metric].monotone
+    )
 
 
 def _in_units_of_env(decisions: Decisions, raw: np.ndarray) -> np.ndarray:

@@ -9,13 +9,6 @@ import numpy as np
 
 from pfrl.cost.metrics import METRICS
 
-_MANY = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
-UNITS = {
-    **dict.fromkeys(METRICS, _MANY),
-    "bytes": {**_MANY, "B": 1.0, "kB": 1e3, "MB": 1e6},
-    "latency": {"": 1.0, "ms": 1.0},
-}
-"""What may follow the number, by metric."""
 Choice = TypeVar("Choice")
 
 
@@ -55,8 +48,9 @@ class Budget:
         metric, number, unit = match.groups()
         if metric not in METRICS:
             raise BudgetError(f"unknown metric '{metric}'; expected one of {', '.join(METRICS)}")
-        if unit not in UNITS[metric]:
-            units = ", ".join(filter(None, UNITS[metric]))
+        suffixes = METRICS[metric].suffixes
+        if unit not in suffixes:
+            units = ", ".join(filter(None, suffixes))
             raise BudgetError(f"'{unit}' is no unit of {metric}; expected none, or one of {units}")
         try:
             value = float(number)
@@ -64,7 +58,12 @@ class Budget:
             raise BudgetError(f"'{number}' in the target '{text}' is no number") from None
         if not 0 < value < float("inf"):
             raise BudgetError(f"the target '{text}' must be above zero and finite")
-        return cls(metric, value * UNITS[metric][unit], not unit and value <= 1)
+        return cls(metric, value * suffixes[unit], not unit and value <= 1)
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether costs of its metric can only be had with a latency model."""
+        return METRICS[self.metric].needs_latency
 
     def limit(self, base: Mapping[str, float]) -> float:
         """The limit in the metric's unit for a network of these base costs."""
@@ -85,7 +84,7 @@ def largest_that_fits(
       choices: in ascending order, one at the least. The first one is not asked about.
       fits: whether a choice meets the budget.
       monotone: whether all choices before one that fits do so too: they are bisected then, and
-        else asked about one by one from the last on (see ``pfrl.cost.metrics.MONOTONE``).
+        else asked about one by one from the last on (see ``pfrl.cost.metrics.Metric``).
     """
     low, high = 0, len(choices) - 1
     if high == 0 or fits(choices[high]):  # mostly the last one does
