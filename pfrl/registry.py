@@ -53,10 +53,13 @@ class Registry(Mapping[str, Item], Generic[Item]):
     Args:
       kind: one of ``KINDS``.
       rooms: packages or modules that register the project's own items when they are imported.
+      read: makes an item of what was registered, such as of a bare function; None leaves it.
     """
 
-    def __init__(self, kind: str, rooms: tuple[str, ...] = ()):
-        self.kind, self._rooms, self._open = kind, rooms, False
+    def __init__(
+        self, kind: str, rooms: tuple[str, ...] = (), read: Callable[[Any], Item] | None = None
+    ):
+        self.kind, self._rooms, self._read, self._open = kind, rooms, read, False
 
     def __getitem__(self, name: str) -> Item:
         """The item of that name.
@@ -68,7 +71,7 @@ class Registry(Mapping[str, Item], Generic[Item]):
         if name not in items:
             known = ", ".join(sorted(items))
             raise RegistryError(f"unknown {_words(self.kind)} '{name}'; expected one of {known}")
-        return items[name]
+        return items[name] if self._read is None else self._read(items[name])
 
     def __contains__(self, name: object) -> bool:
         return name in self._all()

@@ -117,7 +117,8 @@ class CompressSettings(CommandSettings):
     def needs_latency(self) -> bool:
         """Whether the search reads predicted latencies."""
         budget = self.budget()
-        return self.reward == "latency" or (budget is not None and budget.metric == "latency")
+        needs = REWARDS[self.reward].needs if self.reward in REWARDS else ()
+        return "latency" in needs or (budget is not None and budget.metric == "latency")
 
     def identity(self) -> dict[str, Any]:
         """All that decides about the results, as plain data."""

@@ -23,7 +23,7 @@ from experiments.records.run_folder import command, versions
 from experiments.run.compression import find_weights
 from experiments.run.recorded import recorded_search
 from experiments.settings.blocks import NetworkBlock, SettingsError
-from experiments.studies.sweep.table import FIXED, write_results
+from experiments.studies.sweep.table import write_results
 from experiments.studies.workers import share_out
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
@@ -173,7 +173,7 @@ def search_job(settings: SweepSettings, weights: str, job: Job) -> dict[str, Any
     lines = recorded_search(
         job.agent,
         problem,
-        1 if job.agent in FIXED else settings.episodes,
+        1 if AGENTS[job.agent].rule else settings.episodes,
         job.seed,
         job.folder(settings.out) / "history.jsonl",
     )
