@@ -150,11 +150,6 @@ class Agent:
         module, name = self.place.split(":")
         return getattr(import_module(module), name)
 
-    @property
-    def __qualname__(self) -> str:
-        """Of the function, by which the registry tells agents apart."""
-        return self.place if isinstance(self.place, str) else self.place.__qualname__
-
 
 AGENTS: Registry[Agent] = Registry(
     "agent",

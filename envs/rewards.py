@@ -39,11 +39,6 @@ class Reward:
         """One sentence about it."""
         return (self.function.__doc__ or self.function.__name__).strip().split("\n")[0]
 
-    @property
-    def __qualname__(self) -> str:
-        """Of the function, by which the registry tells rewards apart."""
-        return self.function.__qualname__
-
 
 REWARDS: Registry[Reward] = Registry(
     "reward",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from envs.rewards import REWARDS
 from experiments.settings.blocks import (
     CommandSettings,
     Flat,
