@@ -140,7 +140,7 @@ class Agent:
     learns: bool = False
     """Whether it trains an actor, which plays the last episode without exploration."""
     rule: str = ""
-    """How it decides all layers at once, if it does: its first episode is all that it has to say."""
+    """How it decides all layers at once, if it does; a first episode is all that it has to say."""
 
     @property
     def search(self) -> Search:

@@ -118,7 +118,7 @@ class CompressSettings(CommandSettings):
     def needs_latency(self) -> bool:
         """Whether the search reads predicted latencies."""
         budget = self.budget()
-        needs = REWARDS[self.reward].needs if self.reward in REWARDS else ()
+        needs = REWARDS[self.reward].needs if self.reward and self.reward in REWARDS else ()
         return "latency" in needs or (budget is not None and budget.metric == "latency")
 
     def identity(self) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def test_same_seed_same_search(name):
 @pytest.mark.parametrize("name", SEEDED)
 def test_the_centre_is_first_unless_the_start_is_random(name):
     kind = type(QUICK[name])
-    assert agents.AGENTS[name] is kind
+    assert agents.AGENTS[name].options is kind
     for start in ("centre", "random"):
         search_environment(name, env := Bowl(), 1, 0, options=kind(start=start))
         assert (not env.vectors("asked").any()) == (start == "centre")
