@@ -47,9 +47,8 @@ def load(name: str) -> None:
     """Import what an agent needs, which its first search does else: some seconds.
 
     Raises:
-      AgentError: if there is none of this name.
+      RegistryError: if there is none of this name.
     """
-    _check(name, 1, None)
     _ = AGENTS[name].search
     torch = sys.modules.get("torch")
     if torch is not None:
@@ -80,8 +79,8 @@ def search(
       options: of the type ``AGENTS[name].options``; None takes the defaults.
 
     Raises:
-      AgentError: if the agent is unknown, the options are another agent's, or
-        ``episodes`` is not above 0.
+      RegistryError: if the agent is unknown.
+      AgentError: if the options are another agent's, or ``episodes`` is not above 0.
     """
     import envs  # noqa: F401  (registers the environment)
 
@@ -119,8 +118,6 @@ def search_environment(
 
 
 def _check(name: str, episodes: int, options: Any) -> None:
-    if name not in AGENTS:
-        raise AgentError(f"no agent is named {name!r}; choose one of {', '.join(AGENTS)}")
     expected = AGENTS[name].options
     if options is not None and (expected is None or not isinstance(options, expected)):
         takes = "takes no options" if expected is None else f"takes {expected.__name__}"

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agents import AGENTS, AgentError, load
+from agents import AGENTS, load
 from envs import NetworkTask, Problem
 from envs.decisions import Decisions
 from envs.knobs import KnobName, needed
@@ -75,9 +75,8 @@ class SweepSettings:
     """Where histories, search.csv and search.md go; what is there already is not done again."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.agents if name not in AGENTS]
-        if unknown:
-            raise AgentError(f"unknown agent '{unknown[0]}'; expected some of {', '.join(AGENTS)}")
+        for name in self.agents:
+            _ = AGENTS[name]
         for name, least in (("episodes", 1), ("images", 1), ("workers", 0)):
             if getattr(self, name) < least:
                 raise SettingsError(f"{name} is a whole number from {least}")
