@@ -68,10 +68,7 @@ class Problem:
             raise ProblemError(
                 f"unknown or repeated knobs {list(self.knobs)}; expected some of {', '.join(KNOBS)}"
             )
-        if self.reward not in REWARDS:
-            raise ProblemError(
-                f"unknown reward '{self.reward}'; expected one of {', '.join(REWARDS)}"
-            )
+        _ = REWARDS[self.reward]
         low, high = self.bits
         if not 2 <= low <= high <= 8 or not 2 <= self.edge_bits <= 8:
             raise ProblemError(f"bit widths lie in 2 to 8; got {self.bits} and {self.edge_bits}")

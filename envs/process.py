@@ -7,7 +7,7 @@ from envs.decisions import Decisions
 from envs.knobs import KNOBS
 from envs.observation import Observer
 from envs.problem import Problem, ProblemError
-from envs.rewards import Reference, reward_of
+from envs.rewards import REWARDS, Reference, reward_of
 from pfrl.compression.policy import Policy
 from pfrl.evaluation.evaluator import Evaluation
 
@@ -33,10 +33,11 @@ class DecisionProcess:
     def __init__(self, problem: Problem):
         _check_honoured(problem)
         graph, costs, self.evaluate, base_accuracy = problem.open()
-        if problem.reward == "latency" and "latency" not in costs.metrics:
+        missing = [name for name in REWARDS[problem.reward].needs if name not in costs.metrics]
+        if missing:
             raise ProblemError(
-                "the reward 'latency' needs a latency model and the task has none; give it a"
-                " latency_table or choose another reward"
+                f"the reward '{problem.reward}' needs a {missing[0]} model and the task has none;"
+                f" give it a {missing[0]}_table or choose another reward"
             )
         self.decisions = Decisions(problem, graph, costs)
         self._observe = Observer(self.decisions)

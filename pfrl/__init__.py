@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pfrl.graph import Graph, Source, trace
     from pfrl.graph.frontends import from_function, from_linen
     from pfrl.graph.source import from_nnx
+    from pfrl.registry import register
 
 __all__ = [
     "Budget",
@@ -46,6 +47,7 @@ __all__ = [
     "load_data",
     "measure",
     "measure_interleaved",
+    "register",
     "save",
     "survey",
     "trace",
@@ -75,6 +77,7 @@ _PUBLIC = {
     "load_data": ("pfrl.data", "load"),
     "measure": ("pfrl.deploy.timing", "measure"),
     "measure_interleaved": ("pfrl.deploy.timing", "measure_interleaved"),
+    "register": ("pfrl.registry", "register"),
     "save": ("pfrl.compression.saved", "save"),
     "survey": ("pfrl.compression.calibration", "survey"),
     "trace": ("pfrl.graph", "trace"),

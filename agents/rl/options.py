@@ -1,11 +1,13 @@
-"""What can be set of the learning agents; imports neither torch nor stable-baselines3."""
+"""The agents that learn and what can be set of them; imports neither torch nor
+stable-baselines3."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from agents.base import AgentError
+from agents.base import Agent, AgentError
+from pfrl.registry import register
 
 MAX_WARMUP = 0.25
 Start = Literal["centre", "random"]
@@ -206,3 +208,13 @@ def _check_positive(options: object, *names: str) -> None:
     for name in names:
         if not getattr(options, name) > 0:
             raise AgentError(f"{name} is {getattr(options, name)}; choose a value above 0")
+
+
+for _name, _options in {
+    "ddpg": DDPGOptions,
+    "td3": TD3Options,
+    "sac": SACOptions,
+    "tqc": TQCOptions,
+    "ppo": PPOOptions,
+}.items():
+    register("agent", _name, Agent(f"agents.rl.{_name}:search_{_name}", _options, learns=True))

@@ -13,7 +13,7 @@ from agents.search.proposals import play_vector
 def search_exhaustive(
     env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher``: all combinations in order, the last decision changing fastest.
+    """A ``Search``: all combinations in order, the last decision changing fastest.
 
     From the lowest choices to the highest; those that the budget does not allow are played as
     it projects them. ``seed`` and ``tensorboard`` are not used.

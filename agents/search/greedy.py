@@ -29,7 +29,7 @@ PARTS = 256
 def search_greedy(
     env: Recorder, episodes: int, seed: int, options: GreedyOptions, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher``: climbs, each try one episode, as often as the episodes allow.
+    """A ``Search``: climbs, each try one episode, as often as the episodes allow.
 
     ``seed`` orders the moves and draws the random starts; ``tensorboard`` is not used.
     """

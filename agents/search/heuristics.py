@@ -27,28 +27,28 @@ STRENGTHS = np.linspace(0, 2, 2001)
 def search_uniform(
     env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher`` that prunes all steps alike; see ``_scan``."""
+    """A ``Search`` that prunes all steps alike; see ``_scan``."""
     _scan(env, episodes, np.ones(len(_decided(env))), "uniform")
 
 
 def search_shallow(
     env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher`` that prunes the first half of the decided steps; see ``_scan``."""
+    """A ``Search`` that prunes the first half of the decided steps; see ``_scan``."""
     _scan(env, episodes, shallow(len(_decided(env))))
 
 
 def search_deep(
     env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher`` that prunes the last half of the decided steps; see ``_scan``."""
+    """A ``Search`` that prunes the last half of the decided steps; see ``_scan``."""
     _scan(env, episodes, shallow(len(_decided(env)))[::-1])
 
 
 def search_log_params(
     env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher`` that prunes large layers more; see ``_scan``.
+    """A ``Search`` that prunes large layers more; see ``_scan``.
 
     Raises:
       AgentError: if the environment has no layers.

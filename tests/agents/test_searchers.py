@@ -21,6 +21,7 @@ from agents import (
     search_environment,
 )
 from agents.base import Recorder
+from agents.search import evolution
 from agents.search.evolution import mutate
 from agents.search.exhaustive import search_exhaustive
 from agents.search.greedy import moved
@@ -138,7 +139,7 @@ def test_same_seed_same_search(name):
 @pytest.mark.parametrize("name", SEEDED)
 def test_the_centre_is_first_unless_the_start_is_random(name):
     kind = type(QUICK[name])
-    assert agents.AGENTS[name] is kind
+    assert agents.AGENTS[name].options is kind
     for start in ("centre", "random"):
         search_environment(name, env := Bowl(), 1, 0, options=kind(start=start))
         assert (not env.vectors("asked").any()) == (start == "centre")
@@ -207,7 +208,7 @@ def test_a_mutation_changes_one_gene_at_least_and_is_reflected_at_the_ends():
 def test_the_oldest_or_the_worst_is_removed(removal, left, monkeypatch):
     """Rewards 3, 1, 2: a population of two loses the first or the second when the third comes."""
     env, seen = Toy(rewards=[3.0, 1.0, 2.0, 0.0]), []
-    monkeypatch.setattr("agents.search.evolution._child", lambda population, options, rng: (
+    monkeypatch.setattr(evolution, "_child", lambda population, options, rng: (
         seen.append([played.reward for played in population]) or np.zeros(6)
     ))  # fmt: skip
     options = EvolutionOptions(population=2, removal=removal)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from agents import AGENTS, AgentError, load
+from agents import AGENTS, load
 from envs import NetworkTask, Problem
 from envs.decisions import Decisions
 from envs.knobs import KnobName, needed
@@ -21,7 +21,7 @@ from experiments.run.compression import find_weights
 from experiments.run.recorded import recorded_search
 from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.study import complete
-from experiments.studies.sweep.table import FIXED, write_results
+from experiments.studies.sweep.table import write_results
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.cost import Budget, CostModel
@@ -73,9 +73,8 @@ class SweepSettings:
     there, and may ask for more agents, targets and seeds; another one is refused."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.agents if name not in AGENTS]
-        if unknown:
-            raise AgentError(f"unknown agent '{unknown[0]}'; expected some of {', '.join(AGENTS)}")
+        for name in self.agents:
+            _ = AGENTS[name]
         for name, least in (("episodes", 1), ("images", 1), ("workers", 0)):
             if getattr(self, name) < least:
                 raise SettingsError(f"{name} is a whole number from {least}")
@@ -154,7 +153,7 @@ def search(settings: SweepSettings, weights: str, job: Search) -> dict[str, Any]
     assert isinstance(evaluator, Evaluator)
     load(job.agent)
     hits, before, start = evaluator.hits, sum(evaluator.seconds.values()), time.perf_counter()
-    episodes = 1 if job.agent in FIXED else settings.episodes
+    episodes = 1 if AGENTS[job.agent].rule else settings.episodes
     found = recorded_search(
         job.agent, problem, episodes, job.seed, job.folder(settings.out) / "history.jsonl"
     )
