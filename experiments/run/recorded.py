@@ -1,8 +1,6 @@
 """A search whose episodes are on disk as soon as they end; started again, it goes on from there."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
 
 import agents
 from agents import Episode
@@ -10,12 +8,6 @@ from envs import Problem
 from experiments.records.history import Line, read_history
 from experiments.records.lines import append_line, mend_lines
 from pfrl.evaluation.config import Evaluation
-
-
-class Replaying(Protocol):
-    """An evaluator that answers from records first; see ``pfrl.evaluation.replay``."""
-
-    def replay(self, recorded: Iterable[tuple[Any, Evaluation]]) -> None: ...
 
 
 def recorded_search(
@@ -31,17 +23,15 @@ def recorded_search(
     is recorded is not evaluated again.
 
     Args:
-      agent, problem, episodes, seed: as of ``agents.search``. The problem's evaluator is
-        ``Replaying``.
+      agent, problem, episodes, seed: as of ``agents.search``.
       history: a ``history.jsonl``.
 
     Raises:
-      ReplayError: if the records are of another search.
+      RecordError: if the records are of another search.
       FileError: if the file is damaged or cannot be written.
     """
     recorded = mend_lines(history)
-    evaluator: Any = problem.open().evaluate
-    evaluator.replay((line["policy"], evaluation_of(line)) for line in recorded)
+    problem.open().evaluator.resume((line["policy"], evaluation_of(line)) for line in recorded)
 
     def record(episode: Episode) -> None:
         if episode.index >= len(recorded):

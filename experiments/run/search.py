@@ -8,7 +8,7 @@ from typing import Any
 
 import agents
 from agents import Episode, SearchResult
-from envs import NetworkTask, Problem, Runtime
+from envs import NetworkTask, OpenedTask, Problem
 from experiments.records.history import Line, best_so_far
 from experiments.records.run_folder import RunFolder
 from experiments.run.recorded import evaluation_of
@@ -16,7 +16,6 @@ from experiments.settings.compression import CompressSettings
 from experiments.watch.board import Board
 from experiments.watch.progress import SearchProgress, stage
 from pfrl.evaluation.compilations import compilations
-from pfrl.evaluation.evaluator import Evaluator
 from pfrl.files import write_json
 
 
@@ -25,7 +24,7 @@ class Searched:
     """What the search stage hands on."""
 
     result: SearchResult
-    runtime: Runtime
+    opened: OpenedTask
     problem: Problem
     facts: dict[str, Any]
     """The entry 'search' of the report, as far as it is known."""
@@ -72,24 +71,22 @@ def make_problem(
 
 
 def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> Searched:
-    """Play all episodes; those that are recorded already are replayed without computing.
+    """Play all episodes; those that are recorded already are not computed again.
 
-    Replaying asks the agent for the same decisions again, so that it goes on
-    exactly as it would have.
+    The agent is asked for the same decisions again, so that it goes on exactly as it would have.
     """
     with stage("loading and tracing"):
-        runtime = problem.open()
-    evaluator = runtime.evaluate
-    assert isinstance(evaluator, Evaluator)
+        opened = problem.open()
+    evaluator = opened.evaluator
     judge = folder.read(VALIDATION_FILE)
     if judge is None:
         judge = evaluator.choice._asdict()
         write_json(folder.path / VALIDATION_FILE, judge)
     recorded = len(folder.recorded)
-    evaluator.replay((line["policy"], evaluation_of(line)) for line in folder.recorded)
+    evaluator.resume((line["policy"], evaluation_of(line)) for line in folder.recorded)
     budget = problem.budget
     metric = budget.metric if budget else "macs"
-    limit = budget.limit(runtime.costs.base) if budget else None
+    limit = budget.limit(opened.costs.base) if budget else None
     lines: list[Line] = []
     first_compiled = None
     start = time.perf_counter()
@@ -135,7 +132,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
             "accuracy": result.final.evaluation.accuracy,
         },
     }
-    return Searched(result, runtime, problem, facts)
+    return Searched(result, opened, problem, facts)
 
 
 def _facts(

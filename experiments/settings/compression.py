@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.cost import Budget
-from pfrl.evaluation.evaluator import EpisodeConfig
+from pfrl.evaluation.config import EpisodeConfig
 
 PREFERENCES: dict[str, dict[str, Any]] = {
     "speed": {"target": "latency=0.5", "knobs": ("keep",), "reward": "accuracy"},

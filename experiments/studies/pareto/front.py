@@ -25,7 +25,7 @@ from experiments.studies.pareto.settings import ParetoSettings
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
 from pfrl.cost import CostModel
-from pfrl.evaluation.evaluator import Evaluator
+from pfrl.evaluation.validation import split_search
 from pfrl.files import read_json, write_json
 from pfrl.graph import Graph
 
@@ -167,18 +167,17 @@ def _points(
 
 def _rescore(settings: CompressSettings, searched: Searched) -> list[Entry]:
     """The best of a search, and the uniform policy under the same limit."""
-    runtime = searched.runtime
-    evaluator = runtime.evaluate
-    assert isinstance(evaluator, Evaluator)
-    decisions = Decisions(searched.problem, runtime.graph, runtime.costs)
-    uniform = decisions.uniform(decisions.limit).policy(runtime.graph)
-    control = Candidate(None, uniform, evaluator(uniform))
+    opened = searched.opened
+    evaluator = opened.evaluator
+    decisions = Decisions(searched.problem, opened.graph, opened.costs)
+    uniform = decisions.uniform(decisions.limit).policy(opened.graph)
+    control = Candidate(None, uniform, evaluator.evaluate(uniform))
     candidates = find_candidates(searched.result.history, settings.finish.candidates, control)
     points = []
     with stage("re-scoring candidates", noun="networks") as progress:
         for number, candidate in enumerate(candidates, 1):
-            fresh, finite = evaluator.score(
-                candidate.policy, "fresh", settings.finish.rescore_steps
+            accuracy, finite = evaluator.score(
+                candidate.policy, "held_out", settings.finish.rescore_steps
             )
             if finite:
                 points.append(
@@ -186,7 +185,7 @@ def _rescore(settings: CompressSettings, searched: Searched) -> list[Entry]:
                         "target": settings.target,
                         "episode": candidate.episode,
                         "search_accuracy": candidate.evaluation.accuracy,
-                        "fresh_accuracy": fresh,
+                        "fresh_accuracy": accuracy,
                         "costs": candidate.evaluation.costs,
                         "policy": candidate.policy.to_json(),
                     }
@@ -202,14 +201,14 @@ def _base(
     path = settings.out / "base.json"
     if path.exists():
         return read_json(path)
-    runtime = _problem(any_search, settings, weights, table).open()
-    evaluator = runtime.evaluate
-    assert isinstance(evaluator, Evaluator)
-    whole = Policy.uniform(runtime.graph)
+    opened = _problem(any_search, settings, weights, table).open()
+    evaluator = opened.evaluator
+    whole = Policy.uniform(opened.graph)
     with stage("scoring the base network"):
-        fresh, _ = evaluator.score(whole, "fresh", settings.rescore_steps)
-    images = sum(len(targets) for _, targets in evaluator.images["fresh"])
-    base = {"fresh_accuracy": fresh, "costs": runtime.costs.base, "images": images}
+        accuracy, _ = evaluator.score(whole, "held_out", settings.rescore_steps)
+    _, held_out = split_search(evaluator.dataset.search, settings.episode.search_images)
+    images = len(held_out)
+    base = {"fresh_accuracy": accuracy, "costs": opened.costs.base, "images": images}
     write_json(path, base)
     return base
 

@@ -30,8 +30,8 @@ from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.cost import Budget, CostModel
 from pfrl.cpu import cores
 from pfrl.deploy.runtimes.base import RUNTIMES
+from pfrl.evaluation.base import Evaluator, Tuning
 from pfrl.evaluation.config import EpisodeConfig
-from pfrl.evaluation.evaluator import Evaluator
 from pfrl.files import read_json, write_json
 from pfrl.training.fit import mean_quality
 
@@ -164,9 +164,8 @@ def problem_of(settings: SweepSettings, weights: str, target: str) -> Problem:
 def search_job(settings: SweepSettings, weights: str, job: Job) -> dict[str, Any]:
     """Search, fine-tune the best policy and test it; the line of ``results.jsonl``."""
     problem = problem_of(settings, weights, job.target)
-    runtime = problem.open()
-    evaluator = runtime.evaluate
-    assert isinstance(evaluator, Evaluator)
+    opened = problem.open()
+    evaluator = opened.evaluator
     load(job.agent)
     hits, before, start = evaluator.hits, sum(evaluator.seconds.values()), time.perf_counter()
     lines = recorded_search(
@@ -181,7 +180,7 @@ def search_job(settings: SweepSettings, weights: str, job: Job) -> dict[str, Any
     best = best_so_far(lines)[-1]
     place = 0 if best is None else best
     policy = Policy.from_json(lines[place]["policy"])
-    decisions = Decisions(problem, runtime.graph, runtime.costs)
+    decisions = Decisions(problem, opened.graph, opened.costs)
     return {
         **job._asdict(),
         "episodes": len(lines),
@@ -203,7 +202,7 @@ def test_accuracy(
     settings: SweepSettings, evaluator: Evaluator, policy: Policy, seed: int
 ) -> float:
     """Of a policy's network on the test split, after the fine-tuning that all get."""
-    small = evaluator.tuned(policy, settings.images, settings.learning_rate, seed)
+    small = evaluator.network(policy, Tuning(settings.images, settings.learning_rate, seed))
     dataset = evaluator.dataset
     judge = small if small.quantized else RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
     return mean_quality(judge, dataset, dataset.open_test())
