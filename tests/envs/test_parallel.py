@@ -7,7 +7,8 @@ import agents
 from agents import AgentError, PPOOptions
 from envs import Problem
 from envs.evaluations import Evaluations
-from experiments.settings.compression import CompressSettings, SettingsError
+from experiments.settings.blocks import SettingsError
+from experiments.settings.compression import CompressSettings
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
 from tests.envs.test_env import network_task
