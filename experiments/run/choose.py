@@ -11,7 +11,7 @@ from experiments.run.search import Searched
 from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
-from pfrl.deploy.timing import ratio
+from pfrl.deploy.timing import latency_ratio
 from pfrl.evaluation.base import Evaluator
 from pfrl.evaluation.config import Evaluation
 from pfrl.files import write_json
@@ -96,16 +96,16 @@ def _rescore(
     steps = settings.finish.rescore_steps
     with stage("re-scoring candidates") as progress:
         for place, (candidate, speed) in enumerate(zip(candidates, speeds, strict=True)):
-            accuracy, finite = evaluator.score(candidate.policy, "held_out", steps)
+            held_out, finite = evaluator.score(candidate.policy, "held_out", steps)
             costs = dict(candidate.evaluation.costs)
             if speed is not None:
                 costs["latency"] = speed * reference.costs["latency"]
-            judged = Evaluation(accuracy, costs, 0.0, not finite)
+            judged = Evaluation(held_out, costs, 0.0, not finite)
             table.append(
                 {
                     "episode": candidate.episode,
                     "search_accuracy": candidate.evaluation.accuracy,
-                    "fresh_accuracy": accuracy,
+                    "fresh_accuracy": held_out,
                     "fresh_reward": reward_of(settings.reward or "", judged, reference),
                     "latency_ratio": speed,
                 }
@@ -124,4 +124,4 @@ def _measure(
     policies = [Policy.uniform(graph), *(candidate.policy for candidate in candidates)]
     with stage("measuring candidates"):
         base, *others = measure_policies(graph, policies, settings.finish.seconds / 2)
-    return [ratio(other, base).value for other in others]
+    return [latency_ratio(other, base).value for other in others]

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import agents
-from agents import Episode, SearchResult
+from agents import SearchResult
 from envs import NetworkTask, OpenedTask, Problem
-from experiments.records.history import Line, best_so_far
+from experiments.records.history import Line
 from experiments.records.run_folder import RunFolder
-from experiments.run.recorded import evaluation_of
+from experiments.run.recorded import recorded_search
 from experiments.settings.compression import CompressSettings
 from experiments.watch.board import Board
 from experiments.watch.progress import SearchProgress, stage
@@ -69,9 +69,10 @@ def make_problem(
 
 
 def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> Searched:
-    """Play all episodes; those that are recorded already are not computed again.
+    """Play all episodes; those that are recorded already are replayed without computing.
 
-    The agent is asked for the same decisions again, so that it goes on exactly as it would have.
+    Replaying asks the agent for the same decisions again, so that it goes on
+    exactly as it would have.
     """
     with stage("loading and tracing"):
         opened = problem.open()
@@ -81,7 +82,6 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
         judge = evaluator.choice._asdict()
         write_json(folder.path / VALIDATION_FILE, judge)
     recorded = len(folder.recorded)
-    evaluator.resume((line["policy"], evaluation_of(line)) for line in folder.recorded)
     budget = problem.budget
     metric = budget.metric if budget else "macs"
     limit = budget.limit(opened.costs.base) if budget else None
@@ -92,25 +92,21 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     try:
         with SearchProgress(settings.episodes, metric, limit, recorded) as progress:
 
-            def on_episode(episode: Episode) -> None:
+            def show(line: Line, best: Line) -> None:
                 nonlocal first_compiled
-                line = episode.to_json()
                 lines.append(line)
-                best = best_so_far(lines)[-1]
-                shown = lines[best] if best is not None else line
-                board.episode(line, shown)
-                if episode.index >= recorded:
-                    folder.append(line)
-                    if first_compiled is None:
-                        first_compiled = compilations()
-                progress.episode(line, shown)
+                board.episode(line, best)
+                if line["episode"] >= recorded and first_compiled is None:
+                    first_compiled = compilations()
+                progress.episode(line, best)
 
-            result = agents.search(
+            result = recorded_search(
                 settings.agent,
                 problem,
                 settings.episodes,
                 settings.seed,
-                on_episode,
+                folder.path / "history.jsonl",
+                show,
                 folder.path / "tb" / "agent",
                 agents.PPOOptions(parallel=settings.parallel) if settings.parallel > 1 else None,
             )
