@@ -15,7 +15,7 @@ from pfrl.registry import Registry
 
 if TYPE_CHECKING:  # jax is not needed to read a history
     from pfrl.compression.policy import Policy
-    from pfrl.evaluation.evaluator import Evaluation
+    from pfrl.evaluation.config import Evaluation
 
 
 class AgentError(ValueError):

@@ -19,10 +19,10 @@ import gymnasium
 from envs.knobs import KNOBS
 
 if TYPE_CHECKING:
-    from envs.problem import Problem, Runtime, Task
+    from envs.problem import OpenedTask, Problem, Task
     from envs.task import NetworkTask
 
-__all__ = ["NetworkTask", "Problem", "Runtime", "Task"]
+__all__ = ["NetworkTask", "OpenedTask", "Problem", "Task"]
 
 _ENVIRONMENTS = {
     "Compression": tuple(KNOBS),

@@ -9,7 +9,7 @@ from envs.observation import Observer
 from envs.problem import Problem, ProblemError
 from envs.rewards import REWARDS, Reference, reward_of
 from pfrl.compression.policy import Policy
-from pfrl.evaluation.evaluator import Evaluation
+from pfrl.evaluation.config import Evaluation
 
 
 class DecisionProcess:
@@ -24,7 +24,7 @@ class DecisionProcess:
 
     Attributes:
       decisions: steps, knobs, budget.
-      evaluate: judges a policy in this process.
+      evaluate: evaluates a policy in this process.
       steps: L, of an episode.
       live: bool ``[L, K]``: which actions decide something; the others are 0 when executed.
       action_space, observation_space: of one policy.
@@ -32,7 +32,8 @@ class DecisionProcess:
 
     def __init__(self, problem: Problem):
         _check_honoured(problem)
-        graph, costs, self.evaluate, base_accuracy = problem.open()
+        graph, costs, evaluator, base_accuracy = problem.open()
+        self.evaluate = evaluator.evaluate
         missing = [name for name in REWARDS[problem.reward].needs if name not in costs.metrics]
         if missing:
             raise ProblemError(
@@ -101,10 +102,10 @@ class Draft:
 
 
 def _check_honoured(problem: Problem) -> None:
+    task = problem.task
+    honoured = {"quantized": task.quantized, "sparse": task.sparse}
     for knob in problem.knobs:
-        field = KNOBS[knob].needs
-        if getattr(problem.task, field, True) in (False, None):
-            value = "a kind of decomposition" if field == "decompose" else "True"
+        if not honoured.get(field := KNOBS[knob].needs, True):
             raise ProblemError(
-                f"the task's evaluations take no notice of the knob {knob}; give it {field}={value}"
+                f"the task's evaluations take no notice of the knob {knob}; give it {field}=True"
             )
