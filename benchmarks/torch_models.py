@@ -1,7 +1,8 @@
-"""ResNet-20, ResNet-50 and ViT-tiny in PyTorch, the latter two as torchvision and timm have them, with our parameter names.
+"""ResNet-20, ResNet-50 and ViT-tiny in PyTorch, for comparisons.
 
-The equals of ``pfrl.models.zoo.imagenet_resnet`` and ``pfrl.models.zoo.vit``: a parameter is
-called ``weight`` where ours is a ``kernel`` or a ``scale``, and otherwise the same.
+ResNet-50 and ViT-tiny are as torchvision and timm have them, the equals of
+``pfrl.models.zoo.imagenet_resnet`` and ``pfrl.models.zoo.vit``: a parameter is called ``weight``
+where ours is a ``kernel`` or a ``scale``, and otherwise the same.
 Attention reads its widths from its layers, so that the networks also run pruned.
 """
 
@@ -90,7 +91,10 @@ class BasicBlock(nn.Module):
 
 
 class ResNet20(nn.Module):
-    """The zoo's ResNet-20 (arXiv 1512.03385, section 4.2): ``[N, 3, 32, 32]`` to logits ``[N, num_classes]``."""
+    """The zoo's ResNet-20 (arXiv 1512.03385, section 4.2).
+
+    ``[N, 3, 32, 32]`` to logits ``[N, num_classes]``.
+    """
 
     def __init__(self, num_classes: int):
         super().__init__()

@@ -28,6 +28,7 @@ from agents.search.greedy import moved
 from agents.search.heuristics import log_params, raw_actions, shallow
 from agents.search.proposals import fits, play_vector
 from envs import Problem
+from envs.choices import Decision
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
 from pfrl.evaluation.config import Evaluation
@@ -273,15 +274,15 @@ class Small(Bowl):
     target = np.array([0.5, 0.0, -0.5])
 
     class decisions:
-        class Knob:
-            def __init__(self, count):
-                self.values = tuple((n,) for n in range(count))
-
-        steps = ((None, [Knob(2), None]), (None, [Knob(3), Knob(2)]))
+        @staticmethod
+        def all():
+            places, counts = ((0, 0), (1, 0), (1, 1)), (2, 3, 2)
+            for place, count in zip(places, counts, strict=True):
+                yield place, Decision("keep", ("group",), tuple((n,) for n in range(count)))
 
         @staticmethod
-        def action_of(knob, choice):
-            return 2 * (choice + 0.5) / len(knob.values) - 1
+        def action_of(decision, choice):
+            return decision.action(choice)
 
 
 def test_exhaustive_search_finds_the_optimum_in_a_fixed_order():
