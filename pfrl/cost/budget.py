@@ -1,18 +1,15 @@
 """A budget: a metric and a limit on it, as the user writes it and as a number."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
 
 from pfrl.cost.metrics import METRICS
 
-_MANY = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
-UNITS = {
-    **dict.fromkeys(METRICS, _MANY),
-    "bytes": {**_MANY, "B": 1.0, "kB": 1e3, "MB": 1e6},
-    "latency": {"": 1.0, "ms": 1.0},
-}
-"""What may follow the number, by metric."""
+Choice = TypeVar("Choice")
 
 
 class BudgetError(ValueError):
@@ -51,8 +48,9 @@ class Budget:
         metric, number, unit = match.groups()
         if metric not in METRICS:
             raise BudgetError(f"unknown metric '{metric}'; expected one of {', '.join(METRICS)}")
-        if unit not in UNITS[metric]:
-            units = ", ".join(filter(None, UNITS[metric]))
+        suffixes = METRICS[metric].suffixes
+        if unit not in suffixes:
+            units = ", ".join(filter(None, suffixes))
             raise BudgetError(f"'{unit}' is no unit of {metric}; expected none, or one of {units}")
         try:
             value = float(number)
@@ -60,7 +58,12 @@ class Budget:
             raise BudgetError(f"'{number}' in the target '{text}' is no number") from None
         if not 0 < value < float("inf"):
             raise BudgetError(f"the target '{text}' must be above zero and finite")
-        return cls(metric, value * UNITS[metric][unit], not unit and value <= 1)
+        return cls(metric, value * suffixes[unit], not unit and value <= 1)
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether costs of its metric can only be had with a latency model."""
+        return METRICS[self.metric].needs_latency
 
     def limit(self, base: Mapping[str, float]) -> float:
         """The limit in the metric's unit for a network of these base costs."""
@@ -70,3 +73,41 @@ class Budget:
         if self.relative:
             return f"{self.metric} at most {self.value:.0%} of the base network"
         return f"{self.metric} at most {self.value:g}"
+
+
+def largest_that_fits(
+    choices: Sequence[Choice], fits: Callable[[Choice], bool], *, monotone: bool
+) -> Choice:
+    """The last of the choices that fits a budget; the first if no other does.
+
+    Args:
+      choices: in ascending order, one at the least. The first one is not asked about.
+      fits: whether a choice meets the budget.
+      monotone: whether all choices before one that fits do so too: they are bisected then, and
+        else asked about one by one from the last on (see ``pfrl.cost.metrics.Metric``).
+    """
+    low, high = 0, len(choices) - 1
+    if high == 0 or fits(choices[high]):  # mostly the last one does
+        return choices[high]
+    if not monotone:
+        return next((choices[n] for n in range(high - 1, 0, -1) if fits(choices[n])), choices[0])
+    high -= 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(choices[middle]) else (low, middle - 1)
+    return choices[low]
+
+
+def largest_that_fit(most: np.ndarray, fits: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """``largest_that_fits`` among 0 to ``most`` for ``B`` searches at once, by bisection.
+
+    Args:
+      most: int ``[B]``, the last choice of each.
+      fits: bool ``[B]`` for choices ``[B]``, monotone.
+    """
+    low, high, middle = np.zeros_like(most), most, most
+    while (low < high).any():
+        met = fits(middle)
+        low, high = np.where(met, middle, low), np.where(met, high, np.maximum(middle - 1, low))
+        middle = (low + high + 1) // 2
+    return low

@@ -8,6 +8,7 @@ import tyro
 
 from envs.problem import KNOBS, Problem
 from envs.task import NetworkTask
+from experiments.records.run_folder import identity
 from experiments.settings.blocks import (
     CommandSettings,
     Flat,
@@ -66,10 +67,11 @@ def test_a_run_is_checked_with_the_names_of_its_options():
 
 
 def test_the_search_space_is_all_that_the_environment_knows():
-    assert get_args(KnobName) == KNOBS
-    space = SpaceBlock(knobs=KNOBS, bits=(3, 6), sparsity_range=(0.2, 0.4), decompose="channel")
+    every = tuple(KNOBS)
+    assert get_args(KnobName) == every
+    space = SpaceBlock(knobs=every, bits=(3, 6), sparsity_range=(0.2, 0.4), decompose="channel")
     problem = Problem(NetworkTask("resnet8", "digits", "-"), **space.bounds())
-    assert (problem.knobs, problem.bits, problem.sparsity) == (KNOBS, (3, 6), (0.2, 0.4))
+    assert (problem.knobs, problem.bits, problem.sparsity) == (every, (3, 6), (0.2, 0.4))
     assert space.opened() == {"quantized": True, "sparse": True, "decompose": "channel"}
     assert replace(space, knobs=("keep",)).opened() == {
         "quantized": False,
@@ -78,8 +80,14 @@ def test_the_search_space_is_all_that_the_environment_knows():
     }
 
 
-def test_the_identity_of_a_run_has_its_options_side_by_side():
+def test_the_identity_of_a_run_has_its_options_side_by_side(tmp_path):
     settings = CompressSettings(network=NetworkBlock("lenet5", "digits")).resolved()
-    identity = settings.identity()
-    assert (identity["model"], identity["knobs"], identity["round_to"]) == ("lenet5", ("keep",), 4)
-    assert "out" not in identity and "resume" not in identity
+    weights = tmp_path / "weights.npz"
+    weights.write_bytes(b"numbers")
+    found = identity(settings, weights)
+    assert (found["model"], found["knobs"], found["round_to"]) == ("lenet5", ["keep"], 4)
+    assert "out" not in found
+    # Weights are known by their content, wherever they lie.
+    assert identity(settings, weights.rename(tmp_path / "moved.npz")) == found
+    weights.write_bytes(b"other numbers")
+    assert identity(settings, weights) != found
