@@ -8,7 +8,12 @@ import sys
 import pytest
 
 from experiments.settings import compilation_cache
-from experiments.settings.compilation_cache import _drop_oldest, use_compilation_cache, user_cache
+from experiments.settings.compilation_cache import (
+    CacheError,
+    _drop_oldest,
+    use_compilation_cache,
+    user_cache,
+)
 
 PROGRAM = """
 import json, sys
@@ -65,9 +70,14 @@ def test_every_set_of_instructions_has_a_folder_of_its_own(tmp_path, monkeypatch
     assert (here.parent, there.parent) == (tmp_path, tmp_path) and here != there
 
 
-def test_a_folder_that_cannot_be_made_means_no_cache(tmp_path, untouched):
+def test_a_folder_that_cannot_be_made(tmp_path, monkeypatch, untouched):
     (tmp_path / "file").write_text("")
-    assert use_compilation_cache(tmp_path / "file") is None
+    with pytest.raises(CacheError, match=r"the compilation cache .*file cannot be written"):
+        use_compilation_cache(tmp_path / "file")
+    monkeypatch.setenv("PFRL_CACHE", str(tmp_path / "file"))
+    assert str(use_compilation_cache()) == "as before"  # what JAX's own variable says
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    assert use_compilation_cache() is None
 
 
 def test_the_users_cache_folder(monkeypatch, tmp_path):
