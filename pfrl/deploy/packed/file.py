@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pfrl.deploy.packed.encoding import CODED_BITS, TYPES, PackedError, Stored, decode, scales_fit
+from pfrl.deploy.packed.encoding import CODED_BITS, TYPES, PackedError, Stored, decode
 from pfrl.files import write_whole
 
 MAGIC = b"PFRLPACK"
@@ -112,19 +112,18 @@ def _read_content(path: Path) -> tuple[bytes, int]:
     """What follows the preamble, unharmed, and how much of it is the header."""
     if not path.is_file():
         raise PackedError(f"no file {path}; expected one that write_packed wrote")
-    with path.open("rb") as stream:
-        preamble = stream.read(PREAMBLE.size)
-        if not preamble.startswith(MAGIC):
-            raise PackedError(f"{path} is no packed file; expected one that write_packed wrote")
-        if len(preamble) < PREAMBLE.size:
-            raise PackedError(f"{path} ends within its preamble; fetch or make it again")
-        _, version, length, checksum = PREAMBLE.unpack(preamble)
-        if version != VERSION:
-            raise PackedError(
-                f"{path} is of format version {version}, expected {VERSION}; read it with the"
-                " version of pfrl that wrote it, or make it again"
-            )
-        content = stream.read()
+    content = path.read_bytes()
+    if not content.startswith(MAGIC):
+        raise PackedError(f"{path} is no packed file; expected one that write_packed wrote")
+    if len(content) < PREAMBLE.size:
+        raise PackedError(f"{path} ends within its preamble; fetch or make it again")
+    _, version, length, checksum = PREAMBLE.unpack(content[: PREAMBLE.size])
+    if version != VERSION:
+        raise PackedError(
+            f"{path} is of format version {version}, expected {VERSION}; read it with the"
+            " version of pfrl that wrote it, or make it again"
+        )
+    content = content[PREAMBLE.size :]
     if length > len(content) or zlib.crc32(content) != checksum:
         raise PackedError(f"{path} is cut off or damaged; fetch or make it again")
     return content, length
@@ -151,7 +150,7 @@ def _checked(row: Any) -> Stored:
         raise PackedError(f"expected whole numbers from 0 to {LARGEST}, got {numbers}")
     match format:
         case "uniform":
-            sound = scales_fit(stored.table, stored.shape)
+            sound = stored.table == stored.shape[-1:]
         case "codebook":
             sound = len(stored.table) == 1 and 1 <= stored.table[0] <= 2**bits
         case _:
