@@ -45,7 +45,9 @@ def run(settings: CompressSettings) -> list[Path]:
         latency = measure_latency(graph, space.keep_min, space.round_to, settings.seed)
     if not folder.begun:
         # A budget that cannot be met is refused before anything is written.
-        Decisions(make_problem(settings, weights, None), graph, CostModel(graph, latency))
+        Decisions(
+            make_problem(settings, weights, None), graph, CostModel(graph, latency, settings.recipe)
+        )
     if latency is not None:
         # Before config.json, which makes it a run: a kill in between leaves nothing to resume.
         write_json(settings.out / LATENCY_FILE, latency.to_json())
