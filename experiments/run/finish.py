@@ -19,6 +19,7 @@ from experiments.run.choose import Candidate, choose_policy
 from experiments.run.networks import Network, export, train_fully
 from experiments.run.search import Searched
 from experiments.settings.compression import CompressSettings
+from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import compress
 from pfrl.cost.metrics import Assignment
@@ -68,14 +69,17 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
     achieved = decisions.cost(Assignment.of(chosen.policy, graph))
     notes: list[str] = []
     networks = _networks(settings, folder, evaluator, chosen.policy, uniform, notes)
-    paths = {
-        name: export(network, graph, dataset, folder.path / _file_name(name))
-        for name, network in networks.items()
-    }
+    with stage("exporting"):
+        paths = {
+            name: export(network, graph, dataset, folder.path / _file_name(name))
+            for name, network in networks.items()
+        }
     packed = _pack(evaluator, chosen.policy, networks["compressed"], folder.path / PACKED)
-    quality, agreement = _judge(networks["compressed"], paths, dataset)
+    with stage("judging the files on the test split"):
+        quality, agreement = _judge(networks["compressed"], paths, dataset)
     names = list(paths)
-    measured = measure_interleaved([paths[n] for n in names], seconds=settings.finish.seconds)
+    with stage("measuring latency"):
+        measured = measure_interleaved([paths[n] for n in names], seconds=settings.finish.seconds)
     latencies = dict(zip(names, measured, strict=True))
     entries = {
         name: _entry(network, paths[name], quality[name], latencies[name])

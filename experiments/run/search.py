@@ -11,6 +11,7 @@ from agents import Episode, SearchResult
 from envs import NetworkTask, Problem, Runtime
 from experiments.records.history import Line, best_so_far
 from experiments.records.run_folder import RunFolder
+from experiments.run.inputs import budget_of
 from experiments.run.recorded import evaluation_of
 from experiments.settings.compression import CompressSettings
 from experiments.watch.board import Board
@@ -62,7 +63,7 @@ def make_problem(
     )
     return Problem(
         task,
-        budget=settings.budget(),
+        budget=budget_of(settings),
         reward=settings.reward,
         latency_exponent=settings.latency_exponent,
         **settings.space.bounds(),
@@ -75,7 +76,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     Replaying asks the agent for the same decisions again, so that it goes on
     exactly as it would have.
     """
-    with stage("loading and tracing"):
+    with stage("compiling and judging the base network"):
         runtime = problem.open()
     evaluator = runtime.evaluate
     assert isinstance(evaluator, Evaluator)

@@ -45,6 +45,15 @@ class CommandSettings:
 
 
 @dataclass(frozen=True)
+class SessionBlock:
+    """What every command takes besides its settings, and what no result depends on by itself."""
+
+    plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """FILE.py that registers methods, metrics, rewards, agents or data sets of your own
+    (pfrl.register), to be used by name. May be given several times; the files' code is run."""
+
+
+@dataclass(frozen=True)
 class ModelBlock:
     """Which network, and for which data."""
 

@@ -14,7 +14,7 @@ from envs.task import load_network
 from experiments.records.history import read_history
 from experiments.records.lines import append_line, mend_lines
 from experiments.records.run_folder import command, versions
-from experiments.run.compression import find_weights
+from experiments.run.inputs import find_weights
 from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.methods.cells import Cell, cells
 from experiments.studies.methods.table import HEADINGS, write_table

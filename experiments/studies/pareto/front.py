@@ -16,7 +16,8 @@ from envs.decisions import Decisions
 from envs.task import load_network, read_latency
 from experiments.records.run_folder import RunFolder, command, versions
 from experiments.run.choose import Candidate, find_candidates
-from experiments.run.compression import LATENCY_FILE, check
+from experiments.run.compression import LATENCY_FILE
+from experiments.run.inputs import check
 from experiments.run.latency import measure_latency
 from experiments.run.search import Searched, make_problem, search
 from experiments.settings.blocks import SettingsError

@@ -22,7 +22,7 @@ from experiments.records.history import Line
 from experiments.records.lines import append_line, mend_lines
 from experiments.records.machine import machine
 from experiments.records.run_folder import command, versions
-from experiments.run.compression import find_weights
+from experiments.run.inputs import find_weights
 from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.proxy.table import LONG, write_study
 from experiments.studies.workers import share_out

@@ -19,7 +19,7 @@ from experiments.records.history import best_so_far
 from experiments.records.lines import append_line, mend_lines
 from experiments.records.machine import machine
 from experiments.records.run_folder import command, versions
-from experiments.run.compression import find_weights
+from experiments.run.inputs import find_weights
 from experiments.run.recorded import recorded_search
 from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.sweep.table import FIXED, write_results

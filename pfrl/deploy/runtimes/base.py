@@ -1,12 +1,14 @@
 """What a runtime is: something that makes a judge of a network. One file of this folder each."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from pfrl.registry import Registry
-from pfrl.tasks.base import Task
+
+if TYPE_CHECKING:  # a task needs JAX, and configurations name runtimes without it
+    from pfrl.tasks.base import Task
 
 AT_ONCE = 50
 """Images in one run of a judge: with more, what lies between layers leaves the caches."""
@@ -30,7 +32,7 @@ class Runtime(Protocol):
     """Whether it judges the masked network, compiled once for all policies, or the sliced one of
     each policy, in float32."""
 
-    def suits(self, task: Task) -> bool:
+    def suits(self, task: "Task") -> bool:
         """Whether its outputs are exact enough for a task; asked where it is not named but found
         by measuring."""
         return True

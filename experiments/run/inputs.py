@@ -1,0 +1,61 @@
+"""What a run starts from: whether everything that has a name is known, and which weights."""
+
+from pathlib import Path
+
+from agents import AGENTS, AgentError
+from envs.problem import ProblemError
+from envs.rewards import REWARDS
+from experiments.settings.blocks import NetworkBlock
+from experiments.settings.compression import NO_TARGET, CompressSettings
+from pfrl.cost import Budget
+from pfrl.data import reader
+from pfrl.models.catalogue import DENSE_MODELS, MODELS, ModelError, pretrained_path
+
+
+def check(settings: CompressSettings) -> Path:
+    """See to it that everything in resolved settings that has a name is known.
+
+    Returns:
+      The weights to start from.
+
+    Raises:
+      ValueError: a subclass with a sentence for the user, if it is not.
+    """
+    if settings.agent not in AGENTS:
+        raise AgentError(f"unknown agent '{settings.agent}'; expected one of {', '.join(AGENTS)}")
+    if settings.reward not in REWARDS:
+        raise ProblemError(
+            f"unknown reward '{settings.reward}'; expected one of {', '.join(REWARDS)}"
+        )
+    budget_of(settings)
+    return find_weights(settings.network)
+
+
+def budget_of(settings: CompressSettings) -> Budget | None:
+    """The budget that resolved settings describe, if any.
+
+    Raises:
+      BudgetError: if the target is no budget.
+    """
+    assert settings.target is not None, "not resolved"
+    return None if settings.target == NO_TARGET else Budget.parse(settings.target)
+
+
+def find_weights(network: NetworkBlock) -> Path:
+    """The given weights, or those that come with the package.
+
+    Raises:
+      ModelError, DataError: if there are none, or no such model or data set.
+    """
+    model, data = network.model, network.data
+    known = MODELS | DENSE_MODELS
+    if model not in known:
+        raise ModelError(f"unknown model '{model}'; expected one of {', '.join(known)}")
+    weights = network.weights or pretrained_path(model, data)
+    if weights is None:
+        reader(data)  # an unknown name says which data sets there are
+        raise ModelError(
+            f"no weights of {model} for {data} come with the package; train them"
+            f" (pfrl pretrain --model {model} --data {data}) and give --weights"
+        )
+    return weights
