@@ -14,11 +14,12 @@ from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.cost import CostModel
 from pfrl.cost.latency import NetworkLatency
 from pfrl.data import Dataset, load
+from pfrl.data.seen import seen
 from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
 from pfrl.files import FileError
-from pfrl.graph import Graph, from_nnx, trace
+from pfrl.graph import Graph, trace
 from pfrl.methods.low_rank.decompose import decomposable, decompose
-from pfrl.models.catalogue import build, check_answers, load_weights
+from pfrl.models.network import Network
 from pfrl.training.backend import compiled
 from pfrl.training.fit import mean_quality
 
@@ -32,11 +33,11 @@ class NetworkTask:
     """
 
     model: str
-    """Name in the zoo."""
+    """Name in the zoo, or ``FILE.py:FUNCTION``; see ``pfrl.models.network``."""
     data: str
     """Data set, as of ``pfrl.data.load``."""
     weights: str
-    """Path of an ``.npz`` file."""
+    """Path of an ``.npz`` file, or of the file whose function returns the trained network."""
     seed: int = 0
     """Of the batches that episodes are fine-tuned on."""
     quantized: bool = False
@@ -96,18 +97,20 @@ class NetworkTask:
 
 @lru_cache(maxsize=2)
 def load_network(model: str, data: str, weights: str) -> tuple[Dataset, Graph]:
-    """The data set and the traced network with its weights.
+    """The data set as the network sees it, and the traced network with its weights.
+
+    Args:
+      model, data, weights: as of ``NetworkTask``.
 
     Raises:
       ModelError, DataError, FileError: each with a sentence for the user.
     """
     dataset = load(data)
-    check_answers(model, dataset.task.dense)
     outputs = dataset.task.outputs(len(dataset.classes))
-    network = build(model, outputs, dataset.image_shape, seed=0)
-    network, _ = load_weights(network, Path(weights))
+    network = Network(model, Path(weights))
+    source, view = network.load(outputs, dataset.image_shape, dataset.task.dense)
     example = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
-    return dataset, trace(from_nnx(network), example)
+    return seen(dataset, *view), trace(source, example)
 
 
 def at_full_rank(graph: Graph, kind: str) -> Graph:

@@ -17,6 +17,7 @@ from pfrl.compression.policy import Policy
 from pfrl.data import load
 from pfrl.graph import Count, Graph, trace
 from pfrl.models.catalogue import DENSE_MODELS, MODELS, ImageShape, build
+from pfrl.models.network import is_own
 from pfrl.models.reference import trace_module
 
 IMAGES: dict[str, tuple[ImageShape, int]] = {
@@ -59,24 +60,22 @@ def run(settings: InspectSettings) -> list[Path]:
 
 def traced(settings: InspectSettings) -> tuple[str, Graph]:
     """The name and the graph of the network that is asked for."""
-    if (settings.model is None) == (settings.module is None):
+    name = settings.model
+    if name is None:
         raise InspectError(
-            "expected one of --model NAME and --module FILE.py:FUNCTION; the networks of the zoo"
-            f" are {', '.join(MODELS | DENSE_MODELS)}"
+            "expected --model NAME or --model FILE.py:FUNCTION; the networks of the zoo are"
+            f" {', '.join(MODELS | DENSE_MODELS)}"
         )
-    if settings.module is not None:
+    if is_own(name):
         given = {"--data": settings.data, "--input": settings.input, "--classes": settings.classes}
         strange = [option for option, value in given.items() if value is not None]
         if strange:
             raise InspectError(
-                f"{strange[0]} is for networks of the zoo; the function of --module returns the"
+                f"{strange[0]} is for networks of the zoo; a function of your own returns the"
                 " network with its inputs"
             )
-        path = Path(settings.module.rpartition(":")[0])
-        return f"{path.name}:{settings.module.rpartition(':')[2]}", trace_module(settings.module)
-    assert settings.model is not None
+        return Path(name).name, trace_module(name)
     image, classes = _images(settings)
-    name = settings.model
     network = nnx.eval_shape(lambda: build(name, classes, image, seed=0))
     return name, trace(network, jax.ShapeDtypeStruct((BATCH, *image), jnp.float32))
 
@@ -95,8 +94,6 @@ def _images(settings: InspectSettings) -> tuple[ImageShape, int]:
         image, classes = dataset.image_shape, len(dataset.classes)
     if settings.classes is not None:
         classes = settings.classes
-    if classes < 1:
-        raise InspectError(f"classes is a whole number from 1, got {classes}")
     return image, classes
 
 

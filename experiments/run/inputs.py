@@ -9,7 +9,7 @@ from experiments.settings.blocks import NetworkBlock
 from experiments.settings.compression import NO_TARGET, CompressSettings
 from pfrl.cost import Budget
 from pfrl.data import reader
-from pfrl.models.catalogue import DENSE_MODELS, MODELS, ModelError, pretrained_path
+from pfrl.models.network import Network
 
 
 def check(settings: CompressSettings) -> Path:
@@ -42,20 +42,10 @@ def budget_of(settings: CompressSettings) -> Budget | None:
 
 
 def find_weights(network: NetworkBlock) -> Path:
-    """The given weights, or those that come with the package.
+    """The given weights, the network's own, or those that come with the package.
 
     Raises:
-      ModelError, DataError: if there are none, or no such model or data set.
+      ModelError, RegistryError, UserCodeError: if there are none, or no such model or data set.
     """
-    model, data = network.model, network.data
-    known = MODELS | DENSE_MODELS
-    if model not in known:
-        raise ModelError(f"unknown model '{model}'; expected one of {', '.join(known)}")
-    weights = network.weights or pretrained_path(model, data)
-    if weights is None:
-        reader(data)  # an unknown name says which data sets there are
-        raise ModelError(
-            f"no weights of {model} for {data} come with the package; train them"
-            f" (pfrl pretrain --model {model} --data {data}) and give --weights"
-        )
-    return weights
+    reader(network.data)  # an unknown name says which data sets there are
+    return Network.find(network.model, network.data, network.weights).weights

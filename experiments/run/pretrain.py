@@ -1,35 +1,47 @@
-"""``pfrl pretrain``: train a network of the zoo and save its weights."""
+"""``pfrl pretrain``: train a network and save its weights."""
 
+import sys
 from pathlib import Path
 
 from flax import nnx
 
 from experiments.records.run_folder import command
+from experiments.records.wording import percent
 from experiments.settings.training import PretrainSettings
-from experiments.watch.progress import stage
+from experiments.watch.progress import say, stage
 from pfrl.data import Split, load
+from pfrl.data.seen import seen
 from pfrl.files import save_arrays
-from pfrl.graph import from_nnx
-from pfrl.models.catalogue import build, check_answers
+from pfrl.models.network import fresh
 from pfrl.training.backend import compiled
 from pfrl.training.fit import FitConfig, fit, mean_quality
 
 
 def run(settings: PretrainSettings) -> Path:
-    """Train, save, and return the path of the weights.
+    """Train a network and save its weights. A training that was interrupted goes on.
 
-    The file's meta tells the command and what the task's metric was on the search split. An
-    interrupted training goes on from its last checkpoint when started again.
+    Args:
+      settings: of the command.
+
+    Returns:
+      The path of the weights, whose meta tells the command and what the task's metric was on the
+      search split; it is said on standard error, too.
+
+    Raises:
+      RegistryError, DataError, ModelError, UserCodeError: if there is no such data set or network.
+      Diverged: if the loss is no number.
+      FileError: if the file cannot be written.
     """
     model, data = settings.network.model, settings.network.data
-    dataset = load(data)
+    with stage(f"loading {data}"):
+        dataset = load(data)
+    say(dataset.summary)
     task = dataset.task
-    check_answers(model, task.dense)
     outputs = task.outputs(len(dataset.classes))
-    network = build(model, outputs, dataset.image_shape, nnx.Rngs(settings.seed))
-    source = from_nnx(network)
-    data_name = data.replace(":", "_").replace("/", "_")
-    out = settings.out or Path("runs/pretrained") / f"{model}_{data_name}.npz"
+    source, view = fresh(model, outputs, dataset.image_shape, task.dense, nnx.Rngs(settings.seed))
+    dataset = seen(dataset, *view)
+    name = f"{Path(model).name.replace('.py:', '_')}_{data.replace(':', '_').replace('/', '_')}"
+    out = settings.out or Path("runs/pretrained") / f"{name}.npz"
     config = FitConfig(
         settings.epochs,
         settings.batch,
@@ -53,11 +65,16 @@ def run(settings: PretrainSettings) -> Path:
     def score(split: Split) -> float:
         return task.wording.value(mean_quality(lambda x: predict(variables, x), dataset, split))
 
+    with stage("judging"):
+        found = {"search": score(dataset.search)}
+        if settings.test:
+            found["test"] = score(dataset.open_test())
+    for split, value in found.items():
+        print(f"{task.wording.metric} on the {split} split: {percent(value, 2)}", file=sys.stderr)
     meta = {
         "model": model,
         "data": data,
         "command": command(),
-        f"search_{task.wording.metric}": score(dataset.search),
-        f"test_{task.wording.metric}": score(dataset.open_test()) if settings.test else None,
+        **{f"{split}_{task.wording.metric}": value for split, value in found.items()},
     }
     return save_arrays(out, variables, meta)

@@ -101,6 +101,7 @@ class CompressSettings(CommandSettings):
             reward=self.reward or chosen["reward"],
         )
         super(CompressSettings, settings).resolved()
+        settings.space.check_rank()
         if self.parallel > 1 and self.agent != "ppo":
             raise SettingsError(
                 f"parallel is above 1 for the agent ppo alone; got {self.parallel} for {self.agent}"

@@ -3,27 +3,29 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.settings.blocks import CommandSettings
+from pfrl.bounds import Count
+
 
 class InspectError(ValueError):
     """Options that contradict each other or name no network."""
 
 
 @dataclass(frozen=True)
-class InspectSettings:
+class InspectSettings(CommandSettings):
     """Show a network's layers, its channel groups, what is frozen and why, and what it costs."""
 
     model: str | None = None
-    """Network of the zoo. It is not initialised: any size shows at once."""
-    module: str | None = None
-    """FILE.py:FUNCTION, in place of a network of the zoo. The function takes nothing and returns
-    (model, x, ...): an nnx.Module, or the pair (module, variables) of a Linen module or a function
-    of its parameters, and arrays or jax.ShapeDtypeStruct as inputs. The file's code is run."""
+    """A network of the zoo, which is not initialised: any size shows at once. Or your own:
+    FILE.py:FUNCTION, which takes nothing and returns (model, x, ...): an nnx.Module, or the pair
+    (module, variables) of a Linen module or a function of its parameters, and arrays or
+    jax.ShapeDtypeStruct as inputs. The file's code is run."""
     data: str | None = None
-    """Data set whose image shape and classes the network is for: digits, fashion_mnist, cifar10 or
-    imagefolder:PATH. Default: see input and classes."""
+    """Data set whose image shape and classes a network of the zoo is for: digits, fashion_mnist,
+    cifar10 or imagefolder:PATH. Default: see input and classes."""
     input: str | None = None
     """Image shape HEIGHT,WIDTH,CHANNELS in pixels. Default: 32,32,3."""
-    classes: int | None = None
+    classes: Count | None = None
     """Width of the logits. Default: 10."""
     json: bool = False
     """Print one JSON document (its keys: docs/graph.md) in place of tables."""
