@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 from agents import Episode
 from envs.rewards import Reference, reward_of
 from experiments.records.run_folder import RunFolder
+from experiments.run.inputs import needs_latency
 from experiments.run.latency import measure_policies
 from experiments.run.search import Searched
 from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
-from pfrl.deploy.timing import ratio
+from pfrl.deploy.timing import latency_ratio
 from pfrl.evaluation.evaluator import Evaluation, Evaluator
 from pfrl.files import write_json
 
@@ -118,10 +119,10 @@ def _measure(
     settings: CompressSettings, evaluator: Evaluator, candidates: Sequence[Candidate]
 ) -> list[float | None]:
     """Measured latency of every candidate over the base's; None where latency does not matter."""
-    if not settings.needs_latency:
+    if not needs_latency(settings):
         return [None] * len(candidates)
     graph = evaluator.graph
     policies = [Policy.uniform(graph), *(candidate.policy for candidate in candidates)]
     with stage("measuring candidates"):
         base, *others = measure_policies(graph, policies, settings.finish.seconds / 2)
-    return [ratio(other, base).value for other in others]
+    return [latency_ratio(other, base).value for other in others]

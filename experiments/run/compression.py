@@ -8,7 +8,7 @@ from envs.task import load_network
 from experiments.records.run_folder import RunFolder
 from experiments.report.run_report import write_report
 from experiments.run.finish import finish
-from experiments.run.inputs import check
+from experiments.run.inputs import check, needs_latency
 from experiments.run.latency import SECONDS, measure_latency
 from experiments.run.networks import fit_config
 from experiments.run.search import VALIDATION_FILE, make_problem, search
@@ -39,10 +39,11 @@ def run(settings: CompressSettings) -> list[Path]:
     """
     settings = settings.resolved()
     weights = check(settings)
+    folder = RunFolder("compress", settings, weights, "history.jsonl")
     with stage("loading and tracing"):
         dataset, graph = load_network(settings.network.model, settings.network.data, str(weights))
     with planned(stages(settings, dataset)):
-        return _run(settings, weights, graph)
+        return _run(settings, folder, weights, graph)
 
 
 def stages(settings: CompressSettings, dataset: Dataset) -> list[Stage]:
@@ -50,7 +51,7 @@ def stages(settings: CompressSettings, dataset: Dataset) -> list[Stage]:
     finish = settings.finish
     training = fit_config(finish, dataset, settings.seed)
     steps = training.epochs * len(dataset.train) / training.batch
-    measuring = ["measuring layers", "measuring networks"] if settings.needs_latency else []
+    measuring = ["measuring layers", "measuring networks"] if needs_latency(settings) else []
     networks = ["compressed", *(["base trained on", "uniform"] if finish.controls else [])]
     return [
         *(Stage(name, SECONDS) for name in measuring),
@@ -61,22 +62,21 @@ def stages(settings: CompressSettings, dataset: Dataset) -> list[Stage]:
     ]
 
 
-def _run(settings: CompressSettings, weights: Path, graph: Graph) -> list[Path]:
-    fresh = not (settings.out / "config.json").exists()
-    if fresh:
+def _run(settings: CompressSettings, folder: RunFolder, weights: Path, graph: Graph) -> list[Path]:
+    if not folder.begun:
         check_export(graph)
     latency = None
-    if fresh and settings.needs_latency:
+    if not folder.begun and needs_latency(settings):
         space = settings.space
         latency = measure_latency(graph, space.keep_min, space.round_to, settings.seed)
-    if fresh:
+    if not folder.begun:
         # A budget that cannot be met is refused before anything is written.
         Decisions(make_problem(settings, weights, None), graph, CostModel(graph, latency))
     if latency is not None:
         # Before config.json, which makes it a run: a kill in between leaves nothing to resume.
         write_json(settings.out / LATENCY_FILE, latency.to_json())
-    folder = RunFolder(settings)
-    table = folder.path / LATENCY_FILE if settings.needs_latency else None
+    folder.begin()
+    table = folder.path / LATENCY_FILE if needs_latency(settings) else None
     judge = (folder.read(VALIDATION_FILE) or {}).get("backend")
     searched = search(settings, folder, make_problem(settings, weights, table, judge))
     write_json(folder.path / "report.json", finish(settings, folder, searched))

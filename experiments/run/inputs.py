@@ -41,6 +41,12 @@ def budget_of(settings: CompressSettings) -> Budget | None:
     return None if settings.target == NO_TARGET else Budget.parse(settings.target)
 
 
+def needs_latency(settings: CompressSettings) -> bool:
+    """Whether the search of resolved settings reads predicted latencies."""
+    budget = budget_of(settings)
+    return settings.reward == "latency" or (budget is not None and budget.needs_latency)
+
+
 def find_weights(network: NetworkBlock) -> Path:
     """The given weights, the network's own, or those that come with the package.
 
