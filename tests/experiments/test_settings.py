@@ -13,6 +13,7 @@ from experiments.settings.blocks import (
     CommandSettings,
     Flat,
     KnobName,
+    NetworkBlock,
     SettingsError,
     SpaceBlock,
 )
