@@ -1,21 +1,22 @@
 """A network and its data by name: what a problem is opened from."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import jax
 import jax.numpy as jnp
 
-from envs.problem import ProblemError, Runtime
+from envs.problem import OpenedTask, ProblemError, Task
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.cost import CostModel
 from pfrl.cost.latency import NetworkLatency
 from pfrl.data import Dataset, load
 from pfrl.data.seen import seen
-from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
+from pfrl.evaluation.config import EpisodeConfig
+from pfrl.evaluation.make import make_evaluator
 from pfrl.files import FileError
 from pfrl.graph import Graph, trace
 from pfrl.methods.low_rank.decompose import decomposable, decompose
@@ -25,7 +26,7 @@ from pfrl.training.fit import mean_quality
 
 
 @dataclass(frozen=True)
-class NetworkTask:
+class NetworkTask(Task):
     """A model of the zoo with trained weights, and a data set.
 
     Opening it loads the data, traces the network and makes the evaluator; the
@@ -67,18 +68,34 @@ class NetworkTask:
                 f" got the recipe's criterion '{self.recipe.criterion}'"
             )
 
-    def open(self) -> Runtime:
+    def judged_by(self, runtime: str) -> Self:
+        return replace(self, episode=replace(self.episode, validation=runtime))
+
+    def network(self) -> tuple[Dataset, Graph]:
+        """The data set and the network that policies are about: decomposed, if it is to be."""
         dataset, graph = load_network(self.model, self.data, self.weights)
-        before: dict[str, float] = {}
+        return dataset, graph if self.decompose is None else at_full_rank(graph, self.decompose)
+
+    def costs(self, graph: Graph, latency: NetworkLatency | None) -> CostModel:
+        """Costs of policies on ``network``'s graph; shares refer to the one before decomposition.
+
+        Args:
+          graph: of ``network``.
+          latency: a latency model of it, if latency matters.
+        """
+        costs = CostModel(graph, latency, self.recipe)
         if self.decompose is not None:
-            before = CostModel(graph, recipe=self.recipe).base
-            graph = at_full_rank(graph, self.decompose)
+            _, before = load_network(self.model, self.data, self.weights)
+            costs.base |= CostModel(before, recipe=self.recipe).base
+        return costs
+
+    def open(self) -> OpenedTask:
+        dataset, graph = self.network()
         latency = None
         if self.latency_table is not None:
             latency = read_latency(graph, Path(self.latency_table))
-        costs = CostModel(graph, latency, self.recipe)
-        costs.base |= before
-        evaluator = Evaluator(
+        costs = self.costs(graph, latency)
+        evaluator = make_evaluator(
             graph,
             dataset,
             costs,
@@ -92,7 +109,7 @@ class NetworkTask:
         source = graph.source
         answer = compiled(lambda v, x: source.apply(v, x, False)[0])
         base = mean_quality(lambda x: answer(source.variables, x), dataset, dataset.search)
-        return Runtime(graph, costs, evaluator, base)
+        return OpenedTask(graph, costs, evaluator, base)
 
 
 @lru_cache(maxsize=2)

@@ -11,7 +11,6 @@ its raw action (1: all is kept, -1: the least, in equal parts of the choices) is
 2018), whose pruning ratios are proportional to the logarithm of a layer's size.
 """
 
-from bisect import bisect_left
 from pathlib import Path
 
 import numpy as np

@@ -3,19 +3,18 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from envs import NetworkTask
 from envs.decisions import Decisions
-from envs.task import load_network
 from experiments.records.run_folder import RunFolder
 from experiments.report.run_report import write_report
 from experiments.run.finish import finish
 from experiments.run.inputs import check, needs_latency
 from experiments.run.latency import SECONDS, measure_latency
 from experiments.run.networks import fit_config
-from experiments.run.search import VALIDATION_FILE, make_problem, search
+from experiments.run.search import VALIDATION_FILE, make_problem, make_task, search
 from experiments.settings.compression import CompressSettings
 from experiments.watch.plan import Stage, planned
 from experiments.watch.progress import stage
-from pfrl.cost import CostModel
 from pfrl.data import Dataset
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.files import write_json
@@ -41,9 +40,18 @@ def run(settings: CompressSettings) -> list[Path]:
     weights = check(settings)
     folder = RunFolder("compress", settings, weights, "history.jsonl")
     with stage("loading and tracing"):
-        dataset, graph = load_network(settings.network.model, settings.network.data, str(weights))
+        task = make_task(settings, weights, None)
+        dataset, graph = task.network()
     with planned(stages(settings, dataset)):
-        return _run(settings, folder, weights, graph)
+        if not folder.begun:
+            prepare(settings, task, graph)
+        folder.begin()
+        table = folder.path / LATENCY_FILE if needs_latency(settings) else None
+        judge = (folder.read(VALIDATION_FILE) or {}).get("backend")
+        problem = make_problem(settings, make_task(settings, weights, table, judge))
+        report = finish(settings, folder, search(settings, folder, problem))
+        write_json(folder.path / "report.json", report)
+    return [write_report(folder.path), folder.path / "model.onnx"]
 
 
 def stages(settings: CompressSettings, dataset: Dataset) -> list[Stage]:
@@ -62,25 +70,25 @@ def stages(settings: CompressSettings, dataset: Dataset) -> list[Stage]:
     ]
 
 
-def _run(settings: CompressSettings, folder: RunFolder, weights: Path, graph: Graph) -> list[Path]:
-    if not folder.begun:
-        check_export(graph)
-    latency = None
-    if not folder.begun and needs_latency(settings):
-        space = settings.space
+def prepare(settings: CompressSettings, task: NetworkTask, graph: Graph) -> None:
+    """See to it that a run can end well before anything of it is written; measure its latencies.
+
+    Args:
+      settings: resolved ones.
+      task, graph: what is compressed.
+
+    Raises:
+      ExportError: if the network cannot be handed over.
+      BudgetError, ProblemError: if the budget cannot be met, or nothing can be decided.
+    """
+    check_export(graph)
+    latency, space = None, settings.space
+    if needs_latency(settings):
         latency = measure_latency(graph, space.keep_min, space.round_to, settings.seed)
-    if not folder.begun:
-        # A budget that cannot be met is refused before anything is written.
-        Decisions(make_problem(settings, weights, None), graph, CostModel(graph, latency))
+    Decisions(make_problem(settings, task), graph, task.costs(graph, latency))
     if latency is not None:
         # Before config.json, which makes it a run: a kill in between leaves nothing to resume.
         write_json(settings.out / LATENCY_FILE, latency.to_json())
-    folder.begin()
-    table = folder.path / LATENCY_FILE if needs_latency(settings) else None
-    judge = (folder.read(VALIDATION_FILE) or {}).get("backend")
-    searched = search(settings, folder, make_problem(settings, weights, table, judge))
-    write_json(folder.path / "report.json", finish(settings, folder, searched))
-    return [write_report(folder.path), folder.path / "model.onnx"]
 
 
 def check_export(graph: Graph) -> None:

@@ -12,23 +12,25 @@ from scipy.stats import t as student
 
 from envs.decisions import Decisions
 from envs.rewards import Reference
+from envs.task import load_network
 from experiments.records.machine import machine
 from experiments.records.run_folder import RunFolder, command, versions
 from experiments.report.intervals import Difference, paired_difference
 from experiments.run.choose import Candidate, choose_policy
+from experiments.run.inputs import find_weights
 from experiments.run.networks import Network, export, train_fully
 from experiments.run.search import Searched
 from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
-from pfrl.compression.sliced import compress
 from pfrl.cost.model import Assignment
 from pfrl.data import Dataset
 from pfrl.deploy.packed.file import Sizes
 from pfrl.deploy.packed.pack import pack
 from pfrl.deploy.runtimes.onnxruntime import Session
 from pfrl.deploy.timing import Measurement, latency_ratio, measure_interleaved
-from pfrl.evaluation.evaluator import Evaluation, Evaluator
+from pfrl.evaluation.base import Evaluator
+from pfrl.evaluation.config import Evaluation
 from pfrl.files import write_json
 from pfrl.graph import Graph
 
@@ -45,14 +47,13 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
     What it calls an accuracy is the mean quality by the data set's task, as in the search; the
     entry 'task' says which number that is for people.
     """
-    runtime = searched.runtime
-    graph, costs = runtime.graph, runtime.costs
-    evaluator = runtime.evaluate
-    assert isinstance(evaluator, Evaluator)
+    opened = searched.opened
+    graph, costs = opened.graph, opened.costs
+    evaluator = opened.evaluator
     dataset = evaluator.dataset
     decisions = Decisions(searched.problem, graph, costs)
     reference = Reference(
-        runtime.base_accuracy,
+        opened.base_accuracy,
         costs.base,
         searched.problem.latency_target(costs.base),
         searched.problem.latency_exponent,
@@ -149,13 +150,16 @@ def _networks(
     notes: list[str],
 ) -> dict[str, Network]:
     """The base as it is; trained alike, the compressed one and the controls."""
-    graph, source = evaluator.graph, evaluator.graph.source
+    network = settings.network
+    # The evaluator's is decomposed where ranks are decided, and takes more than this one.
+    _, whole = load_network(network.model, network.data, str(find_weights(network)))
+    source = whole.source
     base = Network(
-        "base", source.apply, source.variables, source.trainable, graph.macs, graph.params
+        "base", source.apply, source.variables, source.trainable, whole.macs, whole.params
     )
 
     def sliced(name: str, policy: Policy) -> Network:
-        small = evaluator.compressed(policy)
+        small = evaluator.network(policy)
         return Network(
             name, small.apply, small.variables, small.trainable, small.macs, small.params
         )
@@ -191,8 +195,7 @@ def _file_name(network: str) -> str:
 
 def _pack(evaluator: Evaluator, policy: Policy, network: Network, path: Path) -> Sizes:
     """Write the trained arrays as small as the policy says: what the budget ``bytes`` counts."""
-    graph = evaluator.graph
-    small = compress(graph.source, policy, graph=graph, survey=evaluator.survey)
+    small = evaluator.network(policy)
     return pack(dataclasses.replace(small, variables=network.variables), path)
 
 
@@ -269,7 +272,7 @@ def _evaluate_uniform(folder: RunFolder, evaluator: Evaluator, uniform: Policy) 
     """The uniform policy's evaluation, as an episode's; no agent has seen it."""
     score = folder.read("uniform.json")
     if score is None:
-        evaluation = evaluator(uniform)
+        evaluation = evaluator.evaluate(uniform)
         write_json(folder.path / "uniform.json", evaluation._asdict())
         return evaluation
     return Evaluation(**score)

@@ -8,7 +8,7 @@ from typing import Any
 
 import agents
 from agents import SearchResult
-from envs import NetworkTask, Problem, Runtime
+from envs import NetworkTask, OpenedTask, Problem
 from experiments.records.history import Line
 from experiments.records.run_folder import RunFolder
 from experiments.run.inputs import budget_of
@@ -17,7 +17,6 @@ from experiments.settings.compression import CompressSettings
 from experiments.watch.board import Board
 from experiments.watch.progress import SearchProgress, stage
 from pfrl.evaluation.compilations import compilations
-from pfrl.evaluation.evaluator import Evaluator
 from pfrl.files import write_json
 
 
@@ -26,7 +25,7 @@ class Searched:
     """What the search stage hands on."""
 
     result: SearchResult
-    runtime: Runtime
+    opened: OpenedTask
     problem: Problem
     facts: dict[str, Any]
     """The entry 'search' of the report, as far as it is known."""
@@ -36,10 +35,10 @@ VALIDATION_FILE = "validation.json"
 """Which backend judges: measured when a run begins, and kept for all of it."""
 
 
-def make_problem(
+def make_task(
     settings: CompressSettings, weights: Path, latency: Path | None, judge: str | None = None
-) -> Problem:
-    """The compression problem that the settings describe.
+) -> NetworkTask:
+    """The network, its data and its evaluations that the settings describe.
 
     Args:
       settings: resolved ones.
@@ -47,11 +46,10 @@ def make_problem(
       latency: its latency table.
       judge: the backend that an earlier start of the run chose.
     """
-    assert settings.reward is not None
     episode = settings.episode
     if judge is not None:
         episode = dataclasses.replace(episode, validation=judge)
-    task = NetworkTask(
+    return NetworkTask(
         settings.network.model,
         settings.network.data,
         str(weights),
@@ -61,6 +59,11 @@ def make_problem(
         latency_table=None if latency is None else str(latency),
         **settings.space.opened(),
     )
+
+
+def make_problem(settings: CompressSettings, task: NetworkTask) -> Problem:
+    """The compression problem that resolved settings describe, of their task."""
+    assert settings.reward is not None
     return Problem(
         task,
         budget=budget_of(settings),
@@ -77,9 +80,8 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     exactly as it would have.
     """
     with stage("compiling and judging the base network"):
-        runtime = problem.open()
-    evaluator = runtime.evaluate
-    assert isinstance(evaluator, Evaluator)
+        opened = problem.open()
+    evaluator = opened.evaluator
     judge = folder.read(VALIDATION_FILE)
     if judge is None:
         judge = evaluator.choice._asdict()
@@ -87,7 +89,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     recorded = len(folder.recorded)
     budget = problem.budget
     metric = budget.metric if budget else "macs"
-    limit = budget.limit(runtime.costs.base) if budget else None
+    limit = budget.limit(opened.costs.base) if budget else None
     lines: list[Line] = []
     first_compiled = None
     start = time.perf_counter()
@@ -129,7 +131,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
             "accuracy": result.final.evaluation.accuracy,
         },
     }
-    return Searched(result, runtime, problem, facts)
+    return Searched(result, opened, problem, facts)
 
 
 def _facts(

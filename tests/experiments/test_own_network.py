@@ -43,6 +43,14 @@ def test_shares_of_zeros_are_in_the_network_that_is_handed_over(tmp_path):
         assert zeros[f"{layer}.kernel"] == pytest.approx(share, abs=0.05)
 
 
+def test_ranks_are_in_the_network_that_is_handed_over(tmp_path):
+    options = ["--knobs", "rank", "--decompose", "channel", "--recipe.criterion", "l2"]
+    report = compressed(tmp_path / "run", *options, "--target", "macs=0.7")
+    assert report["compressed"]["macs"] <= 0.7 * report["base"]["macs"]
+    session = Session(tmp_path / "run" / "model.onnx")
+    assert session.logits(np.zeros((2, 8, 8, 1), np.float32)).shape == (2, 10)
+
+
 def test_a_rank_without_a_decomposition_is_refused(tmp_path, capsys):
     out = ["--out", str(tmp_path / "run")]
     assert cli.main(["compress", "--knobs", "rank", *out]) == cli.USER_ERROR

@@ -1,5 +1,7 @@
 """What a runtime is: something that makes a judge of a network. One file of this folder each."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -7,7 +9,7 @@ import numpy as np
 
 from pfrl.registry import Registry
 
-if TYPE_CHECKING:  # a task needs JAX, and configurations name runtimes without it
+if TYPE_CHECKING:  # settings name runtimes, and need no JAX for it
     from pfrl.tasks.base import Task
 
 AT_ONCE = 50
@@ -32,7 +34,7 @@ class Runtime(Protocol):
     """Whether it judges the masked network, compiled once for all policies, or the sliced one of
     each policy, in float32."""
 
-    def suits(self, task: "Task") -> bool:
+    def suits(self, task: Task) -> bool:
         """Whether its outputs are exact enough for a task; asked where it is not named but found
         by measuring."""
         return True
