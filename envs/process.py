@@ -4,9 +4,10 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.decisions import Decisions
+from envs.knobs import KNOBS
 from envs.observation import Observer
 from envs.problem import Problem, ProblemError
-from envs.rewards import Reference, reward_of
+from envs.rewards import REWARDS, Reference, reward_of
 from pfrl.compression.policy import Policy
 from pfrl.evaluation.config import Evaluation
 
@@ -33,10 +34,11 @@ class DecisionProcess:
         _check_honoured(problem)
         graph, costs, evaluator, base_accuracy = problem.open()
         self.evaluate = evaluator.evaluate
-        if problem.reward == "latency" and "latency" not in costs.metrics:
+        missing = [name for name in REWARDS[problem.reward].needs if name not in costs.metrics]
+        if missing:
             raise ProblemError(
-                "the reward 'latency' needs a latency model and the task has none; give it a"
-                " latency_table or choose another reward"
+                f"the reward '{problem.reward}' needs a {missing[0]} model and the task has none;"
+                f" give it a {missing[0]}_table or choose another reward"
             )
         self.decisions = Decisions(problem, graph, costs)
         self._observe = Observer(self.decisions)
@@ -48,7 +50,7 @@ class DecisionProcess:
             problem.latency_exponent,
         )
         self.steps = len(self.decisions.steps)
-        self.live = np.array([[k is not None for k in row] for _, row in self.decisions.steps])
+        self.live = np.array([[d is not None for d in row] for _, row in self.decisions.steps])
         self.action_space = spaces.Box(-1, 1, (len(problem.knobs),), np.float32)
         self.observation_space = spaces.Box(-1, 1, (self._observe.size,), np.float32)
 
@@ -67,7 +69,7 @@ class Draft:
     def __init__(self, decisions: Decisions, observe: Observer):
         self._decisions, self._observe = decisions, observe
         self._at = decisions.start
-        self._levels = np.full((len(decisions.steps), len(decisions.knob_kinds)), -1.0)
+        self._levels = np.full((len(decisions.steps), len(decisions.knobs)), -1.0)
         self._last_action = 0.0
         self.step = 0
         """Layers that are decided."""
@@ -100,12 +102,10 @@ class Draft:
 
 
 def _check_honoured(problem: Problem) -> None:
-    for knob, (field, honoured) in {
-        "weight_bits": ("quantized", problem.task.quantized),
-        "act_bits": ("quantized", problem.task.quantized),
-        "sparsity": ("sparse", problem.task.sparse),
-    }.items():
-        if knob in problem.knobs and not honoured:
+    task = problem.task
+    honoured = {"quantized": task.quantized, "sparse": task.sparse}
+    for knob in problem.knobs:
+        if not honoured.get(field := KNOBS[knob].needs, True):
             raise ProblemError(
                 f"the task's evaluations take no notice of the knob {knob}; give it {field}=True"
             )

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from agents import AGENTS, AgentError
-from envs.problem import ProblemError
+from agents import AGENTS
 from envs.rewards import REWARDS
 from experiments.settings.blocks import NetworkBlock
 from experiments.settings.compression import NO_TARGET, CompressSettings
@@ -21,12 +20,7 @@ def check(settings: CompressSettings) -> Path:
     Raises:
       ValueError: a subclass with a sentence for the user, if it is not.
     """
-    if settings.agent not in AGENTS:
-        raise AgentError(f"unknown agent '{settings.agent}'; expected one of {', '.join(AGENTS)}")
-    if settings.reward not in REWARDS:
-        raise ProblemError(
-            f"unknown reward '{settings.reward}'; expected one of {', '.join(REWARDS)}"
-        )
+    _ = AGENTS[settings.agent], REWARDS[settings.reward or ""]
     budget_of(settings)
     return find_weights(settings.network)
 
@@ -44,7 +38,8 @@ def budget_of(settings: CompressSettings) -> Budget | None:
 def needs_latency(settings: CompressSettings) -> bool:
     """Whether the search of resolved settings reads predicted latencies."""
     budget = budget_of(settings)
-    return settings.reward == "latency" or (budget is not None and budget.needs_latency)
+    needed = "latency" in REWARDS[settings.reward or ""].needs
+    return needed or (budget is not None and budget.needs_latency)
 
 
 def find_weights(network: NetworkBlock) -> Path:
