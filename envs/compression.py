@@ -94,7 +94,7 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         if self._draft.complete:
             policy = self._draft.policy()
             evaluation = self._process.evaluate(policy)
-            reward = self._process.reward(evaluation)
+            reward = float(self._process.reward(evaluation))
             info |= {"evaluation": evaluation, "policy": policy}
         return self._draft.observation(), reward, self._draft.complete, False, info
 

@@ -1,5 +1,7 @@
 """The decision process of a problem: what its single and its batched environment share."""
 
+from functools import partial
+
 import numpy as np
 from gymnasium import spaces
 
@@ -9,7 +11,6 @@ from envs.observation import Observer
 from envs.problem import Problem, ProblemError
 from envs.rewards import REWARDS, Reference, reward_of
 from pfrl.compression.policy import Policy
-from pfrl.evaluation.config import Evaluation
 
 
 class DecisionProcess:
@@ -25,6 +26,7 @@ class DecisionProcess:
     Attributes:
       decisions: steps, knobs, budget.
       evaluate: evaluates a policy in this process.
+      reward: of an evaluation.
       steps: L, of an episode.
       live: bool ``[L, K]``: which actions decide something; the others are 0 when executed.
       action_space, observation_space: of one policy.
@@ -42,13 +44,13 @@ class DecisionProcess:
             )
         self.decisions = Decisions(problem, graph, costs)
         self._observe = Observer(self.decisions)
-        self._reward = problem.reward
-        self._reference = Reference(
+        reference = Reference(
             base_accuracy,
             costs.base,
             problem.latency_target(costs.base),
             problem.latency_exponent,
         )
+        self.reward = partial(reward_of, problem.reward, base=reference)
         self.steps = len(self.decisions.steps)
         self.live = np.array([[d is not None for d in row] for _, row in self.decisions.steps])
         self.action_space = spaces.Box(-1, 1, (len(problem.knobs),), np.float32)
@@ -57,10 +59,6 @@ class DecisionProcess:
     def begin(self) -> "Draft":
         """A policy of which nothing is decided."""
         return Draft(self.decisions, self._observe)
-
-    def reward(self, evaluation: Evaluation) -> float:
-        """The reward of a whole policy."""
-        return float(reward_of(self._reward, evaluation, self._reference))
 
 
 class Draft:
