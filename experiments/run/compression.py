@@ -53,8 +53,8 @@ def run(settings: CompressSettings) -> list[Path]:
         write_json(settings.out / LATENCY_FILE, latency.to_json())
     folder.begin()
     table = folder.path / LATENCY_FILE if settings.needs_latency else None
-    judge = (folder.read(VALIDATION_FILE) or {}).get("backend")
-    searched = search(settings, folder, make_problem(settings, weights, table, judge))
+    runtime = (folder.read(VALIDATION_FILE) or {}).get("backend")
+    searched = search(settings, folder, make_problem(settings, weights, table, runtime))
     write_json(folder.path / "report.json", finish(settings, folder, searched))
     return [write_report(folder.path), folder.path / "model.onnx"]
 

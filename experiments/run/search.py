@@ -31,11 +31,11 @@ class Searched:
 
 
 VALIDATION_FILE = "validation.json"
-"""Which backend judges: measured when a run begins, and kept for all of it."""
+"""Which runtime judges: measured when a run begins, and kept for all of it."""
 
 
 def make_problem(
-    settings: CompressSettings, weights: Path, latency: Path | None, judge: str | None = None
+    settings: CompressSettings, weights: Path, latency: Path | None, runtime: str | None = None
 ) -> Problem:
     """The compression problem that the settings describe.
 
@@ -43,12 +43,12 @@ def make_problem(
       settings: resolved ones.
       weights: of the base network.
       latency: its latency table.
-      judge: the backend that an earlier start of the run chose.
+      runtime: which judges, as an earlier start of the run chose.
     """
     assert settings.reward is not None
     episode = settings.episode
-    if judge is not None:
-        episode = dataclasses.replace(episode, validation=judge)
+    if runtime is not None:
+        episode = dataclasses.replace(episode, validation=runtime)
     task = NetworkTask(
         settings.network.model,
         settings.network.data,
@@ -77,10 +77,10 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     with stage("loading and tracing"):
         opened = problem.open()
     evaluator = opened.evaluator
-    judge = folder.read(VALIDATION_FILE)
-    if judge is None:
-        judge = evaluator.choice._asdict()
-        write_json(folder.path / VALIDATION_FILE, judge)
+    choice = folder.read(VALIDATION_FILE)
+    if choice is None:
+        choice = evaluator.choice._asdict()
+        write_json(folder.path / VALIDATION_FILE, choice)
     recorded = len(folder.recorded)
     budget = problem.budget
     metric = budget.metric if budget else "macs"
@@ -119,7 +119,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     facts = folder.read("search.json") or _facts(clock, lines, seconds, elapsed, now, recorded)
     write_json(folder.path / "search.json", facts)
     facts |= {
-        "judge": judge,
+        "judge": choice,
         "best_reward": result.best.reward,
         "final_actor": {
             "reward": result.final.reward,
