@@ -4,13 +4,13 @@ A kind of thing has one ``Registry``, made beside the protocol that its items ke
 the project are registered by the modules of its *rooms*, which are imported when a name is first
 looked for. A user's file registers more of them and is brought in as a plugin::
 
-    @pfrl.register("criterion", "last_channels_go")
-    def last_channels_go(graph, variables, evidence): ...
+    pfrl.register("criterion", "last_channels_go", scoring(last_channels_go))
 """
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -21,6 +21,8 @@ Item = TypeVar("Item")
 
 _items: dict[str, dict[str, Any]] = {}
 """By kind and name, whatever was registered; also of kinds whose registry is not made yet."""
+_makers: dict[tuple[str, str], str] = {}
+"""By kind and name, the module that registered it."""
 _plugins: list[Path] = []
 """Files of users that were run, in order."""
 
@@ -81,17 +83,16 @@ class Registry(Mapping[str, Item], Generic[Item]):
 
     def _all(self) -> dict[str, Item]:
         if not self._open:
-            self._open = True
             for room in self._rooms:
                 _import_all(room)
+            self._open = True  # last, as another thread must not see half of them
         return _items.setdefault(self.kind, {})
 
 
 def register(kind: str, name: str, item: Any = None) -> Any:
     """Add an item of a kind by name, as a call or as a decorator.
 
-    Registering the same name from the same place again replaces the item, so that a file may be
-    run twice.
+    A module may register a name again, which replaces the item: so a file may be run twice.
 
     Args:
       kind: one of ``KINDS``.
@@ -99,21 +100,25 @@ def register(kind: str, name: str, item: Any = None) -> Any:
       item: what keeps to the protocol of its kind; left out, a decorator is returned.
 
     Raises:
-      RegistryError: if there is no such kind, or the name is taken.
+      RegistryError: if there is no such kind, or another module has the name.
     """
+    return _register(kind, name, item, sys._getframe(1).f_globals.get("__name__", "?"))
+
+
+def _register(kind: str, name: str, item: Any, maker: str) -> Any:
     if kind not in KINDS:
         raise RegistryError(
             f"nothing is registered as '{kind}'; expected one of {', '.join(KINDS)}"
         )
     if item is None:
-        return lambda decorated: register(kind, name, decorated)
-    items = _items.setdefault(kind, {})
-    if name in items and _origin(items[name]) != _origin(item):
+        return lambda decorated: _register(kind, name, decorated, maker)
+    other = _makers.setdefault((kind, name), maker)
+    if other != maker:
         raise RegistryError(
-            f"there is a {_words(kind)} '{name}' already ({_origin(items[name])});"
-            " choose another name"
+            f"both {other} and {maker} register a {_words(kind)} '{name}';"
+            " choose another name for yours"
         )
-    items[name] = item
+    _items.setdefault(kind, {})[name] = item
     return item
 
 
@@ -144,11 +149,6 @@ def _import_all(room: str) -> None:
     module: ModuleType = importlib.import_module(room)
     for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
         importlib.import_module(f"{room}.{found.name}")
-
-
-def _origin(item: Any) -> str:
-    owner: Callable[..., Any] | type = item if hasattr(item, "__qualname__") else type(item)
-    return f"{owner.__module__}.{owner.__qualname__}"
 
 
 def _words(kind: str) -> str:

@@ -188,7 +188,7 @@ def _file_name(network: str) -> str:
 def _pack(evaluator: Evaluator, policy: Policy, network: Network, path: Path) -> Sizes:
     """Write the trained arrays as small as the policy says: what the budget ``bytes`` counts."""
     graph = evaluator.graph
-    small = compress(graph.source, policy, graph=graph, survey=evaluator.survey)
+    small = compress(graph.source, policy, graph=graph, statistics=evaluator.statistics)
     return pack(dataclasses.replace(small, variables=network.variables), path)
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pfrl.compression.calibration import survey_network
+from pfrl.compression.calibration import gather_from
 from pfrl.compression.masked import Knobs, MaskedNetwork
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Prepared, Preparer
@@ -106,8 +106,8 @@ class Evaluator:
         self._replay = Replay()
         self._seed = seed
         self._network = MaskedNetwork(graph, recipe, quantized, sparse)
-        self.survey = survey_network(graph, recipe, dataset, seed, quantized)
-        self._prepare = Preparer(graph, self.survey)
+        self.statistics = gather_from(graph, recipe, dataset, seed, quantized)
+        self._prepare = Preparer(self.statistics)
         rng = np.random.default_rng([seed, 1])
         self._tuning = list(dataset.training_batches(config.batch, rng, config.tuning_steps))
         count = max(config.statistics_images // config.batch, 1)
@@ -116,8 +116,8 @@ class Evaluator:
         self.images = {"reward": batched(dataset, reward), "fresh": batched(dataset, fresh)}
         if config.fidelity == "supernet":
             shared = self._shared(quantized, sparse, cache)
-            self.survey = self.survey._replace(variables=shared)
-            self._prepare = Preparer(graph, self.survey)
+            self.statistics = replace(self.statistics, variables=shared)
+            self._prepare = Preparer(self.statistics)
         self._optimizer = sgd(config.learning_rate, config.weight_decay)
         apply = self._network.apply
         step = make_train_step(
@@ -306,10 +306,14 @@ class Evaluator:
     def _sliced(self, policy: Policy, start: Start) -> Compressed:
         """The part of the masked network that stays, with the numbers that it has now."""
         small = assemble(
-            self.graph, policy, start.prepared, self.survey.recipe, self.survey.ranges(policy)
+            self.graph,
+            policy,
+            start.prepared,
+            self.statistics.recipe,
+            self.statistics.ranges(policy),
         )
         now = slice_variables(self.graph, _variables(start.state), small.kept)
-        now |= slice_quantizers(self.graph, now, small.kept)
+        now |= slice_quantizers(self.graph, self.statistics.recipe, now, small.kept)
         return replace(small, variables={name: now[name] for name in small.variables})
 
     def _choose(self, quantized: bool) -> Choice:
@@ -330,7 +334,7 @@ class Evaluator:
 
     def _start(self, policy: Policy) -> Start:
         prepared = self._prepare(policy)
-        knobs = self._network.knobs(policy, prepared, self.survey.ranges(policy))
+        knobs = self._network.knobs(policy, prepared, self.statistics.ranges(policy))
         variables = self._network.start(prepared, knobs)
         trainable = self._network.trainable
         parameters = {k: jnp.asarray(v) for k, v in variables.items() if k in trainable}
@@ -350,7 +354,7 @@ class Evaluator:
     def _digest(self, quantized: bool, sparse: bool, backend: str = "") -> str:
         """Of all that decides about an evaluation, but the policy."""
         facts = {
-            **facts_of(self.graph, self.config, self.survey.recipe),
+            **facts_of(self.graph, self.config, self.statistics.recipe),
             "seed": self._seed,
             "quantized": quantized,
             "sparse": sparse,
@@ -359,7 +363,7 @@ class Evaluator:
         looked_at = {
             "reward": self.images["reward"],
             "tuning": self._tuning,
-            "survey": self.survey.batches,
+            "calibration": self.statistics.batches,
             "statistics": self._estimating,
         }
         return digest(facts, [self.graph.source.variables, looked_at])
@@ -376,7 +380,7 @@ class Evaluator:
             trained = train_supernet(
                 self._network,
                 self._prepare,
-                self.survey.ranges,
+                self.statistics.ranges,
                 self.dataset,
                 self.config,
                 self._seed,

@@ -1,17 +1,18 @@
 """A compressed network's arrays as one packed file, and the arrays of the file."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pfrl.compression.recipe import Recipe
+from pfrl.compression.rounding import own_arrays
 from pfrl.compression.sliced import Compressed
 from pfrl.deploy.packed.file import (
     Array,
     Codebook,
     Dense,
     PackedError,
-    Restored,
     Sizes,
     Uniform,
     read_restored,
@@ -20,14 +21,11 @@ from pfrl.deploy.packed.file import (
 from pfrl.deploy.packed.size import Stored
 from pfrl.deploy.packed.storage import Storage
 from pfrl.graph import Variables
-from pfrl.methods.quantization.codebook import ENTRIES, MOST_BITS
-from pfrl.methods.quantization.lsq import SMALLEST_STEP
-from pfrl.methods.quantization.uniform import FLOAT_BITS, SHORTEST
+from pfrl.methods.quantization.base import WEIGHT_QUANTIZERS
+from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.training.optimizers import QUANTIZER
 
 FORMAT = "pfrl packed network"
-STEPPED = frozenset({"mse", "lsq"})
-"""Ways to round kernels that keep the step of every output channel among the variables."""
 
 
 def pack(small: Compressed, path: Path, huffman: bool = False) -> Sizes:
@@ -55,9 +53,11 @@ def pack(small: Compressed, path: Path, huffman: bool = False) -> Sizes:
     bits = storage.bits(policy.weight_bits) if small.quantized else {}
     arrays = {name: _array(small, name, plan[name], bits.get(name, FLOAT_BITS)) for name in plan}
     told = {
-        f"{QUANTIZER}{name}{part}"
+        told
         for name in bits
-        for part in _told(recipe, plan[name].kind, bits[name])
+        for told in _restored(
+            name, np.asarray(small.variables[name]), plan[name], bits[name], recipe
+        )
     }
     rest = small.variables.keys() - plan.keys() - told
     meta = {
@@ -88,7 +88,8 @@ def unpack(path: Path) -> Variables:
     try:
         recipe = Recipe.from_json(meta["recipe"])
         for name, bits in meta["bits"].items():
-            variables |= _quantizer(name, found[name], bits, recipe)
+            array, stored, table = found[name].array, found[name].stored, found[name].table
+            variables |= _restored(name, array, stored, bits, recipe, table)
         for name, values in meta["quantizer"].items():
             variables[name] = np.asarray(values, "u1" if name.endswith(".indices") else "f4")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -99,7 +100,7 @@ def unpack(path: Path) -> Variables:
 def _array(small: Compressed, name: str, stored: Stored, bits: int) -> Array:
     """A variable for the file; kernels that are smaller in float are not rounded to a grid."""
     value = np.asarray(small.variables[name])
-    stays = np.asarray(small.support.get(name, np.ones(value.shape, bool)))
+    stays = np.asarray(small.weight_masks.get(name, np.ones(value.shape, bool)))
     if bits >= FLOAT_BITS:
         return Dense(value, stays)
     if not np.isfinite(value).all():
@@ -107,52 +108,20 @@ def _array(small: Compressed, name: str, stored: Stored, bits: int) -> Array:
             f"'{name}' has values that are no finite numbers, and cannot be quantized; train the"
             " network again with a lower learning rate"
         )
-    if small.recipe.weights == "codebook":
-        value = _looked_up(small.variables, name, bits)
-    match stored.kind:
-        case "uniform":
-            return _uniform(np.where(stays, value, 0), _scale(small, name, bits), bits, stays)
-        case "codebook":
-            return _codebook(value, stays, stored)
-        case _:
-            return Dense(value, stays)
-
-
-def _scale(small: Compressed, name: str, bits: int) -> np.ndarray:
-    """float32 ``[O]``: the step of every output channel, as the network rounds with it."""
-    if small.recipe.weights in STEPPED:
-        step = np.asarray(small.variables[f"{QUANTIZER}{name}.step"], np.float32)
-        return (
-            np.maximum(step, np.float32(SMALLEST_STEP)) if small.recipe.weights == "lsq" else step
-        )
-    magnitudes = np.abs(np.asarray(small.variables[name]))
-    largest = magnitudes.reshape(-1, magnitudes.shape[-1]).max(axis=0)
-    return np.where(largest > SHORTEST, largest, np.float32(1)) / _levels(bits)
+    quantizer, own = WEIGHT_QUANTIZERS[small.recipe.weights], own_arrays(small.variables, name)
+    if stored.kind == "uniform" and quantizer.steps is not None:
+        return _uniform(np.where(stays, value, 0), quantizer.steps(value, own, bits), bits, stays)
+    if quantizer.steps is None:
+        value = np.asarray(quantizer.round(value, own, np.int32(bits), None))
+    if stored.kind == "codebook":
+        return _codebook(value, stays, stored)
+    return Dense(value, stays)
 
 
 def _uniform(kernel: np.ndarray, scale: np.ndarray, bits: int, stays: np.ndarray) -> Uniform:
-    ints = np.clip(np.round(kernel / scale), -_levels(bits), _levels(bits))
+    levels = np.float32(2 ** (bits - 1) - 1)
+    ints = np.clip(np.round(kernel / scale), -levels, levels)
     return Uniform(ints.astype(np.int8), scale, bits, stays)
-
-
-def _levels(bits: int) -> np.float32:
-    return np.float32(2 ** (bits - 1) - 1)
-
-
-def _looked_up(variables: Variables, name: str, bits: int) -> np.ndarray:
-    """A kernel as its codebook rounds it."""
-    centers = np.asarray(variables[f"{QUANTIZER}{name}.centers"], np.float32)[: 2**bits]
-    indices = variables.get(f"{QUANTIZER}{name}.indices")
-    if indices is None:
-        indices = _nearest(centers, np.asarray(variables[name]))
-    return centers[np.asarray(indices)]
-
-
-def _nearest(centers: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Indices of the centers that ``codebook.assign`` takes."""
-    order = np.argsort(centers, kind="stable")
-    ascending = centers[order]
-    return order[np.searchsorted((ascending[1:] + ascending[:-1]) / 2, values)]
 
 
 def _codebook(kernel: np.ndarray, stays: np.ndarray, stored: Stored) -> Codebook:
@@ -164,28 +133,18 @@ def _codebook(kernel: np.ndarray, stays: np.ndarray, stored: Stored) -> Codebook
     return Codebook(indices.astype(np.uint8), centers, stored.bits, stays)
 
 
-def _told(recipe: Recipe, kind: str, bits: int) -> tuple[str, ...]:
-    """Which of its quantizer's variables a kernel in the file tells, or nobody reads."""
-    if recipe.weights in STEPPED:
-        return (".step",) if kind == "uniform" or bits >= FLOAT_BITS else ()
-    return (".centers", ".indices") if recipe.weights == "codebook" else ()
+def _restored(
+    name: str, kernel: np.ndarray, stored: Stored, bits: int, recipe: Recipe, table: Any = None
+) -> Variables:
+    """What the kernel in the file tells of its quantizer, so that it is rounded as before.
 
-
-def _quantizer(name: str, restored: Restored, bits: int, recipe: Recipe) -> Variables:
-    """What is told, so that the kernel is rounded as before."""
-    kernel, uniform = restored.array, restored.stored.kind == "uniform"
-    if recipe.weights in STEPPED:
-        step = restored.table if uniform else np.ones(kernel.shape[-1:], np.float32)
-        return {f"{QUANTIZER}{name}.step": step}
-    if recipe.weights != "codebook":
-        return {}  # The grid follows from the kernel: (q / L) · L / L is q / L for every float.
-    values = kernel if bits < FLOAT_BITS else np.zeros_like(kernel)
-    centers = np.unique(values)
-    if len(centers) > 2 ** min(bits, MOST_BITS):
-        centers = centers[centers != 0]  # what is zero does not stay
-    found = {
-        f"{QUANTIZER}{name}.centers": np.pad(centers, (0, ENTRIES - len(centers)), mode="edge")
-    }
-    if recipe.codebook == "clusters":
-        found[f"{QUANTIZER}{name}.indices"] = _nearest(centers, values).astype(np.uint8)
-    return found
+    Without a table of steps, as of a kernel of 32 bits, the steps are 1: nobody reads them.
+    """
+    quantizer = WEIGHT_QUANTIZERS[recipe.weights]
+    if quantizer.steps is not None:
+        if stored.kind != "uniform" and bits < FLOAT_BITS:
+            return {}
+        if table is None or stored.kind != "uniform":
+            table = np.ones(kernel.shape[-1:], np.float32)
+    own = quantizer.restored(kernel, table, bits)
+    return {f"{QUANTIZER}{name}.{part}": value for part, value in own.items()}

@@ -9,8 +9,9 @@ import numpy as np
 from pfrl.compression.recipe import PLAIN, Recipe
 from pfrl.deploy.packed.size import Stored, predict
 from pfrl.graph import Count, Graph, Layer
+from pfrl.methods.quantization.base import WEIGHT_QUANTIZERS
 from pfrl.methods.quantization.uniform import FLOAT_BITS
-from pfrl.methods.sparsity.sparsify import zeros_of
+from pfrl.methods.sparsity.base import SPARSIFIERS
 
 
 class _Array(NamedTuple):
@@ -47,7 +48,8 @@ class Storage:
     """
 
     def __init__(self, graph: Graph, recipe: Recipe = PLAIN):
-        self._recipe = recipe
+        self._quantizer = WEIGHT_QUANTIZERS[recipe.weights]
+        self._sparsifier = SPARSIFIERS[recipe.pattern]
         layers: dict[str, list[Layer]] = {}
         for layer in graph.layers:
             layers.setdefault(layer.kernel, []).append(layer)
@@ -94,22 +96,11 @@ class Storage:
         stays = elements
         shares = [share for layer in array.layers if (share := sparsity.get(layer.name))]
         if shares:
-            stays = self._stays(shape, shares[0])
+            stays = self._sparsifier.stays(shape, shares[0])
         if bits >= FLOAT_BITS:
             return predict(array.dtype.name, shape, 8 * array.dtype.itemsize, (0,), stays)
-        if self._recipe.weights == "codebook":
-            entries = max(min(2**bits, stays), 1)
-            return predict("codebook", shape, bits, (entries,), stays, stays == elements)
-        return predict("uniform", shape, bits, shape[-1:], stays)
-
-    def _stays(self, shape: tuple[int, ...], share: float) -> int:
-        """How many weights of a sparse kernel are not zero."""
-        elements = math.prod(shape)
-        if self._recipe.pattern == "magnitude":
-            return elements - zeros_of(share, elements)
-        n, m = map(int, self._recipe.pattern.split(":"))
-        blocks, rest = divmod(shape[-2], m)
-        return elements // max(shape[-2], 1) * (blocks * n + min(n, rest))
+        kind, table = self._quantizer.table(shape, bits, stays)
+        return predict(kind, shape, bits, table, stays, kind == "uniform" or stays == elements)
 
 
 def _kernels_alone(graph: Graph) -> set[str]:
