@@ -32,7 +32,7 @@ from envs.task import load_network
 from experiments.records.history import read_history
 from experiments.records.machine import machine
 from experiments.run.compression import find_weights
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.proxy.scores import ProxySettings, draw_policies
 from experiments.studies.proxy.table import LONG
 from experiments.watch.progress import stage
@@ -41,8 +41,8 @@ from pfrl.compression.sliced import compress
 from pfrl.cost import CostModel
 from pfrl.cpu import cores, keep_memory
 from pfrl.data import Dataset
+from pfrl.deploy.runtimes.base import AT_ONCE, RUNTIMES
 from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
-from pfrl.evaluation.judges import AT_ONCE, sliced_judge
 from pfrl.evaluation.validation import batched
 from pfrl.files import write_json, write_text
 from pfrl.graph import Graph
@@ -100,7 +100,7 @@ def run(settings: PeersSettings) -> list[Path]:
             "expected a model such as resnet20 and at least two policies; got"
             f" {settings.model} and {settings.policies}"
         )
-    weights = find_weights(settings.model, settings.data, settings.weights)
+    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
     settings = dataclasses.replace(settings, weights=weights)
     cases = find_cases(settings)
     lines = []
@@ -178,7 +178,7 @@ def gap(settings: PeersSettings, policy: Policy) -> float:
     graph, peer = load(settings)[1], peer_of(settings)
     x = peer.images[0][0]
     small = compress(graph.source, policy, graph=graph)
-    ours = sliced_judge("onnx", small, graph.input_shape)(x.permute(0, 2, 3, 1).numpy())
+    ours = RUNTIMES["onnx"].judge(small, graph.input_shape)(x.permute(0, 2, 3, 1).numpy())
     pruned = prune_torch(peer.model, removed_outputs(graph, small.kept), x[:1])
     with torch.inference_mode():
         theirs = pruned.eval()(x).numpy()

@@ -27,7 +27,7 @@ from experiments.records.wording import (
 from experiments.report.pictures import PHASES
 from experiments.report.policy_picture import quantized_layers
 from experiments.report.sections import Entry, metric_of, wording_of
-from pfrl.evaluation.judges import TITLES
+from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.tasks import Wording
 
 FOLD_ABOVE = 30
@@ -162,11 +162,15 @@ def _judge(facts: Entry) -> str:
     if not judge:
         return ""
     seconds = judge["seconds"].items()
-    pairs = (f"{TITLES.get(name, name)} {number(1000 * s)} ms" for name, s in seconds)
+    pairs = (f"{_title(name)} {number(1000 * s)} ms" for name, s in seconds)
     measured = f" (a batch of images: {', '.join(pairs)})" if seconds else ""
     if (difference := judge.get("difference")) is not None:
         measured += f"; accuracy of the same network {difference * 100:+.2f} points to XLA's"
-    return f" Judged by {TITLES.get(judge['backend'], judge['backend'])}{measured}."
+    return f" Judged by {_title(judge['backend'])}{measured}."
+
+
+def _title(runtime: str) -> str:
+    return RUNTIMES[runtime].title if runtime in RUNTIMES else runtime
 
 
 def _phases(history: Sequence[Line]) -> str:

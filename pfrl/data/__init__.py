@@ -1,39 +1,30 @@
 """Data sets behind one door: ``load(name)``."""
 
-from pfrl.data.base import DataError, Dataset, Split, hold_out
-from pfrl.data.ink import digits_landmarks, digits_pose
-from pfrl.data.sources import cifar10, digits, fashion_mnist
+from collections.abc import Callable
+from functools import partial
 
-NAMED = {
-    "digits": digits,
-    "fashion_mnist": fashion_mnist,
-    "cifar10": cifar10,
-    "digits_landmarks": digits_landmarks,
-    "digits_pose": digits_pose,
-}
-FOLDER_PREFIX = "imagefolder:"
-ARRAYS_PREFIX = "npz:"
+from pfrl.data.base import DATASETS, DataError, Dataset, Split, hold_out
 
-__all__ = ["NAMED", "DataError", "Dataset", "Split", "hold_out", "load"]
+__all__ = ["DATASETS", "DataError", "Dataset", "Split", "hold_out", "load", "reader"]
 
 
 def load(name: str) -> Dataset:
-    """The data set called ``name``: one of ``NAMED``, ``imagefolder:PATH`` or ``npz:PATH``.
+    """The data set called ``name``: as registered, such as ``digits`` or ``imagefolder:PATH``.
 
     Raises:
-      DataError: if the name is unknown or the files are missing or damaged.
+      RegistryError: if the name is unknown; the message lists the names that there are.
+      DataError: if the files are missing or damaged.
     """
-    if name.startswith(FOLDER_PREFIX):
-        from pfrl.data.imagefolder import imagefolder
-
-        return imagefolder(name.removeprefix(FOLDER_PREFIX))
-    if name.startswith(ARRAYS_PREFIX):
-        from pfrl.data.arrays import read_arrays
-
-        return read_arrays(name.removeprefix(ARRAYS_PREFIX))
-    if name not in NAMED:
+    dataset = reader(name)()
+    if not isinstance(dataset, Dataset):
         raise DataError(
-            f"unknown data set '{name}': expected one of {', '.join(NAMED)},"
-            f" {FOLDER_PREFIX}PATH or {ARRAYS_PREFIX}PATH"
+            f"the data set '{name}' is a {type(dataset).__name__}; expected its registered function"
+            " to return a pfrl.Dataset"
         )
-    return NAMED[name]()
+    return dataset
+
+
+def reader(name: str) -> Callable[[], Dataset]:
+    """What loads the data set called ``name``; raises ``RegistryError`` for an unknown name."""
+    kind, colon, place = name.partition(":")
+    return partial(DATASETS[kind + colon], place) if colon else DATASETS[kind]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pfrl.registry import Registry
 from pfrl.tasks import Classification, Task
 
 # Statistics of ImageNet's pixels in [0, 1]: the usual scaling of colour images.
@@ -47,6 +48,7 @@ class Dataset:
       crop: pixels of zero padding before a random crop (training only).
       flip: whether images are mirrored at random (training only).
       task: what a network is trained and judged by.
+      ignored: files that were found and not used, and how to mend that; empty if there are none.
 
     Raises:
       DataError: if images are cropped or mirrored whose targets are places in them.
@@ -62,6 +64,7 @@ class Dataset:
     crop: int = 4
     flip: bool = True
     task: Task = field(default_factory=Classification)
+    ignored: str = ""
 
     def __post_init__(self) -> None:
         if (self.crop or self.flip) and not self.task.invariant:
@@ -69,6 +72,13 @@ class Dataset:
                 f"the targets of '{self.name}' are places in the images, and crop={self.crop},"
                 f" flip={self.flip} would move the images alone; set crop=0 and flip=False"
             )
+
+    @property
+    def summary(self) -> str:
+        """``1,077 training and 360 search images, 10 classes``, and what was ignored."""
+        names = f"{len(self.classes)} {self.task.wording.names.lower()}"
+        text = f"{len(self.train):,} training and {len(self.search):,} search images, {names}"
+        return f"{text}; ignored: {self.ignored}" if self.ignored else text
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -121,6 +131,11 @@ class Dataset:
                 index, order = order[:batch], order[batch:]
             images = self.augment(self.train.images[index], rng)
             yield self.normalize(images), self.train.labels[index]
+
+
+DATASETS: Registry[Callable[..., Dataset]] = Registry("dataset", ("pfrl.data",))
+"""Functions that return a data set, by name. One whose name ends with a colon takes what a user
+writes behind it, such as the path in ``imagefolder:photos``."""
 
 
 def hold_out(

@@ -1,8 +1,8 @@
-"""The user's own images: a folder or a .zip of ``train/<class>/*.png|jpg|jpeg``."""
+"""The user's own images: a folder or a .zip of ``train/<class>/*.png|jpg|jpeg|webp``."""
 
 import io
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -13,11 +13,13 @@ from PIL import Image
 
 from pfrl.data.base import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, Split, hold_out
 from pfrl.data.sources import SPLIT_SEED
+from pfrl.registry import register
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+FORMATS = ("PNG", "JPEG", "WEBP")
 SEARCH_FOLDERS = ("val", "search")
 HELD_SHARE = 0.1
-LAYOUT = "train/<class>/*.png|jpg|jpeg, and if you have them val/<class>/ and test/<class>/"
+LAYOUT = "train/<class>/*.png|jpg|jpeg|webp, and if you have them val/<class>/ and test/<class>/"
 ONE_BYTE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 
 
@@ -31,6 +33,7 @@ class Entries(NamedTuple):
         return Entries([self.names[i] for i in index], self.labels[index])
 
 
+@register("dataset", "imagefolder:")
 def imagefolder(path: str) -> Dataset:
     """The images of a folder or .zip, with ``train/``, ``val/`` (or ``search/``) and ``test/``.
 
@@ -45,11 +48,12 @@ def imagefolder(path: str) -> Dataset:
         or is too small to be cut, or if an image is damaged or of another size.
     """
     root = Path(path).expanduser()
-    files = _image_files(root)
+    files, ignored = _image_files(root)
     classes = tuple(sorted({file.parts[1] for file in files if file.parts[0] == "train"}))
     if len(classes) < 2:
         raise DataError(
             f"{root} has images of {len(classes)} classes in train/, expected two or more: {LAYOUT}"
+            + (f" (ignored: {ignored})" if ignored else "")
         )
     train = _entries(root, files, "train", classes)
     search = _search_entries(root, files, classes)
@@ -73,27 +77,49 @@ def imagefolder(path: str) -> Dataset:
         (0.5,) if grey else IMAGENET_MEAN,
         (0.5,) if grey else IMAGENET_STD,
         crop=min(height, width) // 8,
+        ignored=ignored,
     )
 
 
-def _image_files(root: Path) -> list[PurePosixPath]:
-    """Sorted ``<split>/<class>/<image>`` paths; hidden files and all else are passed over."""
+def _image_files(root: Path) -> tuple[list[PurePosixPath], str]:
+    """Sorted ``<split>/<class>/<image>`` paths, and what else there is, as a ``Dataset`` tells it.
+
+    Hidden files, and what macOS adds to archives, are left out of both.
+    """
     if root.is_dir():
-        found = (PurePosixPath(p.relative_to(root).as_posix()) for p in root.glob("*/*/*"))
+        # The pattern follows links to folders, which ``rglob`` does not.
+        paths = {*root.rglob("*"), *root.glob("*/*/*")}
+        found = [(PurePosixPath(p.relative_to(root).as_posix()), p.is_dir()) for p in paths]
     elif root.is_file():
         with _open(root) as archive:
-            found = [PurePosixPath(name) for name in archive.namelist()]
+            found = [(PurePosixPath(name), name.endswith("/")) for name in archive.namelist()]
     else:
         raise DataError(f"no folder or .zip file at {root}; expected one with {LAYOUT}")
-    return sorted(
-        {
-            file
-            for file in found
-            if len(file.parts) == 3
-            and file.suffix.lower() in SUFFIXES
-            and not any(part.startswith(".") for part in file.parts)
-        }
-    )
+    shown = {
+        (path, folder)
+        for path, folder in found
+        if not any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    }
+    every = {path for path, folder in shown if not folder}
+    images = {p for p in every if len(p.parts) == 3 and p.suffix.lower() in SUFFIXES}
+    folders = {path for path, folder in shown if folder} | {p.parent for p in every}
+    classes = {path for path in folders if len(path.parts) == 2}
+    return sorted(images), _ignored(every - images, classes - {path.parent for path in images})
+
+
+def _ignored(files: Set[PurePosixPath], empty: Set[PurePosixPath]) -> str:
+    """``3 files, 1 empty class``, each with an example and with what to do."""
+    parts = []
+    if files:
+        noun = "files" if len(files) > 1 else "file"
+        parts.append(
+            f"{len(files):,} {noun} such as {min(files)} (expected PNG, JPEG or WebP files at"
+            " <split>/<class>/: convert or move them)"
+        )
+    if empty:
+        noun = "classes" if len(empty) > 1 else "class"
+        parts.append(f"{len(empty)} empty {noun} such as {min(empty)}/ (add images to it)")
+    return ", ".join(parts)
 
 
 @contextmanager
@@ -202,7 +228,7 @@ def _decode(root: Path, entries: Entries, shape: tuple[int, int, int] | None = N
 def _pixels(root: Path, name: str, read: Callable[[str], bytes]) -> np.ndarray:
     """One image as uint8 ``[H, W, 1]`` if its file is grey, else ``[H, W, 3]``."""
     try:
-        with Image.open(io.BytesIO(read(name)), formats=("PNG", "JPEG")) as image:
+        with Image.open(io.BytesIO(read(name)), formats=FORMATS) as image:
             mode = image.mode
             if mode in ("1", "L"):
                 pixels = np.asarray(image.convert("L"))[..., None]
@@ -212,7 +238,7 @@ def _pixels(root: Path, name: str, read: Callable[[str], bytes]) -> np.ndarray:
                 pixels = np.asarray(opaque.convert("RGB"))
     except Exception as error:  # Pillow's and zipfile's decoders each raise their own
         raise DataError(
-            f"{name} in {root} is no whole PNG or JPEG image ({error}); mend or remove it"
+            f"{name} in {root} is no whole PNG, JPEG or WebP image ({error}); mend or remove it"
         ) from error
     if mode not in ONE_BYTE_MODES:
         raise DataError(

@@ -11,6 +11,7 @@ import numpy as np
 
 from pfrl.data.base import Dataset, Split
 from pfrl.data.sources import digits
+from pfrl.registry import register
 from pfrl.tasks import Landmarks, Pose, Task
 
 POINTS = ("top", "bottom", "left", "right", "centre of mass")
@@ -37,16 +38,15 @@ def ink_points(images: np.ndarray) -> np.ndarray:
     return ((points + 0.5) / images.shape[1:3]).astype(np.float32)
 
 
+@register("dataset", "digits_landmarks")
 def digits_landmarks() -> Dataset:
-    """The digits with the coordinates of their five ``POINTS``; the splits are those of digits."""
+    """The digits with the coordinates of their five ``POINTS``, in the splits of ``digits``."""
     return _pointed("digits_landmarks", Landmarks())
 
 
+@register("dataset", "digits_pose")
 def digits_pose() -> Dataset:
-    """The digits with a heat map for each of the five ``POINTS``; the splits are those of digits.
-
-    All points are visible.
-    """
+    """The digits with a heat map for each of the five ``POINTS``, all of which are visible."""
     return _pointed("digits_pose", Pose())
 
 

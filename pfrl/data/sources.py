@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import http.client
-import io
 import math
 import os
 import tarfile
@@ -15,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from pfrl.data.base import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, Split, hold_out
-from pfrl.data.plain_pickle import load_arrays
 from pfrl.files import write_whole
+from pfrl.registry import register
 
 # Splits that are cut from a training set are cut by this seed, whatever the run's seed is: a
 # network that was trained on the training split must never meet its images in a search split.
@@ -30,33 +29,15 @@ FASHION_MD5 = {
     "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
-FASHION_CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+FASHION_CLASSES = tuple(
+    "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(",")
 )
-CIFAR_FILE = "cifar-10-python.tar.gz"
+CIFAR_FILE = "cifar-10-binary.tar.gz"
 CIFAR_URL = "https://www.cs.toronto.edu/~kriz/"
-CIFAR_MD5 = "c58f30108f718f92721af3b95e74349a"
-CIFAR_CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+CIFAR_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+CIFAR_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+CIFAR_RECORD = 1 + 3 * 32 * 32
+"""Bytes of an image: its label, then its red, green and blue plane, each row by row."""
 
 
 def cache_folder() -> Path:
@@ -64,6 +45,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("PFRL_DATA", Path.home() / ".cache" / "pfrl"))
 
 
+@register("dataset", "digits")
 def digits() -> Dataset:
     """The 1,797 digits of 8×8 pixels that scikit-learn carries: 1,077 / 360 / 360 images."""
     from sklearn.datasets import load_digits
@@ -88,6 +70,7 @@ def digits() -> Dataset:
     )
 
 
+@register("dataset", "fashion_mnist")
 def fashion_mnist() -> Dataset:
     """Fashion-MNIST, 28×28 grey: 55,000 / 5,000 / 10,000 images (arXiv 1708.07747).
 
@@ -108,17 +91,13 @@ def fashion_mnist() -> Dataset:
     )
 
 
+@register("dataset", "cifar10")
 def cifar10() -> Dataset:
-    """CIFAR-10 from its python archive: 45,000 / 5,000 / 10,000 images of 32×32×3.
-
-    The archive holds pickled arrays; they are read by an unpickler that knows
-    no other type, so that a forged archive cannot run code.
-    """
+    """CIFAR-10, 32×32 in colour: 45,000 / 5,000 / 10,000 images, from its binary archive."""
     path = _find_or_download(
-        CIFAR_FILE, CIFAR_MD5, CIFAR_URL, (cache_folder(),), "the CIFAR-10 python archive"
+        CIFAR_FILE, CIFAR_MD5, CIFAR_URL, (cache_folder(),), "the CIFAR-10 binary archive"
     )
-    names = [f"data_batch_{i}" for i in range(1, 6)]
-    everything = _read_cifar(path, names)
+    everything = _read_cifar(path, [f"data_batch_{i}" for i in range(1, 6)])
     train, search = hold_out(everything.labels, 5_000, np.random.default_rng(SPLIT_SEED))
     return Dataset(
         "cifar10",
@@ -197,31 +176,25 @@ def _read_idx(path: Path) -> np.ndarray:
 def _read_cifar(path: Path, names: list[str]) -> Split:
     try:
         with tarfile.open(path, "r:gz") as archive:
-            batches = [_read_cifar_batch(archive, name) for name in names]
+            records = np.concatenate([_read_cifar_batch(archive, name) for name in names])
     except (OSError, EOFError, KeyError, ValueError, zlib.error, tarfile.TarError) as error:
         raise DataError(
-            f"{path} is not the CIFAR-10 python archive, or is damaged ({error});"
+            f"{path} is not the CIFAR-10 binary archive, or is damaged ({error});"
             " delete it and fetch it again"
         ) from error
-    return Split(
-        np.concatenate([batch.images for batch in batches]),
-        np.concatenate([batch.labels for batch in batches]),
-    )
+    images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return Split(np.ascontiguousarray(images), records[:, 0].astype(np.int32))
 
 
-def _read_cifar_batch(archive: tarfile.TarFile, name: str) -> Split:
-    """One batch: ``data`` uint8 ``[N, 3072]``, channels first, and ``labels``, a list of ``N``."""
-    member = archive.extractfile(f"cifar-10-batches-py/{name}")
-    batch = load_arrays(io.BytesIO(member.read())) if member else None
-    if not isinstance(batch, dict) or not {"data", "labels"} <= batch.keys():
-        raise ValueError(f"{name} holds no data and labels")
-    pixels, labels = np.asarray(batch["data"]), np.asarray(batch["labels"], np.int32)
-    if pixels.dtype != np.uint8 or pixels.shape != (*labels.shape, 3 * 32 * 32):
+def _read_cifar_batch(archive: tarfile.TarFile, name: str) -> np.ndarray:
+    """The records of one batch: uint8 ``[N, 3073]``."""
+    member = archive.extractfile(f"cifar-10-batches-bin/{name}.bin")
+    content = member.read() if member else b""
+    if not content or len(content) % CIFAR_RECORD:
         raise ValueError(
-            f"{name} holds {pixels.dtype} pixels {list(pixels.shape)} and labels"
-            f" {list(labels.shape)}, expected uint8 [N, 3072] and [N]"
+            f"{name} has {len(content)} bytes, expected a multiple of {CIFAR_RECORD} above 0"
         )
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(CIFAR_CLASSES):
-        raise ValueError(f"{name} holds labels {labels.min()} to {labels.max()}, expected 0 to 9")
-    images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return Split(np.ascontiguousarray(images), labels)
+    records = np.frombuffer(content, np.uint8).reshape(-1, CIFAR_RECORD)
+    if (largest := records[:, 0].max()) >= len(CIFAR_CLASSES):
+        raise ValueError(f"{name} has a label {largest}, expected labels 0 to 9")
+    return records

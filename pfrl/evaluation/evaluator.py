@@ -27,10 +27,10 @@ from pfrl.compression.rounding import slice_quantizers
 from pfrl.compression.sliced import Compressed, assemble
 from pfrl.cost import CostModel
 from pfrl.data import Dataset
+from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES, Judge
 from pfrl.evaluation.batched import Together
 from pfrl.evaluation.cache import EvaluationCache, Known, digest, facts_of, policy_key
 from pfrl.evaluation.config import EpisodeConfig, Evaluation
-from pfrl.evaluation.judges import Judge, sliced_judge, suited
 from pfrl.evaluation.replay import Replay, ReplayError
 from pfrl.evaluation.supernet import train_supernet
 from pfrl.evaluation.validation import (
@@ -298,10 +298,10 @@ class Evaluator:
         return judged._replace(finite=judged.finite and finite)
 
     def _judge(self, policy: Policy, start: Start, backend: str) -> Judge:
-        if backend == "xla":
-            variables = _variables(start.state)
-            return lambda x: self._predict(variables, x, start.knobs)
-        return sliced_judge(backend, self._sliced(policy, start), self.graph.input_shape)
+        runtime, variables = RUNTIMES[backend], _variables(start.state)
+        small = None if runtime.masked else self._sliced(policy, start)
+        answer = small or (lambda x: self._predict(variables, x, start.knobs))
+        return runtime.judge(answer, self.graph.input_shape)
 
     def _sliced(self, policy: Policy, start: Start) -> Compressed:
         """The part of the masked network that stays, with the numbers that it has now."""
@@ -321,14 +321,15 @@ class Evaluator:
 
         Rounded numbers are judged by XLA: the graph that goes to other runtimes is of float32.
         """
-        asked = "xla" if quantized else self.config.validation
+        asked = REFERENCE if quantized else self.config.validation
         if asked != "auto":
             return Choice(asked, {})
         policy = Policy.uniform(self.graph, MEDIUM)
         start = self._start(policy)
         judges: dict[str, Callable[[], Judge]] = {
             backend: lambda backend=backend: self._judge(policy, start, backend)
-            for backend in ("xla", *suited(self.dataset.task))
+            for backend in sorted(RUNTIMES, key=lambda name: name != REFERENCE)
+            if RUNTIMES[backend].suits(self.dataset.task)
         }
         return choose_backend(judges, self.images["reward"], self.dataset)
 

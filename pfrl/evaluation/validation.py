@@ -1,7 +1,7 @@
 """Judging a network on images: in XLA as it is trained, or sliced in another runtime.
 
 XLA runs the masked network at its full size with the compiled function that fits every
-policy. The other backends (``pfrl.evaluation.judges``) run the sliced network, which is smaller.
+policy. The other runtimes (``pfrl.deploy.runtimes``) run the sliced network, which is smaller.
 Which is fastest depends on the machine, so it is measured.
 """
 
@@ -15,8 +15,7 @@ import numpy as np
 
 from pfrl.data import Dataset, Split
 from pfrl.deploy.onnx.export import ExportError
-from pfrl.deploy.runtimes.openvino import Unavailable
-from pfrl.evaluation.judges import Judge
+from pfrl.deploy.runtimes.base import Judge, Unavailable
 from pfrl.files import FileError
 from pfrl.training.backend import each
 

@@ -1,9 +1,16 @@
 """The interface of a task, and how people are told of its results."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
+
+from pfrl.registry import Registry
+
+
+class TargetError(ValueError):
+    """Targets that do not suit a task; the message says what they have and what is expected."""
 
 
 class Wording(NamedTuple):
@@ -62,6 +69,14 @@ class Task(Protocol):
         """Width of the last axis of the network's output, for so many classes or key points."""
         ...
 
+    def check(self, targets: np.ndarray, names: int) -> None:
+        """Look at the targets ``[N, ...]`` of a user's file, which has ``names`` names.
+
+        Raises:
+          TargetError: if they do not suit the task.
+        """
+        ...
+
     def loss(self, outputs: jax.Array, targets: Any) -> jax.Array:
         """Scalar, mean over the examples; differentiable."""
         ...
@@ -80,3 +95,7 @@ class Task(Protocol):
     def agree(self, outputs: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Which examples two networks answer alike, boolean ``[N]``."""
         ...
+
+
+TASKS: Registry[Callable[..., Task]] = Registry("task", ("pfrl.tasks",))
+"""Tasks by name, each a function of its options: what the string ``task`` of a ``.npz`` says."""

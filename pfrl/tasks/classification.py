@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pfrl.tasks.base import Wording
+from pfrl.registry import register
+from pfrl.tasks.base import TargetError, Wording
 
 
+@register("task", "classification")
 @dataclass(frozen=True)
 class Classification:
     """Outputs are logits ``[N, K]``, targets labels ``[N]``."""
@@ -29,6 +31,14 @@ class Classification:
 
     def outputs(self, classes: int) -> int:
         return classes
+
+    def check(self, targets: np.ndarray, names: int) -> None:
+        whole = targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer)
+        if not whole or targets.min() < 0 or targets.max() >= names or names < 2:
+            raise TargetError(
+                f"targets {targets.dtype} {list(targets.shape)} for {names} classes, expected"
+                " whole numbers [N] from 0 up to the number of names, of two classes at least"
+            )
 
     def loss(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
         """Mean cross-entropy in nats."""

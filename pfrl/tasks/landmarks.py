@@ -7,13 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pfrl.registry import register
 from pfrl.tasks.base import Wording
-from pfrl.tasks.points import SMALLEST_SIZE, box_sides, distance_between, distances
+from pfrl.tasks.points import (
+    SMALLEST_SIZE,
+    box_sides,
+    check_points,
+    distance_between,
+    distances,
+)
 
 SAME_POINT = 1e-3
 """Two outputs agree on a point up to this share of the image's side."""
 
 
+@register("task", "landmarks")
 @dataclass(frozen=True)
 class Landmarks:
     """Outputs are coordinates ``[N, 2K]``, targets points float32 ``[N, K, 2]``.
@@ -60,6 +68,9 @@ class Landmarks:
 
     def outputs(self, classes: int) -> int:
         return 2 * classes
+
+    def check(self, targets: np.ndarray, names: int) -> None:
+        check_points(targets, names, (2,), self.between)
 
     def loss(self, outputs: jax.Array, targets: Any) -> jax.Array:
         """The wing loss (Feng et al. 2018, arXiv 1711.06753), mean over the coordinates.

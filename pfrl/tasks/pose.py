@@ -11,10 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pfrl.registry import register
 from pfrl.tasks.base import Wording
-from pfrl.tasks.points import SMALLEST_SIZE, box_sides, distance_between, distances
+from pfrl.tasks.points import (
+    SMALLEST_SIZE,
+    box_sides,
+    check_points,
+    distance_between,
+    distances,
+)
 
 
+@register("task", "pose")
 @dataclass(frozen=True)
 class Pose:
     """Outputs are maps ``[N, H', W', K]``, targets points float32 ``[N, K, 2]`` or ``[N, K, 3]``.
@@ -70,6 +78,9 @@ class Pose:
 
     def outputs(self, classes: int) -> int:
         return classes
+
+    def check(self, targets: np.ndarray, names: int) -> None:
+        check_points(targets, names, (2, 3), self.between)
 
     def heat_maps(self, targets: Any, height: int, width: int) -> jax.Array:
         """What maps ``[N, height, width, K]`` should look like: a Gaussian of height 1 a point."""

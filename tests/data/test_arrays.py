@@ -135,8 +135,11 @@ ONE_PLACE = changed(points(3, 2), 4, (0.5, 0.5))
 TWO = {"targets": points(3, 2)}
 POSE = {"targets": points(3, 3)}
 WRONG = {
-    "no targets": ({}, "has no array 'targets'; expected images, targets and perhaps task"),
-    "another array": ({"targets": LABELS, "labels": LABELS}, "has an array 'labels'; expected"),
+    "no targets": ({}, "has no array 'targets'; expected images and targets"),
+    "another array": (
+        {"targets": LABELS, "labels": LABELS},
+        "'labels'; for the task 'classification' expected some of images, targets, task",
+    ),
     "pickles": ({"targets": np.asarray([{}])}, "is no whole .npz file of plain arrays"),
     "floats as images": (
         {"images": images() / 255, "targets": LABELS},
@@ -151,9 +154,9 @@ WRONG = {
     "one target": ({"targets": np.asarray(3)}, r"20 images and targets \[\]"),
     "unknown task": (
         {"targets": LABELS, "task": np.asarray("detection")},
-        "task 'detection', expected one of classification, landmarks, pose",
+        "has an unknown task 'detection'; expected one of classification, landmarks, pose",
     ),
-    "several tasks": ({"targets": LABELS, "task": np.asarray(["pose"])}, "has the task '"),
+    "several tasks": ({"targets": LABELS, "task": np.asarray(["pose"])}, "has an unknown task '"),
     "one class": ({"targets": 0 * LABELS}, "for 1 classes, expected .* of two classes at least"),
     "negative class": ({"targets": LABELS - 1}, "for 2 classes, expected whole numbers"),
     "more classes than names": (
@@ -183,14 +186,17 @@ WRONG = {
     "other names": ({**TWO, "names": np.asarray(["a"])}, "points of 1 names"),
     "pixels": ({"targets": 6 * points(3, 2)}, "outside of the image .* from 0 to 1, shares of the"),
     "no number": ({"targets": changed(points(3, 3), (2, 1), np.nan)}, "that are no numbers"),
-    "one place": ({"targets": ONE_PLACE}, "image 4 of .* has no two different visible points"),
+    "one place": (
+        {"targets": ONE_PLACE},
+        "no two different visible points in image 4, and",
+    ),
     "one visible": (
         {"targets": changed(points(3, 3), (5, slice(1, 3), 2), 0)},
-        "image 5 of .* leave such images out",
+        "in image 5, .* leave out such images",
     ),
     "options of others": (
         {**TWO, "alpha": np.asarray(0.1)},
-        "has 'alpha', which is no option of the task 'landmarks'",
+        "has an array 'alpha'; for the task 'landmarks' expected .*split, between, wing",
     ),
     "between classes": (
         {"targets": LABELS, "between": np.asarray([0, 1])},
@@ -212,11 +218,11 @@ WRONG = {
             "targets": changed(points(3, 2), (6, 1), points(3, 2)[6, 0]),
             "between": np.asarray([0, 1]),
         },
-        "image 6 of .* has no two different visible points 0 and 1, .* such images or between",
+        "no two different visible points 0 and 1 in image 6, .* such images or 'between'",
     ),
     "between hidden": (
         {"targets": changed(points(3, 3), (7, 2, 2), 0), "between": np.asarray([0, 2])},
-        "image 7 of .* has no two different visible points 0 and 2",
+        "has no two different visible points 0 and 2 in image 7",
     ),
     "too short a split": (
         {"targets": LABELS, "split": np.asarray(["train", "search", "test"])},

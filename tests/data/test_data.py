@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pfrl.data import DataError, Dataset, Split, hold_out, load, sources
+from pfrl.data import Dataset, Split, hold_out, load, sources
+from pfrl.registry import RegistryError
 
 
 def no_test_split():
@@ -113,7 +114,7 @@ def test_a_data_set_can_be_sent_to_another_process():
 
 
 def test_an_unknown_data_set():
-    with pytest.raises(DataError, match=r"unknown data set 'mnist': expected one of digits, "):
+    with pytest.raises(RegistryError, match=r"unknown dataset 'mnist'; expected one of .*digits, "):
         load("mnist")
 
 

@@ -176,13 +176,46 @@ def test_transparency_is_dropped_and_jpeg_is_read(root):
     assert images.shape == (40, *COLOUR)
 
 
-def test_other_files_are_passed_over(root):
+def test_webp_is_read(root):
+    drawn = draw(root / "train" / "cat" / "000.webp", 4, lossless=True)
+    (root / "train" / "cat" / "000.png").unlink()
+    found = read(root)
+    assert np.array_equal(found.train.images[0], drawn)
+    assert found.ignored == ""
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_what_is_ignored_is_told(kind, root):
     before = read(root).train
-    (root / "README.txt").write_text("about these images")
-    (root / "train" / "labels.png").write_bytes(b"not in a class")
-    (root / "train" / "cat" / "notes.txt").write_text("a note")
+    assert read(root).summary == "40 training and 6 search images, 2 classes"
     (root / "train" / "cat" / "._000.png").write_bytes(b"what macOS leaves in archives")
-    assert np.array_equal(read(root).train.images, before.images)
+    (root / ".DS_Store").write_bytes(b"likewise")
+    assert read(root).ignored == ""
+    draw(root / "train" / "cat" / "more" / "a.png", 0)
+    (root / "train" / "cat" / "photo.heic").write_bytes(b"of a telephone")
+    (root / "train" / "labels.png").write_bytes(b"not in a class")
+    (root / "train" / "cow").mkdir()
+    (root / "train" / "cow" / "notes.txt").write_text("no image yet")
+    found = read(root if kind == "folder" else zipped(root))
+    assert np.array_equal(found.train.images, before.images)
+    assert found.summary == (
+        "40 training and 6 search images, 2 classes; ignored: 4 files such as"
+        " train/cat/more/a.png (expected PNG, JPEG or WebP files at <split>/<class>/: convert or"
+        " move them), 1 empty class such as train/cow/ (add images to it)"
+    )
+
+
+def test_an_empty_class_and_nothing_else(root):
+    (root / "train" / "cow").mkdir()
+    assert read(root).ignored == "1 empty class such as train/cow/ (add images to it)"
+
+
+def test_a_folder_of_nothing_but_heic_says_so(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        (tmp_path / "train" / name / "0.HEIC").write_bytes(b"")
+    with pytest.raises(DataError, match=r"0 classes in train/.*ignored: 2 files such as train/cat"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
@@ -190,13 +223,13 @@ def test_a_damaged_image(kind, root):
     file = root / "train" / "dog" / "007.png"
     file.write_bytes(file.read_bytes()[:60])
     path = root if kind == "folder" else zipped(root)
-    with pytest.raises(DataError, match=r"train/dog/007.png in .* is no whole PNG or JPEG image"):
+    with pytest.raises(DataError, match=r"train/dog/007.png in .* is no whole PNG, JPEG or WebP"):
         read(path)
 
 
 def test_an_image_of_another_kind(root):
     draw(root / "train" / "dog" / "007.png", 0, format="GIF")
-    with pytest.raises(DataError, match=r"train/dog/007.png in .* is no whole PNG or JPEG image"):
+    with pytest.raises(DataError, match=r"train/dog/007.png in .* is no whole PNG, JPEG or WebP"):
         read(root)
     Image.fromarray(np.full((4, 6), 40_000, np.uint16)).save(root / "train" / "dog" / "007.png")
     with pytest.raises(DataError, match=r"pixels of mode I;16, expected 8 bits per channel"):
@@ -214,7 +247,7 @@ def test_the_first_image_of_another_size_is_named_with_both_sizes(root):
 def test_test_images_are_decoded_when_the_split_is_opened(root):
     (root / "test" / "cat" / "000.png").write_bytes(b"damaged")
     found = read(root)
-    with pytest.raises(DataError, match=r"test/cat/000.png in .* is no whole PNG or JPEG image"):
+    with pytest.raises(DataError, match=r"test/cat/000.png in .* is no whole PNG, JPEG or WebP"):
         found.open_test()
 
 
@@ -254,7 +287,7 @@ def test_a_zip_whose_end_or_middle_is_damaged(root):
     path.write_bytes(whole[:end] + bytes([whole[end] ^ 255]) + whole[end + 1 :])
     found = read(path)
     with pytest.raises(
-        DataError, match=r"test/cat/000.png in .* no whole PNG or JPEG .*Bad CRC-32"
+        DataError, match=r"test/cat/000.png in .* no whole PNG, JPEG or WebP .*Bad CRC-32"
     ):
         found.open_test()
 

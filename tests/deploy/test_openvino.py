@@ -10,10 +10,9 @@ from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import compress
 from pfrl.deploy.onnx.export import to_onnx
 from pfrl.deploy.runtimes import openvino
+from pfrl.deploy.runtimes.base import RUNTIMES, Unavailable
 from pfrl.deploy.runtimes.onnxruntime import Session
-from pfrl.deploy.runtimes.openvino import Unavailable, compile_network, precisions
-from pfrl.evaluation import judges as backends
-from pfrl.evaluation.judges import suited
+from pfrl.deploy.runtimes.openvino import compile_network, precisions, second_look
 from pfrl.files import FileError
 from pfrl.graph import trace
 from pfrl.tasks import Classification, Pose
@@ -61,7 +60,7 @@ def test_close_calls_are_judged_again():
         seen.append(images)
         return np.full((len(images), 3), -1.0)
 
-    judge = backends._second_look(lambda images: rounded.copy(), exact)
+    judge = second_look(lambda images: rounded.copy(), exact)
     found = judge(np.arange(4))
     np.testing.assert_array_equal(np.concatenate(seen), [1, 3])
     np.testing.assert_array_equal(found[[0, 2]], rounded[[0, 2]])
@@ -69,8 +68,8 @@ def test_close_calls_are_judged_again():
 
 
 def test_bfloat16_judges_classes_only():
-    assert "openvino-bf16" in suited(Classification())
-    assert "openvino-bf16" not in suited(Pose())
+    suits = RUNTIMES["openvino-bf16"].suits
+    assert suits(Classification()) and not suits(Pose())
 
 
 def test_the_makers_of_openvino_are_not_told_of_an_import():

@@ -12,15 +12,16 @@ import pytest
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
 from pfrl.cost import CostModel
+from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES, Runtime
 from pfrl.deploy.runtimes.openvino import precisions
 from pfrl.evaluation.cache import EvaluationCache, Known, digest, policy_key
 from pfrl.evaluation.compilations import compilations
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.evaluator import Evaluator
-from pfrl.evaluation.judges import SLICED
 from pfrl.evaluation.validation import DOUBT, Choice, Hopeless, choose_backend, validate
 from pfrl.files import FileError
 from pfrl.graph import trace
+from pfrl.registry import RegistryError, _items, register
 from tests.support.tiny import TwoConvs, made, shape, stripes
 
 DATA = stripes()
@@ -49,7 +50,7 @@ def accuracies(found, graph):
     return [found(policy).accuracy for policy in policies(graph)]
 
 
-@pytest.mark.parametrize("backend", SLICED)
+@pytest.mark.parametrize("backend", [name for name in RUNTIMES if name != REFERENCE])
 def test_all_backends_give_the_same_accuracies(graph, backend):
     """But for one of 264 images whose two best outputs are equal to the last digit."""
     if backend == "openvino-bf16" and "bf16" not in precisions():
@@ -60,6 +61,36 @@ def test_all_backends_give_the_same_accuracies(graph, backend):
     )
     assert len(set(ours)) > 1
     np.testing.assert_allclose(ours, theirs, atol=1.5 / 264)
+
+
+def test_an_unknown_runtime_is_refused_with_those_that_there_are():
+    with pytest.raises(RegistryError, match=r"unknown runtime 'tvm'; .* onnx, openvino"):
+        EpisodeConfig(validation="tvm")
+
+
+class Shifted(Runtime):
+    """A runtime of a user's that answers with the class beside the best one."""
+
+    title = "Shifted"
+
+    def judge(self, function, input_shape):
+        return lambda images: np.roll(np.asarray(function(images)), 1, axis=-1)
+
+
+@pytest.fixture
+def shifted():
+    register("runtime", "shifted", Shifted())
+    yield
+    del _items["runtime"]["shifted"]
+
+
+def test_a_runtime_of_a_user_judges_by_its_name(graph, shifted):
+    whole = Policy.uniform(graph)
+    right, wrong = (
+        evaluator(graph, fidelity="reconstruct", validation=name)(whole).accuracy
+        for name in ("xla", "shifted")
+    )
+    assert wrong <= 1 - right
 
 
 def test_reconstruction_is_finetuning_without_a_step(graph):

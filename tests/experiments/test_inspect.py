@@ -152,7 +152,7 @@ def test_classes_are_those_of_the_data_unless_told():
         ([], "expected one of --model NAME and --module FILE.py:FUNCTION"),
         (["--model", "resnet8", "--module", "a.py:b"], "expected one of"),
         (["--model", "resnet9"], "unknown model 'resnet9'"),
-        (["--model", "resnet8", "--data", "digitz"], "unknown data set 'digitz'"),
+        (["--model", "resnet8", "--data", "digitz"], "unknown dataset 'digitz'"),
         (["--model", "resnet8", "--input", "224"], "HEIGHT,WIDTH,CHANNELS"),
         (["--model", "resnet8", "--input", "8,0,3"], "HEIGHT,WIDTH,CHANNELS"),
         (["--model", "resnet8", "--input", "8,8,3", "--data", "digits"], "leave one of them out"),

@@ -23,7 +23,7 @@ from experiments.records.lines import append_line, mend_lines
 from experiments.records.machine import machine
 from experiments.records.run_folder import command, versions
 from experiments.run.compression import find_weights
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.proxy.table import LONG, write_study
 from experiments.studies.workers import share_out
 from experiments.watch.progress import stage
@@ -31,8 +31,8 @@ from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import PLAIN, REPAIRED
 from pfrl.cost import Budget, CostModel
 from pfrl.cost.metrics import Assignment
+from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
-from pfrl.evaluation.judges import sliced_judge
 from pfrl.evaluation.validation import validate
 from pfrl.files import FileError, write_json
 from pfrl.graph import Graph
@@ -107,7 +107,7 @@ def run(settings: ProxySettings) -> list[Path]:
       ValueError: a subclass with a sentence for the user, if what was given is wrong.
     """
     _check(settings)
-    weights = find_weights(settings.model, settings.data, settings.weights)
+    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
     settings = dataclasses.replace(settings, weights=weights)
     policies = draw_policies(settings, load(settings))
     _keep_settings(settings)
@@ -214,7 +214,7 @@ def score_long(settings: ProxySettings, evaluator: Evaluator, policy: Policy) ->
         small = evaluator.tuned(policy, settings.long_images, settings.learning_rate, settings.seed)
     except Diverged:
         return {"accuracy": 0.0, "fresh": 0.0, "diverged": True}
-    judge = sliced_judge("onnx", small, evaluator.graph.input_shape)
+    judge = RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
     same, fresh = (
         validate(judge, evaluator.images[which], evaluator.dataset) for which in ("reward", "fresh")
     )

@@ -21,7 +21,7 @@ from experiments.records.machine import machine
 from experiments.records.run_folder import command, versions
 from experiments.run.compression import find_weights
 from experiments.run.recorded import recorded_search
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.sweep.table import FIXED, write_results
 from experiments.studies.workers import share_out
 from experiments.watch.progress import stage
@@ -29,9 +29,9 @@ from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.cost import Budget, CostModel
 from pfrl.cpu import cores
+from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.evaluator import Evaluator
-from pfrl.evaluation.judges import sliced_judge
 from pfrl.files import read_json, write_json
 from pfrl.training.fit import mean_quality
 
@@ -101,7 +101,7 @@ def run(settings: SweepSettings) -> list[Path]:
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
-    weights = find_weights(settings.model, settings.data, settings.weights)
+    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
     jobs = plan(settings)
     _, graph = load_network(settings.model, settings.data, str(weights))
     costs = CostModel(graph, recipe=settings.recipe)
@@ -205,5 +205,5 @@ def test_accuracy(
     """Of a policy's network on the test split, after the fine-tuning that all get."""
     small = evaluator.tuned(policy, settings.images, settings.learning_rate, seed)
     dataset = evaluator.dataset
-    judge = small if small.quantized else sliced_judge("onnx", small, evaluator.graph.input_shape)
+    judge = small if small.quantized else RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
     return mean_quality(judge, dataset, dataset.open_test())

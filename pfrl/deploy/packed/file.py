@@ -1,4 +1,4 @@
-"""The packed file: a compressed network's arrays on disk, as small as their encodings are.
+"""The packed file: named arrays on disk, each in its smallest encoding.
 
 A preamble of 20 bytes (magic, version, length of the header, CRC-32 of all that follows),
 a JSON header, and the payloads of the arrays in the header's order. Integers are little-endian.
@@ -9,51 +9,24 @@ import math
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pfrl.deploy.packed.arrays import payload_bytes, restore, store, table_of
-from pfrl.deploy.packed.bits import PackedError
-from pfrl.deploy.packed.kinds import Array, Codebook, Dense, Uniform, fits
-from pfrl.deploy.packed.size import PLACE_BYTES, TYPES, WIDTHS, Stored, predict
+from pfrl.deploy.packed.encoding import CODED_BITS, TYPES, PackedError, Stored, decode, scales_fit
 from pfrl.files import write_whole
 
-__all__ = [
-    "Array",
-    "Codebook",
-    "Dense",
-    "PackedError",
-    "Restored",
-    "Sizes",
-    "Stored",
-    "Uniform",
-    "payload_bytes",
-    "predict",
-    "read_packed",
-    "read_restored",
-    "sizes_of",
-    "write_packed",
-]
-
 MAGIC = b"PFRLPACK"
-VERSION = 1
+VERSION = 2
 PREAMBLE = struct.Struct("<8sIII")
 LIMIT = 4 << 30
 """Bytes of arrays that are read without being asked for more: zeros take no room in a file."""
 LARGEST = 2**40
 """Of any number in a row of the header."""
-REMARK = (
-    "These are bytes of storage and transfer. Runtimes with dense kernels unpack the arrays and"
-    " multiply by the zeros too: sparsity and codebooks make the file smaller, not the network"
-    " faster."
-)
 
 
-@dataclass(frozen=True)
-class Sizes:
+class Sizes(NamedTuple):
     """What the arrays of a file take.
 
     Attributes:
@@ -65,11 +38,6 @@ class Sizes:
     header: int
 
     @property
-    def dense(self) -> int:
-        """Bytes of the arrays when they are read."""
-        return sum(stored.dense for stored in self.arrays.values())
-
-    @property
     def payload(self) -> int:
         """Bytes of the arrays in the file."""
         return sum(stored.payload for stored in self.arrays.values())
@@ -79,73 +47,38 @@ class Sizes:
         """Bytes of the file."""
         return self.header + self.payload
 
-    def table(self) -> str:
-        """Markdown: a row an array and the totals, and what smaller files do not do."""
-        rows = ["| array | encoding | non-zeros | dense bytes | stored bytes |"]
-        rows.append("| --- | --- | ---: | ---: | ---: |")
-        for name, stored in self.arrays.items():
-            share = f"{stored.nonzeros:,} of {stored.elements:,}"
-            sizes = f"{stored.dense:,} | {stored.payload:,}"
-            rows.append(f"| {name} | {stored.encoding} | {share} | {sizes} |")
-        rows.append(f"| header | | | | {self.header:,} |")
-        rows.append(f"| file | | | {self.dense:,} | {self.file:,} |")
-        return "\n".join([*rows, "", REMARK])
-
-
-def sizes_of(arrays: Mapping[str, Stored], meta: Mapping[str, Any]) -> Sizes:
-    """The sizes of a file with arrays stored like this, of ``predict`` say, without writing it."""
-    return Sizes(dict(arrays), PREAMBLE.size + len(_header(arrays, meta)))
-
-
-def write_packed(
-    path: Path, arrays: Mapping[str, Array], meta: Mapping[str, Any], huffman: bool = False
-) -> Sizes:
-    """Write arrays by name, each in its smallest encoding, and JSON-able ``meta``.
-
-    Args:
-      path: where the file appears when it is whole.
-      arrays: see ``Dense``, ``Uniform`` and ``Codebook``.
-      meta: anything else that belongs to them.
-      huffman: whether integers and indices may be Huffman-coded where that is smaller.
-
-    Raises:
-      PackedError: if ``meta`` is no JSON.
-      FileError: if the file cannot be written.
-    """
-    stored = {name: store(array, huffman) for name, array in arrays.items()}
-    sizes = {name: how for name, (how, _) in stored.items()}
-    try:
-        header = _header(sizes, meta)
-    except (TypeError, ValueError) as error:
-        raise PackedError(f"expected meta of plain JSON values: {error}") from error
-    content = header + b"".join(payload for _, payload in stored.values())
-    preamble = PREAMBLE.pack(MAGIC, VERSION, len(header), zlib.crc32(content))
-    write_whole(Path(path), lambda stream: stream.write(preamble + content))
-    return sizes_of(sizes, meta)
-
 
 class Restored(NamedTuple):
-    """An array that was read.
-
-    Attributes:
-      stored: how it lay in the file.
-      array: its values; float32 if it was quantized.
-      table: its scales or centers; ``[0]`` of an array as it is.
-    """
+    """An array that was read: how it lay in the file, its values, its scales or codebook."""
 
     stored: Stored
     array: np.ndarray
     table: np.ndarray
 
 
-def read_packed(path: Path, limit: int = LIMIT) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """``(arrays by name, meta)``; what was quantized is float32 again. See ``read_restored``."""
-    found, meta = read_restored(path, limit)
-    return {name: restored.array for name, restored in found.items()}, meta
+def write_packed(
+    path: Path, arrays: Mapping[str, tuple[Stored, bytes]], meta: Mapping[str, Any]
+) -> Sizes:
+    """Write arrays by name, as ``encode`` made them, and JSON-able ``meta``.
+
+    Raises:
+      PackedError: if ``meta`` is no JSON.
+      FileError: if the file cannot be written; it appears when it is whole.
+    """
+    stored = {name: how for name, (how, _) in arrays.items()}
+    value = {"arrays": {name: _row(how) for name, how in stored.items()}, "meta": dict(meta)}
+    try:
+        header = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise PackedError(f"expected meta of plain JSON values: {error}") from error
+    content = header + b"".join(payload for _, payload in arrays.values())
+    preamble = PREAMBLE.pack(MAGIC, VERSION, len(header), zlib.crc32(content))
+    write_whole(Path(path), lambda stream: stream.write(preamble + content))
+    return Sizes(stored, PREAMBLE.size + len(header))
 
 
-def read_restored(path: Path, limit: int = LIMIT) -> tuple[dict[str, Restored], dict[str, Any]]:
-    """``(arrays by name with what they were made of, meta)``.
+def read_packed(path: Path, limit: int = LIMIT) -> tuple[dict[str, Restored], dict[str, Any]]:
+    """``(arrays by name, meta)``.
 
     Args:
       path: of a file that ``write_packed`` wrote.
@@ -156,39 +89,33 @@ def read_restored(path: Path, limit: int = LIMIT) -> tuple[dict[str, Restored], 
         damaged, or if its arrays are larger than the limit. Nothing in it is executed.
     """
     path = Path(path)
-    content, length = _read_content(path)
+    content, start = _read_content(path)
     try:
-        header = json.loads(content[:length])
+        header = json.loads(content[:start])
         rows, meta = dict(header["arrays"]), dict(header["meta"])
-        arrays = {str(name): _stored(row) for name, row in rows.items()}
+        arrays = {str(name): _checked(row) for name, row in rows.items()}
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise PackedError(f"the header of {path} is damaged ({error}); make it again") from error
-    sizes = Sizes(arrays, length)
-    if sizes.dense > limit:
+    dense = sum(stored.dense for stored in arrays.values())
+    if dense > limit:
         raise PackedError(
-            f"the arrays of {path} have {sizes.dense:,} bytes and the limit is {limit:,};"
+            f"the arrays of {path} have {dense:,} bytes and the limit is {limit:,};"
             " give a higher one if you trust the file"
         )
-    if sizes.payload != len(content) - length:
+    sizes = Sizes(arrays, start)
+    if sizes.file != len(content):
         raise PackedError(
-            f"{path} has {len(content) - length:,} bytes of arrays, and its header describes"
+            f"{path} has {len(content) - start:,} bytes of arrays, and its header describes"
             f" {sizes.payload:,}; make it again"
         )
-    found, start = {}, length
+    found = {}
     for name, stored in arrays.items():
         try:
-            data = content[start : start + stored.payload]
-            found[name] = Restored(stored, restore(stored, data), table_of(stored, data))
+            found[name] = Restored(stored, *decode(stored, content[start : start + stored.payload]))
         except ValueError as error:  # of shapes that are too large for NumPy, too
             raise PackedError(f"'{name}' in {path} cannot be read: {error}") from error
         start += stored.payload
     return found, meta
-
-
-def _header(arrays: Mapping[str, Stored], meta: Mapping[str, Any]) -> bytes:
-    rows = {name: _row(stored) for name, stored in arrays.items()}
-    value = {"arrays": rows, "meta": dict(meta)}
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _read_content(path: Path) -> tuple[bytes, int]:
@@ -213,32 +140,33 @@ def _read_content(path: Path) -> tuple[bytes, int]:
     return content, length
 
 
-def _plain(kind: str, shape: Sequence[int]) -> Stored:
-    """An array as it is."""
-    bits = 8 * TYPES[kind].itemsize
-    return Stored(kind, tuple(shape), bits, (0,), "all", math.prod(shape))
+def _plain(format: str, shape: Sequence[int]) -> Stored:
+    """An array as it is, none of whose elements is left out."""
+    bits = 8 * TYPES[format].itemsize
+    return Stored(format, tuple(shape), bits, (0,), False, math.prod(shape))
 
 
 def _row(stored: Stored) -> list[Any]:
-    """A row of the header: kind and shape say all of an array as it is."""
-    kind, shape = stored[:2]
-    return [kind, shape] if kind in TYPES and stored == _plain(kind, shape) else list(stored)
+    """A row of the header: format and shape say all of an array as it is."""
+    plain = stored.format in TYPES and stored == _plain(stored.format, stored.shape)
+    return list(stored[:2] if plain else stored)
 
 
-def _stored(row: Any) -> Stored:
-    """A row of the header, checked: nothing is made of it that does not fit together."""
-    kind, shape, bits, table, places, nonzeros, huffman = _plain(*row) if len(row) == 2 else row
-    stored = Stored(kind, tuple(shape), bits, tuple(table), places, nonzeros, huffman)
-    numbers = (*stored.shape, bits, *stored.table, nonzeros, huffman)
+def _checked(row: Any) -> Stored:
+    """What a row of the header says: nothing is made of it that does not fit together."""
+    format, shape, bits, table, bitmap, nonzeros = _plain(*row) if len(row) == 2 else row
+    stored = Stored(format, tuple(shape), bits, tuple(table), bitmap, nonzeros)
+    numbers = (*stored.shape, bits, *stored.table, nonzeros)
     if not all(type(number) is int and 0 <= number <= LARGEST for number in numbers):
         raise PackedError(f"expected whole numbers from 0 to {LARGEST}, got {numbers}")
-    match kind:
+    match format:
         case "uniform":
-            sound = bits in WIDTHS[kind] and fits(stored.table, stored.shape)
+            sound = scales_fit(stored.table, stored.shape)
         case "codebook":
-            sound = bits in WIDTHS[kind] and 1 <= math.prod(table) <= 2**bits and len(table) == 1
+            sound = len(stored.table) == 1 and 1 <= stored.table[0] <= 2**bits
         case _:
-            sound = bits == 8 * TYPES[kind].itemsize and stored.table == (0,) and not huffman
-    if not sound or places not in PLACE_BYTES or nonzeros > stored.elements:
+            sound = stored.table == (0,) and bits == 8 * TYPES[format].itemsize
+    sound &= bits in CODED_BITS.get(format, (bits,)) and nonzeros <= stored.elements
+    if not sound or type(bitmap) is not bool:
         raise PackedError(f"no array is stored as {row}")
     return stored

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from pfrl.compression.recipe import PLAIN, Recipe
-from pfrl.deploy.packed.size import Stored, predict
+from pfrl.deploy.packed.encoding import Stored, smallest
 from pfrl.graph import Count, Graph, Layer
 from pfrl.methods.quantization.base import WEIGHT_QUANTIZERS
+from pfrl.methods.quantization.coding import layout
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.methods.sparsity.base import SPARSIFIERS
 
@@ -33,13 +34,12 @@ class _Array(NamedTuple):
 class Storage:
     """The packed file of any policy's network.
 
-    - Kernels of less than 32 bits are integers with a float32 scale for every entry of their
-      last axis, or indices with a codebook of as many float32 centers as there are different
-      indices or weights; in float32 where that is smaller. What several layers share is there
-      once, at the largest of their widths. Kernels that are used in another arrangement than
-      they are stored in, or not as kernels alone, or of another type than float32, stay as they
-      are, for each use rounds them in its own way.
-    - Of sparse kernels there are the weights that stay, and their places.
+    - Kernels of less than 32 bits are whole numbers with the table of their quantizer, in
+      float32 where that is smaller. A kernel that several layers share is there once, at the
+      largest of their bit widths. Kernels that are used in another arrangement than they are
+      stored in, or not as kernels alone, or of another type than float32, stay as they are,
+      for each use rounds them in its own way.
+    - Of sparse kernels there are the weights that stay, and a bitmap of their places.
     - All other arrays are there as they are.
 
     Args:
@@ -98,9 +98,9 @@ class Storage:
         if shares:
             stays = self._sparsifier.stays(shape, shares[0])
         if bits >= FLOAT_BITS:
-            return predict(array.dtype.name, shape, 8 * array.dtype.itemsize, (0,), stays)
-        kind, table = self._quantizer.table(shape, bits, stays)
-        return predict(kind, shape, bits, table, stays, kind == "uniform" or stays == elements)
+            return smallest(array.dtype.name, shape, 8 * array.dtype.itemsize, (0,), stays)
+        format, table, zeros_coded = layout(self._quantizer, shape, bits, stays)
+        return smallest(format, shape, bits, table, stays, zeros_coded)
 
 
 def _kernels_alone(graph: Graph) -> set[str]:

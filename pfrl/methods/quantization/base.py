@@ -42,18 +42,6 @@ class WeightQuantizer(NamedTuple):
     steps: Callable[[Any, Mapping[str, Any], int], Any] | None = None
     restored: Callable[[Any, Any, int], dict[str, Any]] = lambda kernel, table, bits: {}
 
-    def table(self, shape: tuple[int, ...], bits: int, stays: int) -> tuple[str, tuple[int, ...]]:
-        """How a kernel is stored: 'uniform' or 'codebook', and the shape of its float32 table.
-
-        Args:
-          shape: of the kernel.
-          bits: less than 32.
-          stays: how many of its weights are not zero.
-        """
-        if self.steps is not None:
-            return "uniform", shape[-1:]
-        return "codebook", (max(min(2**bits, stays), 1),)
-
 
 class ActivationQuantizer(NamedTuple):
     """How what a layer reads is rounded.

@@ -1,0 +1,193 @@
+"""An array as bytes: whole numbers of few bits, their scales or codebook, a bitmap of the zeros.
+
+How many bytes it takes follows from its shape, its bits and the number of elements that stay,
+so that a cost model knows it before there is an array.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from pfrl.files import FileError
+
+TYPES = {
+    np.dtype(each).name: np.dtype(each)
+    for each in (
+        *(jnp.bfloat16, np.float16, np.float32, np.float64, np.bool_),
+        *(np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64),
+    )
+}
+"""The types of arrays that are stored as they are, by name."""
+CODED_BITS = {"uniform": range(2, 9), "codebook": range(1, 9)}
+"""The other formats, and the bits that their codes may have; decoded, they are float32."""
+
+
+class PackedError(FileError):
+    """No packed file, a damaged one, or an array that fits no format; the message says which."""
+
+
+class Stored(NamedTuple):
+    """How an array lies in the file, from which follow the bytes that it takes.
+
+    Attributes:
+      format: the name of a type for elements as they are; 'uniform' for integers ``q``
+        (stored as ``q + 2^(bits-1)``) times a table of scales that fits the last axes;
+        'codebook' for indices into a table of values.
+      shape: of the array.
+      bits: of one element.
+      table: shape of the scales or values, float32 before the elements; else ``(0,)``.
+      bitmap: whether one bit an element says which stay; the others are left out, being zero.
+      nonzeros: how many elements stay.
+    """
+
+    format: str
+    shape: tuple[int, ...]
+    bits: int
+    table: tuple[int, ...]
+    bitmap: bool
+    nonzeros: int
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def dense(self) -> int:
+        """Bytes of the array when it is read."""
+        return self.elements * TYPES.get(self.format, TYPES["float32"]).itemsize
+
+    @property
+    def parts(self) -> tuple[int, int, int]:
+        """Bytes of the table, the bitmap and the elements, which follow one another."""
+        count = self.nonzeros if self.bitmap else self.elements
+        bitmap = _whole_bytes(self.elements) if self.bitmap else 0
+        return 4 * math.prod(self.table), bitmap, _whole_bytes(count * self.bits)
+
+    @property
+    def payload(self) -> int:
+        """Bytes of the array in the file."""
+        return sum(self.parts)
+
+
+def _whole_bytes(bits: int) -> int:
+    return -(-bits // 8)
+
+
+@lru_cache(maxsize=1 << 16)
+def smallest(
+    format: str,
+    shape: tuple[int, ...],
+    bits: int,
+    table: tuple[int, ...],
+    nonzeros: int,
+    zeros_coded: bool = True,
+) -> Stored:
+    """The smallest way to store an array of which no more is known; of equal ones the simplest.
+
+    Coded arrays that are smaller as float32, having hardly more elements than scales or
+    values in their table, are stored so.
+
+    Args:
+      format, shape, bits, table, nonzeros: as of ``Stored``.
+      zeros_coded: whether a code stands for zero; else zeros need the bitmap.
+    """
+    return min(
+        _ways(format, shape, bits, table, nonzeros, zeros_coded),
+        key=lambda stored: stored.payload,
+    )
+
+
+def _ways(format, shape, bits, table, nonzeros, zeros_coded) -> Iterator[Stored]:
+    if format in CODED_BITS:
+        yield from _ways("float32", shape, 32, (0,), nonzeros, True)
+    if zeros_coded:
+        yield Stored(format, shape, bits, table, False, nonzeros)
+    yield Stored(format, shape, bits, table, True, nonzeros)
+
+
+def encode(stored: Stored, codes: np.ndarray, table: np.ndarray, stays: np.ndarray) -> bytes:
+    """The ``payload`` bytes of an array.
+
+    Args:
+      stored: how it is to lie in the file.
+      codes: of its shape; elements as they are, or the unsigned codes of a format.
+      table: float32, the scales or values.
+      stays: bool of its shape; the codes of all else are of zero, or left out by the bitmap.
+    """
+    codes = np.ascontiguousarray(codes).reshape(-1)
+    codes = codes.view(f"u{codes.itemsize}")
+    bitmap = b""
+    if stored.bitmap:
+        bitmap, codes = to_bits(np.ravel(stays), 1), codes[np.ravel(stays)]
+    return np.asarray(table, "<f4").tobytes() + bitmap + to_bits(codes, stored.bits)
+
+
+def decode(stored: Stored, data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """``(array, table)`` of what ``encode`` wrote; the array is float32 if it was coded.
+
+    Raises:
+      PackedError: if the bytes are no such array.
+    """
+    first, second, _ = stored.parts
+    table = np.frombuffer(data[:first], "<f4").reshape(stored.table)
+    stays = np.ones(stored.elements, bool)
+    if stored.bitmap:
+        stays = from_bits(data[first : first + second], 1, stored.elements).astype(bool)
+        if stays.sum() != stored.nonzeros:
+            raise PackedError("the bitmap of the zeros is damaged; fetch or make the file again")
+    codes = from_bits(data[first + second :], stored.bits, int(stays.sum()))
+    if stored.format == "codebook" and (codes >= len(table)).any():
+        raise PackedError(f"an index is beyond the {len(table)} values of the codebook")
+    if stored.format in TYPES:
+        values = np.zeros(stored.elements, TYPES[stored.format])
+        values[stays] = codes.view(values.dtype)
+        return values.reshape(stored.shape), table
+    zero = 2 ** (stored.bits - 1) if stored.format == "uniform" else 0
+    whole = np.full(stored.elements, zero, codes.dtype)
+    whole[stays] = codes
+    values = values_of(stored.format, whole.reshape(stored.shape), table, stored.bits)
+    return np.where(stays.reshape(stored.shape), values, np.float32(0)), table
+
+
+def values_of(format: str, codes: np.ndarray, table: np.ndarray, bits: int) -> np.ndarray:
+    """The float32 values of codes with a table, of the formats 'uniform' and 'codebook'."""
+    if format == "codebook":
+        return table[codes]
+    return (codes.astype(np.float32) - 2 ** (bits - 1)) * table
+
+
+def scales_fit(table: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a table of scales of the format 'uniform' broadcasts to an array's shape."""
+    ends = zip(reversed(table), reversed(shape), strict=False)
+    return len(table) <= len(shape) and all(mine in (1, size) for mine, size in ends)
+
+
+def to_bits(numbers: np.ndarray, bits: int) -> bytes:
+    """Numbers below ``2^bits`` one after the other, lowest bit first, padded with zeros."""
+    octets = numbers.astype(_container(bits)).reshape(-1, 1).view(np.uint8)
+    if bits % 8 == 0:
+        return octets[:, : bits // 8].tobytes()
+    ones = np.unpackbits(octets, axis=1, count=bits, bitorder="little")
+    return np.packbits(ones, bitorder="little").tobytes()
+
+
+def from_bits(data: bytes, bits: int, count: int) -> np.ndarray:
+    """The ``count`` numbers that ``to_bits`` wrote, unsigned."""
+    octets = np.frombuffer(data, np.uint8)
+    if bits % 8 == 0:
+        octets = octets.reshape(count, bits // 8)
+    else:
+        ones = np.unpackbits(octets, count=count * bits, bitorder="little")
+        octets = np.packbits(ones.reshape(count, bits), axis=1, bitorder="little")
+    whole = np.zeros((count, _container(bits).itemsize), np.uint8)
+    whole[:, : octets.shape[1]] = octets
+    return whole.view(_container(bits)).ravel()
+
+
+def _container(bits: int) -> np.dtype:
+    """The smallest unsigned type that has so many bits."""
+    return np.dtype(f"<u{next(size for size in (1, 2, 4, 8) if bits <= 8 * size)}")
