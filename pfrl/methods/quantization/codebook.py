@@ -21,7 +21,7 @@ import numpy as np
 
 from pfrl.methods.quantization.base import WeightQuantizer
 from pfrl.methods.quantization.kmeans import kmeans
-from pfrl.methods.quantization.uniform import FLOAT_BITS
+from pfrl.methods.quantization.uniform import FLOAT_BITS, straight_through
 from pfrl.registry import register
 
 ENTRIES = 256
@@ -103,8 +103,7 @@ def _round(
     present = jnp.asarray(kernel.size if alive is None else alive.sum(), jnp.float32)
     # The mean gradient of a center's weights, not their sum: it learns as fast as they do.
     share = 2.0 ** jnp.minimum(bits, MOST_BITS) / jnp.maximum(present, 1)
-    table = own["centers"]
-    table = jax.lax.stop_gradient(table * (1 - share)) + table * share
+    table = straight_through(own["centers"] * share, own["centers"])
     return codebook_quantize(
         kernel,
         table,
