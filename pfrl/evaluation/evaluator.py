@@ -108,7 +108,7 @@ class NetworkEvaluator(Evaluator):
                 partial(
                     train_supernet,
                     network,
-                    self.statistics,
+                    statistics,
                     dataset,
                     config,
                     seed,
@@ -118,9 +118,8 @@ class NetworkEvaluator(Evaluator):
             )
             statistics = replace(statistics, variables=shared.variables)
             self.seconds["training"], self.spent_before = shared.seconds, shared.spent_before
-        self._training = ShortTraining(
-            network, self.statistics, dataset, config, tuning, estimating
-        )
+        self.statistics = statistics
+        self._training = ShortTraining(network, statistics, dataset, config, tuning, estimating)
         self._batched = Batched(self._training, dataset.task)
         self.choice = self._choose(quantized)
 
@@ -202,13 +201,8 @@ class NetworkEvaluator(Evaluator):
 
     def _sliced(self, policy: Policy, masked: Masked) -> Compressed:
         """The part of the masked network that stays, with the numbers that it has now."""
-        small = assemble(
-            self.graph,
-            policy,
-            masked.prepared,
-            self.statistics.recipe,
-            self.statistics.ranges(policy),
-        )
+        recipe, ranges = self.statistics.recipe, self.statistics.ranges(policy)
+        small = assemble(self.graph, policy, masked.prepared, recipe, ranges)
         now = slice_variables(self.graph, masked.variables, small.kept)
         now |= slice_quantizers(self.graph, recipe, now, small.kept)
         return replace(small, variables={name: now[name] for name in small.variables})
