@@ -4,13 +4,14 @@ A kind of thing has one ``Registry``, made beside the protocol that its items ke
 the project are registered by the modules of its *rooms*, which are imported when a name is first
 looked for. A user's file registers more of them and is brought in as a plugin::
 
-    pfrl.register("criterion", "last_channels_go", scoring(last_channels_go))
+    @pfrl.register("criterion", "last_channels_go")
+    def last_channels_go(graph, variables, evidence): ...
 """
 
 import importlib
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -21,8 +22,8 @@ Item = TypeVar("Item")
 
 _items: dict[str, dict[str, Any]] = {}
 """By kind and name, whatever was registered; also of kinds whose registry is not made yet."""
-_makers: dict[tuple[str, str], str] = {}
-"""By kind and name, the module that registered it."""
+_places: dict[tuple[str, str], str] = {}
+"""By kind and name the module that registered it."""
 _plugins: list[Path] = []
 """Files of users that were run, in order."""
 
@@ -55,10 +56,13 @@ class Registry(Mapping[str, Item], Generic[Item]):
     Args:
       kind: one of ``KINDS``.
       rooms: packages or modules that register the project's own items when they are imported.
+      read: makes an item of what was registered, such as of a bare function; None leaves it.
     """
 
-    def __init__(self, kind: str, rooms: tuple[str, ...] = ()):
-        self.kind, self._rooms, self._open = kind, rooms, False
+    def __init__(
+        self, kind: str, rooms: tuple[str, ...] = (), read: Callable[[Any], Item] | None = None
+    ):
+        self.kind, self._rooms, self._read, self._open = kind, rooms, read, False
 
     def __getitem__(self, name: str) -> Item:
         """The item of that name.
@@ -70,7 +74,7 @@ class Registry(Mapping[str, Item], Generic[Item]):
         if name not in items:
             known = ", ".join(sorted(items))
             raise RegistryError(f"unknown {_words(self.kind)} '{name}'; expected one of {known}")
-        return items[name]
+        return items[name] if self._read is None else self._read(items[name])
 
     def __contains__(self, name: object) -> bool:
         return name in self._all()
@@ -92,7 +96,8 @@ class Registry(Mapping[str, Item], Generic[Item]):
 def register(kind: str, name: str, item: Any = None) -> Any:
     """Add an item of a kind by name, as a call or as a decorator.
 
-    A module may register a name again, which replaces the item: so a file may be run twice.
+    Registering the same name from the same module again replaces the item, so that a file may be
+    run twice.
 
     Args:
       kind: one of ``KINDS``.
@@ -100,26 +105,24 @@ def register(kind: str, name: str, item: Any = None) -> Any:
       item: what keeps to the protocol of its kind; left out, a decorator is returned.
 
     Raises:
-      RegistryError: if there is no such kind, or another module has the name.
+      RegistryError: if there is no such kind, or the name is taken.
     """
-    return _register(kind, name, item, sys._getframe(1).f_globals.get("__name__", "?"))
-
-
-def _register(kind: str, name: str, item: Any, maker: str) -> Any:
     if kind not in KINDS:
         raise RegistryError(
             f"nothing is registered as '{kind}'; expected one of {', '.join(KINDS)}"
         )
-    if item is None:
-        return lambda decorated: _register(kind, name, decorated, maker)
-    other = _makers.setdefault((kind, name), maker)
-    if other != maker:
-        raise RegistryError(
-            f"both {other} and {maker} register a {_words(kind)} '{name}';"
-            " choose another name for yours"
-        )
-    _items.setdefault(kind, {})[name] = item
-    return item
+    place = sys._getframe(1).f_globals.get("__name__", "")
+
+    def add(item: Any) -> Any:
+        known = _places.setdefault((kind, name), place)
+        if known != place:
+            raise RegistryError(
+                f"there is a {_words(kind)} '{name}' already ({known}); choose another name"
+            )
+        _items.setdefault(kind, {})[name] = item
+        return item
+
+    return add if item is None else add(item)
 
 
 def load_plugin(path: Path) -> None:

@@ -10,14 +10,13 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import tyro
 
+from envs.knobs import KnobName, needed
 from pfrl.bounds import Bounds, Count, Positive, check
 
 Block = TypeVar("Block")
 Flat = Annotated[Block, tyro.conf.arg(name="")]
 """A block whose options have no prefix."""
 
-KnobName = Literal["keep", "weight_bits", "act_bits", "sparsity", "rank"]
-"""What can be decided at a layer; see ``envs.knobs``."""
 BitWidth = Annotated[int, Bounds(2, 8)]
 ZeroShare = Annotated[float, Bounds(0, 1, below=True)]
 KeepShare = Annotated[float, Bounds(0, 1, above=True)]
@@ -45,12 +44,25 @@ class CommandSettings:
 
 
 @dataclass(frozen=True)
+class SessionBlock:
+    """What every command takes besides its settings, and what no result depends on by itself."""
+
+    plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """FILE.py that registers methods, metrics, rewards, agents or data sets of your own
+    (pfrl.register), to be used by name. May be given several times; the files' code is run."""
+
+
+@dataclass(frozen=True)
 class ModelBlock:
     """Which network, and for which data."""
 
     model: str = "resnet8"
     """A network of the zoo, such as lenet5, resnet20, resnet56b (option B shortcuts), vgg16_bn,
-    resnet50, mobilenet_v2, densenet40, shufflenet_v2, convnext_tiny or mixer_tiny."""
+    resnet50, mobilenet_v2, densenet40, shufflenet_v2, convnext_tiny or mixer_tiny; or your own:
+    FILE.py:FUNCTION, which takes nothing and returns (model, x, ...): an nnx.Module, or the pair
+    (module, variables) of a Linen module or a function of its parameters, and example inputs.
+    The file may have MEAN and STD (of every channel, for pixels in [0, 1]) and CLASSES (names of
+    the outputs, in their order). Its code is run."""
     data: str = "digits"
     """Data set: digits, fashion_mnist, cifar10, imagefolder:PATH (a folder or .zip), npz:PATH, or
     for points digits_landmarks and digits_pose."""
@@ -61,7 +73,8 @@ class NetworkBlock(ModelBlock):
     """Which trained network."""
 
     weights: Path | None = None
-    """Trained weights (.npz). Default: those that come with the package for this model and data."""
+    """Trained weights (.npz). Default: those that come with the package for this model and data;
+    of FILE.py:FUNCTION the arrays that it returns."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +104,18 @@ class SpaceBlock:
         """The same with these knobs, if none were given."""
         return self if self.knobs else replace(self, knobs=knobs)
 
+    def check_rank(self) -> None:
+        """See to it that the knob rank and a decomposition come together.
+
+        Raises:
+          SettingsError: if there is one without the other.
+        """
+        if ("rank" in (self.knobs or ())) != (self.decompose is not None):
+            raise SettingsError(
+                "the knob rank and --decompose svd, channel or spatial go together; give both, or"
+                " neither"
+            )
+
     def bounds(self) -> dict[str, Any]:
         """What ``envs.Problem`` takes of it, by name."""
         assert self.knobs is not None, "not resolved"
@@ -106,9 +131,9 @@ class SpaceBlock:
 
     def opened(self) -> dict[str, Any]:
         """What ``envs.NetworkTask`` takes of it, by name."""
-        knobs = set(self.knobs or ())
+        fields = needed(self.knobs or ())
         return {
-            "quantized": bool(knobs & {"weight_bits", "act_bits"}),
-            "sparse": "sparsity" in knobs,
-            "decompose": self.decompose if "rank" in knobs else None,
+            "quantized": "quantized" in fields,
+            "sparse": "sparse" in fields,
+            "decompose": self.decompose if "decompose" in fields else None,
         }

@@ -120,6 +120,7 @@ class NetworkEvaluator(Evaluator):
             self.seconds["training"], self.spent_before = shared.seconds, shared.spent_before
         self.statistics = statistics
         self._training = ShortTraining(network, statistics, dataset, config, tuning, estimating)
+        self._runtimes = dict(RUNTIMES)
         self._batched = Batched(self._training, dataset.task)
         self.choice = self._choose(quantized)
 
@@ -193,7 +194,7 @@ class NetworkEvaluator(Evaluator):
         return Evaluation(accuracy, costs, end - start, not finite, judged.exact)
 
     def _judge(self, policy: Policy, masked: Masked, name: str) -> Judge:
-        runtime, shape = RUNTIMES[name], self.graph.input_shape
+        runtime, shape = self._runtimes[name], self.graph.input_shape
         if not runtime.masked:
             return runtime.judge(self._sliced(policy, masked), shape)
         predict, variables, knobs = self._training.predict, masked.variables, masked.knobs
@@ -219,7 +220,7 @@ class NetworkEvaluator(Evaluator):
         masked, task = self._training.masked(policy), self.dataset.task
         judges: dict[str, Callable[[], Judge]] = {
             name: partial(self._judge, policy, masked, name)
-            for name in sorted(RUNTIMES, key=lambda name: name != REFERENCE)
-            if RUNTIMES[name].suits(task)
+            for name in sorted(self._runtimes, key=lambda name: name != REFERENCE)
+            if self._runtimes[name].suits(task)
         }
         return choose_runtime(judges, self.images["reward"], task)
