@@ -78,6 +78,15 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
 
     Replaying asks the agent for the same decisions again, so that it goes on
     exactly as it would have.
+
+    Args:
+      settings: resolved ones.
+      folder: of the run, begun.
+      problem: of ``make_problem``.
+
+    Raises:
+      ReplayError: if the recorded episodes are of another search.
+      FileError: if the folder cannot be written to.
     """
     with stage("compiling and judging the base network"):
         opened = problem.open()
