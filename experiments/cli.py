@@ -45,35 +45,35 @@ def methods_command(
     settings: Annotated[methods.MethodsSettings, tyro.conf.arg(name="")],
 ) -> None:
     """Compare the compression methods on one network after the same fine-tuning."""
-    _print_paths([methods.run(settings)])
+    _print_paths([methods.run(settings.resolved())])
 
 
 def sweep_command(
     settings: Annotated[sweep.SweepSettings, tyro.conf.arg(name="")],
 ) -> None:
     """Compare searchers from the same purse: the same evaluations, budgets and seeds."""
-    _print_paths(sweep.run(settings))
+    _print_paths(sweep.run(settings.resolved()))
 
 
 def proxy_command(
     settings: Annotated[proxy.ProxySettings, tyro.conf.arg(name="")],
 ) -> None:
     """Compare the ranks that short evaluations give to policies with those after long training."""
-    _print_paths(proxy.run(settings))
+    _print_paths(proxy.run(settings.resolved()))
 
 
 def pareto_command(
     settings: Annotated[pareto.ParetoSettings, tyro.conf.arg(name="")],
 ) -> None:
     """Search at several limits of one metric, and keep what is best in accuracy and costs."""
-    _print_paths(pareto.run(settings))
+    _print_paths(pareto.run(settings.resolved()))
 
 
 def tune_command(
     settings: Annotated[tune.TuneSettings, tyro.conf.arg(name="")],
 ) -> None:
     """Search the hyper-parameters of a compression with Optuna, beginning with the defaults."""
-    _print_paths([tune.run(settings)])
+    _print_paths([tune.run(settings.resolved())])
 
 
 def inspect_command(
