@@ -8,9 +8,9 @@ from experiments import cli
 from experiments.records import run_folder
 from experiments.records.run_folder import RunFolder
 from pfrl.files import load_arrays, save_arrays
-from pfrl.models.catalogue import pretrained_path
+from pfrl.models.catalogue import PRETRAINED
 
-WEIGHTS = pretrained_path("resnet8", "digits")
+WEIGHTS = PRETRAINED / "resnet8_digits.npz"
 BASE = ("--model", "resnet8", "--data", "digits", "--weights", str(WEIGHTS))
 COMMANDS = {
     "sweep": ("--agents", "uniform", "--episodes", "2"),
@@ -94,7 +94,7 @@ def test_the_same_and_what_adds_jobs_goes_on(study, tmp_path):
     command, _, start = study
     copied = shutil.copy(WEIGHTS, tmp_path / "copy.npz")
     assert start()[0] == cli.INTERRUPTED
-    assert start("--weights", copied, *MORE[command])[0] == cli.INTERRUPTED
+    assert start("--weights", str(copied), *MORE[command])[0] == cli.INTERRUPTED
 
 
 def test_a_folder_of_another_command_is_refused(study, tmp_path, capsys):
