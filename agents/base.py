@@ -12,7 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:  # jax is not needed to read a history
     from pfrl.compression.policy import Policy
-    from pfrl.evaluation.evaluator import Evaluation
+    from pfrl.evaluation.config import Evaluation
 
 
 class AgentError(ValueError):

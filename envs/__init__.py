@@ -9,10 +9,10 @@
 
 import gymnasium
 
-from envs.problem import Problem, Runtime, Task
+from envs.problem import OpenedTask, Problem, Task
 from envs.task import NetworkTask
 
-__all__ = ["NetworkTask", "Problem", "Runtime", "Task"]
+__all__ = ["NetworkTask", "OpenedTask", "Problem", "Task"]
 
 gymnasium.register(
     id="pfrl/Compression-v0",

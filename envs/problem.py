@@ -1,14 +1,14 @@
 """What is to be compressed, with which knobs, under which budget, for which reward: plain data."""
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 from envs.rewards import REWARDS
-from pfrl.compression.policy import Policy
 from pfrl.cost import Budget, CostModel
-from pfrl.evaluation.evaluator import Evaluation
+from pfrl.evaluation.recorded import Recorded
 from pfrl.graph import Graph
 
 KNOBS = ("keep", "weight_bits", "act_bits", "sparsity", "rank")
@@ -18,19 +18,30 @@ class ProblemError(ValueError):
     """A problem that makes no sense; the message says what to change."""
 
 
-class Runtime(NamedTuple):
-    """A task opened: the network's graph, its costs, and the one door to a reward."""
+class OpenedTask(NamedTuple):
+    """What a task describes: a network's graph, its costs, and the one door to a reward."""
 
     graph: Graph
     costs: CostModel
-    evaluate: Callable[[Policy], Evaluation]
+    evaluator: Recorded
     base_accuracy: float
 
 
-class Task(Protocol):
+class Task(ABC):
     """A hashable description of a network and its data; ``open`` does the heavy work."""
 
-    def open(self) -> Runtime: ...
+    quantized: bool = True
+    """Whether evaluations take notice of bit widths."""
+    sparse: bool = True
+    """Whether evaluations take notice of shares of zeros."""
+
+    @abstractmethod
+    def open(self) -> OpenedTask:
+        """Load the network and its data."""
+
+    def judged_by(self, runtime: str) -> Self:
+        """The same task, whose evaluations are judged by a runtime, if it can choose."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -100,8 +111,8 @@ class Problem:
                 f" {self.sparsity_step}"
             )
 
-    def open(self) -> Runtime:
-        """The runtime, made once a process and task."""
+    def open(self) -> OpenedTask:
+        """The opened task, made once a process and task."""
         return _open(self.task)
 
     def latency_target(self, base: Mapping[str, float]) -> float:
@@ -112,5 +123,5 @@ class Problem:
 
 
 @lru_cache(maxsize=4)
-def _open(task: Task) -> Runtime:
+def _open(task: Task) -> OpenedTask:
     return task.open()

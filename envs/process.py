@@ -1,7 +1,5 @@
 """The decision process of a problem: what its single and its batched environment share."""
 
-from typing import Any
-
 import numpy as np
 from gymnasium import spaces
 
@@ -10,10 +8,7 @@ from envs.observation import Observer
 from envs.problem import Problem, ProblemError
 from envs.rewards import Reference, reward_of
 from pfrl.compression.policy import Policy
-from pfrl.evaluation.evaluator import Evaluation
-
-HONOURED = {"weight_bits": "quantized", "act_bits": "quantized", "sparsity": "sparse"}
-"""By knob the field by which a task says whether its evaluations take notice of it."""
+from pfrl.evaluation.config import Evaluation
 
 
 class DecisionProcess:
@@ -28,7 +23,7 @@ class DecisionProcess:
 
     Attributes:
       decisions: steps, knobs, budget.
-      evaluate: judges a policy in this process.
+      evaluate: evaluates a policy in this process.
       steps: L, of an episode.
       live: bool ``[L, K]``: which actions decide something; the others are 0 when executed.
       action_space, observation_space: of one policy.
@@ -36,7 +31,8 @@ class DecisionProcess:
 
     def __init__(self, problem: Problem):
         _check_honoured(problem)
-        graph, costs, self.evaluate, base_accuracy = problem.open()
+        graph, costs, evaluator, base_accuracy = problem.open()
+        self.evaluate = evaluator.evaluate
         if problem.reward == "latency" and "latency" not in costs.metrics:
             raise ProblemError(
                 "the reward 'latency' needs a latency model and the task has none; give it a"
@@ -104,10 +100,12 @@ class Draft:
 
 
 def _check_honoured(problem: Problem) -> None:
-    task: Any = problem.task
-    for knob in problem.knobs:
-        field = HONOURED.get(knob, "")
-        if getattr(task, field, True) is False:
+    for knob, (field, honoured) in {
+        "weight_bits": ("quantized", problem.task.quantized),
+        "act_bits": ("quantized", problem.task.quantized),
+        "sparsity": ("sparse", problem.task.sparse),
+    }.items():
+        if knob in problem.knobs and not honoured:
             raise ProblemError(
                 f"the task's evaluations take no notice of the knob {knob}; give it {field}=True"
             )

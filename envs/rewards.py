@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from pfrl.evaluation.evaluator import Evaluation
+from pfrl.evaluation.config import Evaluation
 
 
 class Reference(NamedTuple):

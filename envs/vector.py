@@ -1,4 +1,4 @@
-"""Batched environments: E policies of one problem are decided together and judged in one batch."""
+"""Batched environments: E policies of one problem are decided and evaluated side by side."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from envs.compression import CompressionEnv, check_knobs
-from envs.judges import Judges, usual_workers
+from envs.evaluations import Evaluations, usual_workers
 from envs.problem import Problem
 from envs.process import DecisionProcess
 from envs.registered import ChannelPruningEnv, LowRankEnv, MixedPrecisionEnv, SparsityEnv
@@ -20,7 +20,7 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     Each is what the single environment's is: the same action, observation and reward, with
     an axis ``E`` before the others. All episodes have ``L`` steps and end together, so the last
-    step evaluates ``E`` policies at once; see ``envs.judges.Judges``.
+    step evaluates ``E`` policies at once; see ``envs.evaluations``.
 
     ## Action space, observation space
     ``Box(-1, 1, (E, K))`` and ``Box(-1, 1, (E, 17 + K + L·K))``.
@@ -69,7 +69,7 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         if workers is None:
             workers = 1 if vmapped else usual_workers(num_envs)
-        self._judges = Judges(problem, self._process.evaluate, workers, vmapped)
+        self._evaluations = Evaluations(problem, workers, vmapped)
         self._begin()
 
     def reset(
@@ -91,7 +91,7 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         rewards, ended = np.zeros(self.num_envs), self._drafts[0].complete
         if ended:
             policies = [draft.policy() for draft in self._drafts]
-            for number, evaluation in enumerate(self._judges(policies)):
+            for number, evaluation in enumerate(self._evaluations(policies)):
                 rewards[number] = self._process.reward(evaluation)
                 infos[number] |= {"evaluation": evaluation, "policy": policies[number]}
         return (
@@ -103,7 +103,7 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         )
 
     def close_extras(self, **kwargs: Any) -> None:
-        self._judges.close()
+        self._evaluations.close()
 
     def _begin(self) -> None:
         self._drafts = [self._process.begin() for _ in range(self.num_envs)]

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from pfrl.data import load as load_data
     from pfrl.deploy.onnx.export import export_onnx
     from pfrl.deploy.timing import Measurement, measure, measure_interleaved
-    from pfrl.evaluation.evaluator import EpisodeConfig, Evaluation, Evaluator
+    from pfrl.evaluation.base import Evaluator
+    from pfrl.evaluation.config import EpisodeConfig, Evaluation
+    from pfrl.evaluation.make import make_evaluator
     from pfrl.graph import Graph, Source, trace
     from pfrl.graph.frontends import from_function, from_linen
     from pfrl.graph.source import from_nnx
@@ -44,6 +46,7 @@ __all__ = [
     "from_nnx",
     "load",
     "load_data",
+    "make_evaluator",
     "measure",
     "measure_interleaved",
     "save",
@@ -56,9 +59,9 @@ _PUBLIC = {
     "Compressed": ("pfrl.compression.sliced", "Compressed"),
     "CostModel": ("pfrl.cost", "CostModel"),
     "Dataset": ("pfrl.data", "Dataset"),
-    "EpisodeConfig": ("pfrl.evaluation.evaluator", "EpisodeConfig"),
-    "Evaluation": ("pfrl.evaluation.evaluator", "Evaluation"),
-    "Evaluator": ("pfrl.evaluation.evaluator", "Evaluator"),
+    "EpisodeConfig": ("pfrl.evaluation.config", "EpisodeConfig"),
+    "Evaluation": ("pfrl.evaluation.config", "Evaluation"),
+    "Evaluator": ("pfrl.evaluation.base", "Evaluator"),
     "Graph": ("pfrl.graph", "Graph"),
     "Loaded": ("pfrl.compression.saved", "Loaded"),
     "Measurement": ("pfrl.deploy.timing", "Measurement"),
@@ -73,6 +76,7 @@ _PUBLIC = {
     "from_nnx": ("pfrl.graph.source", "from_nnx"),
     "load": ("pfrl.compression.saved", "load"),
     "load_data": ("pfrl.data", "load"),
+    "make_evaluator": ("pfrl.evaluation.make", "make_evaluator"),
     "measure": ("pfrl.deploy.timing", "measure"),
     "measure_interleaved": ("pfrl.deploy.timing", "measure_interleaved"),
     "save": ("pfrl.compression.saved", "save"),

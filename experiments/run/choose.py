@@ -11,8 +11,9 @@ from experiments.run.search import Searched
 from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
-from pfrl.deploy.timing import ratio
-from pfrl.evaluation.evaluator import Evaluation, Evaluator
+from pfrl.deploy.timing import latency_ratio
+from pfrl.evaluation.base import Evaluator
+from pfrl.evaluation.config import Evaluation
 from pfrl.files import write_json
 
 Entry = dict[str, Any]
@@ -63,11 +64,10 @@ def choose_policy(
     The best of many owes some of its score to luck, and after a few steps of
     fine-tuning policies rank differently than after many (so in Distiller's
     AMC experiments). So the candidates are fine-tuned for longer and judged on
-    fresh images. Where latency matters, it is now measured on the exported
+    held-out images. Where latency matters, it is now measured on the exported
     candidates, and one that keeps to a latency budget is preferred.
     """
-    evaluator = searched.runtime.evaluate
-    assert isinstance(evaluator, Evaluator)
+    evaluator = searched.opened.evaluator
     candidates = find_candidates(searched.result.history, settings.finish.candidates, uniform)
     table = folder.read("rescored.json")
     if table is None:
@@ -96,16 +96,16 @@ def _rescore(
     steps = settings.finish.rescore_steps
     with stage("re-scoring candidates") as progress:
         for place, (candidate, speed) in enumerate(zip(candidates, speeds, strict=True)):
-            fresh, finite = evaluator.score(candidate.policy, "fresh", steps)
+            held_out, finite = evaluator.score(candidate.policy, "held_out", steps)
             costs = dict(candidate.evaluation.costs)
             if speed is not None:
                 costs["latency"] = speed * reference.costs["latency"]
-            judged = Evaluation(fresh, costs, 0.0, not finite)
+            judged = Evaluation(held_out, costs, 0.0, not finite)
             table.append(
                 {
                     "episode": candidate.episode,
                     "search_accuracy": candidate.evaluation.accuracy,
-                    "fresh_accuracy": fresh,
+                    "fresh_accuracy": held_out,
                     "fresh_reward": reward_of(settings.reward or "", judged, reference),
                     "latency_ratio": speed,
                 }
@@ -124,4 +124,4 @@ def _measure(
     policies = [Policy.uniform(graph), *(candidate.policy for candidate in candidates)]
     with stage("measuring candidates"):
         base, *others = measure_policies(graph, policies, settings.finish.seconds / 2)
-    return [ratio(other, base).value for other in others]
+    return [latency_ratio(other, base).value for other in others]

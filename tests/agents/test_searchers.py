@@ -29,7 +29,7 @@ from agents.search.proposals import fits, play_vector
 from envs import Problem
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
-from pfrl.evaluation.evaluator import Evaluation
+from pfrl.evaluation.config import Evaluation
 from tests.support.share_toy import Toy
 from tests.support.toy import SIZES, ToyTask, optimum, toy_accuracy
 

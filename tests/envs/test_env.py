@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 import envs
-from envs import NetworkTask, Problem, Runtime
+from envs import NetworkTask, OpenedTask, Problem, Task
 from envs.compression import CompressionEnv
 from envs.observation import AMC_FEATURES
 from envs.problem import ProblemError
@@ -22,10 +22,11 @@ from envs.task import at_full_rank
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
 from pfrl.cost import Budget, CostModel
-from pfrl.evaluation.evaluator import EpisodeConfig, Evaluation
+from pfrl.evaluation.config import EpisodeConfig, Evaluation
 from pfrl.graph import trace
 from pfrl.models.catalogue import pretrained_path
 from tests.support.tiny import made, resnet8, shape
+from tests.support.toy import opened
 
 ALL = ("keep", "weight_bits", "act_bits", "sparsity")
 REGISTERED = {
@@ -38,12 +39,12 @@ REGISTERED = {
 
 
 @dataclass(frozen=True)
-class Mean:
+class Mean(Task):
     """A task whose accuracy is the mean keep share."""
 
     low_rank: bool = False
 
-    def open(self) -> Runtime:
+    def open(self) -> OpenedTask:
         graph = trace(made(resnet8), shape(1, 8, 8, 1))
         if self.low_rank:
             graph = at_full_rank(graph, "channel")
@@ -53,7 +54,7 @@ class Mean:
             accuracy = sum(policy.keep.values()) / len(policy.keep)
             return Evaluation(accuracy, costs.of(policy), 0.0, False)
 
-        return Runtime(graph, costs, evaluate, 1.0)
+        return opened(graph, costs, evaluate)
 
 
 HALF_BYTES = Budget("bytes", 0.5, True)

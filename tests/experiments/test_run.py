@@ -20,7 +20,7 @@ from experiments.settings.blocks import SettingsError
 from experiments.settings.compression import CompressSettings, FinishConfig
 from pfrl.data import Dataset
 from pfrl.deploy.packed.pack import unpack
-from pfrl.evaluation.evaluator import EpisodeConfig
+from pfrl.evaluation.config import EpisodeConfig
 from pfrl.files import load_arrays
 
 ROOT = Path(__file__).resolve().parents[2]

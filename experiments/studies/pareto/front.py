@@ -29,7 +29,7 @@ from experiments.watch.board import Board
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
 from pfrl.cost import CostModel
-from pfrl.evaluation.evaluator import Evaluator
+from pfrl.evaluation.validation import split_search
 from pfrl.files import write_json
 from pfrl.graph import Graph
 
@@ -118,14 +118,13 @@ def _problem(settings: ParetoSettings, weights: str, limit: float) -> Problem:
 def search(settings: ParetoSettings, weights: str, job: Search) -> dict[str, Any]:
     """What a job's line says: the re-scored candidates of a limit, or the base network's score."""
     problem = _problem(settings, weights, settings.limits[0] if job.limit is None else job.limit)
-    runtime = problem.open()
-    evaluator = runtime.evaluate
-    assert isinstance(evaluator, Evaluator)
+    opened = problem.open()
+    evaluator = opened.evaluator
     if job.limit is None:
-        whole = Policy.uniform(runtime.graph)
-        held_out, _ = evaluator.score(whole, "fresh", settings.rescore_steps)
-        images = sum(len(targets) for _, targets in evaluator.images["fresh"])
-        base = {"held_out_accuracy": held_out, "costs": runtime.costs.base, "images": images}
+        whole = Policy.uniform(opened.graph)
+        held_out, _ = evaluator.score(whole, "held_out", settings.rescore_steps)
+        others = split_search(evaluator.dataset.search, settings.episode.search_images)[1]
+        base = {"held_out_accuracy": held_out, "costs": opened.costs.base, "images": len(others)}
         return {"base": base}
     folder = settings.out / folder_name(job.limit)
     history = folder / "history.jsonl"
@@ -136,12 +135,12 @@ def search(settings: ParetoSettings, weights: str, job: Search) -> dict[str, Any
         )
     finally:
         board.close()
-    decisions = Decisions(problem, runtime.graph, runtime.costs)
-    uniform = decisions.uniform(decisions.limit).policy(runtime.graph)
-    control = Candidate(None, uniform, evaluator(uniform))
+    decisions = Decisions(problem, opened.graph, opened.costs)
+    uniform = decisions.uniform(decisions.limit).policy(opened.graph)
+    control = Candidate(None, uniform, evaluator.evaluate(uniform))
     points = []
     for candidate in find_candidates(found.history, settings.candidates, control):
-        held_out, finite = evaluator.score(candidate.policy, "fresh", settings.rescore_steps)
+        held_out, finite = evaluator.score(candidate.policy, "held_out", settings.rescore_steps)
         if finite:
             points.append(
                 {

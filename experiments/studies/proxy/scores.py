@@ -28,7 +28,9 @@ from pfrl.cost import Budget, CostModel
 from pfrl.cost.model import Assignment
 from pfrl.data import Dataset
 from pfrl.deploy.runtimes.base import RUNTIMES
-from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
+from pfrl.evaluation.base import Tuning
+from pfrl.evaluation.config import EpisodeConfig
+from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.validation import validate
 from pfrl.graph import Graph
 from pfrl.training.fit import Diverged
@@ -137,7 +139,7 @@ def score(settings: ProxySettings, policies: Sequence[Policy], job: Scored) -> d
         found = score_long(settings, evaluator, policy)
         seconds = time.perf_counter() - start
     else:
-        evaluation = evaluator(policy)
+        evaluation = evaluator.evaluate(policy)
         found = {"accuracy": evaluation.accuracy, "diverged": evaluation.diverged}
         seconds = evaluation.seconds
     return {
@@ -149,21 +151,25 @@ def score(settings: ProxySettings, policies: Sequence[Policy], job: Scored) -> d
     }
 
 
-def score_long(settings: ProxySettings, evaluator: Evaluator, policy: Policy) -> dict[str, Any]:
-    """Accuracies after the long fine-tuning, on the images of the evaluations and on fresh ones."""
+def score_long(
+    settings: ProxySettings, evaluator: NetworkEvaluator, policy: Policy
+) -> dict[str, Any]:
+    """Accuracies after the long fine-tuning, on the evaluations' images and on held-out ones."""
     try:
-        small = evaluator.tuned(policy, settings.long_images, settings.learning_rate, settings.seed)
+        tuning = Tuning(settings.long_images, settings.learning_rate, settings.seed)
+        small = evaluator.network(policy, tuning)
     except Diverged:
         return {"accuracy": 0.0, "fresh": 0.0, "diverged": True}
     judge = RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
-    same, fresh = (
-        validate(judge, evaluator.images[which], evaluator.dataset) for which in ("reward", "fresh")
+    same, held_out = (
+        validate(judge, evaluator.images[which], evaluator.dataset.task)
+        for which in ("reward", "held_out")
     )
-    return {"accuracy": same.quality, "fresh": fresh.quality, "diverged": False}
+    return {"accuracy": same.quality, "fresh": held_out.quality, "diverged": False}
 
 
 @lru_cache(maxsize=1)
-def evaluator_of(settings: ProxySettings, fidelity: str) -> tuple[Evaluator, float]:
+def evaluator_of(settings: ProxySettings, fidelity: str) -> tuple[NetworkEvaluator, float]:
     """The evaluator of a fidelity, with everything compiled, and the seconds that this took,
     those of a shared network that is read back included.
 
@@ -176,8 +182,8 @@ def evaluator_of(settings: ProxySettings, fidelity: str) -> tuple[Evaluator, flo
         kind, search_images=settings.search_images, supernet_steps=settings.supernet_steps
     )
     # For the shared network, which lies beside it for the next start and other processes.
-    cache = settings.out / "supernet.cache" if fidelity == "supernet" else None
-    evaluator = Evaluator(
+    beside = settings.out / "supernet.cache" if fidelity == "supernet" else None
+    evaluator = NetworkEvaluator(
         graph,
         dataset,
         CostModel(graph),
@@ -185,8 +191,8 @@ def evaluator_of(settings: ProxySettings, fidelity: str) -> tuple[Evaluator, flo
         settings.seed,
         quantized=False,
         recipe=PLAIN if fidelity == LONG else REPAIRED,
-        cache=cache,
+        beside=beside,
     )
     if fidelity != LONG:
-        evaluator(Policy.uniform(graph, 0.5, round_to=settings.round_to))
+        evaluator.evaluate(Policy.uniform(graph, 0.5, round_to=settings.round_to))
     return evaluator, time.perf_counter() - start + evaluator.spent_before

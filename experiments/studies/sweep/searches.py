@@ -22,7 +22,7 @@ from experiments.studies.sweep.table import FIXED, write_results
 from pfrl.compression.policy import Policy
 from pfrl.cost import CostModel
 from pfrl.deploy.runtimes.base import RUNTIMES
-from pfrl.evaluation.evaluator import Evaluator
+from pfrl.evaluation.base import Evaluator, Tuning
 from pfrl.training.fit import mean_quality
 
 
@@ -74,9 +74,8 @@ def plan(settings: SweepSettings) -> list[Search]:
 def search(settings: SweepSettings, weights: str, job: Search) -> dict[str, Any]:
     """Search, fine-tune the best policy and test it: what the job's line says."""
     problem = problem_of(settings, weights, job.target)
-    runtime = problem.open()
-    evaluator = runtime.evaluate
-    assert isinstance(evaluator, Evaluator)
+    opened = problem.open()
+    evaluator = opened.evaluator
     load(job.agent)
     hits, before, start = evaluator.hits, sum(evaluator.seconds.values()), time.perf_counter()
     episodes = 1 if job.agent in FIXED else settings.episodes
@@ -85,7 +84,7 @@ def search(settings: SweepSettings, weights: str, job: Search) -> dict[str, Any]
     )
     elapsed = time.perf_counter() - start
     evaluating = sum(evaluator.seconds.values()) - before
-    best, decisions = found.best, Decisions(problem, runtime.graph, runtime.costs)
+    best, decisions = found.best, Decisions(problem, opened.graph, opened.costs)
     return {
         "episodes": len(found.history),
         "best": best.index,
@@ -106,7 +105,7 @@ def test_accuracy(
     settings: SweepSettings, evaluator: Evaluator, policy: Policy, seed: int
 ) -> float:
     """Of a policy's network on the test split, after the fine-tuning that all get."""
-    small = evaluator.tuned(policy, settings.images, settings.learning_rate, seed)
+    small = evaluator.network(policy, Tuning(settings.images, settings.learning_rate, seed))
     dataset = evaluator.dataset
     judge = small if small.quantized else RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
     return mean_quality(judge, dataset, dataset.open_test())
