@@ -1,8 +1,8 @@
-"""The walk of a policy: the modules between an environment and a reward.
+"""The walk of a policy: the modules that it goes through between an environment and its reward.
 
-``python -m benchmarks.walk`` plays an episode on a small network, follows the calls of its last
-step, once everything is compiled, and prints the modules in the order in which they are entered.
-A module is entered by a call from another one; what calls of its own return to is not counted.
+``python -m benchmarks.walk`` plays an episode on a small network and follows the calls of its last
+step, once everything is compiled. It prints the modules in the order in which calls enter them.
+What ``LEAVES`` compute is not followed: formulas of methods, of tasks and of costs, whoever asks.
 """
 
 import sys
@@ -18,18 +18,32 @@ from pfrl.cost import Budget
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.models.catalogue import pretrained_path
 
-FLOORS = ("pfrl", "envs", "agents")
+FLOORS = ("pfrl.", "envs.", "agents.")
+LEAVES = (
+    *(f"pfrl.{room}." for room in ("graph", "cpu", "models", "tasks", "data", "methods", "cost")),
+    "pfrl.compression.policy",
+    "pfrl.deploy.",
+)
+COMPREHENSIONS = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
 
 
 @contextmanager
 def entries() -> Iterator[list[str]]:
-    """The modules of ``FLOORS`` that this thread's calls enter meanwhile, in order."""
+    """The modules that calls of this thread enter meanwhile, in order."""
     walk: list[str] = []
-    own = {floor: f"{floor}." for floor in FLOORS}
+    within = 0
+    """Frames of leaves, and of what they call, that are not left yet."""
 
     def follow(frame: Any, event: str, argument: Any) -> None:
+        nonlocal within
         name = frame.f_globals.get("__name__", "")
-        if event == "call" and name.startswith(tuple(own.values())) and walk[-1:] != [name]:
+        if not name.startswith(FLOORS) or frame.f_code.co_name in COMPREHENSIONS:
+            return
+        if event == "return":
+            within = max(within - 1, 0)
+        elif event == "call" and (within or name.startswith(LEAVES)):
+            within += 1
+        elif event == "call" and walk[-1:] != [name]:
             walk.append(name)
 
     sys.setprofile(follow)
@@ -45,22 +59,24 @@ def returns(walk: list[str]) -> int:
 
 
 def walk_of_a_policy() -> list[str]:
-    """The modules between an environment's last step and its reward, everything compiled."""
-    weights = pretrained_path("lenet5", "digits") or pretrained_path("resnet8", "digits")
+    """The modules from the first that evaluates to the one that rewards."""
+    weights = str(pretrained_path("resnet8", "digits"))
     episode = EpisodeConfig(
         steps=1, batch=16, search_images=50, statistics_images=16, validation="xla"
     )
-    task = NetworkTask("resnet8", "digits", str(weights), episode=episode)
+    task = NetworkTask("resnet8", "digits", weights, episode=episode)
     problem = Problem(task, budget=Budget("macs", 0.5, True))
     env: Any = gymnasium.make("pfrl/Compression-v0", problem=problem).unwrapped
-    play(env, env.step)
 
-    def followed(action: np.ndarray) -> Any:
+    def followed(action: np.ndarray) -> list[str]:
         with entries() as walk:
             env.step(action)
         return walk
 
-    return play(env, followed)
+    play(env, env.step)
+    walk = play(env, followed)
+    first = next(n for n, name in enumerate(walk) if name.startswith("pfrl.evaluation"))
+    return walk[first : walk.index("envs.rewards") + 1]
 
 
 def play(env: Any, last: Callable[[np.ndarray], Any]) -> Any:

@@ -4,14 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple, Self, get_args
+from typing import NamedTuple, Self
 
+from envs.knobs import KNOBS, KnobName
 from envs.rewards import REWARDS
 from pfrl.cost import Budget, CostModel
 from pfrl.evaluation.recorded import Recorded
 from pfrl.graph import Graph
-
-KNOBS = ("keep", "weight_bits", "act_bits", "sparsity", "rank")
 
 
 class ProblemError(ValueError):
@@ -50,8 +49,8 @@ class Problem:
 
     task: Task
     """The network and the data."""
-    knobs: tuple[str, ...] = ("keep",)
-    """What is decided at every layer: any of keep, weight_bits, act_bits, sparsity, rank."""
+    knobs: tuple[KnobName, ...] = ("keep",)
+    """What is decided at every layer: names of ``envs.knobs.KNOBS``, in the action's order."""
     budget: Budget | None = None
     """A limit that every policy meets exactly, or None."""
     reward: str = "accuracy"
@@ -73,9 +72,6 @@ class Problem:
     are dense."""
     sparsity_step: float = 0.1
     """From one share of zeros to the next; those of a pattern n:m are 1 - n/m and 0."""
-    centre: Literal["uniform", "middle"] = "uniform"
-    """What the action 0 stands for: the largest uniform policy that meets the budget, or the
-    middle of the choices. Without a budget both are the latter."""
 
     def __post_init__(self) -> None:
         strange = [knob for knob in self.knobs if knob not in KNOBS]
@@ -83,10 +79,7 @@ class Problem:
             raise ProblemError(
                 f"unknown or repeated knobs {list(self.knobs)}; expected some of {', '.join(KNOBS)}"
             )
-        if self.reward not in REWARDS:
-            raise ProblemError(
-                f"unknown reward '{self.reward}'; expected one of {', '.join(REWARDS)}"
-            )
+        _ = REWARDS[self.reward]
         low, high = self.bits
         if not 2 <= low <= high <= 8 or not 2 <= self.edge_bits <= 8:
             raise ProblemError(f"bit widths lie in 2 to 8; got {self.bits} and {self.edge_bits}")
@@ -95,10 +88,6 @@ class Problem:
         if self.round_to < 1:
             raise ProblemError(f"round_to is a whole number from 1; got {self.round_to}")
         self._check_sparsity()
-        if self.centre not in (expected := get_args(type(self).__annotations__["centre"])):
-            raise ProblemError(
-                f"unknown centre '{self.centre}'; expected one of {', '.join(expected)}"
-            )
 
     def _check_sparsity(self) -> None:
         low, high = self.sparsity

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pfrl.graph import Graph, Source, trace
     from pfrl.graph.frontends import from_function, from_linen
     from pfrl.graph.source import from_nnx
+    from pfrl.registry import register
 
 __all__ = [
     "Budget",
@@ -49,6 +50,7 @@ __all__ = [
     "make_evaluator",
     "measure",
     "measure_interleaved",
+    "register",
     "save",
     "survey",
     "trace",
@@ -79,6 +81,7 @@ _PUBLIC = {
     "make_evaluator": ("pfrl.evaluation.make", "make_evaluator"),
     "measure": ("pfrl.deploy.timing", "measure"),
     "measure_interleaved": ("pfrl.deploy.timing", "measure_interleaved"),
+    "register": ("pfrl.registry", "register"),
     "save": ("pfrl.compression.saved", "save"),
     "survey": ("pfrl.compression.calibration", "survey"),
     "trace": ("pfrl.graph", "trace"),

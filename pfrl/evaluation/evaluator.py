@@ -112,6 +112,7 @@ class NetworkEvaluator(Evaluator):
             self.survey = self.survey._replace(variables=shared.variables)
             self.seconds["training"], self.spent_before = shared.seconds, shared.spent_before
         self._training = ShortTraining(network, self.survey, dataset, config, tuning, estimating)
+        self._runtimes = dict(RUNTIMES)
         self._batched = Batched(self._training, dataset.task)
         self.choice = self._choose(quantized)
 
@@ -185,7 +186,7 @@ class NetworkEvaluator(Evaluator):
         return Evaluation(accuracy, costs, end - start, not finite, judged.exact)
 
     def _judge(self, policy: Policy, masked: Masked, name: str) -> Judge:
-        runtime, shape = RUNTIMES[name], self.graph.input_shape
+        runtime, shape = self._runtimes[name], self.graph.input_shape
         if not runtime.masked:
             return runtime.judge(self._sliced(policy, masked), shape)
         predict, variables, knobs = self._training.predict, masked.variables, masked.knobs
@@ -212,7 +213,7 @@ class NetworkEvaluator(Evaluator):
         masked, task = self._training.masked(policy), self.dataset.task
         judges: dict[str, Callable[[], Judge]] = {
             name: partial(self._judge, policy, masked, name)
-            for name in sorted(RUNTIMES, key=lambda name: name != REFERENCE)
-            if RUNTIMES[name].suits(task)
+            for name in sorted(self._runtimes, key=lambda name: name != REFERENCE)
+            if self._runtimes[name].suits(task)
         }
         return choose_runtime(judges, self.images["reward"], task)

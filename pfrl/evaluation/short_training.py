@@ -31,16 +31,13 @@ class Masked(NamedTuple):
       prepared: what was chosen and repaired, at full size.
       knobs: the policy as traced values.
       state: of the training.
+      variables: its parameters and statistics.
     """
 
     prepared: Prepared
     knobs: Knobs
     state: TrainState
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        """Parameters and statistics."""
-        return {**self.state.parameters, **self.state.statistics}
+    variables: dict[str, Any]
 
 
 class ShortTraining:
@@ -71,7 +68,7 @@ class ShortTraining:
     ):
         graph = network.graph
         self.network, self.batches, self.estimating = network, batches, estimating
-        self._ranges, self._prepare = survey.ranges, Preparer(graph, survey)
+        self._survey, self._prepare = survey, Preparer(graph, survey)
         self._dataset, self._config = dataset, config
         optimizer = sgd(config.learning_rate, config.weight_decay)
         self._start_optimizer = jax.jit(optimizer.init)
@@ -90,21 +87,23 @@ class ShortTraining:
     def masked(self, policy: Policy) -> Masked:
         """A policy's network before any training, with the statistics of the base network."""
         prepared = self._prepare(policy)
-        knobs = self.network.knobs(policy, prepared, self._ranges(policy))
+        ranges = self._survey.ranges(policy) if self._survey.observations else {}
+        knobs = self.network.knobs(policy, prepared, ranges)
         variables = self.network.start(prepared, knobs)
         trainable = self.network.trainable
         parameters = {k: jnp.asarray(v) for k, v in variables.items() if k in trainable}
         statistics = {k: jnp.asarray(v) for k, v in variables.items() if k not in trainable}
         state = TrainState(parameters, statistics, self._start_optimizer(parameters))
-        return Masked(prepared, knobs, state)
+        return Masked(prepared, knobs, state, {**parameters, **statistics})
 
     def started(self, policy: Policy) -> Masked:
         """A policy's network with statistics of its own: where its fine-tuning starts."""
         begun = self.masked(policy)
-        variables = begun.variables
-        found = reestimate(self._statistics, variables, self.momentum, self.estimating, begun.knobs)
-        statistics = {**begun.state.statistics, **found}
-        return begun._replace(state=begun.state._replace(statistics=statistics))
+        found = reestimate(
+            self._statistics, begun.variables, self.momentum, self.estimating, begun.knobs
+        )
+        state = begun.state._replace(statistics={**begun.state.statistics, **found})
+        return begun._replace(state=state, variables={**begun.variables, **found})
 
     def tuned(self, policy: Policy, batches: Batches | None = None) -> tuple[Masked, bool]:
         """A policy's network after its fine-tuning, and whether the loss is a number.
@@ -117,7 +116,8 @@ class ShortTraining:
         state, loss = begun.state, jnp.zeros(())
         for x, targets in self.batches if batches is None else batches:
             state, loss = self.step(state, x, targets, None, begun.knobs)
-        return begun._replace(state=state), bool(np.isfinite(loss))
+        variables = {**state.parameters, **state.statistics}
+        return begun._replace(state=state, variables=variables), bool(np.isfinite(loss))
 
     def tuned_for_long(self, policy: Policy, tuning: Tuning) -> Masked:
         """A policy's network after a longer fine-tuning; another policy compiles nothing.
@@ -140,4 +140,5 @@ class ShortTraining:
             state, loss = step(state, x, targets, None, begun.knobs)
         if not np.isfinite(loss):
             raise Diverged(f"the loss is {loss} after {steps} steps")
-        return begun._replace(state=state)
+        variables = {**state.parameters, **state.statistics}
+        return begun._replace(state=state, variables=variables)

@@ -85,7 +85,7 @@ def choose_runtime(judges: dict[str, Callable[[], Judge]], images: Images, task:
             judge = make()
             np.asarray(judge(images[0][0]))
             made = time.perf_counter()
-            outputs[name] = [found for found, _ in _answers(judge, images[:MEASURED])]
+            outputs[name] = list(_answers(judge, images[:MEASURED]))
             judged = (time.perf_counter() - made) / len(outputs[name])
         except (ExportError, FileError, Unavailable):
             continue
@@ -144,7 +144,10 @@ def validate(
       the mean quality of the images that were judged, and what it is worth.
     """
     total, count, finite = 0.0, 0, True
-    for place, (outputs, targets) in enumerate(_answers(judge, images), 1):
+    for place, (outputs, (_, targets)) in enumerate(
+        zip(_answers(judge, images), images, strict=True), 1
+    ):
+        outputs = outputs[: len(targets)]
         finite = finite and bool(np.isfinite(outputs).all())
         total += float(task.quality(outputs, targets).sum())
         count += len(targets)
@@ -153,7 +156,6 @@ def validate(
     return Judged(total / max(count, 1), finite, exact=True)
 
 
-def _answers(judge: Judge, images: Images) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    outputs = each(lambda batch: np.asarray(judge(batch[0])), images)
-    for found, (_, targets) in zip(outputs, images, strict=True):
-        yield found[: len(targets)], targets
+def _answers(judge: Judge, images: Images) -> Iterator[np.ndarray]:
+    """Outputs of every batch, padding included."""
+    return each(lambda batch: np.asarray(judge(batch[0])), images)

@@ -3,8 +3,11 @@
 import copy
 import math
 import pickle
+import subprocess
+import sys
 import warnings
 from dataclasses import dataclass
+from typing import get_args
 
 import gymnasium
 import numpy as np
@@ -15,6 +18,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 import envs
 from envs import NetworkTask, OpenedTask, Problem, Task
 from envs.compression import CompressionEnv
+from envs.knobs import KNOBS, KnobName, needed
 from envs.observation import AMC_FEATURES
 from envs.problem import ProblemError
 from envs.rewards import REWARDS, Reference, reward_of
@@ -25,6 +29,7 @@ from pfrl.cost import Budget, CostModel
 from pfrl.evaluation.config import EpisodeConfig, Evaluation
 from pfrl.graph import trace
 from pfrl.models.catalogue import pretrained_path
+from pfrl.registry import RegistryError
 from tests.support.tiny import made, resnet8, shape
 from tests.support.toy import opened
 
@@ -134,11 +139,10 @@ def test_a_problem_is_plain_data():
         {"sparsity": (0.5, 1.0)},
         {"sparsity_step": 0.35},
         {"sparsity_step": 0.0},
-        {"centre": "top"},
     ],
 )
 def test_problems_that_make_no_sense_are_refused(wrong):
-    with pytest.raises(ProblemError):
+    with pytest.raises((ProblemError, RegistryError)):
         Problem(Mean(), **wrong)
 
 
@@ -241,10 +245,20 @@ def test_either_bit_width_alone_will_do():
 
 
 def test_knobs_that_evaluations_take_no_notice_of_are_refused():
-    for knob, field in (("weight_bits", "quantized"), ("sparsity", "sparse")):
-        task = NetworkTask("resnet8", "digits", "weights.npz")
+    task = NetworkTask("resnet8", "digits", "weights.npz")
+    needs: dict[KnobName, str] = {name: knob.needs for name, knob in KNOBS.items() if knob.needs}
+    assert needed(KNOBS) == {"quantized", "sparse", "decompose"} == set(needs.values())
+    assert needed(("keep", "act_bits")) == {"quantized"}
+    for knob in ("weight_bits", "act_bits", "sparsity"):
+        field = needs[knob]
         with pytest.raises(ProblemError, match=f"no notice of the knob {knob}; give it {field}"):
             gymnasium.make("pfrl/Compression-v0", problem=Problem(task, (knob,)))
+
+
+def test_knobs_are_declared_once():
+    assert tuple(KNOBS) == get_args(KnobName)
+    code = "import sys, envs.knobs; assert not {'jax', 'torch'} & set(sys.modules), sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_ranks_are_the_groups_between_the_two_layers():

@@ -75,7 +75,7 @@ def main(folder: Path, agent: str, kills: int) -> None:
     rng, history = np.random.default_rng(0), folder / "killed.jsonl"
     for _ in range(kills):
         child = start(agent, history)
-        granted = min(lines_of(history) + int(rng.integers(0, 2)), EPISODES)
+        granted = min(lines_of(history) + int(rng.integers(0, max(2, EPISODES // kills))), EPISODES)
         while lines_of(history) < granted:
             time.sleep(0.001)
         time.sleep(rng.uniform(0, JITTER))

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agents import AGENTS, AgentError
+from agents import AGENTS
 from envs import Problem
 from envs.decisions import Decisions
 from envs.task import load_network, read_latency
@@ -54,8 +54,7 @@ def run(settings: ParetoSettings) -> list[Path]:
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
-    if settings.agent not in AGENTS:
-        raise AgentError(f"unknown agent '{settings.agent}'; expected one of {', '.join(AGENTS)}")
+    _ = AGENTS[settings.agent]
     weights = find_weights(settings.network)
     folder = RunFolder("pareto", settings, weights)
     with stage("loading and tracing"):

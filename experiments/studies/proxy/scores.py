@@ -24,8 +24,7 @@ from experiments.studies.proxy.table import LONG, write_study
 from experiments.studies.study import complete
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import PLAIN, REPAIRED
-from pfrl.cost import Budget, CostModel
-from pfrl.cost.model import Assignment
+from pfrl.cost import Assignment, Budget, CostModel, largest_that_fits
 from pfrl.data import Dataset
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.base import Tuning
@@ -39,7 +38,7 @@ EQUAL = 0.02
 """How far below the limit costs may lie that count as equal, as a share of it."""
 DRAWS = 1_000
 """Draws for every policy that is asked for, before it is said that there are none."""
-HALVINGS = 40
+PARTS = 2**40
 """Of the interval in which the common factor of all actions is looked for."""
 
 
@@ -115,20 +114,22 @@ def draw(decisions: Decisions, limit: float, rng: np.random.Generator) -> Assign
     end stand for it. Unlike decisions that are cut off one after the other by the budget, this
     treats all layers alike.
     """
-    knobs = [knob for _, row in decisions.steps for knob in row if knob is not None]
-    shares = 1 - rng.random(len(knobs))  # In (0, 1].
+    decided = [decision for _, decision in decisions.all()]
+    shares = 1 - rng.random(len(decided))  # In (0, 1].
 
     def assigned(factor: float) -> Assignment:
         at = decisions.start.copy()
-        for knob, share in zip(knobs, shares, strict=True):
-            knob.set(at, knob.choice(min(2 * share * factor, 2) - 1))
+        for decision, share in zip(decided, shares, strict=True):
+            decision.set(at, decision.choice(min(2 * share * factor, 2) - 1))
         return at
 
-    low, high = 0.0, 1 / float(shares.min())
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if decisions.cost(assigned(middle)) <= limit else (low, middle)
-    return assigned(low)
+    longest = 1 / float(shares.min())
+    part = largest_that_fits(
+        range(PARTS + 1),
+        lambda part: decisions.cost(assigned(longest * part / PARTS)) <= limit,
+        monotone=True,
+    )
+    return assigned(longest * part / PARTS)
 
 
 def score(settings: ProxySettings, policies: Sequence[Policy], job: Scored) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agents import AGENTS, AgentError, load
+from agents import AGENTS, load
 from envs.decisions import Decisions
 from envs.task import load_network
 from experiments.records.run_folder import RunFolder
@@ -18,7 +18,7 @@ from experiments.run.compression import find_weights
 from experiments.run.recorded import recorded_search
 from experiments.studies.study import complete, problem_of
 from experiments.studies.sweep.settings import SweepSettings
-from experiments.studies.sweep.table import FIXED, write_results
+from experiments.studies.sweep.table import write_results
 from pfrl.compression.policy import Policy
 from pfrl.cost import CostModel
 from pfrl.deploy.runtimes.base import RUNTIMES
@@ -47,8 +47,7 @@ def run(settings: SweepSettings) -> list[Path]:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
     for agent in settings.agents:
-        if agent not in AGENTS:
-            raise AgentError(f"unknown agent '{agent}'; expected some of {', '.join(AGENTS)}")
+        _ = AGENTS[agent]
     weights = find_weights(settings.network)
     folder = RunFolder("sweep", settings, weights)
     _, graph = load_network(settings.network.model, settings.network.data, str(weights))
@@ -78,7 +77,7 @@ def search(settings: SweepSettings, weights: str, job: Search) -> dict[str, Any]
     evaluator = opened.evaluator
     load(job.agent)
     hits, before, start = evaluator.hits, sum(evaluator.seconds.values()), time.perf_counter()
-    episodes = 1 if job.agent in FIXED else settings.episodes
+    episodes = 1 if AGENTS[job.agent].rule else settings.episodes
     found = recorded_search(
         job.agent, problem, episodes, job.seed, job.folder(settings.out) / "history.jsonl"
     )
