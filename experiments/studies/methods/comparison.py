@@ -12,7 +12,7 @@ import numpy as np
 
 from envs.task import load_network
 from experiments.records.run_folder import RunFolder
-from experiments.run.compression import find_weights
+from experiments.run.inputs import find_weights
 from experiments.studies.methods.cells import Cell, cells
 from experiments.studies.methods.settings import MethodsSettings
 from experiments.studies.methods.table import write_table

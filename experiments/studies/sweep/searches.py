@@ -14,7 +14,7 @@ from agents import AGENTS, load
 from envs.decisions import Decisions
 from envs.task import load_network
 from experiments.records.run_folder import RunFolder
-from experiments.run.compression import find_weights
+from experiments.run.inputs import find_weights
 from experiments.run.recorded import recorded_search
 from experiments.studies.study import complete, problem_of
 from experiments.studies.sweep.settings import SweepSettings
