@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from experiments.settings.blocks import CommandSettings, SessionBlock
+from experiments.settings.compilation_cache import use_compilation_cache
 from experiments.watch.interrupts import INTERRUPTED, delivered, end_quietly
 from experiments.watch.progress import say
 from pfrl.registry import load_plugins
@@ -210,14 +211,16 @@ def _read(kind: type[Settings], name: str, arguments: list[str]) -> Settings:
     def both(
         settings: Annotated[Any, tyro.conf.arg(name="")],
         session: Annotated[SessionBlock, tyro.conf.arg(name="")],
-    ) -> Settings:
-        return settings
+    ) -> tuple[Settings, SessionBlock]:
+        return settings, session
 
     both.__annotations__["settings"] = Annotated[kind, tyro.conf.arg(name="")]
     description = COMMANDS[name].__doc__
-    settings = tyro.cli(both, prog=f"pfrl {name}", description=description, args=arguments)
+    settings, session = tyro.cli(both, prog=f"pfrl {name}", description=description, args=arguments)
     if hasattr(settings, "resolved"):
         settings = settings.resolved()
+    if session.compilation_cache != "none":
+        use_compilation_cache(session.compilation_cache)
     say("loading JAX")
     from pfrl.cpu import keep_memory
 
