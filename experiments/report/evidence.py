@@ -193,7 +193,7 @@ def _rescored(
             ("uniform policy" if row["episode"] is None else f"{row['episode']}")
             + (" (handed over)" if row["episode"] == taken else ""),
             _shown(row["search_accuracy"], wording),
-            _shown(row["fresh_accuracy"], wording),
+            _shown(row["held_out_accuracy"], wording),
         )
         for row in rescored
     ]
@@ -202,7 +202,7 @@ def _rescored(
         " rewards were judged again, after a longer fine-tuning and on search images that no"
         " reward had used:"
     )
-    header = ("episode", f"{wording.metric} in the search", "on fresh images")
+    header = ("episode", f"{wording.metric} in the search", "on held-out images")
     return f"{text}\n\n{table(header, rows)}"
 
 

@@ -81,7 +81,7 @@ def choose_policy(
 
     def merit(place: int) -> tuple[bool, float]:
         row = table[place]
-        return share is None or row["latency_ratio"] <= share, row["fresh_reward"]
+        return share is None or row["latency_ratio"] <= share, row["held_out_reward"]
 
     return candidates[max(range(len(table)), key=merit)], table
 
@@ -106,8 +106,8 @@ def _rescore(
                 {
                     "episode": candidate.episode,
                     "search_accuracy": candidate.evaluation.accuracy,
-                    "fresh_accuracy": held_out,
-                    "fresh_reward": reward_of(settings.reward or "", judged, reference),
+                    "held_out_accuracy": held_out,
+                    "held_out_reward": reward_of(settings.reward or "", judged, reference),
                     "latency_ratio": speed,
                 }
             )

@@ -1,5 +1,6 @@
 """``pfrl compress``: from a trained network and an objective to a smaller network, measured."""
 
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,6 +43,7 @@ def run(settings: CompressSettings) -> list[Path]:
     with stage("loading and tracing"):
         task = make_task(settings, weights, None)
         dataset, graph = task.network()
+    print(dataset.summary, file=sys.stderr)
     with planned(stages(settings, dataset)):
         if not folder.begun:
             prepare(settings, task, graph)

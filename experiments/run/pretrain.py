@@ -8,7 +8,7 @@ from flax import nnx
 from experiments.records.run_folder import command
 from experiments.records.wording import percent
 from experiments.settings.training import PretrainSettings
-from experiments.watch.progress import say, stage
+from experiments.watch.progress import stage
 from pfrl.data import Split, load
 from pfrl.data.seen import seen
 from pfrl.files import save_arrays
@@ -35,7 +35,7 @@ def run(settings: PretrainSettings) -> Path:
     model, data = settings.network.model, settings.network.data
     with stage(f"loading {data}"):
         dataset = load(data)
-    say(dataset.summary)
+    print(dataset.summary, file=sys.stderr)
     task = dataset.task
     outputs = task.outputs(len(dataset.classes))
     source, view = fresh(model, outputs, dataset.image_shape, task.dense, nnx.Rngs(settings.seed))

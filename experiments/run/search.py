@@ -32,11 +32,11 @@ class Searched:
 
 
 VALIDATION_FILE = "validation.json"
-"""Which backend judges: measured when a run begins, and kept for all of it."""
+"""Which runtime judges: measured when a run begins, and kept for all of it."""
 
 
 def make_task(
-    settings: CompressSettings, weights: Path, latency: Path | None, judge: str | None = None
+    settings: CompressSettings, weights: Path, latency: Path | None, runtime: str | None = None
 ) -> NetworkTask:
     """The network, its data and its evaluations that the settings describe.
 
@@ -44,11 +44,11 @@ def make_task(
       settings: resolved ones.
       weights: of the base network.
       latency: its latency table.
-      judge: the backend that an earlier start of the run chose.
+      runtime: which judges, as an earlier start of the run chose.
     """
     episode = settings.episode
-    if judge is not None:
-        episode = dataclasses.replace(episode, validation=judge)
+    if runtime is not None:
+        episode = dataclasses.replace(episode, validation=runtime)
     return NetworkTask(
         settings.network.model,
         settings.network.data,
@@ -78,6 +78,15 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
 
     Replaying asks the agent for the same decisions again, so that it goes on
     exactly as it would have.
+
+    Args:
+      settings: resolved ones.
+      folder: of the run, begun.
+      problem: of ``make_problem``.
+
+    Raises:
+      ReplayError: if the recorded episodes are of another search.
+      FileError: if the folder cannot be written to.
     """
     with stage("compiling and judging the base network"):
         opened = problem.open()

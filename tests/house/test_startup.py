@@ -10,7 +10,7 @@ from experiments.cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = ("jax", "flax", "torch", "tensorboard", "sklearn", "onnx", "onnxruntime", "openvino")
-STUDIES = {"methods", "sweep", "proxy", "tune"}
+STUDIES = {"methods", "sweep", "proxy"}
 """Their settings still stand beside what carries them out."""
 PROGRAM = f"""
 import sys

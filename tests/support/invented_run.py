@@ -80,9 +80,9 @@ def invented_report(history, best):
 
     small = network(0.9271, best["costs"]["macs"], 141_310, 579_112, 0.8617)
     rescored = [
-        {"episode": best["episode"], "search_accuracy": 0.871, "fresh_accuracy": 0.862},
-        {"episode": 44, "search_accuracy": 0.866, "fresh_accuracy": 0.858},
-        {"episode": 52, "search_accuracy": 0.861, "fresh_accuracy": 0.8605},
+        {"episode": best["episode"], "search_accuracy": 0.871, "held_out_accuracy": 0.862},
+        {"episode": 44, "search_accuracy": 0.866, "held_out_accuracy": 0.858},
+        {"episode": 52, "search_accuracy": 0.861, "held_out_accuracy": 0.8605},
     ]
     return {
         "model": "resnet20",
