@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from experiments.settings.blocks import CommandSettings, SessionBlock
+from experiments.settings.compilation_cache import use_compilation_cache
 from experiments.watch.interrupts import INTERRUPTED, delivered, end_quietly
 from experiments.watch.progress import say
 from pfrl.registry import load_plugins
@@ -69,23 +70,32 @@ def inspect(read: Read) -> Sequence[Path]:
 
 def methods(read: Read) -> Sequence[Path]:
     """Compare the compression methods on one network after the same fine-tuning."""
+    from experiments.studies.methods.settings import MethodsSettings
+
+    settings = read(MethodsSettings)
     from experiments.studies.methods import comparison
 
-    return [comparison.run(read(comparison.MethodsSettings))]
+    return [comparison.run(settings)]
 
 
 def sweep(read: Read) -> Sequence[Path]:
     """Compare searchers with equal evaluation budgets, targets and seeds."""
+    from experiments.studies.sweep.settings import SweepSettings
+
+    settings = read(SweepSettings)
     from experiments.studies.sweep import searches
 
-    return searches.run(read(searches.SweepSettings))
+    return searches.run(settings)
 
 
 def proxy(read: Read) -> Sequence[Path]:
     """Compare the ranks that short evaluations give to policies with those after long training."""
+    from experiments.studies.proxy.settings import ProxySettings
+
+    settings = read(ProxySettings)
     from experiments.studies.proxy import scores
 
-    return scores.run(read(scores.ProxySettings))
+    return scores.run(settings)
 
 
 def pareto(read: Read) -> Sequence[Path]:
@@ -201,14 +211,16 @@ def _read(kind: type[Settings], name: str, arguments: list[str]) -> Settings:
     def both(
         settings: Annotated[Any, tyro.conf.arg(name="")],
         session: Annotated[SessionBlock, tyro.conf.arg(name="")],
-    ) -> Settings:
-        return settings
+    ) -> tuple[Settings, SessionBlock]:
+        return settings, session
 
     both.__annotations__["settings"] = Annotated[kind, tyro.conf.arg(name="")]
     description = COMMANDS[name].__doc__
-    settings = tyro.cli(both, prog=f"pfrl {name}", description=description, args=arguments)
+    settings, session = tyro.cli(both, prog=f"pfrl {name}", description=description, args=arguments)
     if hasattr(settings, "resolved"):
         settings = settings.resolved()
+    if session.compilation_cache != "none":
+        use_compilation_cache(session.compilation_cache)
     say("loading JAX")
     from pfrl.cpu import keep_memory
 
