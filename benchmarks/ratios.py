@@ -24,7 +24,8 @@ from pfrl.graph import Graph, Source, from_nnx, split_variables, trace
 from pfrl.graph.masks import Masks
 from pfrl.methods.channels.choose import choose, l1_scores
 from pfrl.models.zoo.layers import BatchNorm
-from pfrl.training.step import TrainState, make_train_step, sgd
+from pfrl.training.optimizers import sgd
+from pfrl.training.step import TrainState, make_train_step
 
 CLASSES = 10
 

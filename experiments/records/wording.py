@@ -13,7 +13,7 @@ COUNT_SCALES = (
     (1e6, "M", "millions"),
     (1e3, "k", "thousands"),
 )
-BYTE_SCALES = ((2.0**20, "MiB", "MiB"), (2.0**10, "KiB", "KiB"), (1.0, "bytes", "bytes"))
+BYTE_SCALES = ((1e6, "MB", "MB"), (1e3, "kB", "kB"), (1.0, "bytes", "bytes"))
 
 METRIC_NAMES = {
     "macs": "MACs per image",
@@ -63,7 +63,7 @@ def number(value: float | None) -> str:
 
 
 def cost(metric: str, value: float | None) -> str:
-    """A cost with its unit: ``20.4 M``, ``272 KiB``, ``0.862 ms``."""
+    """A cost with its unit: ``20.4 M``, ``272 kB`` (of 1,000 bytes), ``0.862 ms``."""
     if not is_number(value):
         return DASH
     unit = unit_of(metric, value)
@@ -71,7 +71,7 @@ def cost(metric: str, value: float | None) -> str:
 
 
 def cost_phrase(metric: str, value: float | None) -> str:
-    """A cost in a sentence: ``20.4 M MACs``, ``a packed size of 68 KiB``."""
+    """A cost in a sentence: ``20.4 M MACs``, ``a packed size of 68 kB``."""
     if metric in METRIC_NOUNS:
         return f"{cost(metric, value)} {METRIC_NOUNS[metric]}"
     return f"a {METRIC_NAMES[metric]} of {cost(metric, value)}"

@@ -37,9 +37,9 @@ FOLD_ABOVE = 30
 def layers(report: Entry, policy: Entry | None, picture: str) -> str:
     """The policy as a picture and as a table.
 
-    With ``report["layers"]`` (``[{"layer", "group", "channels", "kept",
+    With ``report["layers"]`` (``[{"layer", "groups", "channels", "kept",
     "macs_base", "macs"}]``) a row is a layer; without it, a row is a name of
-    the policy.
+    the policy. A layer whose channels are of several groups names all of them.
     """
     if policy is None:
         return ""
@@ -59,11 +59,11 @@ def layers(report: Entry, policy: Entry | None, picture: str) -> str:
 
 def _layer_table(rows: Sequence[Entry], policy: Entry) -> str:
     bits = quantized_layers(policy)
-    header = ["layer", "channel group", "channels", "kept", "MACs before", "after"]
+    header = ["layer", "channel groups", "channels", "kept", "MACs before", "after"]
     cells = [
         [
             f"`{row['layer']}`",
-            f"`{row['group']}`" if row.get("group") else "fixed",
+            " + ".join(f"`{group}`" for group in row["groups"]) or "fixed",
             str(row["channels"]),
             f"{row['kept']} ({percent(row['kept'] / row['channels'], 0)})",
             cost("macs", row.get("macs_base")),

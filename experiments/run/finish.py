@@ -114,6 +114,10 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
             "agreement": agreement,
         },
         "search": facts,
+        "groups": {
+            name: [count, graph.groups[name].size]
+            for name, count in chosen.policy.counts(graph).items()
+        },
         "layers": _layer_rows(graph, chosen.policy),
         "packed": {"arrays": packed.payload, "file": packed.file},
         "input": {
@@ -276,7 +280,7 @@ def _layer_rows(graph: Graph, policy: Policy) -> list[Entry]:
     return [
         {
             "layer": layer.name,
-            "group": next(iter(layer.c_out.groups), None),
+            "groups": list(layer.c_out.groups),
             "channels": layer.c_out.at(full),
             "kept": layer.c_out.at(kept),
             "macs_base": layer.macs,

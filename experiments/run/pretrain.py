@@ -36,6 +36,8 @@ class PretrainSettings:
     """On kernels only."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd (Nesterov momentum) or adamw, which heat maps need: with --learning-rate 0.003."""
+    label_smoothing: float = 0.0
+    """Share of a label's probability that is spread over all classes; 0.1 is usual."""
     seed: int = 0
     """Seed of the initial weights, of shuffling and of augmentation."""
     out: Path | None = None
@@ -70,6 +72,7 @@ def run(settings: PretrainSettings) -> Path:
         settings.learning_rate,
         weight_decay=settings.weight_decay,
         optimizer=settings.optimizer,
+        label_smoothing=settings.label_smoothing,
         seed=settings.seed,
     )
     with stage(f"training {settings.model} on {settings.data}") as progress:

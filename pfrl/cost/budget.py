@@ -9,7 +9,7 @@ from pfrl.cost.metrics import METRICS
 _MANY = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 UNITS = {
     **dict.fromkeys(METRICS, _MANY),
-    "bytes": {**_MANY, "B": 1.0, "kB": 1e3, "MB": 1e6},
+    "bytes": {**_MANY, "B": 1.0, "kB": 1e3, "MB": 1e6, "KiB": 1024.0, "MiB": 1024.0**2},
     "latency": {"": 1.0, "ms": 1.0},
 }
 """What may follow the number, by metric."""

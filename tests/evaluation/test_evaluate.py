@@ -17,8 +17,9 @@ from pfrl.evaluation.compilations import compilations
 from pfrl.evaluation.evaluator import EpisodeConfig, Evaluation, Evaluator, ReplayError
 from pfrl.evaluation.validation import split_search
 from pfrl.graph import trace
-from pfrl.training.fit import accuracy
-from pfrl.training.step import TrainState, make_train_step, sgd
+from pfrl.training.fit import mean_quality
+from pfrl.training.optimizers import sgd
+from pfrl.training.step import TrainState, make_train_step
 from tests.support.tiny import TwoConvs, made, shape, stripes
 
 SEED = 3
@@ -173,7 +174,7 @@ def test_an_evaluation_is_what_the_sliced_network_does(graph, evaluator):
     for images, part in zip(
         ("reward", "fresh"), split_search(DATA.search, CONFIG.search_images), strict=True
     ):
-        expected = accuracy(logits, DATA, part)
+        expected = mean_quality(logits, DATA, part)
         found, _ = evaluator.score(policy, images)
         # A value at the border of two steps of a grid may fall on either side: two images' worth.
         assert found == pytest.approx(expected, abs=2.5 / len(part))
