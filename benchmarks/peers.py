@@ -32,7 +32,7 @@ from envs.task import load_network
 from experiments.records.history import read_history
 from experiments.records.machine import machine
 from experiments.run.compression import find_weights
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.proxy.scores import ProxySettings, draw_policies
 from experiments.studies.proxy.table import LONG
 from experiments.watch.progress import stage
@@ -100,7 +100,7 @@ def run(settings: PeersSettings) -> list[Path]:
             "expected a model such as resnet20 and at least two policies; got"
             f" {settings.model} and {settings.policies}"
         )
-    weights = find_weights(settings.model, settings.data, settings.weights)
+    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
     settings = dataclasses.replace(settings, weights=weights)
     cases = find_cases(settings)
     lines = []

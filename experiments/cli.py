@@ -38,7 +38,7 @@ def pretrain_command(
     settings: Annotated[pretrain.PretrainSettings, tyro.conf.arg(name="")],
 ) -> None:
     """Train a network of the zoo, for 'compress' to start from."""
-    _print_paths([pretrain.run(settings)])
+    _print_paths([pretrain.run(settings.resolved())])
 
 
 def methods_command(

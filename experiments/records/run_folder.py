@@ -8,7 +8,8 @@ from typing import Any
 
 from experiments.records.history import Line
 from experiments.records.lines import append_line, mend_lines
-from experiments.settings.compression import CompressSettings, SettingsError
+from experiments.settings.blocks import SettingsError
+from experiments.settings.compression import CompressSettings
 from pfrl.files import FileError, write_json
 
 PACKAGES = ("jax", "flax", "optax", "gymnasium", "stable-baselines3", "torch", "onnx",

@@ -13,6 +13,7 @@ from experiments.report.run_report import write_report
 from experiments.run.finish import finish
 from experiments.run.latency import measure_latency
 from experiments.run.search import VALIDATION_FILE, make_problem, search
+from experiments.settings.blocks import NetworkBlock
 from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import stage
 from pfrl.cost import CostModel
@@ -35,13 +36,14 @@ def run(settings: CompressSettings) -> list[Path]:
     settings = settings.resolved()
     weights = check(settings)
     with stage("loading and tracing"):
-        _, graph = load_network(settings.model, settings.data, str(weights))
+        _, graph = load_network(settings.network.model, settings.network.data, str(weights))
     fresh = not (settings.out / "config.json").exists()
     if fresh:
         check_export(graph)
     latency = None
     if fresh and settings.needs_latency:
-        latency = measure_latency(graph, settings.keep_min, settings.round_to, settings.seed)
+        space = settings.space
+        latency = measure_latency(graph, space.keep_min, space.round_to, settings.seed)
     if fresh:
         # A budget that cannot be met is refused before anything is written.
         Decisions(make_problem(settings, weights, None), graph, CostModel(graph, latency))
@@ -81,19 +83,20 @@ def check(settings: CompressSettings) -> Path:
         raise ProblemError(
             f"unknown reward '{settings.reward}'; expected one of {', '.join(REWARDS)}"
         )
-    return find_weights(settings.model, settings.data, settings.weights)
+    return find_weights(settings.network)
 
 
-def find_weights(model: str, data: str, given: Path | None) -> Path:
+def find_weights(network: NetworkBlock) -> Path:
     """The given weights, or those that come with the package.
 
     Raises:
       ModelError, DataError: if there are none, or no such model or data set.
     """
+    model, data = network.model, network.data
     known = MODELS | DENSE_MODELS
     if model not in known:
         raise ModelError(f"unknown model '{model}'; expected one of {', '.join(known)}")
-    weights = given or pretrained_path(model, data)
+    weights = network.weights or pretrained_path(model, data)
     if weights is None:
         reader(data)  # an unknown name says which data sets there are
         raise ModelError(

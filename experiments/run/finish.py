@@ -89,8 +89,8 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
     differences, interval = paired_differences(quality["compressed"], others)
     speed = ratio(latencies["compressed"], latencies["base"])
     return {
-        "model": settings.model,
-        "data": settings.data,
+        "model": settings.network.model,
+        "data": settings.network.data,
         "task": dataset.task.wording._asdict(),
         "agent": settings.agent,
         "seed": settings.seed,

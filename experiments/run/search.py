@@ -46,28 +46,26 @@ def make_problem(
       latency: its latency table.
       judge: the backend that an earlier start of the run chose.
     """
-    assert settings.knobs is not None and settings.reward is not None
+    assert settings.reward is not None
     episode = settings.episode
     if judge is not None:
         episode = dataclasses.replace(episode, validation=judge)
     task = NetworkTask(
-        settings.model,
-        settings.data,
+        settings.network.model,
+        settings.network.data,
         str(weights),
         settings.seed,
-        settings.quantized,
-        episode,
-        settings.recipe,
-        None if latency is None else str(latency),
+        episode=episode,
+        recipe=settings.recipe,
+        latency_table=None if latency is None else str(latency),
+        **settings.space.opened(),
     )
     return Problem(
         task,
-        tuple(settings.knobs),
-        settings.budget(),
-        settings.reward,
-        settings.keep_min,
-        settings.round_to,
+        budget=settings.budget(),
+        reward=settings.reward,
         latency_exponent=settings.latency_exponent,
+        **settings.space.bounds(),
     )
 
 

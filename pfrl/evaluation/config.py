@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+from pfrl.bounds import Count, NotNegative, Positive, Whole
 from pfrl.compression.recipe import Recipe
 from pfrl.deploy.runtimes.base import RUNTIMES
 
@@ -16,22 +17,22 @@ class EpisodeConfig:
     re-estimated, without a gradient step; the same and then fine-tuning (without least squares, if
     the recipe's repair is none); or as a part of one network that was trained once under random
     policies."""
-    steps: int = 16
+    steps: Whole = 16
     """Steps of fine-tuning, or none with the other fidelities."""
-    batch: int = 64
+    batch: Count = 64
     """Images a fine-tuning step."""
-    ghost_batches: int = 2
+    ghost_batches: Count = 2
     """Parts of a fine-tuning batch that are normalised each by its own statistics, and whose
     gradients are averaged (ghost batch normalization, Hoffer et al. 2017). On a CPU every part
     is a core's work; 1 does without."""
-    learning_rate: float = 0.005
+    learning_rate: Positive = 0.005
     """Constant learning rate of the fine-tuning (Nesterov SGD, momentum 0.9). A larger one takes
     more in some ten steps than they give."""
-    weight_decay: float = 5e-4
+    weight_decay: NotNegative = 5e-4
     """On kernels only."""
-    statistics_images: int = 256
+    statistics_images: Count = 256
     """Training images that batch-normalisation statistics are re-estimated from."""
-    search_images: int = 2_000
+    search_images: Count = 2_000
     """Images of the search split that the reward uses; the others are kept for re-scoring."""
     validation: str = "auto"
     """The runtime that judges: xla on the masked network; onnx, openvino (float32) or
@@ -40,9 +41,9 @@ class EpisodeConfig:
     early_stop: bool = False
     """Whether judging ends as soon as the best accuracy so far is out of reach (see
     ``pfrl.evaluation.validation.Hopeless``). Such an accuracy is an estimate."""
-    supernet_steps: int = 400
+    supernet_steps: Count = 400
     """Training steps of the shared network of the fidelity supernet."""
-    supernet_learning_rate: float = 0.02
+    supernet_learning_rate: Positive = 0.02
     """Of the first of these steps; it falls as a cosine."""
 
     def __post_init__(self) -> None:

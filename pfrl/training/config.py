@@ -1,10 +1,12 @@
 """What a user can set for a training in full."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
-Optimizer = Literal["sgd", "adamw"]
-OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
+from pfrl.bounds import Bounds, Count, NotNegative, Positive, Whole, check
+
+BelowOne = Annotated[float, Bounds(0, 1, below=True)]
+"""A share from 0 to below 1."""
 
 
 class ConfigError(ValueError):
@@ -15,31 +17,24 @@ class ConfigError(ValueError):
 class FitConfig:
     """How a network is trained. Without more: Nesterov SGD, one rise and a cosine fall."""
 
-    epochs: float = 1.0
+    epochs: Positive = 1.0
     """Passes over the training split; a fraction is a part of a pass."""
-    batch: int = 64
+    batch: Count = 64
     """Images a step, over all devices together."""
-    learning_rate: float = 0.1
+    learning_rate: Positive = 0.1
     """Peak learning rate; adamw wants about a hundredth of what sgd does."""
-    warmup: float = 0.2
+    warmup: BelowOne = 0.2
     """Share of the steps in which the learning rate rises linearly from a tenth of the peak."""
-    weight_decay: float = 5e-4
+    weight_decay: NotNegative = 5e-4
     """Applied to kernels only; adamw wants about a hundred times of what sgd does."""
-    seed: int = 0
+    seed: Whole = 0
     """Seed of shuffling and augmentation."""
-    optimizer: Optimizer = "sgd"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd (Nesterov momentum 0.9) or adamw (momenta 0.9 and 0.999, decoupled weight decay)."""
-    quantizer_rate: float = 1.0
+    quantizer_rate: Positive = 1.0
     """Factor on the learning rate of what quantizers learn: their steps and clips."""
-    label_smoothing: float = 0.0
+    label_smoothing: BelowOne = 0.0
     """Share of a label's probability that is spread evenly over all classes; 0.1 is usual."""
 
     def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            expected = " or ".join(OPTIMIZERS)
-            raise ConfigError(f"unknown optimizer '{self.optimizer}'; expected {expected}")
-        if not 0 < self.quantizer_rate < float("inf"):
-            raise ConfigError(f"quantizer_rate is a number above 0, got {self.quantizer_rate}")
-        for name in ("warmup", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} is a share from 0 to below 1, got {getattr(self, name)}")
+        check(self, ConfigError)

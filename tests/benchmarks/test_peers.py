@@ -27,7 +27,7 @@ from benchmarks.peers_torch import (
     validate,
     with_weights,
 )
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import SettingsError
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import compress
 from pfrl.graph import trace

@@ -9,7 +9,8 @@ import agents
 from agents import AgentError, PPOOptions
 from envs import Problem, Runtime
 from envs.judges import Judges
-from experiments.settings.compression import CompressSettings, SettingsError
+from experiments.settings.blocks import SettingsError
+from experiments.settings.compression import CompressSettings
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
 from pfrl.evaluation.evaluator import Evaluation

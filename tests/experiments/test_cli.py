@@ -130,11 +130,11 @@ def test_an_unknown_option_ends_with_two(capsys):
 
 def test_wishes_in_words():
     speed = CompressSettings(prefer="speed").resolved()
-    assert (speed.target, speed.knobs, speed.reward) == ("latency=0.5", ("keep",), "accuracy")
+    assert (speed.target, speed.space.knobs, speed.reward) == ("latency=0.5", ("keep",), "accuracy")
     assert speed.needs_latency
     size = CompressSettings(prefer="size").resolved()
-    assert (size.target, size.knobs) == ("bytes=0.25", ("keep", "weight_bits"))
-    assert size.quantized and not size.needs_latency
+    assert (size.target, size.space.knobs) == ("bytes=0.25", ("keep", "weight_bits"))
+    assert size.space.opened()["quantized"] and not size.needs_latency
     assert CompressSettings(prefer="size", target="bytes=0.5").resolved().target == "bytes=0.5"
     assert CompressSettings().resolved().target == "macs=0.5"
 

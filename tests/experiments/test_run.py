@@ -16,7 +16,8 @@ from experiments.cli import INTERRUPTED
 from experiments.records.history import read_history
 from experiments.records.run_folder import RunFolder
 from experiments.run import compression as compress
-from experiments.settings.compression import CompressSettings, FinishConfig, SettingsError
+from experiments.settings.blocks import SettingsError
+from experiments.settings.compression import CompressSettings, FinishConfig
 from pfrl.data import Dataset
 from pfrl.deploy.packed.pack import unpack
 from pfrl.evaluation.evaluator import EpisodeConfig

@@ -9,7 +9,7 @@ import pytest
 from experiments import cli
 from experiments.records.history import read_history
 from experiments.records.run_folder import RunFolder
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import SettingsError
 from experiments.studies.pareto import front as pareto
 from experiments.studies.pareto.front import ParetoSettings
 from pfrl.compression.policy import Policy

@@ -8,7 +8,7 @@ from scipy import stats
 
 from envs.task import load_network
 from experiments.cli import main
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import SettingsError
 from experiments.studies.proxy import scores as proxy
 from experiments.studies.proxy.scores import ProxySettings, draw_policies
 from experiments.studies.proxy.table import (

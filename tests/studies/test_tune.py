@@ -10,7 +10,7 @@ import pytest
 from envs.task import load_network
 from experiments import cli
 from experiments.run.compression import find_weights
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.tune import trials as tune
 from experiments.studies.tune.pipeline import LOOKS, Pipeline
 from experiments.studies.tune.report import tuning_figure
@@ -28,7 +28,7 @@ def settings(out, **changes) -> TuneSettings:
 
 @pytest.fixture(scope="module")
 def network():
-    return load_network("resnet8", "digits", str(find_weights("resnet8", "digits", None)))
+    return load_network("resnet8", "digits", str(find_weights(NetworkBlock())))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from experiments.records.history import read_history
 from experiments.records.lines import append_line, mend_lines
 from experiments.records.run_folder import command, versions
 from experiments.run.compression import find_weights
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.methods.cells import Cell, cells
 from experiments.studies.methods.table import HEADINGS, write_table
 from experiments.studies.workers import share_out
@@ -89,7 +89,7 @@ def run(settings: MethodsSettings) -> Path:
             f"expected sections of {', '.join(HEADINGS)}, and at least one seed and one worker;"
             f" got {', '.join(settings.sections)}, {settings.seeds} and {settings.workers}"
         )
-    weights = find_weights(settings.model, settings.data, settings.weights)
+    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
     settings = replace(settings, weights=weights)
     history = settings.out / "methods.jsonl"
     mend_lines(history)

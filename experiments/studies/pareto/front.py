@@ -19,7 +19,8 @@ from experiments.run.choose import Candidate, find_candidates
 from experiments.run.compression import LATENCY_FILE, check
 from experiments.run.latency import measure_latency
 from experiments.run.search import Searched, make_problem, search
-from experiments.settings.compression import CompressSettings, SettingsError
+from experiments.settings.blocks import SettingsError
+from experiments.settings.compression import CompressSettings
 from experiments.studies.pareto.report import write_pareto_report
 from experiments.studies.pareto.settings import ParetoSettings
 from experiments.watch.progress import stage

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from experiments.settings.compression import CompressSettings, FinishConfig, SettingsError
+from experiments.settings.blocks import NetworkBlock, SettingsError, SpaceBlock
+from experiments.settings.compression import CompressSettings, FinishConfig
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.evaluation.config import EpisodeConfig
 
@@ -68,19 +69,15 @@ class ParetoSettings:
     def at(self, limit: float) -> CompressSettings:
         """The settings of the search at a limit."""
         return CompressSettings(
-            model=self.model,
-            data=self.data,
-            weights=self.weights,
+            network=NetworkBlock(self.model, self.data, self.weights),
             target=f"{self.metric}={limit:g}",
-            knobs=self.knobs,
+            space=SpaceBlock(self.knobs, self.keep_min, self.round_to),
             reward="accuracy",
             agent=self.agent,
             episodes=self.episodes,
             seed=self.seed,
             out=self.out / folder_name(limit),
             resume=True,
-            keep_min=self.keep_min,
-            round_to=self.round_to,
             episode=self.episode,
             recipe=self.recipe,
             finish=FinishConfig(candidates=self.candidates, rescore_steps=self.rescore_steps),

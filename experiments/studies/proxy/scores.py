@@ -23,7 +23,7 @@ from experiments.records.lines import append_line, mend_lines
 from experiments.records.machine import machine
 from experiments.records.run_folder import command, versions
 from experiments.run.compression import find_weights
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.proxy.table import LONG, write_study
 from experiments.studies.workers import share_out
 from experiments.watch.progress import stage
@@ -107,7 +107,7 @@ def run(settings: ProxySettings) -> list[Path]:
       ValueError: a subclass with a sentence for the user, if what was given is wrong.
     """
     _check(settings)
-    weights = find_weights(settings.model, settings.data, settings.weights)
+    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
     settings = dataclasses.replace(settings, weights=weights)
     policies = draw_policies(settings, load(settings))
     _keep_settings(settings)

@@ -21,7 +21,7 @@ from experiments.records.machine import machine
 from experiments.records.run_folder import command, versions
 from experiments.run.compression import find_weights
 from experiments.run.recorded import recorded_search
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.sweep.table import FIXED, write_results
 from experiments.studies.workers import share_out
 from experiments.watch.progress import stage
@@ -101,7 +101,7 @@ def run(settings: SweepSettings) -> list[Path]:
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
-    weights = find_weights(settings.model, settings.data, settings.weights)
+    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
     jobs = plan(settings)
     _, graph = load_network(settings.model, settings.data, str(weights))
     costs = CostModel(graph, recipe=settings.recipe)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.settings.compression import SettingsError
+from experiments.settings.blocks import SettingsError
 from pfrl.compression.policy import Policy
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import optuna
 
-from experiments.settings.compression import FinishConfig, SettingsError
+from experiments.settings.blocks import SettingsError
+from experiments.settings.compression import FinishConfig
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
 from pfrl.methods.quantization.uniform import FLOAT_BITS

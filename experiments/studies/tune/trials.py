@@ -22,8 +22,8 @@ from experiments.records.run_folder import command, versions
 from experiments.run.compression import find_weights
 from experiments.run.finish import paired_differences
 from experiments.run.latency import measure_latency
+from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.settings.compression import DEFAULTS as WISH
-from experiments.settings.compression import SettingsError
 from experiments.studies.tune.pipeline import Pipeline
 from experiments.studies.tune.report import write_tune_report
 from experiments.studies.tune.settings import TuneSettings
@@ -50,7 +50,7 @@ def run(settings: TuneSettings) -> Path:
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
-    weights = str(find_weights(settings.model, settings.data, settings.weights))
+    weights = str(find_weights(NetworkBlock(settings.model, settings.data, settings.weights)))
     with stage("loading and tracing"):
         dataset, graph = load_network(settings.model, settings.data, weights)
     policy = find_policy(settings, graph, weights)

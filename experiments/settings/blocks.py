@@ -1,0 +1,114 @@
+"""Blocks of settings that the commands share: declared once, with their help and their bounds.
+
+A block without a name of its own stands in a command's settings as ``Flat[Block]``, so that its
+options are ``--model`` and not ``--network.model``.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import tyro
+
+from pfrl.bounds import Bounds, Count, Positive, check
+
+Block = TypeVar("Block")
+Flat = Annotated[Block, tyro.conf.arg(name="")]
+"""A block whose options have no prefix."""
+
+KnobName = Literal["keep", "weight_bits", "act_bits", "sparsity", "rank"]
+"""What can be decided at a layer; see ``envs.knobs``."""
+BitWidth = Annotated[int, Bounds(2, 8)]
+ZeroShare = Annotated[float, Bounds(0, 1, below=True)]
+KeepShare = Annotated[float, Bounds(0, 1, above=True)]
+
+
+class SettingsError(ValueError):
+    """Settings that contradict each other, or are outside of their bounds."""
+
+
+@dataclass(frozen=True)
+class CommandSettings:
+    """What the settings of every command derive from."""
+
+    def resolved(self) -> Self:
+        """The same settings, checked, with every default that depends on others filled in.
+
+        The command line calls it for every command; tyro would put what ``__post_init__`` raises
+        into a frame of its own. A command with more to check extends it.
+
+        Raises:
+          SettingsError: if a setting is outside of its bounds, or settings contradict each other.
+        """
+        check(self, SettingsError)
+        return self
+
+
+@dataclass(frozen=True)
+class ModelBlock:
+    """Which network, and for which data."""
+
+    model: str = "resnet8"
+    """A network of the zoo, such as lenet5, resnet20, resnet56b (option B shortcuts), vgg16_bn,
+    resnet50, mobilenet_v2, densenet40, shufflenet_v2, convnext_tiny or mixer_tiny."""
+    data: str = "digits"
+    """Data set: digits, fashion_mnist, cifar10, imagefolder:PATH (a folder or .zip), npz:PATH, or
+    for points digits_landmarks and digits_pose."""
+
+
+@dataclass(frozen=True)
+class NetworkBlock(ModelBlock):
+    """Which trained network."""
+
+    weights: Path | None = None
+    """Trained weights (.npz). Default: those that come with the package for this model and data."""
+
+
+@dataclass(frozen=True)
+class SpaceBlock:
+    """The search space: what can be decided at every layer, and between which bounds."""
+
+    knobs: tuple[KnobName, ...] | None = None
+    """What the agent decides at every layer. Default: keep, or what --prefer says."""
+    keep_min: KeepShare = 0.2
+    """Smallest share of a group's channels that a policy may keep, before rounding."""
+    round_to: Count = 4
+    """Kept channels, and ranks, are a multiple of this. Runtimes are slow at odd counts: where 16
+    or more channels are no multiple of 4, ONNX Runtime's convolutions take twice as long."""
+    bits: tuple[BitWidth, BitWidth] = (2, 8)
+    """Lowest and highest bit width of the knobs weight_bits and act_bits."""
+    edge_bits: BitWidth = 8
+    """Bit width of the first and the last layer, which are not decided."""
+    sparsity_range: tuple[ZeroShare, ZeroShare] = (0.0, 0.9)
+    """Smallest and largest share of zeros of the knob sparsity."""
+    sparsity_step: Positive = 0.1
+    """From one share of zeros to the next."""
+    decompose: Literal["svd", "channel", "spatial"] | None = None
+    """How layers become two with a rank between them, for the knob rank: a product of matrices,
+    or a convolution whose channels or whose sides are parted. Goes with --recipe.criterion l2."""
+
+    def filled(self, knobs: tuple[KnobName, ...]) -> "SpaceBlock":
+        """The same with these knobs, if none were given."""
+        return self if self.knobs else replace(self, knobs=knobs)
+
+    def bounds(self) -> dict[str, Any]:
+        """What ``envs.Problem`` takes of it, by name."""
+        assert self.knobs is not None, "not resolved"
+        return {
+            "knobs": self.knobs,
+            "keep_min": self.keep_min,
+            "round_to": self.round_to,
+            "bits": self.bits,
+            "edge_bits": self.edge_bits,
+            "sparsity": self.sparsity_range,
+            "sparsity_step": self.sparsity_step,
+        }
+
+    def opened(self) -> dict[str, Any]:
+        """What ``envs.NetworkTask`` takes of it, by name."""
+        knobs = set(self.knobs or ())
+        return {
+            "quantized": bool(knobs & {"weight_bits", "act_bits"}),
+            "sparse": "sparsity" in knobs,
+            "decompose": self.decompose if "rank" in knobs else None,
+        }
