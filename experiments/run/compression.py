@@ -1,5 +1,6 @@
 """``pfrl compress``: a trained network and a wish in, a smaller network that was measured out."""
 
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,7 +37,8 @@ def run(settings: CompressSettings) -> list[Path]:
     settings = settings.resolved()
     weights = check(settings)
     with stage("loading and tracing"):
-        _, graph = load_network(settings.network.model, settings.network.data, str(weights))
+        dataset, graph = load_network(settings.network.model, settings.network.data, str(weights))
+    print(f"{settings.network.data}: {dataset.summary}", file=sys.stderr)
     fresh = not (settings.out / "config.json").exists()
     if fresh:
         check_export(graph)

@@ -270,7 +270,7 @@ def test_budgets_are_read(text, metric, value, relative):
         ("latency=2s", "'s' is no unit of latency"),
         (
             "bytes=60KB",
-            "'KB' is no unit of bytes; expected none, or one of k, M, G, B, kB, MB, KiB, MiB,
+            "'KB' is no unit of bytes; expected none, or one of k, M, G, B, kB, MB, KiB, MiB",
         ),
     ],
 )
