@@ -231,14 +231,13 @@ class Evaluator:
         states, knobs = [start.state for start in starts], [start.knobs for start in starts]
         return self._together(states, knobs, self.images["reward"])
 
-    def score(self, policy: Policy, images: str, steps: int | None = None) -> tuple[float, bool]:
-        """Accuracy on the 'reward' or the 'fresh' search images; whether all stayed finite.
+    def score(self, policy: Policy, images: str, steps: int | None = None) -> Judged:
+        """How good a policy's network is on the 'reward' or the 'fresh' search images.
 
         With ``steps``, so many fine-tuning steps on batches of their own, the same for
         every policy, instead of the episode's. All images are judged.
         """
-        judged = self._judged(policy, images, steps, whole=True)
-        return judged.accuracy, judged.finite
+        return self._judged(policy, images, steps, whole=True)
 
     def compressed(self, policy: Policy) -> Compressed:
         """The sliced network of a policy with its own statistics: where its training starts."""

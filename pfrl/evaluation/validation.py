@@ -139,12 +139,19 @@ class Hopeless:
 
 
 class Judged(NamedTuple):
-    """Mean quality of the images that were judged, whether all outputs were numbers, and all
-    images judged."""
+    """How good a network is on images.
+
+    Attributes:
+      quality: mean over the images that were judged.
+      finite: whether all outputs, and the training, were numbers.
+      exact: whether all images were judged.
+      each: quality ``[N]`` of every image, in order; empty of networks that are judged in a batch.
+    """
 
     quality: float
     finite: bool
     exact: bool
+    each: np.ndarray = np.empty(0)
 
     @property
     def accuracy(self) -> float:
@@ -156,14 +163,15 @@ def validate(
     judge: Judge, images: Images, dataset: Dataset, hopeless: Hopeless | None = None
 ) -> Judged:
     """Judge all images, or with ``hopeless`` as many as it takes."""
-    total, count, finite = 0.0, 0, True
+    total, count, finite, found = 0.0, 0, True, [np.empty(0)]
     for place, (outputs, targets) in enumerate(_answers(judge, images), 1):
         finite = finite and bool(np.isfinite(outputs).all())
-        total += float(dataset.task.quality(outputs, targets).sum())
+        found.append(dataset.task.quality(outputs, targets))
+        total += float(found[-1].sum())
         count += len(targets)
         if hopeless is not None and place < len(images) and hopeless(total, count):
             return Judged(total / count, finite, exact=False)
-    return Judged(total / max(count, 1), finite, exact=True)
+    return Judged(total / max(count, 1), finite, True, np.concatenate(found))
 
 
 def _answers(judge: Judge, images: Images) -> Iterator[tuple[np.ndarray, np.ndarray]]:

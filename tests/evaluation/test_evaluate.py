@@ -60,11 +60,13 @@ def test_after_the_first_evaluation_nothing_compiles(graph, evaluator):
     tried = policies(graph, 12)
     before = compilations()
     found = [evaluator(policy) for policy in tried]
-    fresh, finite = evaluator.score(tried[0], "fresh")
+    judged = evaluator.score(tried[0], "fresh")
+    fresh = judged.accuracy
     assert compilations() == before
     assert len({tuple(evaluation.costs.values()) for evaluation in found}) == 12
     assert len({evaluation.accuracy for evaluation in found}) > 3
-    assert finite
+    assert judged.finite
+    assert len(judged.each) == 66 and judged.each.mean() == pytest.approx(fresh)
     assert 0 <= fresh <= 1
     assert fresh * 66 == pytest.approx(round(fresh * 66))
     for policy, evaluation in zip(tried, found, strict=True):
@@ -175,7 +177,7 @@ def test_an_evaluation_is_what_the_sliced_network_does(graph, evaluator):
         ("reward", "fresh"), split_search(DATA.search, CONFIG.search_images), strict=True
     ):
         expected = mean_quality(logits, DATA, part)
-        found, _ = evaluator.score(policy, images)
+        found = evaluator.score(policy, images).accuracy
         # A value at the border of two steps of a grid may fall on either side: two images' worth.
         assert found == pytest.approx(expected, abs=2.5 / len(part))
         assert found > 0.4, "it learns: chance is a quarter"
@@ -221,5 +223,6 @@ def test_a_diverging_evaluation_is_an_evaluation(graph):
     assert evaluation.diverged
     assert evaluation.accuracy == 0.0
     assert evaluation.costs == CostModel(graph).of(policy)
-    assert evaluator.score(policy, "fresh") == (0.0, False)
+    judged = evaluator.score(policy, "fresh")
+    assert (judged.accuracy, judged.finite) == (0.0, False)
     assert evaluator.survey.observations is None

@@ -41,6 +41,13 @@ def test_report_begins_with_the_verdict_and_renders(tmp_path):
         assert (run / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_report_says_on_how_many_images_the_winner_was_chosen(tmp_path):
+    text = write_report(write_run(tmp_path)).read_text().replace("\u00a0", " ")
+    assert "on 1000 held-out images of the search split" in text
+    assert "| uniform policy | 86.10 % | 80.10 % | −6.10 (−2.00 to −1.00) | 14.9 M |" in text
+    assert "the cheapest in MACs per image was handed over" in text
+
+
 def test_notes_say_that_bits_are_simulated():
     rng = np.random.default_rng(0)
     with_bits, without = random_policy(rng, 3, True), random_policy(rng, 3, False)

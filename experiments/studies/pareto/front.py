@@ -178,16 +178,14 @@ def _rescore(settings: CompressSettings, searched: Searched) -> list[Entry]:
     points = []
     with stage("re-scoring candidates", noun="networks") as progress:
         for number, candidate in enumerate(candidates, 1):
-            fresh, finite = evaluator.score(
-                candidate.policy, "fresh", settings.finish.rescore_steps
-            )
-            if finite:
+            judged = evaluator.score(candidate.policy, "fresh", settings.finish.rescore_steps)
+            if judged.finite:
                 points.append(
                     {
                         "target": settings.target,
                         "episode": candidate.episode,
                         "search_accuracy": candidate.evaluation.accuracy,
-                        "fresh_accuracy": fresh,
+                        "fresh_accuracy": judged.quality,
                         "costs": candidate.evaluation.costs,
                         "policy": candidate.policy.to_json(),
                     }
@@ -208,9 +206,9 @@ def _base(
     assert isinstance(evaluator, Evaluator)
     whole = Policy.uniform(runtime.graph)
     with stage("scoring the base network"):
-        fresh, _ = evaluator.score(whole, "fresh", settings.rescore_steps)
-    images = sum(len(targets) for _, targets in evaluator.images["fresh"])
-    base = {"fresh_accuracy": fresh, "costs": runtime.costs.base, "images": images}
+        judged = evaluator.score(whole, "fresh", settings.rescore_steps)
+    images = len(judged.each)
+    base = {"fresh_accuracy": judged.accuracy, "costs": runtime.costs.base, "images": images}
     write_json(path, base)
     return base
 

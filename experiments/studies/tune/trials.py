@@ -20,7 +20,7 @@ from envs.task import load_network
 from experiments.records.machine import machine
 from experiments.records.run_folder import command, versions
 from experiments.run.compression import find_weights
-from experiments.run.finish import paired_differences
+from experiments.run.differences import paired_differences
 from experiments.run.latency import measure_latency
 from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.settings.compression import DEFAULTS as WISH
