@@ -194,7 +194,7 @@ def _rescored(facts: Entry, metric: str, taken: int | None, wording: Wording) ->
             + (" (handed over)" if row["episode"] == taken else ""),
             _shown(row["search_accuracy"], wording),
             _shown(row["held_out_accuracy"], wording),
-            _behind(row["behind_best"], wording),
+            _behind(row["behind_best"], wording) if row["behind_best"] else "best",
             cost(metric, row["cost"]),
         )
         for row in rows
@@ -213,8 +213,8 @@ def _rescored(facts: Entry, metric: str, taken: int | None, wording: Wording) ->
 
 def _behind(difference: Entry, wording: Wording) -> str:
     """``−1.39 (−4.20 to +1.42)`` of the metric, where the best's quality is higher by that much."""
-    low, high = sorted(wording.change(-difference[end]) for end in ("low", "high"))
-    change = points(wording.change(-difference["difference"]))
+    low, high = sorted(wording.change(0.0 - difference[end]) for end in ("low", "high"))
+    change = points(wording.change(0.0 - difference["difference"]))
     return f"{change} ({points(low)} to {points(high)})"
 
 

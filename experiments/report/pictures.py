@@ -72,7 +72,7 @@ def search_figure(
         outcome = (
             f"{wording.metric} {shown} at the highest reward" if both else f"{extreme} {shown}"
         )
-    reward = f"the reward is {'1 − ' * wording.error}{wording.metric}"
+    reward = f"the reward is {'1 −' if wording.error else 'the'} {wording.metric}"
     if both and sound:
         most = percent(wording.value(max(line["accuracy"] for line in sound)), 1)
         reward = f"the {extreme} is {most}"

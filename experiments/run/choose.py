@@ -101,11 +101,16 @@ def pick(rows: Sequence[Entry], share: float | None) -> int:
     the uniform policy, beats in cost and equals in quality.
 
     Args:
-      rows: with ``cost``, ``held_out_reward`` and ``behind_best``.
+      rows: with ``cost``, ``held_out_reward`` and ``behind_best``, None of the best itself.
       share: see ``_eligible``.
     """
-    alike = [n for n in _eligible(rows, share) if rows[n]["behind_best"]["low"] <= 0]
-    return min(alike, key=lambda n: (rows[n]["cost"], -rows[n]["held_out_reward"]))
+
+    def alike(n: int) -> bool:
+        behind = rows[n]["behind_best"]
+        return behind is None or behind["low"] <= 0
+
+    found = filter(alike, _eligible(rows, share))
+    return min(found, key=lambda n: (rows[n]["cost"], -rows[n]["held_out_reward"]))
 
 
 def _eligible(rows: Sequence[Entry], share: float | None) -> list[int]:
@@ -151,7 +156,7 @@ def _rescore(
     best = max(_eligible(rows, share), key=lambda n: rows[n]["held_out_reward"])
     differences, _ = paired_differences(qualities[str(best)], qualities)
     for place, row in enumerate(rows):
-        row["behind_best"] = differences[str(place)]._asdict()
+        row["behind_best"] = None if place == best else differences[str(place)]._asdict()
     return {"images": len(qualities[str(best)]), "candidates": rows}
 
 

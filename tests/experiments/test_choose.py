@@ -8,8 +8,8 @@ from experiments.run.differences import paired_differences
 
 
 def row(cost, reward, low, *, diverged=False, ratio=None):
-    """A candidate whose held-out quality is below the best's by at least ``low``."""
-    behind = {"difference": low + 0.01, "low": low, "high": low + 0.02}
+    """A candidate whose held-out quality is at least ``low`` below the best; None: the best."""
+    behind = {"difference": 0.1, "low": low, "high": 0.9} if low is not None else None
     return {
         "cost": cost,
         "held_out_reward": reward,
@@ -20,11 +20,11 @@ def row(cost, reward, low, *, diverged=False, ratio=None):
 
 
 def test_the_best_is_taken_where_all_others_are_clearly_worse():
-    assert pick([row(5, 0.8, 0.02), row(9, 0.9, -0.01), row(1, 0.5, 0.3)], None) == 1
+    assert pick([row(5, 0.8, 0.02), row(9, 0.9, None), row(1, 0.5, 0.3)], None) == 1
 
 
 def test_of_those_that_cannot_be_told_apart_the_cheapest_is_taken():
-    rows = [row(9, 0.9, -0.01), row(7, 0.89, -0.005), row(8, 0.89, 0.0), row(3, 0.6, 0.2)]
+    rows = [row(9, 0.9, None), row(7, 0.89, -0.005), row(8, 0.89, 0.0), row(3, 0.6, 0.2)]
     assert pick(rows, None) == 1
 
 
