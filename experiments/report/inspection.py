@@ -54,7 +54,7 @@ class InspectSettings:
     classes: int | None = None
     """Width of the logits. Default: 10."""
     json: bool = False
-    """Print one JSON document (its keys: docs/graph.md) in place of tables."""
+    """Print one JSON document (its keys: docs/guide/graph.md) in place of tables."""
     dot: Path | None = None
     """Write the coupling of layers and groups as Graphviz source into this file."""
     svg: Path | None = None
@@ -138,7 +138,7 @@ def _image_shape(text: str) -> ImageShape:
 
 
 def facts(name: str, graph: Graph) -> dict[str, Any]:
-    """All that ``inspect`` tells, as plain data; docs/graph.md says what the keys mean."""
+    """All that ``inspect`` tells, as plain data; docs/guide/graph.md says what the keys mean."""
     full = graph.full_counts()
     half = Policy.uniform(graph, keep=0.5).counts(graph)
     macs = graph.macs_at(half)
