@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint type bench tensorboard clean
+.PHONY: help setup demo test test-all coverage lint type bench tensorboard clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make .venv with everything in it, at the versions of constraints.txt
 
@@ -24,12 +24,20 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup  ## the main job on a small scale: compress a digits network to half its MACs
 	$(BIN)/pfrl compress --model resnet8 --data digits --target macs=0.5 --reward latency \
-	  --latency-exponent -0.5 --finish.candidates 10 --agent ddpg --episodes 60 --seed 0 --out runs/demo --resume
+	  --latency-exponent -0.5 --finish.candidates 10 --agent ddpg --episodes 60 --seed 0 --out runs/demo
 
 # A worker has one core: XLA and OpenMP (torch) would else start a thread for every core in each.
-test: setup  ## the tests that take seconds (the others: .venv/bin/pytest -m slow)
-	XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \
-	  $(BIN)/pytest -n $(WORKERS) --dist loadfile
+PYTEST := XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \
+  $(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+test: setup  ## the tests that take seconds
+	$(PYTEST)
+
+test-all: setup  ## all tests, compiled as users' programs are
+	PFRL_TESTS="as used" $(PYTEST) -m "slow or not slow"
+
+coverage: setup  ## the lines of the code that 'make test' runs
+	$(PYTEST) --cov=pfrl --cov=envs --cov=agents --cov=experiments --cov-report=term
 
 lint: setup  ## style and formatting (ruff)
 	$(BIN)/ruff check

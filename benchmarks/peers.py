@@ -136,7 +136,7 @@ def run(settings: PeersSettings) -> list[Path]:
 def find_cases(settings: PeersSettings) -> list[Case]:
     """The first policies of the study, or as many drawn ones."""
     if settings.proxy is not None:
-        lines = [x for x in read_history(settings.proxy / "proxy.jsonl") if x["fidelity"] == LONG]
+        lines = [x for x in read_history(settings.proxy / "results.jsonl") if x["fidelity"] == LONG]
         lines = sorted(lines, key=lambda line: line["number"])[: settings.policies]
         if len(lines) < 2:
             raise SettingsError(

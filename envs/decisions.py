@@ -7,7 +7,8 @@ import numpy as np
 from envs.knobs import Knob, knob_of, rank_groups
 from envs.problem import Problem, ProblemError
 from pfrl.cost import BudgetError, CostModel
-from pfrl.cost.metrics import MONOTONE, Assignment
+from pfrl.cost.metrics import METRICS
+from pfrl.cost.model import Assignment
 from pfrl.graph import Graph, Layer
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 
@@ -162,7 +163,7 @@ class Decisions:
         actions = np.linspace(-1, 1, 1001)
         if limit is None:
             return 1.0
-        if self.metric not in MONOTONE:
+        if not METRICS[self.metric].monotone:
             return next((float(a) for a in actions[:0:-1] if self._fits(a, limit)), -1.0)
         low, high = 0, len(actions) - 1  # low is feasible, or there is no larger one
         while low < high:
@@ -206,7 +207,7 @@ class Decisions:
 
         if wanted == 0 or feasible(wanted):  # mostly it does
             return wanted
-        if self.metric not in MONOTONE:
+        if not METRICS[self.metric].monotone:
             return next((choice for choice in range(wanted - 1, 0, -1) if feasible(choice)), 0)
         low, high = 0, wanted - 1  # low is feasible
         while low < high:

@@ -7,7 +7,7 @@ import numpy as np
 
 from envs.problem import Problem
 from pfrl.compression.policy import round_count, step_of
-from pfrl.cost.metrics import Assignment
+from pfrl.cost.model import Assignment
 from pfrl.graph import Graph, Layer
 
 

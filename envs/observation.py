@@ -3,7 +3,7 @@
 import numpy as np
 
 from envs.decisions import Decisions
-from pfrl.cost.metrics import Assignment
+from pfrl.cost.model import Assignment
 from pfrl.graph import total
 
 AMC_FEATURES = (

@@ -127,9 +127,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "measure": measure_command,
 }
 
-GO_ON = "go on with the same command (and --resume, for compress, pareto and tune)"
-"""Those three ask for leave to add to a folder that they find; the others do it anyway."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
@@ -144,7 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 COMMANDS, prog="pfrl", description=__doc__, args=arguments
             )
     except KeyboardInterrupt:
-        print(f"pfrl: interrupted; what was finished is kept, {GO_ON}", file=sys.stderr)
+        print(
+            "pfrl: interrupted; what was finished is kept, go on with the same command",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     except ValueError as error:
         if not _is_ours(error):

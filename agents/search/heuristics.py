@@ -20,7 +20,7 @@ from agents.base import AgentError, Recorder
 from agents.search.proposals import play_vector
 from envs.decisions import Decisions
 from envs.knobs import Knob
-from pfrl.cost.metrics import MONOTONE
+from pfrl.cost.metrics import METRICS
 
 STRENGTHS = np.linspace(0, 2, 2001)
 """Among which the smallest that meets the budget is looked for."""
@@ -102,7 +102,7 @@ def _strength(env: Recorder, decisions: Decisions | None, profile: np.ndarray) -
     def fits(strength: float) -> bool:
         return _meets(decisions, _per_action(env, raw_actions(profile, strength)), limit)
 
-    if decisions.metric in MONOTONE:
+    if METRICS[decisions.metric].monotone:
         return float(STRENGTHS[bisect_left(STRENGTHS, True, hi=len(STRENGTHS) - 1, key=fits)])
     return next((float(strength) for strength in STRENGTHS if fits(strength)), 2.0)
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments.records.wording import is_number
 from pfrl.files import FileError
 
@@ -47,12 +49,24 @@ def chosen_position(history: Sequence[Line], policy: Mapping[str, Any] | None) -
 def pareto_front(history: Sequence[Line], metric: str) -> list[int]:
     """Positions of the sound episodes that no other beats in cost and accuracy, cheapest first."""
     sound = [position for position, line in enumerate(history) if is_sound(line)]
-    by_cost = sorted(sound, key=lambda p: (history[p]["costs"][metric], -history[p]["accuracy"], p))
-    front: list[int] = []
-    for position in by_cost:
-        if not front or history[position]["accuracy"] > history[front[-1]]["accuracy"]:
-            front.append(position)
-    return front
+    costs = [history[position]["costs"][metric] for position in sound]
+    merits = [(-cost, history[p]["accuracy"]) for p, cost in zip(sound, costs, strict=True)]
+    return [sound[place] for place in sorted(unbeaten(merits), key=lambda place: costs[place])]
+
+
+def unbeaten(merits: Sequence[Sequence[float]]) -> list[int]:
+    """Positions of the Pareto front of ``merits`` ``[N, K]``, in which more is better.
+
+    One beats another if it is nowhere worse and somewhere better; of equal ones the first stays.
+    """
+    every = np.asarray(merits, float)
+
+    def stays(place: int) -> bool:
+        as_good = (every >= every[place]).all(1)
+        better = (every > every[place]).any(1)
+        return not (as_good & better).any() and not as_good[:place].any()
+
+    return [place for place in range(len(every)) if stays(place)]
 
 
 def read_history(path: Path) -> list[Line]:

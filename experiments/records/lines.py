@@ -34,6 +34,6 @@ def append_line(path: Path, line: Line) -> None:
             os.fsync(stream.fileno())
     except OSError as error:
         raise FileError(
-            f"cannot write {path}: {error.strerror}; free some space and go on (with --resume,"
-            " where there is one): what was finished is kept"
+            f"cannot write {path}: {error.strerror}; free some space and start the same"
+            " command again: what was finished is kept"
         ) from error

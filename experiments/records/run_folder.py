@@ -1,68 +1,103 @@
-"""A run directory: its settings, its history line by line, and going on after a kill."""
+"""The folder of a run or a study: what made it, what is finished, and going on after a kill."""
 
+import dataclasses
+import hashlib
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from experiments.records.history import Line
 from experiments.records.lines import append_line, mend_lines
+from experiments.records.machine import machine
 from experiments.settings.blocks import SettingsError
-from experiments.settings.compression import CompressSettings
 from pfrl.files import FileError, write_json
 
 PACKAGES = ("jax", "flax", "optax", "gymnasium", "stable-baselines3", "torch", "onnx",
-            "onnxruntime", "numpy")  # fmt: skip
+            "onnxruntime", "numpy", "optuna")  # fmt: skip
+CONFIG = "config.json"
 
 
 class RunFolder:
-    """Opens or creates the directory of a run.
+    """A folder that goes on with what made it, and refuses everything else.
+
+    Its identity is the command, the settings but those in ``settings.FREE``, the content of the
+    weights and other files, and the versions of the packages that decide about numbers.
+    ``config.json`` holds it. Nothing is written before ``begin``.
 
     Args:
-      settings: resolved ones.
+      command: such as 'sweep'.
+      settings: a dataclass with the fields ``out``, the folder, and ``weights``; ``FREE`` names
+        the fields that may change from one start to the next.
+      weights: the file that ``settings.weights`` stands for.
+      lines: name of the file of what is finished.
 
     Raises:
-      SettingsError: if there is a run already and ``resume`` is off, or it has other settings.
-      FileError: if the directory cannot be written to.
+      SettingsError: if the folder holds something with another identity.
+      FileError: if its ``config.json`` is damaged or missing, or the weights cannot be read.
     """
 
-    def __init__(self, settings: CompressSettings):
-        self.path = settings.out
-        identity = json.loads(json.dumps(settings.identity()))
-        config = self.path / "config.json"
-        if config.exists():
-            self._check(config, identity, settings.resume)
-        else:
-            config_now = {"settings": identity, "command": command(), "versions": versions()}
-            write_json(config, config_now)
-        self.recorded: list[Line] = mend_lines(self._history)
-
-    @property
-    def _history(self) -> Path:
-        return self.path / "history.jsonl"
-
-    def _check(self, config: Path, identity: dict[str, Any], resume: bool) -> None:
-        try:
-            before = json.loads(config.read_text())["settings"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise FileError(f"{config} is damaged ({error}); choose another --out") from error
-        if not resume:
-            raise SettingsError(
-                f"{self.path} already holds a run; go on with it with --resume, or choose"
+    def __init__(
+        self, command: str, settings: Any, weights: Path, lines: str = "results.jsonl"
+    ) -> None:
+        self.path: Path = settings.out
+        self.recorded: list[Line] = []
+        self._lines, self._config = self.path / lines, self.path / CONFIG
+        self._identity = {
+            "command": command,
+            "settings": identity(settings, weights),
+            "versions": {package: version(package) for package in PACKAGES},
+        }
+        self.begun = self._config.exists()
+        if self.begun:
+            self._check()
+        elif self._lines.exists():
+            raise FileError(
+                f"{self.path} has results but no {CONFIG} that says what made them; choose"
                 " another --out"
             )
-        changed = [name for name in identity if before.get(name) != identity[name]]
+
+    def _check(self) -> None:
+        before = self.read(CONFIG)
+        try:
+            was, now = (dict(_leaves(each)) for each in (self._only(before), self._identity))
+        except (KeyError, TypeError) as error:
+            raise FileError(
+                f"{self._config} is not of this version; choose another --out"
+            ) from error
+        changed = [name for name in {**was, **now} if was.get(name) != now.get(name)]
         if changed:
             name = changed[0]
             raise SettingsError(
-                f"{self.path} holds a run with other settings: {name} was {before.get(name)!r},"
-                f" now it is {identity[name]!r}; give the same ones, or choose another --out"
+                f"{self.path} holds results of other settings: {name} was {was.get(name)!r}, now"
+                f" it is {now.get(name)!r}; give the same ones, or choose another --out"
             )
 
+    def _only(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: config[name] for name in self._identity}
+
+    def begin(self) -> None:
+        """Write down what makes the folder, or that it is gone on with; read what is finished.
+
+        Raises:
+          FileError: if the folder cannot be written to, or what is finished is damaged.
+        """
+        before = self.read(CONFIG) or {}
+        commands = list(dict.fromkeys([*before.get("commands", ()), command()]))
+        write_json(self._config, {**self._identity, "machine": machine(), "commands": commands})
+        self.begun = True
+        self.recorded = mend_lines(self._lines)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What ``config.json`` holds: identity, machine, and every command that was given."""
+        return self.read(CONFIG)
+
     def append(self, line: Line) -> None:
-        """One more episode, on disk when this returns."""
-        append_line(self._history, line)
+        """One more line of what is finished, on disk when this returns."""
+        append_line(self._lines, line)
 
     def read(self, name: str) -> Any:
         """A JSON file of an earlier start, or None if it is not there yet."""
@@ -70,13 +105,22 @@ class RunFolder:
         try:
             return json.loads(path.read_text()) if path.exists() else None
         except ValueError as error:
-            raise FileError(f"{path} is damaged ({error}); delete it and resume") from error
+            raise FileError(
+                f"{path} is damaged ({error}); delete it, or choose another --out"
+            ) from error
+
+
+def identity(settings: Any, weights: Path) -> dict[str, Any]:
+    """All settings that decide about results, as plain data; files by their content."""
+    plain = dataclasses.asdict(settings)
+    plain = plain.pop("network", {}) | plain.pop("space", {}) | plain | {"weights": weights}
+    kept = {name: value for name, value in plain.items() if name not in settings.FREE}
+    return json.loads(json.dumps(kept, default=_digest))
 
 
 def command() -> str:
-    """The command line as a user would type it, without ``--resume``."""
-    words = [word for word in sys.argv[1:] if word != "--resume"]
-    return " ".join(["pfrl", *words])
+    """The command line as a user would type it."""
+    return " ".join(["pfrl", *sys.argv[1:]])
 
 
 def versions() -> dict[str, str]:
@@ -85,3 +129,20 @@ def versions() -> dict[str, str]:
         "python": sys.version.split()[0],
         **{package: version(package) for package in PACKAGES},
     }
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        kind = "an .npz of weights" if path.suffix == ".npz" else "a file"
+        raise FileError(f"no file {path} can be read; expected {kind}") from error
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Plain values by the path to them; settings by the names of their options."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}".removeprefix(".").removeprefix("settings."))
+    else:
+        yield name, value

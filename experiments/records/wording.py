@@ -2,54 +2,30 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
+
+from pfrl.cost.metrics import METRICS, Metric, Unit
 
 DASH = "–"
 NO_BREAK = "\u00a0"
-
-COUNT_SCALES = (
-    (1e12, "T", "trillions"),
-    (1e9, "G", "billions"),
-    (1e6, "M", "millions"),
-    (1e3, "k", "thousands"),
-)
-BYTE_SCALES = ((1e6, "MB", "MB"), (1e3, "kB", "kB"), (1.0, "bytes", "bytes"))
-
-METRIC_NAMES = {
-    "macs": "MACs per image",
-    "params": "parameters",
-    "bytes": "packed size",
-    "bops": "bit operations per image",
-    "latency": "predicted latency per image",
-}
-"""The metrics of a budget, as an axis or a table calls them."""
-
-METRIC_NOUNS = {"macs": "MACs", "params": "parameters", "bops": "bit operations"}
-"""What a count counts."""
+UNKNOWN = Metric(lambda costs, at: math.nan)
 
 
-class Unit(NamedTuple):
-    """Divide a cost by ``divisor`` and write ``symbol`` behind it, or ``word`` on an axis."""
-
-    divisor: float
-    symbol: str
-    word: str
+def described(metric: str) -> Metric:
+    """The registered metric; of one that nobody has registered here no more than its name."""
+    found = METRICS[metric] if metric in {*METRICS} else UNKNOWN
+    return found if found.title else found._replace(title=metric.replace("_", " "))
 
 
 def unit_of(metric: str, largest: float) -> Unit:
     """The unit in which costs of ``metric`` up to ``largest`` are easy to read."""
-    if metric == "latency":
-        return Unit(1.0, "ms", "ms")
-    scales = BYTE_SCALES if metric == "bytes" else COUNT_SCALES
-    for divisor, symbol, word in scales:
-        if abs(largest) >= divisor:
-            return Unit(divisor, symbol, word)
-    return Unit(1.0, "", "")
+    units = described(metric).units
+    return next((unit for unit in units if abs(largest) >= unit.divisor), units[-1])
 
 
 def axis_label(metric: str, unit: Unit) -> str:
     """``MACs per image (millions)``."""
-    return METRIC_NAMES[metric] + (f" ({unit.word})" if unit.word else "")
+    return described(metric).title + (f" ({unit.word})" if unit.word else "")
 
 
 def number(value: float | None) -> str:
@@ -72,9 +48,10 @@ def cost(metric: str, value: float | None) -> str:
 
 def cost_phrase(metric: str, value: float | None) -> str:
     """A cost in a sentence: ``20.4 M MACs``, ``a packed size of 68 kB``."""
-    if metric in METRIC_NOUNS:
-        return f"{cost(metric, value)} {METRIC_NOUNS[metric]}"
-    return f"a {METRIC_NAMES[metric]} of {cost(metric, value)}"
+    found = described(metric)
+    if found.noun:
+        return f"{cost(metric, value)} {found.noun}"
+    return f"a {found.title} of {cost(metric, value)}"
 
 
 def percent(share: float | None, decimals: int = 2) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 from experiments.records.history import Line, is_sound
 from experiments.records.wording import (
     DASH,
-    METRIC_NAMES,
     bullets,
     code_block,
     cost,
+    described,
     details,
     duration,
     is_number,
@@ -204,11 +204,11 @@ def _rescored(facts: Entry, metric: str, taken: int | None, wording: Wording) ->
         f" rewards were judged again, after a longer fine-tuning and on {images} held-out images of"
         " the search split, which no reward had used. Candidates that cannot be told apart from the"
         " best one by these images (the 95 % interval of the difference includes 0) count as equal:"
-        f" of them the cheapest in {METRIC_NAMES[metric]} was handed over."
+        f" of them the cheapest in {described(metric).title} was handed over."
     )
     held_out = f"on {images} held-out images"
     header = ("episode", f"{wording.metric} in the search", held_out, "against the best (points)")
-    return f"{text}\n\n{table((*header, METRIC_NAMES[metric]), cells)}"
+    return f"{text}\n\n{table((*header, described(metric).title), cells)}"
 
 
 def _behind(difference: Entry, wording: Wording) -> str:

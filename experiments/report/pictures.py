@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.records.history import Line, best_so_far, is_sound, pareto_front
-from experiments.records.wording import METRIC_NAMES, axis_label, cost, percent, sentence, unit_of
+from experiments.records.wording import axis_label, cost, described, percent, sentence, unit_of
 from pfrl.files import write_whole
 from pfrl.tasks import Classification, Wording
 
@@ -124,7 +124,7 @@ def tradeoff_figure(
     x = np.asarray(values) / unit.divisor
     _title(
         axes,
-        f"{sentence(wording.metric)} against {METRIC_NAMES[metric]}: {_networks(history)}",
+        f"{sentence(wording.metric)} against {described(metric).title}: {_networks(history)}",
         f"{'Down' if wording.error else 'Up'} and to the left is better; judged on images that are"
         " kept for the search",
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.records.history import Line, chosen_position, read_history
-from experiments.records.wording import METRIC_NAMES, sentence
+from experiments.records.wording import described, sentence
 from experiments.report import evidence, pictures, sections
 from experiments.report.policy_picture import policy_figure
 from pfrl.files import FileError, write_text
@@ -33,7 +33,6 @@ def write_report(run_dir: Path) -> Path:
     if report is None:
         raise FileError(
             f"no report.json in {run_dir}: the run is not finished; start the same command again"
-            " with --resume"
         )
     policy = _read_json(run_dir / "policy.json")
     config = _read_json(run_dir / "config.json")
@@ -88,7 +87,7 @@ def _draw(
             (report.get("search") or {}).get("uniform"),
             wording,
         )
-        figures["tradeoff"] = figure, f"{quality} against {METRIC_NAMES[metric]} of all episodes"
+        figures["tradeoff"] = figure, f"{quality} against {described(metric).title} of all episodes"
     for name, (figure, _) in figures.items():
         pictures.save_png(run_dir / f"{name}.png", figure)
     return {name: f"![{text}]({name}.png)" for name, (_, text) in figures.items()}

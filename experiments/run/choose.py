@@ -12,7 +12,7 @@ from experiments.run.search import Searched
 from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
-from pfrl.deploy.timing import ratio
+from pfrl.deploy.timing import latency_ratio
 from pfrl.evaluation.evaluator import Evaluation, Evaluator
 from pfrl.files import write_json
 
@@ -170,4 +170,4 @@ def _measure(
     policies = [Policy.uniform(graph), *(candidate.policy for candidate in candidates)]
     with stage("measuring candidates"):
         base, *others = measure_policies(graph, policies, settings.finish.seconds / 2)
-    return [ratio(other, base).value for other in others]
+    return [latency_ratio(other, base).value for other in others]

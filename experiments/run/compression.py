@@ -36,23 +36,23 @@ def run(settings: CompressSettings) -> list[Path]:
     """
     settings = settings.resolved()
     weights = check(settings)
+    folder = RunFolder("compress", settings, weights, "history.jsonl")
     with stage("loading and tracing"):
         dataset, graph = load_network(settings.network.model, settings.network.data, str(weights))
     print(f"{settings.network.data}: {dataset.summary}", file=sys.stderr)
-    fresh = not (settings.out / "config.json").exists()
-    if fresh:
+    if not folder.begun:
         check_export(graph)
     latency = None
-    if fresh and settings.needs_latency:
+    if not folder.begun and settings.needs_latency:
         space = settings.space
         latency = measure_latency(graph, space.keep_min, space.round_to, settings.seed)
-    if fresh:
+    if not folder.begun:
         # A budget that cannot be met is refused before anything is written.
         Decisions(make_problem(settings, weights, None), graph, CostModel(graph, latency))
     if latency is not None:
         # Before config.json, which makes it a run: a kill in between leaves nothing to resume.
         write_json(settings.out / LATENCY_FILE, latency.to_json())
-    folder = RunFolder(settings)
+    folder.begin()
     table = folder.path / LATENCY_FILE if settings.needs_latency else None
     judge = (folder.read(VALIDATION_FILE) or {}).get("backend")
     searched = search(settings, folder, make_problem(settings, weights, table, judge))

@@ -19,12 +19,12 @@ from experiments.run.search import Searched
 from experiments.settings.compression import CompressSettings
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import compress
-from pfrl.cost.metrics import Assignment
+from pfrl.cost.model import Assignment
 from pfrl.data import Dataset
 from pfrl.deploy.packed.file import Sizes
 from pfrl.deploy.packed.pack import pack
 from pfrl.deploy.runtimes.onnxruntime import Session
-from pfrl.deploy.timing import Measurement, measure_interleaved, ratio
+from pfrl.deploy.timing import Measurement, latency_ratio, measure_interleaved
 from pfrl.evaluation.evaluator import Evaluation, Evaluator
 from pfrl.files import write_json
 from pfrl.graph import Graph
@@ -92,7 +92,7 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         facts["uniform"] = {"accuracy": score.accuracy, "costs": score.costs}
     others = {name: found for name, found in quality.items() if name != "compressed"}
     differences, interval = paired_differences(quality["compressed"], others)
-    speed = ratio(latencies["compressed"], latencies["base"])
+    speed = latency_ratio(latencies["compressed"], latencies["base"])
     return {
         "model": settings.network.model,
         "data": settings.network.data,

@@ -1,13 +1,13 @@
 """A search whose episodes are on disk as soon as they end; started again, it goes on from there."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 import agents
-from agents import Episode
+from agents import Episode, SearchResult
 from envs import Problem
-from experiments.records.history import Line, read_history
+from experiments.records.history import Line, is_sound
 from experiments.records.lines import append_line, mend_lines
 from pfrl.evaluation.config import Evaluation
 
@@ -24,16 +24,20 @@ def recorded_search(
     episodes: int,
     seed: int,
     history: Path,
-) -> list[Line]:
-    """All lines of a search, of which ``history`` may hold the first ones.
+    show: Callable[[Line, Line], object] = lambda line, best: None,
+    tensorboard: Path | None = None,
+    options: Any = None,
+) -> SearchResult:
+    """A whole search, of whose episodes ``history`` may hold the first ones.
 
     The agent decides everything again, and so ends with what it would have ended with; what
     is recorded is not evaluated again.
 
     Args:
-      agent, problem, episodes, seed: as of ``agents.search``. The problem's evaluator is
-        ``Replaying``.
+      agent, problem, episodes, seed, tensorboard, options: as of ``agents.search``. The problem's
+        evaluator is ``Replaying``.
       history: a ``history.jsonl``.
+      show: told ``(line, best)``, every episode and the one with the highest reward so far.
 
     Raises:
       ReplayError: if the records are of another search.
@@ -42,13 +46,18 @@ def recorded_search(
     recorded = mend_lines(history)
     evaluator: Any = problem.open().evaluate
     evaluator.replay((line["policy"], evaluation_of(line)) for line in recorded)
+    best: Line | None = None
 
-    def record(episode: Episode) -> None:
+    def on_episode(episode: Episode) -> None:
+        nonlocal best
+        line = episode.to_json()
+        if is_sound(line) and (best is None or line["reward"] > best["reward"]):
+            best = line
         if episode.index >= len(recorded):
-            append_line(history, episode.to_json())
+            append_line(history, line)
+        show(line, line if best is None else best)
 
-    agents.search(agent, problem, episodes, seed, record)
-    return read_history(history)
+    return agents.search(agent, problem, episodes, seed, on_episode, tensorboard, options)
 
 
 def evaluation_of(line: Line) -> Evaluation:

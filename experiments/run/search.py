@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import agents
-from agents import Episode, SearchResult
+from agents import SearchResult
 from envs import NetworkTask, Problem, Runtime
-from experiments.records.history import Line, best_so_far
+from experiments.records.history import Line
 from experiments.records.run_folder import RunFolder
-from experiments.run.recorded import evaluation_of
+from experiments.run.recorded import recorded_search
 from experiments.settings.compression import CompressSettings
 from experiments.watch.board import Board
 from experiments.watch.progress import SearchProgress, stage
@@ -84,7 +84,6 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
         judge = evaluator.choice._asdict()
         write_json(folder.path / VALIDATION_FILE, judge)
     recorded = len(folder.recorded)
-    evaluator.replay((line["policy"], evaluation_of(line)) for line in folder.recorded)
     budget = problem.budget
     metric = budget.metric if budget else "macs"
     limit = budget.limit(runtime.costs.base) if budget else None
@@ -95,25 +94,21 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     try:
         with SearchProgress(settings.episodes, metric, limit, recorded) as progress:
 
-            def on_episode(episode: Episode) -> None:
+            def show(line: Line, best: Line) -> None:
                 nonlocal first_compiled
-                line = episode.to_json()
                 lines.append(line)
-                best = best_so_far(lines)[-1]
-                shown = lines[best] if best is not None else line
-                board.episode(line, shown)
-                if episode.index >= recorded:
-                    folder.append(line)
-                    if first_compiled is None:
-                        first_compiled = compilations()
-                progress.episode(line, shown)
+                board.episode(line, best)
+                if line["episode"] >= recorded and first_compiled is None:
+                    first_compiled = compilations()
+                progress.episode(line, best)
 
-            result = agents.search(
+            result = recorded_search(
                 settings.agent,
                 problem,
                 settings.episodes,
                 settings.seed,
-                on_episode,
+                folder.path / "history.jsonl",
+                show,
                 folder.path / "tb" / "agent",
                 agents.PPOOptions(parallel=settings.parallel) if settings.parallel > 1 else None,
             )

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from experiments.settings.blocks import (
     CommandSettings,
@@ -55,6 +55,9 @@ class FinishConfig:
 class CompressSettings(CommandSettings):
     """Compress a trained network: search a policy, fine-tune, export, measure, report."""
 
+    FREE: ClassVar = ("out",)
+    """What may change when a run goes on."""
+
     network: Flat[NetworkBlock] = field(default_factory=NetworkBlock)
     prefer: Literal["speed", "size"] | None = None
     """The objective in words: it chooses target, knobs and reward."""
@@ -78,9 +81,7 @@ class CompressSettings(CommandSettings):
     seed: Whole = 0
     """Seed of the search and of all training."""
     out: Path = Path("runs/compress")
-    """Run directory."""
-    resume: bool = False
-    """Go on with the run in the run directory, which must have the same settings."""
+    """Run directory. The same command goes on with what is there; another one is refused."""
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
     """What one evaluation does."""
     recipe: Recipe = REPAIRED
@@ -117,12 +118,4 @@ class CompressSettings(CommandSettings):
     def needs_latency(self) -> bool:
         """Whether the search reads predicted latencies."""
         budget = self.budget()
-        return self.reward == "latency" or (budget is not None and budget.metric == "latency")
-
-    def identity(self) -> dict[str, Any]:
-        """All that decides about the results, as plain data."""
-        plain = dataclasses.asdict(self)
-        for name in ("out", "resume"):
-            del plain[name]
-        flat = plain.pop("network") | plain.pop("space") | plain
-        return {name: str(v) if isinstance(v, Path) else v for name, v in flat.items()}
+        return self.reward == "latency" or (budget is not None and budget.needs_latency)

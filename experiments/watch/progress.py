@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from experiments.records.history import Line, is_sound
-from experiments.records.wording import METRIC_NOUNS, cost, duration, number, percent
+from experiments.records.wording import cost, described, duration, number, percent
 
 PLAIN_SHARE = 0.1
 """Without a terminal, a line is written about every so large a share of the work."""
@@ -71,7 +71,7 @@ class SearchProgress:
             return
         spent = cost(self._metric, line["costs"].get(self._metric))
         if self._limit is not None:
-            noun = METRIC_NOUNS.get(self._metric, "")
+            noun = described(self._metric).noun
             spent += f" of at most {cost(self._metric, self._limit)} {noun}".rstrip()
         text = f"last {_score(line)}, {spent}; best {_score(best)} (episode {best['episode']})"
         self._display.show(line["episode"] + 1, self._episodes, text)

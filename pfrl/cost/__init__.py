@@ -1,6 +1,22 @@
-"""What a policy will cost, before anything is built."""
+"""What a policy will cost, before anything is built.
+
+The cost model loads on first use: budgets are read without JAX.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from pfrl.cost.budget import Budget, BudgetError
-from pfrl.cost.metrics import METRICS, CostModel
+from pfrl.cost.metrics import METRICS, Metric
 
-__all__ = ["METRICS", "Budget", "BudgetError", "CostModel"]
+if TYPE_CHECKING:
+    from pfrl.cost.model import Assignment, CostModel
+
+__all__ = ["METRICS", "Assignment", "Budget", "BudgetError", "CostModel", "Metric"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("Assignment", "CostModel"):
+        raise AttributeError(f"module 'pfrl.cost' has no attribute '{name}'")
+    from pfrl.cost import model
+
+    return getattr(model, name)

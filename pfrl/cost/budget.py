@@ -6,14 +6,6 @@ from dataclasses import dataclass
 
 from pfrl.cost.metrics import METRICS
 
-_MANY = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
-UNITS = {
-    **dict.fromkeys(METRICS, _MANY),
-    "bytes": {**_MANY, "B": 1.0, "kB": 1e3, "MB": 1e6, "KiB": 1024.0, "MiB": 1024.0**2},
-    "latency": {"": 1.0, "ms": 1.0},
-}
-"""What may follow the number, by metric."""
-
 
 class BudgetError(ValueError):
     """A budget that cannot be read or cannot be met; the message says what would do."""
@@ -51,8 +43,9 @@ class Budget:
         metric, number, unit = match.groups()
         if metric not in METRICS:
             raise BudgetError(f"unknown metric '{metric}'; expected one of {', '.join(METRICS)}")
-        if unit not in UNITS[metric]:
-            units = ", ".join(filter(None, UNITS[metric]))
+        suffixes = METRICS[metric].suffixes
+        if unit not in suffixes:
+            units = ", ".join(filter(None, suffixes))
             raise BudgetError(f"'{unit}' is no unit of {metric}; expected none, or one of {units}")
         try:
             value = float(number)
@@ -60,7 +53,12 @@ class Budget:
             raise BudgetError(f"'{number}' in the target '{text}' is no number") from None
         if not 0 < value < float("inf"):
             raise BudgetError(f"the target '{text}' must be above zero and finite")
-        return cls(metric, value * UNITS[metric][unit], not unit and value <= 1)
+        return cls(metric, value * suffixes[unit], not unit and value <= 1)
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether costs of its metric can only be had with a latency model."""
+        return METRICS[self.metric].needs_latency
 
     def limit(self, base: Mapping[str, float]) -> float:
         """The limit in the metric's unit for a network of these base costs."""

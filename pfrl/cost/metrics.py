@@ -1,98 +1,119 @@
-"""MACs, parameters, packed bytes, BOPs and predicted latency of any assignment of the knobs."""
+"""Budget metrics: how each cost of a policy is computed, what its numbers mean, and its words.
+
+A metric of the user's own is registered likewise::
+
+    pfrl.register("metric", "weights_kept", Metric(lambda costs, at: ...))
+"""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
-from pfrl.compression.policy import Policy
-from pfrl.compression.recipe import PLAIN, Recipe
-from pfrl.deploy.packed.storage import Storage
-from pfrl.graph import Graph
+from pfrl.registry import Registry, register
 
-METRICS = ("macs", "params", "bytes", "bops", "latency")
-# Lowering any knob never raises these; measured latency has no such property.
-MONOTONE = frozenset({"macs", "params", "bytes", "bops"})
-
-Latency = Callable[[Mapping[str, int]], float]
-"""Predicted milliseconds (batch 1, one thread) for channel counts by group."""
+if TYPE_CHECKING:
+    from pfrl.cost.model import Assignment, CostModel
 
 
-@dataclass
-class Assignment:
-    """A policy in the making: channels by group, bits and shares of zeros by layer."""
+class Unit(NamedTuple):
+    """Divide a cost by ``divisor`` and write ``symbol`` behind it, or ``word`` on an axis."""
 
-    counts: dict[str, int]
-    weight_bits: dict[str, int]
-    act_bits: dict[str, int]
-    round_to: int = 1
-    sparsity: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, policy: Policy, graph: Graph) -> "Assignment":
-        return cls(policy.counts(graph), *_knobs(policy))
-
-    def copy(self) -> "Assignment":
-        return Assignment(dict(self.counts), *_knobs(self))
-
-    def policy(self, graph: Graph) -> Policy:
-        keep = {name: self.counts[name] / group.size for name, group in graph.groups.items()}
-        return Policy(keep, *_knobs(self))
+    divisor: float
+    symbol: str
+    word: str
 
 
-def _knobs(
-    of: "Assignment | Policy",
-) -> tuple[dict[str, int], dict[str, int], int, dict[str, float]]:
-    """What an assignment and a policy have in common, as copies."""
-    return dict(of.weight_bits), dict(of.act_bits), of.round_to, dict(of.sparsity)
+COUNTS = (
+    Unit(1e12, "T", "trillions"),
+    Unit(1e9, "G", "billions"),
+    Unit(1e6, "M", "millions"),
+    Unit(1e3, "k", "thousands"),
+    Unit(1.0, "", ""),
+)
+SIZES = (
+    Unit(1e6, "MB", "MB"),
+    Unit(1e3, "kB", "kB"),
+    Unit(1.0, "bytes", "bytes"),
+)
+TIMES = (Unit(1.0, "ms", "ms"),)
+MANY = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
-@dataclass
-class CostModel:
-    """Costs of assignments on one graph.
+class Metric(NamedTuple):
+    """A cost of a policy, on which there can be a budget. Only ``cost`` has to be given.
 
-    - ``macs``: multiply-accumulates of one example.
-    - ``params``: trainable elements.
-    - ``bytes``: all arrays as ``pfrl.deploy.packed.pack`` stores them (its file has a header
-      besides): quantized, sparse or in float; see ``Storage``. Exact.
-    - ``bops``: MACs times weight bits times activation bits; zeros count as all others.
-    - ``latency``: predicted milliseconds; only with a ``latency`` model.
-
-    Args:
-      graph: of the base network.
-      latency: a model of it.
-      recipe: how kernels are made sparse, and rounded.
+    Attributes:
+      cost: ``(costs, assignment) -> float``, above zero for the base network.
+      monotone: whether raising any knob never lowers it, so that budgets can be met by
+        bisection. Said of a metric that is not, a budget would be broken.
+      title: what an axis or a table calls it, such as 'MACs per image'; by default its name.
+      noun: what it counts ('MACs'), for a sentence; left out, 'a ``title`` of 2 ms' is written.
+      suffixes: what may follow a number in a target, and by what it is multiplied.
+      units: in which it is written, the largest first.
+      needs_latency: whether it can only be had with a latency model.
     """
 
-    graph: Graph
-    latency: Latency | None = None
-    recipe: Recipe = PLAIN
-    base: dict[str, float] = field(init=False)
+    cost: "Callable[[CostModel, Assignment], float]"
+    monotone: bool = False
+    title: str = ""
+    noun: str = ""
+    suffixes: Mapping[str, float] = MANY
+    units: tuple[Unit, ...] = COUNTS
+    needs_latency: bool = False
 
-    def __post_init__(self) -> None:
-        self._storage = Storage(self.graph, self.recipe)
-        self.base = self.of(Policy.uniform(self.graph))
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return METRICS if self.latency else METRICS[:-1]
+METRICS: Registry[Metric] = Registry("metric", rooms=("pfrl.cost.metrics",))
+"""The metrics by the names that targets have for them."""
 
-    def of(self, policy: Policy) -> dict[str, float]:
-        """All costs of a policy."""
-        assignment = Assignment.of(policy, self.graph)
-        return {metric: self.cost(metric, assignment) for metric in self.metrics}
 
-    def cost(self, metric: str, at: Assignment) -> float:
-        """One cost of an assignment."""
-        if metric == "macs":
-            return self.graph.macs_at(at.counts)
-        if metric == "params":
-            return self.graph.params_at(at.counts)
-        if metric == "bytes":
-            stored = self._storage.stored(at.counts, at.weight_bits, at.sparsity)
-            return sum(array.payload for array in stored.values())
-        if metric == "bops":
-            return sum(
-                layer.macs_at(at.counts) * at.weight_bits[layer.name] * at.act_bits[layer.name]
-                for layer in self.graph.layers
-            )
-        assert self.latency is not None, metric
-        return self.latency(at.counts)
+def _macs(costs: "CostModel", at: "Assignment") -> float:
+    """Multiply-accumulates of one example."""
+    return costs.graph.macs_at(at.counts)
+
+
+def _params(costs: "CostModel", at: "Assignment") -> float:
+    """Trainable elements."""
+    return costs.graph.params_at(at.counts)
+
+
+def _bytes(costs: "CostModel", at: "Assignment") -> float:
+    """All arrays as ``pfrl.deploy.packed.pack`` stores them (its file has a header besides).
+
+    Quantized, sparse or in float; see ``Storage``. Exact.
+    """
+    stored = costs.storage.stored(at.counts, at.weight_bits, at.sparsity)
+    return sum(array.payload for array in stored.values())
+
+
+def _bops(costs: "CostModel", at: "Assignment") -> float:
+    """MACs times weight bits times activation bits; zeros count as all others."""
+    return sum(
+        layer.macs_at(at.counts) * at.weight_bits[layer.name] * at.act_bits[layer.name]
+        for layer in costs.graph.layers
+    )
+
+
+def _latency(costs: "CostModel", at: "Assignment") -> float:
+    """Predicted milliseconds of one example on one thread.
+
+    Not monotone: runtimes have fast kernels at multiples of some channel counts.
+    """
+    assert costs.latency is not None
+    return costs.latency(at.counts)
+
+
+register("metric", "macs", Metric(_macs, True, "MACs per image", "MACs"))
+register("metric", "params", Metric(_params, True, "parameters", "parameters"))
+BYTES = {**MANY, "B": 1.0, "kB": 1e3, "MB": 1e6, "KiB": 1024.0, "MiB": 1024.0**2}
+register("metric", "bytes", Metric(_bytes, True, "packed size", suffixes=BYTES, units=SIZES))
+register("metric", "bops", Metric(_bops, True, "bit operations per image", "bit operations"))
+register(
+    "metric",
+    "latency",
+    Metric(
+        _latency,
+        title="predicted latency per image",
+        suffixes={"": 1.0, "ms": 1.0},
+        units=TIMES,
+        needs_latency=True,
+    ),
+)

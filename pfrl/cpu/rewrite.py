@@ -10,12 +10,9 @@ from functools import wraps
 from typing import Any
 
 import jax
-from jax.extend import core as jex
 
 from pfrl.cpu.convolution import convolve
-
-CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr"}
-"""Calls that are nothing but their body, and the parameter that holds it."""
+from pfrl.graph.labelled.program import Equation, evaluate, trace_program
 
 
 def fast(function: Callable) -> Callable:
@@ -31,30 +28,13 @@ def fast(function: Callable) -> Callable:
     def rewritten(*arguments: Any) -> Any:
         if jax.default_backend() != "cpu":
             return function(*arguments)
-        closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        results = _run(closed.jaxpr, closed.consts, jax.tree.leaves(arguments))
-        return jax.tree.unflatten(jax.tree.structure(shape), results)
+        program, tree = trace_program(function, *arguments, derivatives=False)
+        return jax.tree.unflatten(tree, evaluate(program, jax.tree.leaves(arguments), _step))
 
     return rewritten
 
 
-def _run(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
-    """Evaluate a jaxpr, its convolutions by ``convolve``."""
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
-
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, jex.Literal) else values[atom]
-
-    for equation in jaxpr.eqns:
-        operands = [read(atom) for atom in equation.invars]
-        primitive, params = equation.primitive, equation.params
-        if primitive.name in CALLS:
-            body = params[CALLS[primitive.name]]
-            results = _run(body.jaxpr, body.consts, operands)
-        elif primitive.name == "conv_general_dilated":
-            results = [convolve(operands[0], operands[1], params)]
-        else:
-            results = primitive.bind(*operands, **primitive.get_bind_params(params))
-            results = results if primitive.multiple_results else [results]
-        values.update(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+def _step(number: int, equation: Equation, operands: list[Any]) -> Sequence[Any]:
+    if equation.name == "conv_general_dilated":
+        return [convolve(operands[0], operands[1], equation.params)]
+    return equation.bind(operands)

@@ -49,14 +49,14 @@ class Measurement:
     repeats: int
     """Runs that were timed, over all rounds."""
     rounds_ms: tuple[float, ...]
-    """Every round's median, for ``ratio``."""
+    """Every round's median, for ``latency_ratio``."""
 
     def to_json(self) -> dict[str, Any]:
         """All fields but the single rounds."""
         return {key: value for key, value in asdict(self).items() if key != "rounds_ms"}
 
 
-class Ratio(NamedTuple):
+class LatencyRatio(NamedTuple):
     """A ratio of latencies with its 95 % interval."""
 
     value: float
@@ -117,7 +117,7 @@ def measure_interleaved(
     return measurements
 
 
-def ratio(measured: Measurement, base: Measurement, seed: int = 0) -> Ratio:
+def latency_ratio(measured: Measurement, base: Measurement, seed: int = 0) -> LatencyRatio:
     """How many times the latency of ``base`` that of ``measured`` is, from the rounds' ratios.
 
     Raises:
@@ -130,7 +130,7 @@ def ratio(measured: Measurement, base: Measurement, seed: int = 0) -> Ratio:
         )
     ratios = np.array(measured.rounds_ms) / np.array(base.rounds_ms)
     low, high = median_interval(ratios, np.random.default_rng(seed))
-    return Ratio(float(np.median(ratios)), low, high)
+    return LatencyRatio(float(np.median(ratios)), low, high)
 
 
 def interleave(

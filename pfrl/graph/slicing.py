@@ -10,7 +10,7 @@ import numpy as np
 from pfrl.graph.labelled.atoms import Label
 from pfrl.graph.labelled.elementwise import GENERATORS
 from pfrl.graph.labelled.labels import Labelled
-from pfrl.graph.labelled.program import FUSED, Constant, Equation
+from pfrl.graph.labelled.program import FUSED, Constant, Equation, evaluate
 from pfrl.graph.labelled.shuffle import NAME as SHUFFLE
 
 OnLayer = Callable[[int, Any, Any], tuple[Any, Any]]
@@ -31,17 +31,10 @@ def run(
       removed: bool by atom, or None to run the whole program.
       on_layer: called with the operands of every layer, and returns those to use.
     """
-    program = labelled.program
-    values: list[Any] = list(arguments)
 
-    def read(operand: int | Constant) -> Any:
-        return operand.value if isinstance(operand, Constant) else values[operand]
-
-    for number, equation in enumerate(program.equations):
+    def step(number: int, equation: Equation, operands: list[Any]) -> Sequence[Any]:
         if equation.name == FUSED:
-            values += [None] * len(equation.outputs)
-            continue
-        operands = [read(operand) for operand in equation.inputs]
+            return [None] * len(equation.outputs)
         if removed is not None:
             for place, operand in enumerate(equation.inputs):
                 if isinstance(operand, Constant) and np.ndim(operand.value):
@@ -52,16 +45,15 @@ def run(
             activation, kernel = on_layer(number, operands[1 - place], operands[place])
             operands = [kernel, activation] if place == 0 else [activation, kernel]
         if number in labelled.tangents:
-            results = _run_custom_jvp(
-                labelled.bodies[number], labelled.tangents[number], operands, removed
-            )
-        elif removed is None or not _shrinks(labelled, equation, removed):
-            results = equation.primitive.bind(*operands, **equation.params)
-        else:
-            bind = SLICED.get(equation.name, _bind)
-            results = bind(labelled, number, equation, operands, removed)
-        values.extend(results if equation.primitive.multiple_results else [results])
-    return [read(output) for output in program.outputs]
+            body, tangent = labelled.bodies[number], labelled.tangents[number]
+            return _run_custom_jvp(body, tangent, operands, removed)
+        if removed is None or not _shrinks(labelled, equation, removed):
+            return equation.bind(operands)
+        bind = SLICED.get(equation.name, _bind)
+        results = bind(labelled, number, equation, operands, removed)
+        return results if equation.primitive.multiple_results else [results]
+
+    return evaluate(labelled.program, arguments, step)
 
 
 def kept(label: Label, removed: np.ndarray) -> np.ndarray | None:

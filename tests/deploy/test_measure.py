@@ -11,9 +11,9 @@ from pfrl.deploy.timing import (
     Measurement,
     instruction_set,
     interleave,
+    latency_ratio,
     measure,
     measure_interleaved,
-    ratio,
 )
 from pfrl.files import FileError
 
@@ -67,12 +67,12 @@ def test_a_measurement_says_what_was_measured_on_what(networks):
 def test_interleaved_networks_are_compared_round_by_round(networks):
     paths = [networks["small"], networks["small"], networks["large"]]
     one, same, large = measure_interleaved(paths, seconds=0.3)
-    equal = ratio(same, one)
+    equal = latency_ratio(same, one)
     assert equal.low <= equal.value <= equal.high
     # 95 % intervals of the truth, 1, miss it now and then: they may miss it by a little.
     assert equal.low < 1.15 and equal.high > 0.87
-    assert ratio(one, one) == (1.0, 1.0, 1.0)
-    assert ratio(one, large).high < 0.9
+    assert latency_ratio(one, one) == (1.0, 1.0, 1.0)
+    assert latency_ratio(one, large).high < 0.9
 
 
 def test_a_missing_network_is_named(tmp_path):
@@ -82,14 +82,14 @@ def test_a_missing_network_is_named(tmp_path):
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios():
     # 2/1, 4/2, 6/2, 30/10, 9/2: medians alone would give 6/2 = 3 as well, but not this interval.
-    result = ratio(measured(2.0, 4.0, 6.0, 30.0, 9.0), measured(1.0, 2.0, 2.0, 10.0, 2.0))
+    result = latency_ratio(measured(2.0, 4.0, 6.0, 30.0, 9.0), measured(1.0, 2.0, 2.0, 10.0, 2.0))
     assert result.value == 3.0
     assert result.low == 2.0 and result.high == 4.5
 
 
 def test_measurements_of_different_calls_are_not_paired():
     with pytest.raises(ValueError, match="one call of measure_interleaved"):
-        ratio(measured(1.0, 2.0), measured(1.0))
+        latency_ratio(measured(1.0, 2.0), measured(1.0))
 
 
 def test_every_round_runs_every_function_in_a_new_order():

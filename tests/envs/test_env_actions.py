@@ -7,7 +7,8 @@ from envs import Problem
 from envs.decisions import Decisions
 from pfrl.compression.recipe import Recipe
 from pfrl.cost import Budget, BudgetError, CostModel
-from pfrl.cost.metrics import METRICS, Assignment
+from pfrl.cost.metrics import METRICS
+from pfrl.cost.model import Assignment
 from pfrl.graph import trace
 from tests.support.tiny import Shared, made, resnet8, shape
 

@@ -13,7 +13,7 @@ from envs import Problem
 from envs.decisions import Decisions
 from envs.problem import ProblemError
 from pfrl.cost import Budget, CostModel
-from pfrl.cost.metrics import Assignment
+from pfrl.cost.model import Assignment
 from pfrl.graph import trace
 from tests.support.tiny import made, shape
 from tests.support.toy import SIZES, ToyTask, optimum, toy_accuracy

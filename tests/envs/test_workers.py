@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.studies.workers import share_out
+from experiments.studies.study import share_out
 from pfrl.cpu import cores
 
 
@@ -44,7 +44,7 @@ def test_the_error_of_a_job_comes_out(workers):
 
 PARENT = """
 import sys
-from experiments.studies.workers import share_out
+from experiments.studies.study import share_out
 from tests.envs.test_workers import linger
 if __name__ == "__main__":
     list(share_out(linger, sys.argv[1:], 2))

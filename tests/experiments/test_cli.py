@@ -104,7 +104,7 @@ def test_an_out_that_is_a_file_is_refused(tmp_path, capsys):
 
 def test_the_report_of_an_unfinished_run_says_what_to_do(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path)]) == cli.USER_ERROR
-    assert "--resume" in capsys.readouterr().err
+    assert "start the same command again" in capsys.readouterr().err
 
 
 def test_measuring_a_damaged_file_is_refused(tmp_path, capsys):

@@ -132,7 +132,7 @@ def test_no_more_is_said_of_a_control_than_its_interval_allows(low, high, word):
 
 
 def test_report_without_its_data_says_what_to_do(tmp_path):
-    with pytest.raises(FileError, match=r"no report\.json .* --resume"):
+    with pytest.raises(FileError, match=r"no report\.json .* start the same command"):
         write_report(tmp_path)
     (tmp_path / "report.json").write_text('{"model": ')
     with pytest.raises(FileError, match="no whole JSON file"):

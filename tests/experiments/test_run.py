@@ -14,8 +14,8 @@ import pytest
 
 from experiments.cli import INTERRUPTED
 from experiments.records.history import read_history
-from experiments.records.run_folder import RunFolder
 from experiments.run import compression as compress
+from experiments.run import recorded
 from experiments.settings.blocks import SettingsError
 from experiments.settings.compression import CompressSettings, FinishConfig
 from pfrl.data import Dataset
@@ -106,20 +106,20 @@ def test_the_same_seed_makes_the_same_run(whole, tmp_path):
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(whole, tmp_path, monkeypatch):
-    out, append = tmp_path / "run", RunFolder.append
+    out, append = tmp_path / "run", recorded.append_line
 
-    def interrupt(folder, line):
-        append(folder, line)
+    def interrupt(history, line):
+        append(history, line)
         if line["episode"] == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(RunFolder, "append", interrupt)
+    monkeypatch.setattr(recorded, "append_line", interrupt)
     with pytest.raises(KeyboardInterrupt):
         compress.run(settings(out))
     monkeypatch.undo()
     with open(out / "history.jsonl", "a") as stream:
         stream.write('{"episode": 5, "phase": "exp')  # what a kill in mid-line leaves
-    compress.run(settings(out, resume=True))
+    compress.run(settings(out))
     assert results(out) == results(whole)
 
 
@@ -154,19 +154,16 @@ def test_a_stopped_process_loses_at_most_its_episode(sent, whole, tmp_path):
         assert process.returncode == INTERRUPTED
         assert told.splitlines()[-1] == (
             "pfrl: interrupted; what was finished is kept, go on with the same command"
-            " (and --resume, for compress, pareto and tune)"
         )
     assert 2 <= len(read_history(out / "history.jsonl")) <= 8
-    compress.run(settings(out, resume=True))
+    compress.run(settings(out))
     history, policy, _ = results(out)
     assert (history, policy) == results(whole)[:2]
 
 
 def test_a_run_is_not_overwritten(whole):
-    with pytest.raises(SettingsError, match="--resume"):
-        compress.run(settings(whole))
     with pytest.raises(SettingsError, match="seed was 0"):
-        compress.run(settings(whole, resume=True, seed=1))
+        compress.run(settings(whole, seed=1))
 
 
 def test_the_test_split_is_read_once_after_the_search(tmp_path, monkeypatch):

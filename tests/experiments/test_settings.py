@@ -8,6 +8,7 @@ import tyro
 
 from envs.problem import KNOBS, Problem
 from envs.task import NetworkTask
+from experiments.records.run_folder import identity
 from experiments.settings.blocks import (
     CommandSettings,
     Flat,
@@ -78,8 +79,14 @@ def test_the_search_space_is_all_that_the_environment_knows():
     }
 
 
-def test_the_identity_of_a_run_has_its_options_side_by_side():
+def test_the_identity_of_a_run_has_its_options_side_by_side(tmp_path):
     settings = CompressSettings(network=NetworkBlock("lenet5", "digits")).resolved()
-    identity = settings.identity()
-    assert (identity["model"], identity["knobs"], identity["round_to"]) == ("lenet5", ("keep",), 4)
-    assert "out" not in identity and "resume" not in identity
+    weights = tmp_path / "weights.npz"
+    weights.write_bytes(b"numbers")
+    found = identity(settings, weights)
+    assert (found["model"], found["knobs"], found["round_to"]) == ("lenet5", ["keep"], 4)
+    assert "out" not in found
+    # Weights are known by their content, wherever they lie.
+    assert identity(settings, weights.rename(tmp_path / "moved.npz")) == found
+    weights.write_bytes(b"other numbers")
+    assert identity(settings, weights) != found

@@ -8,10 +8,8 @@ import pytest
 from experiments.cli import main
 from experiments.studies.methods import comparison as methods
 from experiments.studies.methods.cells import cells, half_of_macs
-from experiments.studies.methods.comparison import recorded
 from experiments.studies.methods.table import percent, section_table, write_table
 from pfrl.cost import CostModel
-from pfrl.files import FileError
 from pfrl.graph import trace
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from tests.support.tiny import made, resnet8, shape
@@ -22,7 +20,6 @@ BASE = {
     "seed": 0,
     "costs": {"macs": 2_000_000, "bytes": 4_000},
     "after": 0.875,
-    "command": "pfrl methods",
 }
 
 
@@ -100,23 +97,14 @@ def test_a_section_without_training_has_no_column_for_it():
     assert row == "| l2 | 20.00 | 1.0 M | 2.5 | 1 |"
 
 
-def test_a_line_that_a_kill_cut_off_is_none_and_a_damaged_one_is_said(tmp_path):
-    history = tmp_path / "methods.jsonl"
-    whole = [json.dumps(each) for each in (BASE, *LINES)]
-    history.write_text("\n".join(whole) + '\n{"section": "chan')
-    assert recorded(history) == {
-        ("base", "base", 0),
-        ("channels", "l1", 0),
-        ("channels", "l2", 0),
-        ("channels", "l1", 1),
-    }
-    assert "87.50% of the test images" in write_table(tmp_path).read_text()
-    history.write_text("\n".join([whole[0], "{", whole[1]]))
-    with pytest.raises(FileError, match="line 2, is damaged"):
-        recorded(history)
+def test_the_table_says_the_base_and_what_made_it(tmp_path):
+    text = write_table(tmp_path, [BASE, *LINES], ["pfrl methods", "pfrl methods --seeds 2"])
+    assert "87.50% of the test images" in text.read_text()
+    assert "Made by `pfrl methods`, `pfrl methods --seeds 2`." in text.read_text()
 
 
-COMMAND = ["methods", "--model", "resnet8", "--data", "digits", "--seeds", "1", "--images", "192"]
+COMMAND = ["methods", "--model", "resnet8", "--data", "digits", "--seeds", "1", "--images", "192",
+           "--workers", "1"]  # fmt: skip
 
 
 def test_a_run_goes_on_where_it_ended(tmp_path, capsys, monkeypatch):
@@ -126,7 +114,7 @@ def test_a_run_goes_on_where_it_ended(tmp_path, capsys, monkeypatch):
     command = [*COMMAND, "--sections", "codebooks", "--out", str(out)]
     assert main(command) == 0
     assert capsys.readouterr().out.strip() == str(out / "methods.md")
-    history = out / "methods.jsonl"
+    history = out / "results.jsonl"
     first = history.read_text().splitlines()
     found = [json.loads(each) for each in first]
     assert [each["name"] for each in found] == ["base", "4 bits", "2 bits"]
@@ -146,7 +134,7 @@ def test_a_run_goes_on_where_it_ended(tmp_path, capsys, monkeypatch):
     ("wrong", "sentence"),
     [
         (["--sections", "codebook"], "expected sections of channels, sparsity, rounding, bits"),
-        (["--workers", "0"], "at least one seed and one worker"),
+        (["--workers", "-1"], "at least one seed and workers from 0"),
         (["--seeds", "0"], "at least one seed"),
         (["--model", "resnet9"], "unknown model 'resnet9'"),
     ],

@@ -125,7 +125,7 @@ def test_the_page_and_the_picture(tmp_path):
         "learning_rate": 0.02,
     }
     facts = {"settings": settings, "machine": {"cpu": "a CPU", "instruction_set": "avx2"}}
-    page, picture, data = write_study(tmp_path, LINES, {**facts, "command": "pfrl proxy"})
+    page, picture, data = write_study(tmp_path, LINES, {**facts, "commands": ["pfrl proxy"]})
     text = page.read_text()
     assert "4 random policies of resnet8 with macs=0.5" in text
     assert "right on 60.0 % to 63.0 % of the search images" in text
@@ -140,7 +140,8 @@ def test_the_page_and_the_picture(tmp_path):
     assert written({"value": None, "low": None, "high": None}) == "–"
 
 
-COMMAND = ["proxy", "--model", "resnet8", "--data", "digits", "--policies", "2", "--round-to", "1"]
+COMMAND = ["proxy", "--model", "resnet8", "--data", "digits", "--policies", "2", "--round-to", "1",
+           "--workers", "1"]  # fmt: skip
 SHORT = ["--long-images", "192", "--search-images", "100", "--supernet-steps", "2"]
 
 
@@ -150,7 +151,7 @@ def test_a_run_goes_on_where_it_ended(tmp_path, capsys):
     assert main(command) == 0
     printed = [str(out / name) for name in ("proxy.md", "proxy.png", "proxy.json")]
     assert capsys.readouterr().out.split() == printed
-    history = out / "proxy.jsonl"
+    history = out / "results.jsonl"
     first = history.read_text().splitlines()
     found = [json.loads(each) for each in first]
     names = [(each["fidelity"], each["number"]) for each in found]
@@ -181,7 +182,7 @@ def test_a_run_goes_on_where_it_ended(tmp_path, capsys):
     ("wrong", "sentence"),
     [
         (["--policies", "1"], "policies is a whole number from 2, got 1"),
-        (["--workers", "0"], "workers is a whole number from 1, got 0"),
+        (["--workers", "-1"], "workers is a whole number from 0, got -1"),
         (["--fidelities", "finetune", "finetune"], "fidelities are different ones"),
         (["--target", "latency=0.5"], "policies of equal latency are not drawn"),
         (["--target", "macs=0.001"], "cannot be met"),

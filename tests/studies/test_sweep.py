@@ -1,8 +1,8 @@
-"""``pfrl sweep``: all searches from the same purse, resumed without loss, in a table."""
+"""``pfrl sweep``: all searches with equal evaluation budgets, going on without loss, in a table."""
 
 import csv
-import json
 import re
+import shutil
 
 import pytest
 
@@ -11,7 +11,6 @@ from experiments.records.history import read_history
 from experiments.report.intervals import StatisticsError, mean_interval
 from experiments.studies.sweep.table import table, write_results
 from pfrl.evaluation.cache import EvaluationCache
-from pfrl.files import write_json
 
 QUICK = [
     *("sweep", "--model", "resnet8", "--data", "digits", "--seeds", "0", "1", "--workers", "1"),
@@ -60,6 +59,7 @@ def test_what_is_missing_is_done_and_ends_the_same(whole, tmp_path, capsys):
     """As after a kill within a search and before the line of another."""
     expected = without_clock(read_history(whole / "results.jsonl"))
     lines = (whole / "results.jsonl").read_text().splitlines(keepends=True)
+    shutil.copy(whole / "config.json", tmp_path)
     (tmp_path / "results.jsonl").write_text("".join(lines[:2]) + lines[2][:30])
     begun = tmp_path / "macs=0.5" / "random" / "seed-1" / "history.jsonl"
     begun.parent.mkdir(parents=True)
@@ -127,11 +127,8 @@ def test_cells_are_means_with_students_interval():
     assert "- `pfrl sweep --two`" in rows
 
 
-def test_the_table_is_made_from_the_files_alone(tmp_path):
-    lines = [line("random", 0, 0.5, 0.5)]
-    (tmp_path / "results.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
-    write_json(tmp_path / "config.json", FACTS)
-    paths = write_results(tmp_path)
+def test_the_table_is_made_from_the_lines(tmp_path):
+    paths = write_results(tmp_path, [line("random", 0, 0.5, 0.5)], FACTS)
     assert [path.name for path in paths] == ["search.csv", "search.md"]
     assert "| random | 1 | 9 | 50.00 | 50.00 |  |" in paths[1].read_text()
 

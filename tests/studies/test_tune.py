@@ -4,7 +4,6 @@ import dataclasses
 import json
 
 import numpy as np
-import optuna
 import pytest
 
 from envs.task import load_network
@@ -17,7 +16,6 @@ from experiments.studies.tune.report import tuning_figure
 from experiments.studies.tune.space import DEFAULTS, GROUPS, Name, applicable, parameters_of
 from experiments.studies.tune.trials import TuneSettings
 from pfrl.compression.policy import Policy
-from pfrl.files import FileError
 from pfrl.tasks import Classification
 from pfrl.training.fit import Diverged
 
@@ -98,14 +96,14 @@ def test_bad_trials_are_given_up_at_half_of_their_steps(made_up, tmp_path):
     assert not any(trial["pruned"] for trial in trials[:5])
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp"])
-def test_a_stopped_search_ends_as_one_that_was_not(sampler, made_up, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("sampler", "pruner"), [("tpe", "halving"), ("gp", "median")])
+def test_a_stopped_search_ends_as_one_that_was_not(sampler, pruner, made_up, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole", tmp_path / "stopped"
-    tune.run(settings(whole, sampler=sampler, tune=("lr", "criterion")))
+    chosen = {"trials": 12, "sampler": sampler, "pruner": pruner, "tune": ("lr", "criterion")}
+    tune.run(settings(whole, **chosen))
     train = Pipeline.train
 
     def stopped(self, values, *rest, **named):
-        # As a kill does, it leaves a trial that is running.
         if len(made_up) == before + 6:
             raise KeyboardInterrupt
         return train(self, values, *rest, **named)
@@ -113,19 +111,16 @@ def test_a_stopped_search_ends_as_one_that_was_not(sampler, made_up, tmp_path, m
     before = len(made_up)
     monkeypatch.setattr(Pipeline, "train", stopped)
     with pytest.raises(KeyboardInterrupt):
-        tune.run(settings(out, sampler=sampler, tune=("lr", "criterion")))
+        tune.run(settings(out, **chosen))
     monkeypatch.setattr(Pipeline, "train", train)
-    tune.run(settings(out, sampler=sampler, tune=("lr", "criterion"), resume=True))
+    tune.run(settings(out, **chosen))
     assert without_clock(out) == without_clock(whole)
-    study = optuna.load_study(study_name=str(out), storage=f"sqlite:///{out}/study.db")
-    states = [trial.state.name for trial in study.trials]
-    assert states.count("FAIL") == 1 and "RUNNING" not in states
 
 
 def test_the_test_split_is_not_read_again(made_up, tmp_path):
     tune.run(settings(tmp_path / "run", trials=3, tune=("lr",)))
     played = len(made_up)
-    tune.run(settings(tmp_path / "run", trials=3, tune=("lr",), resume=True))
+    tune.run(settings(tmp_path / "run", trials=3, tune=("lr",)))
     assert len(made_up) == played
 
 
@@ -143,21 +138,6 @@ def test_a_diverging_trial_is_the_worst(made_up, tmp_path, monkeypatch):
     lost = without_clock(tmp_path / "run")["trials"][2]
     assert (lost["diverged"], lost["quality"]) == (True, 0.0)
     assert "(diverged)" in page.read_text()
-
-
-def test_another_database_and_what_does_not_go_on(made_up, tmp_path):
-    out, url = tmp_path / "run", f"sqlite:///{tmp_path}/shared.db"
-    tune.run(settings(out, trials=2, storage=url, tune=("lr",)))
-    assert not (out / "study.db").exists()
-    with pytest.raises(SettingsError, match="--resume"):
-        tune.run(settings(out, trials=2, storage=url, tune=("lr",)))
-    with pytest.raises(SettingsError, match="another 'seed'"):
-        tune.run(settings(out, trials=2, storage=url, tune=("lr",), resume=True, seed=1))
-    with pytest.raises(SettingsError, match="another 'target'"):
-        tune.run(settings(out, storage=url, tune=("lr",), resume=True, target="macs=0.3"))
-    with pytest.raises(FileError, match="choose another --storage") as refused:
-        tune.run(settings(tmp_path / "other", storage="no://such:secret@place"))
-    assert "secret" not in str(refused.value)
 
 
 def test_what_a_policy_makes_use_of(network):
@@ -201,10 +181,9 @@ def test_bits_and_zeros_are_those_of_the_policy(network):
         (["--target", "macs=0.0001"], "cannot be met"),
         (["--trials", "1"], "trials is a whole number from 2"),
         (["--sparsity", "1"], "sparsity is a share"),
-        (["--policy", "nowhere.json"], "nowhere.json cannot be read"),
+        (["--policy", "nowhere.json"], "no file nowhere.json can be read"),
         (["--policy", "a.json", "--target", "macs=0.5"], "leave out --target"),
         (["--tune", "sparsity"], "'sparsity' makes no difference"),
-        (["--storage", "nonsense"], "cannot keep trials in the --storage"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(arguments, sentence, tmp_path, capsys):

@@ -5,21 +5,18 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from envs.task import load_network
-from experiments.records.history import read_history
-from experiments.records.lines import append_line, mend_lines
-from experiments.records.run_folder import command, versions
+from experiments.records.run_folder import RunFolder
 from experiments.run.compression import find_weights
 from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.methods.cells import Cell, cells
 from experiments.studies.methods.table import HEADINGS, write_table
-from experiments.studies.workers import share_out
-from experiments.watch.progress import stage
+from experiments.studies.study import complete
 from pfrl.compression.calibration import survey_network
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import Compressed, compress
@@ -35,8 +32,6 @@ from pfrl.training.backend import compiled
 from pfrl.training.fit import FitConfig, fit, mean_quality
 from pfrl.training.step import Distillation, Project
 
-Job = tuple[str, str, int]
-"""Section, name of the cell, seed."""
 BATCH = 64
 """Images of a fine-tuning step."""
 QUANTIZER_RATE = 0.1
@@ -52,6 +47,9 @@ GRADUAL_FROM = 0.3
 @dataclass(frozen=True)
 class MethodsSettings:
     """Compare channel criteria, sparsity, bit widths and codebooks after the same fine-tuning."""
+
+    FREE: ClassVar = ("sections", "seeds", "workers", "out")
+    """What may change when a comparison goes on."""
 
     model: str = "resnet20"
     """A network of the zoo."""
@@ -75,38 +73,44 @@ class MethodsSettings:
     learning_rate: float = 0.02
     """Peak learning rate of the fine-tuning."""
     out: Path = Path("runs/methods")
-    """Directory of methods.jsonl, one line a network, and methods.md. What is recorded there is not
-    computed again."""
-    workers: int = 1
-    """Processes that share the work, each on a core of its own."""
+    """Directory of results.jsonl, one line a network, and methods.md. The same command goes on with
+    what is there, and may ask for more sections and seeds; another one is refused."""
+    workers: int = 0
+    """Processes, each on a core of its own. Default: one a core."""
+
+
+class Evaluated(NamedTuple):
+    """One job: a cell of a section, under a seed."""
+
+    section: str
+    name: str
+    seed: int
+
+
+BASE = Evaluated("base", "base", 0)
+"""The network that all come from."""
 
 
 def run(settings: MethodsSettings) -> Path:
-    """Evaluate every cell that is not recorded yet, and return the path of the table."""
+    """Evaluate every cell that is not recorded yet, and return the path of the table.
+
+    Raises:
+      ValueError: a subclass with a sentence for the user, if something that was given is wrong.
+    """
     strange = set(settings.sections) - set(HEADINGS)
-    if strange or settings.workers < 1 or settings.seeds < 1:
+    if strange or settings.workers < 0 or settings.seeds < 1:
         raise SettingsError(
-            f"expected sections of {', '.join(HEADINGS)}, and at least one seed and one worker;"
+            f"expected sections of {', '.join(HEADINGS)}, at least one seed and workers from 0;"
             f" got {', '.join(settings.sections)}, {settings.seeds} and {settings.workers}"
         )
     weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
+    folder = RunFolder("methods", settings, weights)
     settings = replace(settings, weights=weights)
-    history = settings.out / "methods.jsonl"
-    mend_lines(history)
-    done = recorded(history)
-    if ("base", "base", 0) not in done:
-        append_line(
-            history, {**evaluate_base(settings), "command": command(), "versions": versions()}
-        )
     names = [(cell.section, cell.name) for cell in cells() if cell.section in settings.sections]
-    jobs = [(*name, seed) for seed in range(settings.seeds) for name in names]
-    left = [job for job in jobs if job not in done]
-    with stage(f"{len(left)} of {len(jobs)} networks") as progress:
-        lines = share_out(partial(evaluate_job, settings), left, settings.workers)
-        for number, line in enumerate(lines, 1):
-            append_line(history, line)
-            progress(number, len(left))
-    return write_table(settings.out)
+    jobs = [Evaluated(*name, seed) for seed in range(settings.seeds) for name in names]
+    work = partial(evaluate_job, settings)
+    lines = complete(folder, [BASE, *jobs], work, settings.workers, "networks")
+    return write_table(folder.path, lines, folder.facts["commands"])
 
 
 @cache
@@ -116,22 +120,15 @@ def opened(settings: MethodsSettings) -> tuple[Dataset, Graph, Split]:
     return dataset, graph, dataset.open_test()
 
 
-def evaluate_base(settings: MethodsSettings) -> dict[str, Any]:
-    """The line of the network that all come from."""
+def evaluate_job(settings: MethodsSettings, job: Evaluated) -> dict[str, Any]:
+    """What the line of a cell says, and that of the base network."""
     dataset, graph, test = opened(settings)
-    whole = compress(graph.source, Policy.uniform(graph), graph=graph)
-    after = judge(whole, whole.variables, dataset, test)
-    costs = CostModel(graph).base
-    return {"section": "base", "name": "base", "seed": 0, "costs": costs, "after": after}
-
-
-def evaluate_job(settings: MethodsSettings, job: Job) -> dict[str, Any]:
-    """The line of a cell, by its section, name and seed."""
-    dataset, graph, test = opened(settings)
-    section, name, seed = job
-    (cell,) = (cell for cell in cells() if (cell.section, cell.name) == (section, name))
-    line = evaluate(cell, seed, settings, graph, dataset, test)
-    return {"section": section, "name": name, "seed": seed, **line}
+    if job == BASE:
+        whole = compress(graph.source, Policy.uniform(graph), graph=graph)
+        after = judge(whole, whole.variables, dataset, test)
+        return {"costs": CostModel(graph).base, "after": after}
+    (cell,) = (cell for cell in cells() if (cell.section, cell.name) == job[:2])
+    return evaluate(cell, job.seed, settings, graph, dataset, test)
 
 
 def evaluate(
@@ -236,8 +233,3 @@ def judge(small: Compressed, variables: Variables, dataset: Dataset, test: Split
     with TemporaryDirectory() as folder:
         path = export_onnx(logits, small.graph.input_shape, Path(folder) / "small.onnx")
         return mean_quality(Session(path).logits, dataset, test)
-
-
-def recorded(history: Path) -> set[Job]:
-    """Which cells are there; a line that a kill cut off is none."""
-    return {(line["section"], line["name"], line["seed"]) for line in read_history(history)}

@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from experiments.records.history import Line, read_history
+from experiments.records.history import Line
 from experiments.report.intervals import mean_interval
-from experiments.studies.methods.cells import cells
 from pfrl.files import write_text
 
 HEADINGS = {
@@ -47,12 +46,8 @@ HEADINGS = {
 """By section, its title and what its columns are."""
 
 
-def write_table(folder: Path) -> Path:
-    """``methods.md`` from ``methods.jsonl``."""
-    order = {(cell.section, cell.name): place for place, cell in enumerate(cells())}
-    lines = read_history(folder / "methods.jsonl")
-    # Processes that share the work end in any order.
-    lines.sort(key=lambda line: order.get((line["section"], line["name"]), -1))
+def write_table(folder: Path, lines: Sequence[Line], commands: Sequence[str]) -> Path:
+    """``methods.md`` from the lines of all networks and the commands that made them."""
     base = next((line for line in lines if line["section"] == "base"), None)
     parts = ["# Compression methods compared\n"]
     if base is not None:
@@ -61,7 +56,7 @@ def write_table(folder: Path) -> Path:
             f" {base['costs']['macs'] / 1e6:.1f} M MACs and {base['costs']['bytes'] / 1e3:.0f} kB."
             " Percent of the test images, mean over the seeds and the half-width of its 95 %"
             " interval (Student's t); one value stands alone where there is one seed."
-            f"\n\nMade by `{base['command']}`.\n"
+            f"\n\nMade by {', '.join(f'`{command}`' for command in commands)}.\n"
         )
     for section, (title, text) in HEADINGS.items():
         mine = [line for line in lines if line["section"] == section]

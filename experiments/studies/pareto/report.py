@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.records.history import unbeaten
 from experiments.records.wording import (
     axis_label,
     bullets,
@@ -41,12 +42,12 @@ COLUMNS = {
 
 def write_pareto_report(out: Path, result: Entry) -> Path:
     """Write the three files and return the path of the page."""
-    wording = Wording(**result["task"])
+    wording, settings = Wording(**result["task"]), result["settings"]
     write_text(out / "pareto.csv", _csv(result))
     save_png(out / "pareto.png", front_figure(result, wording))
     beaten = [place for place in range(len(result["points"])) if place not in result["front"]]
     parts = [
-        f"# Several wishes at once: {result['model']} on {result['data']}",
+        f"# Several objectives at once: {settings['model']} on {settings['data']}",
         _headline(result),
         "![Accuracy against costs: the front, and what it beats](pareto.png)",
         section("The front", _table(result, wording, result["front"], rows=True), _note(result)),
@@ -55,17 +56,15 @@ def write_pareto_report(out: Path, result: Entry) -> Path:
         details(f"The {len(beaten)} networks that the front beats", _table(result, wording, beaten))
         if beaten
         else "",
-        section("Do it again", code_block(result["command"], "sh")),
+        section("Do it again", code_block("\n".join(result["commands"]), "sh")),
     ]
     return write_text(out / "pareto.md", "\n\n".join(filter(None, parts)) + "\n")
 
 
 def panels(result: Entry) -> list[str]:
     """What the picture shows: the costs of the front, and the limited one if there is room."""
-    wishes = list(result["wishes"])
-    if result["metric"] not in wishes and len(wishes) < 2:
-        wishes.insert(0, result["metric"])
-    return wishes
+    shown, metric = list(result["objectives"]), result["settings"]["metric"]
+    return [metric, *shown] if metric not in shown and len(shown) < 2 else shown
 
 
 def front_figure(result: Entry, wording: Wording) -> Figure:
@@ -74,7 +73,7 @@ def front_figure(result: Entry, wording: Wording) -> Figure:
     figure = Figure(figsize=(WIDTH, 5.0), layout="constrained")
     axes = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
     count, kept = len(result["points"]), len(result["front"])
-    wishes = [COLUMNS[name] for name in result["wishes"]]
+    objectives = [COLUMNS[name] for name in result["objectives"]]
     figure.suptitle(
         f"{kept} of {count} networks are on the front",
         x=0.01,
@@ -84,7 +83,7 @@ def front_figure(result: Entry, wording: Wording) -> Figure:
     )
     axes[0].set_title(
         "Numbers are rows of the table. Each of these is better than any other network in"
-        f" {wording.metric}, {' or '.join(wishes)}.\n{'Down' if wording.error else 'Up'} and to"
+        f" {wording.metric}, {' or '.join(objectives)}.\n{'Down' if wording.error else 'Up'} and to"
         " the left is better.",
         loc="left",
         fontsize=9.5,
@@ -92,7 +91,7 @@ def front_figure(result: Entry, wording: Wording) -> Figure:
     )
     for each, name in zip(axes, costs, strict=True):
         _panel(each, result, name, wording)
-    axes[0].set_ylabel(f"{wording.metric} on fresh search images (%)")
+    axes[0].set_ylabel(f"{wording.metric} on held-out search images (%)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(
         handles,
@@ -113,7 +112,7 @@ def _panel(axes: Axes, result: Entry, metric: str, wording: Wording) -> None:
     def at(point: Entry) -> tuple[float, float]:
         return (
             point["costs"][metric] / unit.divisor,
-            100 * float(wording.value(point["fresh_accuracy"])),
+            100 * float(wording.value(point["held_out_accuracy"])),
         )
 
     chosen = [every[place] for place in result["front"]]
@@ -176,7 +175,9 @@ def _panel(axes: Axes, result: Entry, metric: str, wording: Wording) -> None:
     right = 1.08 * max(at(point)[0] for point in (*every, base))
     axes.set_xlim(0, right)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    steps = _staircase([at(point) for point in every], wording.error)
+    places = [at(point) for point in every]
+    best = unbeaten([(-x, -y if wording.error else y) for x, y in places])
+    steps = sorted(places[place] for place in best)
     axes.plot(
         *np.transpose([*steps, (right, steps[-1][1])]),
         color=BLUE,
@@ -189,22 +190,14 @@ def _panel(axes: Axes, result: Entry, metric: str, wording: Wording) -> None:
     axes.set_xlabel(axis_label(metric, unit))
 
 
-def _staircase(places: Sequence[tuple[float, float]], error: bool) -> list[tuple[float, float]]:
-    """Those that none beats in the two numbers, cheapest first."""
-    steps: list[tuple[float, float]] = []
-    for x, y in sorted(places, key=lambda place: (place[0], place[1] if error else -place[1])):
-        if not steps or (y < steps[-1][1] if error else y > steps[-1][1]):
-            steps.append((x, y))
-    return steps
-
-
 def _headline(result: Entry) -> str:
-    wishes = [COLUMNS[name] for name in result["wishes"]]
+    objectives = [COLUMNS[name] for name in result["objectives"]]
     limits = ", ".join(percent(limit, 0) for limit in result["limits"])
+    limited = COLUMNS[result["settings"]["metric"]]
     return (
         f"**{len(result['front'])} of {len(result['points'])} networks are on the front**: each is"
-        f" better than any other in accuracy, {' or '.join(wishes)}. They were found in searches"
-        f" with at most {limits} of the base network's {COLUMNS[result['metric']]}."
+        f" better than any other in accuracy, {' or '.join(objectives)}. They were found in"
+        f" searches with at most {limits} of the base network's {limited}."
     )
 
 
@@ -216,7 +209,7 @@ def _note(result: Entry) -> str:
 
 
 def _costs(result: Entry) -> list[str]:
-    return list(dict.fromkeys([result["metric"], *result["wishes"]]))
+    return list(dict.fromkeys([result["settings"]["metric"], *result["objectives"]]))
 
 
 def _table(result: Entry, wording: Wording, places: Sequence[int], rows: bool = False) -> str:
@@ -227,13 +220,13 @@ def _table(result: Entry, wording: Wording, places: Sequence[int], rows: bool = 
         *(["row"] if rows else []),
         "found at",
         "by",
-        f"fresh {wording.metric}",
+        f"held-out {wording.metric}",
         *(["95 % interval"] if classes else []),
         *(COLUMNS[name] for name in shown),
     ]
 
     def line(point: Entry, found: str, who: str) -> list[str]:
-        quality = point["fresh_accuracy"]
+        quality = point["held_out_accuracy"]
         low, high = accuracy_interval(round(quality * base["images"]), base["images"])
         return [
             found,
@@ -272,22 +265,23 @@ def _pick(result: Entry) -> tuple[str, ...]:
         return (f"Row {result['pick']} was picked (★): its policy is `policy.json`.",)
     return (
         "Its policy is written to `policy.json` by",
-        code_block(f"{result['command']} --resume --pick 1", "sh"),
+        code_block(f"{result['commands'][-1]} --pick 1", "sh"),
     )
 
 
 def _method(result: Entry) -> str:
+    settings = result["settings"]
     latency = (
         " Latency is predicted by a model that was measured on this machine (`latency.json`)."
-        if "latency" in result["wishes"]
+        if "latency" in result["objectives"]
         else ""
     )
     return bullets(
-        f"At each limit `{result['agent']}` made {result['episodes']} evaluations (seed"
-        f" {result['seed']}); evaluations that searches have in common were made once.",
+        f"At each limit `{settings['agent']}` made {settings['episodes']} evaluations (seed"
+        f" {settings['seed']}); evaluations that searches have in common were made once.",
         "The best of each search, and the uniform policy at the same limit, were fine-tuned anew"
-        f" for {result['rescore_steps']} steps and judged on {result['base']['images']:,} images of"
-        " the search split that no reward has used. The base network got the same fine-tuning.",
+        f" for {settings['rescore_steps']} steps and judged on {result['base']['images']:,} images"
+        " of the search split that no reward has used. The base network got the same fine-tuning.",
         f"The test split was not opened: it is for the network that is picked.{latency}",
     )
 
@@ -298,7 +292,7 @@ def _csv(result: Entry) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(
-        ["row", "picked", "target", "episode", "search_accuracy", "fresh_accuracy", *names]
+        ["row", "picked", "target", "episode", "search_accuracy", "held_out_accuracy", *names]
     )
     every = result["points"]
     order = [*result["front"], *(p for p in range(len(every)) if p not in result["front"])]
@@ -313,12 +307,12 @@ def _csv(result: Entry) -> str:
                 point["target"],
                 source,
                 point["search_accuracy"],
-                point["fresh_accuracy"],
+                point["held_out_accuracy"],
                 *(point["costs"][name] for name in names),
             ]
         )
     base = result["base"]
     writer.writerow(
-        ["base", 0, "", "", "", base["fresh_accuracy"], *(base["costs"][n] for n in names)]
+        ["base", 0, "", "", "", base["held_out_accuracy"], *(base["costs"][n] for n in names)]
     )
     return stream.getvalue()

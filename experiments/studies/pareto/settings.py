@@ -2,17 +2,23 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from experiments.settings.blocks import NetworkBlock, SettingsError, SpaceBlock
-from experiments.settings.compression import CompressSettings, FinishConfig
+from agents import AGENTS, AgentError
+from experiments.settings.blocks import SettingsError
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.evaluation.config import EpisodeConfig
+
+LEAST = {"episodes": 1, "candidates": 1, "rescore_steps": 0, "seed": 0, "workers": 0}
+"""Of settings that are whole numbers."""
 
 
 @dataclass(frozen=True)
 class ParetoSettings:
     """Search at several limits of one metric, and keep what is best in accuracy and costs."""
+
+    FREE: ClassVar = ("limits", "pick", "workers", "out")
+    """What may change when a study goes on."""
 
     model: str = "resnet8"
     """A network of the zoo."""
@@ -23,8 +29,7 @@ class ParetoSettings:
     metric: Literal["macs", "params", "bytes", "bops", "latency"] = "macs"
     """What is limited."""
     limits: tuple[float, ...] = (0.3, 0.5, 0.7)
-    """Its limits, as shares of the base network's, each with a search of its own. Those that are
-    there already are not searched again with --resume."""
+    """Its limits, as shares of the base network's, each with a search of its own."""
     knobs: tuple[Literal["keep", "weight_bits", "act_bits"], ...] = ("keep",)
     """What the agent decides at every layer."""
     agent: str = "ddpg"
@@ -34,7 +39,7 @@ class ParetoSettings:
     seed: int = 0
     """Seed of the searches and of all training."""
     latency: bool = True
-    """Whether latency is one of the wishes; a model of it is measured at the start."""
+    """Whether latency is one of the objectives; a model of it is measured at the start."""
     candidates: int = 3
     """Best policies of every search that are re-scored on images the reward did not use."""
     rescore_steps: int = 128
@@ -49,12 +54,20 @@ class ParetoSettings:
     """By which methods a policy is carried out."""
     pick: int | None = None
     """Row of the table whose policy is written to policy.json."""
+    workers: int = 0
+    """Processes, each on a core of its own. Default: one a core."""
     out: Path = Path("runs/pareto")
-    """Directory of the results."""
-    resume: bool = False
-    """Go on with the searches in the directory, which must have the same settings."""
+    """Directory of the results. The same command goes on with what is there, and may ask for more
+    limits or pick a row; another one is refused."""
 
     def __post_init__(self) -> None:
+        if self.agent not in AGENTS:
+            raise AgentError(f"unknown agent '{self.agent}'; expected one of {', '.join(AGENTS)}")
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise SettingsError(
+                    f"{name} is a whole number from {least}, got {getattr(self, name)}"
+                )
         if not self.limits or not all(0 < limit <= 1 for limit in self.limits):
             raise SettingsError(
                 f"limits are shares above 0 and up to 1, at least one; got {list(self.limits)}"
@@ -65,23 +78,6 @@ class ParetoSettings:
             raise SettingsError(f"pick is a row of the table, from 1; got {self.pick}")
         if self.metric == "latency" and not self.latency:
             raise SettingsError("a limit of latency needs its model; leave out --no-latency")
-
-    def at(self, limit: float) -> CompressSettings:
-        """The settings of the search at a limit."""
-        return CompressSettings(
-            network=NetworkBlock(self.model, self.data, self.weights),
-            target=f"{self.metric}={limit:g}",
-            space=SpaceBlock(self.knobs, self.keep_min, self.round_to),
-            reward="accuracy",
-            agent=self.agent,
-            episodes=self.episodes,
-            seed=self.seed,
-            out=self.out / folder_name(limit),
-            resume=True,
-            episode=self.episode,
-            recipe=self.recipe,
-            finish=FinishConfig(candidates=self.candidates, rescore_steps=self.rescore_steps),
-        ).resolved()
 
 
 def folder_name(limit: float) -> str:

@@ -5,36 +5,30 @@ long. What counts is whether both put policies of equal cost into the same order
 """
 
 import dataclasses
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from envs.decisions import Decisions
 from envs.problem import Problem
 from envs.task import NetworkTask, load_network
-from experiments.records.history import Line
-from experiments.records.lines import append_line, mend_lines
-from experiments.records.machine import machine
-from experiments.records.run_folder import command, versions
+from experiments.records.run_folder import RunFolder
 from experiments.run.compression import find_weights
 from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.proxy.table import LONG, write_study
-from experiments.studies.workers import share_out
-from experiments.watch.progress import stage
+from experiments.studies.study import complete
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import PLAIN, REPAIRED
 from pfrl.cost import Budget, CostModel
-from pfrl.cost.metrics import Assignment
+from pfrl.cost.model import Assignment
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
 from pfrl.evaluation.validation import validate
-from pfrl.files import FileError, write_json
 from pfrl.graph import Graph
 from pfrl.training.fit import Diverged
 
@@ -44,16 +38,17 @@ DRAWS = 1_000
 """Draws for every policy that is asked for, before it is said that there are none."""
 HALVINGS = 40
 """Of the interval in which the common factor of all actions is looked for."""
-LEAST = {"policies": 2, "workers": 1, "search_images": 1, "long_images": 1, "supernet_steps": 1}
+LEAST = {"policies": 2, "workers": 0, "search_images": 1, "long_images": 1, "supernet_steps": 1}
 """Of settings that are whole numbers."""
-FREE = ("policies", "fidelities", "out", "workers")
-"""Settings that may change from one start to the next: they add lines and change none."""
 
 
 @dataclass(frozen=True)
 class ProxySettings:
     """Compare the ranks that each fidelity gives to policies of equal cost with those after a
     long fine-tuning."""
+
+    FREE: ClassVar = ("policies", "fidelities", "workers", "out")
+    """What may change when a study goes on."""
 
     model: str = "resnet20"
     """A network of the zoo."""
@@ -86,18 +81,32 @@ class ProxySettings:
     seed: int = 0
     """Seed of the policies and of all training."""
     out: Path = Path("runs/proxy")
-    """Directory of proxy.jsonl, one line a policy and fidelity, and of the tables and the picture.
-    What is recorded there is not computed again."""
-    workers: int = 1
-    """Processes that share the work, each on a core of its own."""
+    """Directory of results.jsonl, one line a policy and fidelity, of the tables and the picture.
+    The same command goes on with what is there, and may ask for more policies and fidelities;
+    another one is refused."""
+    workers: int = 0
+    """Processes, each on a core of its own. Default: one a core."""
+
+    def __post_init__(self) -> None:
+        names = self.fidelities
+        if not names or len(set(names)) != len(names):
+            raise SettingsError(f"fidelities are different ones, at least one; got {list(names)}")
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise SettingsError(
+                    f"{name} is a whole number from {least}, got {getattr(self, name)}"
+                )
+        if Budget.parse(self.target).needs_latency:
+            raise SettingsError(
+                "policies of equal latency are not drawn; give macs, params, bytes or bops"
+            )
 
 
-class Job(NamedTuple):
-    """A policy, its number and how it is to be scored: a fidelity or ``LONG``."""
+class Scored(NamedTuple):
+    """One job: a policy, by its number, and how it is scored: a fidelity or ``LONG``."""
 
     number: int
     fidelity: str
-    policy: Policy
 
 
 def run(settings: ProxySettings) -> list[Path]:
@@ -106,34 +115,20 @@ def run(settings: ProxySettings) -> list[Path]:
     Raises:
       ValueError: a subclass with a sentence for the user, if what was given is wrong.
     """
-    _check(settings)
     weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
+    folder = RunFolder("proxy", settings, weights)
     settings = dataclasses.replace(settings, weights=weights)
-    policies = draw_policies(settings, load(settings))
-    _keep_settings(settings)
-    history = settings.out / "proxy.jsonl"
-    lines = mend_lines(history)
-    _check_policies(lines, policies, history)
-    done = {(line["number"], line["fidelity"]) for line in lines}
+    _, graph = load_network(settings.model, settings.data, str(weights))
+    policies = draw_policies(settings, graph)
     # Fidelity by fidelity, for a process keeps one evaluator at a time.
     jobs = [
-        Job(number, fidelity, policy)
+        Scored(number, fidelity)
         for fidelity in (*settings.fidelities, LONG)
-        for number, policy in enumerate(policies)
+        for number in range(len(policies))
     ]
-    left = [job for job in jobs if (job.number, job.fidelity) not in done]
-    with stage(f"{len(left)} of {len(jobs)} scores", len(left), "scores") as progress:
-        found = share_out(partial(score, settings), left, settings.workers)
-        for count, line in enumerate(found, 1):
-            append_line(history, line)
-            progress(count, len(left))
-    facts = {"command": command(), "settings": identity(settings), "machine": machine()}
-    return write_study(settings.out, mend_lines(history), {**facts, "versions": versions()})
-
-
-def load(settings: ProxySettings) -> Graph:
-    """The network that all policies are of."""
-    return load_network(settings.model, settings.data, str(settings.weights))[1]
+    work = partial(score, settings, policies)
+    lines = complete(folder, jobs, work, settings.workers, "scores")
+    return write_study(folder.path, lines, folder.facts)
 
 
 def draw_policies(settings: ProxySettings, graph: Graph) -> list[Policy]:
@@ -186,25 +181,23 @@ def draw(decisions: Decisions, limit: float, rng: np.random.Generator) -> Assign
     return assigned(low)
 
 
-def score(settings: ProxySettings, job: Job) -> dict[str, Any]:
-    """The line of a policy and a fidelity, or of a policy and the long fine-tuning."""
+def score(settings: ProxySettings, policies: Sequence[Policy], job: Scored) -> dict[str, Any]:
+    """What the line of a policy says of a fidelity, or of the long fine-tuning."""
     evaluator, setup = evaluator_of(settings, job.fidelity)
-    start = time.perf_counter()
+    policy, start = policies[job.number], time.perf_counter()
     if job.fidelity == LONG:
-        found = score_long(settings, evaluator, job.policy)
+        found = score_long(settings, evaluator, policy)
         seconds = time.perf_counter() - start
     else:
-        evaluation = evaluator(job.policy)
+        evaluation = evaluator(policy)
         found = {"accuracy": evaluation.accuracy, "diverged": evaluation.diverged}
         seconds = evaluation.seconds
     return {
-        "number": job.number,
-        "fidelity": job.fidelity,
         **found,
         "seconds": seconds,
         "setup": setup,
-        "costs": evaluator.costs.of(job.policy),
-        "policy": job.policy.to_json(),
+        "costs": evaluator.costs.of(policy),
+        "policy": policy.to_json(),
     }
 
 
@@ -249,59 +242,3 @@ def evaluator_of(settings: ProxySettings, fidelity: str) -> tuple[Evaluator, flo
     if fidelity != LONG:
         evaluator(Policy.uniform(graph, 0.5, round_to=settings.round_to))
     return evaluator, time.perf_counter() - start + evaluator.spent_before
-
-
-def identity(settings: ProxySettings) -> dict[str, Any]:
-    """All that decides about a line, as plain data."""
-    plain = dataclasses.asdict(settings)
-    return {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in plain.items()
-        if name not in FREE
-    }
-
-
-def _check(settings: ProxySettings) -> None:
-    names = settings.fidelities
-    if not names or len(set(names)) != len(names):
-        raise SettingsError(f"fidelities are different ones, at least one; got {list(names)}")
-    for name, least in LEAST.items():
-        if getattr(settings, name) < least:
-            raise SettingsError(
-                f"{name} is a whole number from {least}, got {getattr(settings, name)}"
-            )
-    if settings.target.startswith("latency"):
-        raise SettingsError(
-            "policies of equal latency are not drawn; give macs, params, bytes or bops"
-        )
-
-
-def _keep_settings(settings: ProxySettings) -> None:
-    """Write the settings beside the lines, or see to it that they are those of the lines."""
-    path, now = settings.out / "config.json", identity(settings)
-    if not path.exists():
-        write_json(path, {"settings": now})
-        return
-    try:
-        before: Mapping[str, Any] = json.loads(path.read_text())["settings"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise FileError(f"{path} is damaged ({error}); choose another --out") from error
-    for name, value in now.items():
-        if before.get(name) != value:
-            raise SettingsError(
-                f"{settings.out} holds a study with other settings: {name} was"
-                f" {before.get(name)!r}, now it is {value!r}; give the same ones, or choose"
-                " another --out"
-            )
-
-
-def _check_policies(lines: Sequence[Line], policies: Sequence[Policy], history: Path) -> None:
-    """That recorded policies are those that are drawn now, as far as that many are drawn."""
-    drawn = [policy.to_json() for policy in policies]
-    for line in lines:
-        number = line["number"]
-        if number < len(drawn) and line["policy"] != drawn[number]:
-            raise FileError(
-                f"{history} has another policy number {number} than is drawn now;"
-                " choose another --out"
-            )

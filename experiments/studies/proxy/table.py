@@ -120,7 +120,7 @@ def correlations(
 
 
 def write_study(folder: Path, lines: Sequence[Line], facts: Mapping[str, Any]) -> list[Path]:
-    """``proxy.json``, ``proxy.md`` and ``proxy.png`` from the lines of ``proxy.jsonl``."""
+    """``proxy.json``, ``proxy.md`` and ``proxy.png`` from the lines of all scores."""
     found = study(lines)
     data = write_json(folder / "proxy.json", {**facts, "fidelities": found})
     page = write_text(folder / "proxy.md", describe(lines, found, facts))
@@ -129,7 +129,13 @@ def write_study(folder: Path, lines: Sequence[Line], facts: Mapping[str, Any]) -
 
 
 def describe(lines: Sequence[Line], found: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """The page."""
+    """The page.
+
+    Args:
+      lines: of all scores.
+      found: what ``study`` made of them.
+      facts: the study's ``config.json``.
+    """
     settings, machine = facts["settings"], facts["machine"]
     long = [line for line in lines if line["fidelity"] == LONG]
     fresh = [line["fresh"] for line in long]
@@ -144,8 +150,9 @@ def describe(lines: Sequence[Line], found: Mapping[str, Any], facts: Mapping[str
         f" {settings['long_images']} images (a learning rate that falls as a cosine from"
         f" {settings['learning_rate']}). After that they are right on {percent(min(fresh), 1)} to"
         f" {percent(max(fresh), 1)} of the search images that no evaluation uses.",
-        f"![Accuracy after the long fine-tuning, by fidelity](proxy.png)\n\nMade by"
-        f" `{facts['command']}`.",
+        "![Accuracy after the long fine-tuning, by fidelity](proxy.png)\n\nMade by "
+        + ", ".join(f"`{command}`" for command in facts["commands"])
+        + ".",
         "## Time",
         f"Seconds an evaluation (median), and once before the first (of the slowest process):"
         f" {machine['cpu']}, {machine['instruction_set']}.",

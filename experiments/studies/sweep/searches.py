@@ -1,44 +1,41 @@
-"""``pfrl sweep``: searchers compared from the same purse, over budgets and seeds, resumable.
+"""``pfrl sweep``: searchers compared with equal evaluation budgets, over targets and seeds.
 
 Every search makes the same number of evaluations of the same fidelity, and its best policy gets
 the same fine-tuning before the test split sees it. A cache of evaluations saves time where
-searchers meet; a hit costs one evaluation of the purse all the same.
+searchers meet; a hit costs one evaluation of the budget all the same.
 """
 
 import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from agents import AGENTS, AgentError, load
 from envs import NetworkTask, Problem
 from envs.decisions import Decisions
 from envs.task import load_network
-from experiments.records.history import best_so_far
-from experiments.records.lines import append_line, mend_lines
-from experiments.records.machine import machine
-from experiments.records.run_folder import command, versions
+from experiments.records.run_folder import RunFolder
 from experiments.run.compression import find_weights
 from experiments.run.recorded import recorded_search
 from experiments.settings.blocks import NetworkBlock, SettingsError
+from experiments.studies.study import complete
 from experiments.studies.sweep.table import FIXED, write_results
-from experiments.studies.workers import share_out
-from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.cost import Budget, CostModel
-from pfrl.cpu import cores
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.evaluator import Evaluator
-from pfrl.files import read_json, write_json
 from pfrl.training.fit import mean_quality
 
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """Compare searchers from the same purse: the same evaluations, budgets and seeds."""
+    """Compare searchers with equal evaluation budgets, targets and seeds."""
+
+    FREE: ClassVar = ("agents", "targets", "seeds", "workers", "out")
+    """What may change when a sweep goes on."""
 
     model: str = "resnet20"
     """A network of the zoo."""
@@ -71,7 +68,8 @@ class SweepSettings:
     workers: int = 0
     """Processes, each on a core of its own. Default: one a core."""
     out: Path = Path("runs/sweep")
-    """Where histories, search.csv and search.md go; what is there already is not done again."""
+    """Where histories, search.csv and search.md go. The same command goes on with what is
+    there, and may ask for more agents, targets and seeds; another one is refused."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.agents if name not in AGENTS]
@@ -84,8 +82,8 @@ class SweepSettings:
             raise SettingsError("seeds are whole numbers from 0, at least one of them")
 
 
-class Job(NamedTuple):
-    """One search."""
+class Search(NamedTuple):
+    """One job: a search."""
 
     target: str
     agent: str
@@ -98,42 +96,28 @@ class Job(NamedTuple):
 def run(settings: SweepSettings) -> list[Path]:
     """Do what is left of the searches, and write the table of all.
 
+    Returns:
+      The paths of ``search.csv`` and ``search.md``.
+
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
     weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
-    jobs = plan(settings)
+    folder = RunFolder("sweep", settings, weights)
     _, graph = load_network(settings.model, settings.data, str(weights))
     costs = CostModel(graph, recipe=settings.recipe)
     for target in settings.targets:
         # A budget that cannot be met is refused before anything is written.
         Decisions(problem_of(settings, str(weights), target), graph, costs)
-    results = settings.out / "results.jsonl"
-    done = {Job(line["target"], line["agent"], line["seed"]) for line in mend_lines(results)}
-    left = [job for job in jobs if job not in done]
-    settings.out.mkdir(parents=True, exist_ok=True)
-    _record(settings.out / "config.json")
-    workers = min(settings.workers or len(cores()), max(len(left), 1))
-    with stage(f"{len(left)} of {len(jobs)} searches") as progress:
-        search = partial(search_job, settings, str(weights))
-        for number, line in enumerate(share_out(search, left, workers), 1):
-            append_line(results, line)
-            progress(number, len(left))
-    return write_results(settings.out)
+    work = partial(search, settings, str(weights))
+    lines = complete(folder, plan(settings), work, settings.workers, "searches")
+    return write_results(folder.path, lines, folder.facts)
 
 
-def _record(path: Path) -> None:
-    """Add this command to those that filled the folder, and the machine that it ran on."""
-    facts = read_json(path) if path.exists() else {"commands": [], "versions": versions()}
-    if command() not in facts["commands"]:
-        facts["commands"].append(command())
-    write_json(path, facts | {"machine": machine()})
-
-
-def plan(settings: SweepSettings) -> list[Job]:
+def plan(settings: SweepSettings) -> list[Search]:
     """All searches, seed by seed, so that what is there early is a comparison already."""
     return [
-        Job(target, agent, seed)
+        Search(target, agent, seed)
         for seed in settings.seeds
         for target in settings.targets
         for agent in settings.agents
@@ -161,38 +145,31 @@ def problem_of(settings: SweepSettings, weights: str, target: str) -> Problem:
     )
 
 
-def search_job(settings: SweepSettings, weights: str, job: Job) -> dict[str, Any]:
-    """Search, fine-tune the best policy and test it; the line of ``results.jsonl``."""
+def search(settings: SweepSettings, weights: str, job: Search) -> dict[str, Any]:
+    """Search, fine-tune the best policy and test it: what the job's line says."""
     problem = problem_of(settings, weights, job.target)
     runtime = problem.open()
     evaluator = runtime.evaluate
     assert isinstance(evaluator, Evaluator)
     load(job.agent)
     hits, before, start = evaluator.hits, sum(evaluator.seconds.values()), time.perf_counter()
-    lines = recorded_search(
-        job.agent,
-        problem,
-        1 if job.agent in FIXED else settings.episodes,
-        job.seed,
-        job.folder(settings.out) / "history.jsonl",
+    episodes = 1 if job.agent in FIXED else settings.episodes
+    found = recorded_search(
+        job.agent, problem, episodes, job.seed, job.folder(settings.out) / "history.jsonl"
     )
     elapsed = time.perf_counter() - start
     evaluating = sum(evaluator.seconds.values()) - before
-    best = best_so_far(lines)[-1]
-    place = 0 if best is None else best
-    policy = Policy.from_json(lines[place]["policy"])
-    decisions = Decisions(problem, runtime.graph, runtime.costs)
+    best, decisions = found.best, Decisions(problem, runtime.graph, runtime.costs)
     return {
-        **job._asdict(),
-        "episodes": len(lines),
-        "best": place,
-        "search_accuracy": lines[place]["accuracy"],
-        "test_accuracy": test_accuracy(settings, evaluator, policy, job.seed),
-        "cost": lines[place]["costs"][decisions.metric],
+        "episodes": len(found.history),
+        "best": best.index,
+        "search_accuracy": best.evaluation.accuracy,
+        "test_accuracy": test_accuracy(settings, evaluator, best.policy, job.seed),
+        "cost": best.evaluation.costs[decisions.metric],
         "limit": decisions.limit,
         # As if nothing had been in the cache: an evaluation keeps the seconds that it took.
-        "evaluation_seconds": sum(line["seconds"] for line in lines),
-        # A search that is resumed decides everything again, so this is of all its episodes.
+        "evaluation_seconds": sum(episode.evaluation.seconds for episode in found.history),
+        # A search that goes on decides everything again, so this is of all its episodes.
         "agent_seconds": elapsed - evaluating,
         "hits": evaluator.hits - hits,
         "backend": evaluator.choice.backend,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.records.history import Line, read_history
+from experiments.records.history import Line
 from experiments.report.intervals import Mean, mean_interval
-from pfrl.files import read_json, write_text
+from pfrl.files import write_text
 
 LEARNING = ("ddpg", "td3", "sac", "tqc", "ppo")
 """The searchers by reinforcement learning."""
@@ -18,19 +18,16 @@ COLUMNS = ("target", "agent", "seed", "episodes", "best", "search_accuracy", "te
            "cost", "limit", "evaluation_seconds", "agent_seconds", "hits", "backend")  # fmt: skip
 
 
-def write_results(out: Path) -> list[Path]:
-    """``search.csv`` and ``search.md`` from what is in ``results.jsonl``."""
-    lines = sorted(
-        read_history(out / "results.jsonl"),
-        key=lambda line: (line["target"], line["agent"], line["seed"]),
-    )
+def write_results(out: Path, lines: Sequence[Line], facts: dict[str, Any]) -> list[Path]:
+    """``search.csv`` and ``search.md`` from the lines of the searches."""
+    lines = sorted(lines, key=lambda line: (line["target"], line["agent"], line["seed"]))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows([line[column] for column in COLUMNS] for line in lines)
     return [
         write_text(out / "search.csv", stream.getvalue()),
-        write_text(out / "search.md", table(lines, read_json(out / "config.json"))),
+        write_text(out / "search.md", table(lines, facts)),
     ]
 
 

@@ -59,18 +59,18 @@ def write_tune_report(out: Path, result: Entry, parameters: Sequence[Parameter])
       result: what ``tune.json`` holds.
       parameters: what was searched.
     """
-    wording = Wording(**result["task"])
+    wording, settings = Wording(**result["task"]), result["settings"]
     save_png(out / "tune.png", tuning_figure(result, wording))
     trials = result["trials"]
     parts = [
-        f"# Hyper-parameters of {result['model']} on {result['data']}",
+        f"# Hyper-parameters of {settings['model']} on {settings['data']}",
         _headline(result, wording),
         "![Every trial, the best so far, and the defaults](tune.png)",
         section("What was searched", _best_table(result, parameters)),
         section("Use it", *_usage(result, parameters)),
         section("How it was measured", _method(result)),
         details(f"All {len(trials)} trials", _trial_table(result, parameters, wording)),
-        section("Do it again", code_block(result["command"], "sh")),
+        section("Do it again", code_block("\n".join(result["commands"]), "sh")),
     ]
     return write_text(out / "tune.md", "\n\n".join(filter(None, parts)) + "\n")
 
@@ -235,10 +235,10 @@ def _best_table(result: Entry, parameters: Sequence[Parameter]) -> str:
 
 
 def _usage(result: Entry, parameters: Sequence[Parameter]) -> tuple[str, ...]:
-    values = result["best"]["values"]
-    words = ["pfrl", "compress", "--model", result["model"], "--data", result["data"]]
-    if result["settings"]["weights"] != "None":
-        words += ["--weights", result["settings"]["weights"]]
+    values, settings = result["best"]["values"], result["settings"]
+    words = ["pfrl", "compress", "--model", settings["model"], "--data", settings["data"]]
+    if result["weights"] is not None:
+        words += ["--weights", result["weights"]]
     words += [
         word
         for name, option in OPTIONS.items()

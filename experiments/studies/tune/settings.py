@@ -1,17 +1,18 @@
 """What a user can set for ``pfrl tune``."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from experiments.settings.blocks import SettingsError
-from pfrl.compression.policy import Policy
 
 
 @dataclass(frozen=True)
 class TuneSettings:
     """Search the hyper-parameters of a compression for one policy."""
+
+    FREE: ClassVar = ("trials", "out")
+    """What may change when a study goes on."""
 
     model: str = "resnet8"
     """A network of the zoo."""
@@ -52,12 +53,9 @@ class TuneSettings:
     or those outside of the better half at half of them (successive halving)."""
     seed: int = 0
     """Seed of the proposals and of all training."""
-    storage: str | None = None
-    """URL of the database of the trials. Default: study.db in the directory of the results."""
     out: Path = Path("runs/tune")
-    """Directory of the results."""
-    resume: bool = False
-    """Go on with the trials that are recorded, which must have the same settings."""
+    """Directory of the results. The same command goes on with what is there, and may ask for more
+    trials; another one is refused."""
 
     def __post_init__(self) -> None:
         for name, least in (("trials", 2), ("steps", 1), ("batch", 1), ("seed", 0)):
@@ -71,11 +69,3 @@ class TuneSettings:
             raise SettingsError(
                 "--policy comes with a cost and zeros of its own; leave out --target and --sparsity"
             )
-
-    def identity(self, policy: Policy) -> dict[str, Any]:
-        """All that decides about a trial's result, as plain data."""
-        own = asdict(self)
-        for name in ("out", "resume", "storage", "trials"):
-            del own[name]
-        own |= {"weights": str(self.weights), "policy": policy.to_json()}
-        return json.loads(json.dumps(own))

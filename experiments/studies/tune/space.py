@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from experiments.settings.blocks import SettingsError
 from experiments.settings.compression import FinishConfig
@@ -27,8 +27,9 @@ class Number:
     high: float
     log: bool = False
 
-    def suggest(self, trial: optuna.Trial) -> float:
-        return trial.suggest_float(self.name, self.low, self.high, log=self.log)
+    @property
+    def distribution(self) -> FloatDistribution:
+        return FloatDistribution(self.low, self.high, log=self.log)
 
     @property
     def searched(self) -> str:
@@ -43,8 +44,9 @@ class Name:
     default: str
     values: tuple[str, ...]
 
-    def suggest(self, trial: optuna.Trial) -> str:
-        return trial.suggest_categorical(self.name, self.values)
+    @property
+    def distribution(self) -> CategoricalDistribution:
+        return CategoricalDistribution(self.values)
 
     @property
     def searched(self) -> str:

@@ -5,25 +5,27 @@ network and is judged on the search split; the first trial is the framework's de
 split is opened once, at the end, for the defaults and the best.
 """
 
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.trial import TrialState
 
 from envs import NetworkTask, Problem
 from envs.decisions import Decisions
 from envs.task import load_network
-from experiments.records.machine import machine
-from experiments.records.run_folder import command, versions
+from experiments.records.history import Line
+from experiments.records.run_folder import RunFolder
 from experiments.run.compression import find_weights
 from experiments.run.differences import paired_differences
 from experiments.run.latency import measure_latency
-from experiments.settings.blocks import NetworkBlock, SettingsError
+from experiments.settings.blocks import NetworkBlock
 from experiments.settings.compression import DEFAULTS as WISH
+from experiments.studies.study import complete
 from experiments.studies.tune.pipeline import Pipeline
 from experiments.studies.tune.report import write_tune_report
 from experiments.studies.tune.settings import TuneSettings
@@ -31,17 +33,22 @@ from experiments.studies.tune.space import Parameter, defaults_of, parameters_of
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget, CostModel
-from pfrl.files import FileError, read_json, write_json
+from pfrl.files import read_json, write_json
 from pfrl.graph import Graph
 from pfrl.training.fit import Diverged
 
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 STARTUP = 5
 """Trials before a sampler trusts its model, and before the pruner has something to compare."""
 LARGEST_SEED = 2**31
+DEFAULT = 1
+"""Number of the trial of the defaults."""
 Entry = dict[str, Any]
-IS_DEFAULT = "default"
-"""Attribute of the trial of the defaults."""
+
+
+class Trial(NamedTuple):
+    """One job: a compression under hyper-parameters that the trials before it decide about."""
+
+    trial: int
 
 
 def run(settings: TuneSettings) -> Path:
@@ -50,49 +57,43 @@ def run(settings: TuneSettings) -> Path:
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
-    weights = str(find_weights(NetworkBlock(settings.model, settings.data, settings.weights)))
+    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
+    folder = RunFolder("tune", settings, weights)
     with stage("loading and tracing"):
-        dataset, graph = load_network(settings.model, settings.data, weights)
-    policy = find_policy(settings, graph, weights)
+        dataset, graph = load_network(settings.model, settings.data, str(weights))
+    policy = find_policy(settings, folder, graph, str(weights))
     parameters = parameters_of(settings.tune, policy)
+    folder.begin()
+    write_json(folder.path / "policy.json", policy.to_json())
+    pipeline = Pipeline(graph, dataset, policy, settings.steps, settings.batch, settings.seed)
+    study = open_study(settings, folder.recorded, parameters)
+    work = partial(play, settings, study, pipeline, parameters)
+    # One after the other, for each learns from those before it.
+    jobs = [Trial(number) for number in range(DEFAULT, settings.trials + 1)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study = open_study(settings, policy, parameters)
-        write_json(settings.out / "policy.json", policy.to_json())
-        pipeline = Pipeline(graph, dataset, policy, settings.steps, settings.batch, settings.seed)
-        try:
-            search(settings, study, pipeline, parameters)
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            raise FileError(
-                f"cannot write trials ({str(error).splitlines()[0]}); free some space and go on"
-                " with --resume"
-            ) from error
+        trials = complete(folder, jobs, work, 1, "trials")
     costs = CostModel(graph)
     result = {
-        "model": settings.model,
-        "data": settings.data,
+        **folder.facts,
+        "weights": settings.weights and str(settings.weights),
         "task": dataset.task.wording._asdict(),
         "costs": {"base": costs.base, "compressed": costs.of(policy)},
-        "settings": settings.identity(policy),
-        **outcome(settings, study, pipeline),
-        "machine": machine(),
-        "versions": {**versions(), "optuna": optuna.__version__},
-        "command": command(),
+        **outcome(folder, trials, pipeline),
     }
-    write_json(settings.out / "tune.json", result)
-    return write_tune_report(settings.out, result, parameters)
+    write_json(folder.path / "tune.json", result)
+    return write_tune_report(folder.path, result, parameters)
 
 
-def find_policy(settings: TuneSettings, graph: Graph, weights: str) -> Policy:
-    """The user's policy, or the uniform one under the budget; of a run that goes on, its own."""
-    given, own = settings.policy, settings.out / "policy.json"
-    if given is None and settings.resume and own.exists():
-        given = own
-    if given is not None:
-        return Policy.from_json(read_json(given)).checked(graph)
+def find_policy(settings: TuneSettings, folder: RunFolder, graph: Graph, weights: str) -> Policy:
+    """The user's policy, or the uniform one under the budget; of a study that goes on, its own."""
+    own = folder.read("policy.json") if folder.begun else None
+    if own is not None or settings.policy is not None:
+        given = read_json(settings.policy) if own is None and settings.policy else own
+        return Policy.from_json(given).checked(graph)
     budget = Budget.parse(settings.target or WISH["target"])
     latency = None
-    if budget.metric == "latency":
+    if budget.needs_latency:
         latency = measure_latency(graph, settings.keep_min, settings.round_to, settings.seed)
     task = NetworkTask(settings.model, settings.data, weights)
     problem = Problem(
@@ -110,90 +111,71 @@ def find_policy(settings: TuneSettings, graph: Graph, weights: str) -> Policy:
 
 
 def open_study(
-    settings: TuneSettings, policy: Policy, parameters: tuple[Parameter, ...]
+    settings: TuneSettings, finished: Sequence[Line], parameters: Sequence[Parameter]
 ) -> optuna.Study:
-    """A new study whose first trial is the defaults, or the one to go on with.
-
-    Trials that a kill left running are marked as failed, and come again.
-    """
+    """A study that knows the finished trials; the first trial of all is that of the defaults."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    identity, name = settings.identity(policy), str(settings.out)
-    try:
-        settings.out.mkdir(parents=True, exist_ok=True)
-        url = settings.storage or f"sqlite:///{settings.out / 'study.db'}"
-        storage = optuna.storages.RDBStorage(url)
-        study = optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", load_if_exists=True
+    study = optuna.create_study(direction="maximize", pruner=make_pruner(settings))
+    for line in sorted(finished, key=lambda line: line["trial"]):
+        trial = optuna.trial.create_trial(
+            state=TrialState.PRUNED if line["pruned"] else TrialState.COMPLETE,
+            value=line["quality"],
+            params=line["values"],
+            distributions={p.name: p.distribution for p in parameters},
+            intermediate_values={steps: quality for steps, quality in line["looks"]},
+            # What the pruner noted.
+            system_attrs=line["notes"],
         )
-        before = study.user_attrs.get("settings")
-    except (SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
-        # Without the URL, which may hold a password.
-        place = "the --storage" if settings.storage else settings.out / "study.db"
-        raise FileError(
-            f"cannot keep trials in {place} ({str(error).splitlines()[0]}); choose another"
-            " --storage or --out"
-        ) from error
-    if before is not None and not settings.resume:
-        raise SettingsError(
-            f"there are trials of {settings.out} already; go on with them with --resume, or choose"
-            " another --out"
-        )
-    if before is not None and before != identity:
-        changed = next(key for key in identity if before.get(key) != identity[key])
-        raise SettingsError(
-            f"the trials of {settings.out} were made with another '{changed}'; give the same"
-            " settings, or choose another --out"
-        )
-    study.set_user_attr("settings", identity)
-    if not study.trials:
-        study.enqueue_trial(defaults_of(parameters), user_attrs={IS_DEFAULT: True})
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
-        study.tell(trial.number, state=TrialState.FAIL)
+        study.add_trial(trial)
     return study
 
 
-def search(
+def play(
     settings: TuneSettings,
     study: optuna.Study,
     pipeline: Pipeline,
-    parameters: tuple[Parameter, ...],
-) -> None:
-    """Trials until there are as many as asked for."""
-    study.pruner = make_pruner(settings)
-    with stage("tuning", settings.trials, "trials") as progress:
-        while (done := len(study.get_trials(states=FINISHED))) < settings.trials:
-            # By the trial's place alone: a search that was stopped goes on as it would have.
-            study.sampler = make_sampler(settings, done)
-            trial = study.ask()
-            values = {parameter.name: parameter.suggest(trial) for parameter in parameters}
-            play(study, trial, values, pipeline)
-            progress(done + 1, settings.trials)
-
-
-def play(
-    study: optuna.Study, trial: optuna.Trial, values: Mapping[str, Any], pipeline: Pipeline
-) -> None:
-    """One trial, recorded when this returns."""
+    parameters: Sequence[Parameter],
+    job: Trial,
+) -> Entry:
+    """One trial: what its line says. A diverged one is the worst, so that the next stay away."""
+    is_default = job.trial == DEFAULT
+    if is_default:
+        study.enqueue_trial(defaults_of(parameters))
+    # By the trial's place alone: a search that was stopped goes on as it would have.
+    study.sampler = make_sampler(settings, job.trial - 1)
+    trial, start = study.ask({p.name: p.distribution for p in parameters}), time.perf_counter()
+    looks: list[tuple[int, float]] = []
 
     def look(steps: int, quality: float) -> None:
+        looks.append((steps, quality))
         trial.report(quality, steps)
         # The defaults are what all others are compared with, so they are never given up; nor is
         # what is finished.
-        spared = IS_DEFAULT in trial.user_attrs or steps == pipeline.steps
-        if not spared and trial.should_prune():
+        if not (is_default or steps == pipeline.steps) and trial.should_prune():
             raise optuna.TrialPruned
 
+    pruned = diverged = False
     try:
-        _, quality = pipeline.train(values, look)
+        _, quality = pipeline.train(trial.params, look)
+        study.tell(trial, quality)
     except optuna.TrialPruned:
+        # It has the value that it was last seen with.
+        pruned, quality = True, looks[-1][1]
         study.tell(trial, state=TrialState.PRUNED)
     except Diverged:
-        # Recorded as the worst, so that the sampler stays away from there.
-        trial.set_user_attr("diverged", True)
-        study.tell(trial, 0.0)
-    else:
+        diverged, quality = True, 0.0
         study.tell(trial, quality)
+    return {
+        "values": trial.params,
+        "quality": quality,
+        "steps": looks[-1][0] if looks else 0,
+        "pruned": pruned,
+        "diverged": diverged,
+        "default": is_default,
+        "seconds": time.perf_counter() - start,
+        "looks": looks,
+        "notes": study.trials[-1].system_attrs,
+    }
 
 
 def make_sampler(settings: TuneSettings, done: int) -> optuna.samplers.BaseSampler:
@@ -219,12 +201,8 @@ def make_pruner(settings: TuneSettings) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def outcome(settings: TuneSettings, study: optuna.Study, pipeline: Pipeline) -> Entry:
+def outcome(folder: RunFolder, trials: Sequence[Line], pipeline: Pipeline) -> Entry:
     """The trials, the defaults and the best among them, and both on the test split."""
-    trials = [
-        _entry(place, trial)
-        for place, trial in enumerate(study.get_trials(states=FINISHED), start=1)
-    ]
     whole = [trial for trial in trials if not trial["pruned"]]
     default = next(trial for trial in whole if trial["default"])
     # max() keeps the first of equal ones, so that the defaults win a tie.
@@ -235,34 +213,18 @@ def outcome(settings: TuneSettings, study: optuna.Study, pipeline: Pipeline) -> 
         "default": default,
         "best": best,
         "beaten_at": better[0] if better else None,
-        "test": _test(settings, pipeline, default, best),
+        "test": _test(folder, pipeline, default, best),
     }
 
 
-def _entry(place: int, trial: FrozenTrial) -> Entry:
-    # A trial that was given up has the value that it was last seen with.
-    return {
-        "trial": place,
-        "values": trial.params,
-        "quality": trial.value or 0.0,
-        "steps": max(trial.intermediate_values, default=0),
-        "pruned": trial.state == TrialState.PRUNED,
-        "diverged": trial.user_attrs.get("diverged", False),
-        "default": trial.user_attrs.get(IS_DEFAULT, False),
-        "seconds": trial.duration.total_seconds() if trial.duration else None,
-    }
-
-
-def _test(settings: TuneSettings, pipeline: Pipeline, default: Entry, best: Entry) -> Entry:
+def _test(folder: RunFolder, pipeline: Pipeline, default: Line, best: Line) -> Entry:
     """Both on the test split, once: what an earlier start measured of the same two is kept."""
-    path = settings.out / "tune.json"
-    if path.exists():
-        before = read_json(path)
-        if (before["default"]["values"], before["best"]["values"]) == (
-            default["values"],
-            best["values"],
-        ):
-            return before["test"]
+    before = folder.read("tune.json")
+    if before is not None and (before["default"]["values"], before["best"]["values"]) == (
+        default["values"],
+        best["values"],
+    ):
+        return before["test"]
     compared, variables = {"default": default, "best": best}, {}
     for name, trial in compared.items():
         if name == "best" and best["values"] == default["values"]:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from pfrl.deploy.onnx.graph import Graph, Tensor
-from pfrl.deploy.onnx.ops import elementwise, lowers, unsupported
+from pfrl.deploy.onnx.graph import OnnxGraph, Tensor
+from pfrl.deploy.onnx.ops import lowers, pointwise, unsupported
 from pfrl.deploy.onnx.program import ExportError, Operation, depends_on_batch
 
 
@@ -117,10 +117,10 @@ def _sum_pool(graph, operation, inputs):
     """The mean over all of the window, padding included, times the size of the window."""
     mean = _pool(graph, operation, inputs[0], "AveragePool", count_include_pad=1)
     window = math.prod(operation.params["window_dimensions"])
-    return elementwise(graph, "Mul", [mean, np.array(float(window))], mean.shape)
+    return pointwise(graph, "Mul", [mean, np.array(float(window))], mean.shape)
 
 
-def _pool(graph: Graph, operation: Operation, tensor: Tensor, op: str, **attributes) -> Tensor:
+def _pool(graph: OnnxGraph, operation: Operation, tensor: Tensor, op: str, **attributes) -> Tensor:
     params, rank = operation.params, len(tensor.shape)
     keys = ("window_dimensions", "window_strides", "window_dilation", "padding")
     rows = list(zip(*(params[key] for key in keys), strict=True))

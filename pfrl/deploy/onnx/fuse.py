@@ -18,12 +18,12 @@ from pfrl.deploy.onnx.fold import (
     scale_of_input,
     shift_into_bias,
 )
-from pfrl.deploy.onnx.graph import Graph, Node, View
+from pfrl.deploy.onnx.graph import Node, OnnxGraph, View
 
 Rule = Callable[[View, Node], bool]
 
 
-def fuse(graph: Graph, output: str) -> Graph:
+def fuse(graph: OnnxGraph, output: str) -> OnnxGraph:
     """Applies the rules to ``graph``, in place, and removes what ``output`` does not need."""
     changed = True
     while changed:
@@ -38,7 +38,7 @@ def fuse(graph: Graph, output: str) -> Graph:
     return graph
 
 
-def _remove_dead(graph: Graph, output: str) -> None:
+def _remove_dead(graph: OnnxGraph, output: str) -> None:
     alive, kept = {output}, []
     for node in reversed(graph.nodes):
         if node.output in alive:

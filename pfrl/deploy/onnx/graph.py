@@ -54,7 +54,7 @@ class Node:
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
-class Graph:
+class OnnxGraph:
     """Nodes in topological order, constants, and the shapes of all tensors in ONNX's axis order."""
 
     def __init__(self):
@@ -109,7 +109,7 @@ def _large(layout: Sequence[int], shape: Sequence[int]) -> list[int]:
 class View:
     """The graph, who made each value, and how often each is used."""
 
-    def __init__(self, graph: Graph, output: str):
+    def __init__(self, graph: OnnxGraph, output: str):
         self.graph = graph
         self.output = output
         self.producers = {node.output: node for node in graph.nodes}
@@ -140,7 +140,7 @@ class View:
         return True
 
 
-def to_model(graph: Graph, source: str, output: str) -> onnx.ModelProto:
+def to_model(graph: OnnxGraph, source: str, output: str) -> onnx.ModelProto:
     """The graph as an ONNX model in float32 with input ``images`` and output ``logits``."""
     made = Counter()
     rename = {source: "images"}
@@ -191,7 +191,7 @@ def _role(node: Node, position: int) -> str:
     return f"operand{position}"
 
 
-def _is_flatten(graph: Graph, node: Node) -> bool:
+def _is_flatten(graph: OnnxGraph, node: Node) -> bool:
     before, after = graph.shapes[node.inputs[0]], graph.shapes[node.output]
     return len(after) == 2 and len(before) > 1 and before[0] == after[0]
 

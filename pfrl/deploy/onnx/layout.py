@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pfrl.deploy.onnx.graph import Graph, Tensor
+from pfrl.deploy.onnx.graph import OnnxGraph, Tensor
 from pfrl.deploy.onnx.ops import Value, lowers, unsupported
 from pfrl.deploy.onnx.program import Operation, depends_on_batch
 
@@ -21,10 +21,12 @@ def _transpose(graph, operation, inputs):
 def _reshape(graph, operation, inputs):
     if operation.params.get("dimensions") is not None and operation.primitive == "reshape":
         raise unsupported(operation, "permutes axes; transpose first")
-    return reshape(graph, operation, inputs[0], operation.outputs[0].shape)
+    return reshaped(graph, operation, inputs[0], operation.outputs[0].shape)
 
 
-def reshape(graph: Graph, operation: Operation, tensor: Tensor, shape: Sequence[int]) -> Tensor:
+def reshaped(
+    graph: OnnxGraph, operation: Operation, tensor: Tensor, shape: Sequence[int]
+) -> Tensor:
     """``tensor`` in another shape, axes that are neither split nor merged staying where they lie.
 
     The two shapes fall into groups of axes with equal products; a group is moved
@@ -82,7 +84,7 @@ def _broadcast_in_dim(graph, operation, inputs):
     unit = [1] * len(shape)
     for axis, size in zip(operation.params["broadcast_dimensions"], tensor.shape, strict=True):
         unit[axis] = size
-    tensor = reshape(graph, operation, tensor, unit)
+    tensor = reshaped(graph, operation, tensor, unit)
     if tensor.shape == shape:
         return tensor
     if any(depends_on_batch(size) and tensor.shape[axis] == 1 for axis, size in enumerate(shape)):
@@ -102,7 +104,7 @@ def _slice(graph, operation, inputs):
 
 
 def _cut(
-    graph: Graph,
+    graph: OnnxGraph,
     tensor: Tensor,
     starts: Sequence[int],
     limits: Sequence[int],
@@ -153,7 +155,7 @@ def _pad(graph, operation, inputs):
     return _padded(graph, tensor, before, after, float(value))
 
 
-def _padded(graph: Graph, tensor: Tensor, before, after, value: float) -> Tensor:
+def _padded(graph: OnnxGraph, tensor: Tensor, before, after, value: float) -> Tensor:
     if not any((*before, *after)):
         return tensor
     sizes = zip(tensor.shape, before, after, strict=True)
@@ -190,11 +192,11 @@ def _stack(graph, operation, inputs):
         raise unsupported(operation, "joins images and constants")
     axis, shape = operation.params["axis"], list(operation.outputs[0].shape)
     shape[axis] = 1
-    parts = [reshape(graph, operation, part, shape) for part in inputs]
+    parts = [reshaped(graph, operation, part, shape) for part in inputs]
     return _joined(graph, parts, axis, operation.outputs[0].shape)
 
 
-def _joined(graph: Graph, parts: Sequence[Tensor], axis: int, shape: Sequence[int]) -> Tensor:
+def _joined(graph: OnnxGraph, parts: Sequence[Tensor], axis: int, shape: Sequence[int]) -> Tensor:
     layout = parts[0].layout
     names = [graph.relay(part, layout).name for part in parts]
     sizes = [shape[index] for index in layout]
@@ -236,12 +238,12 @@ def _gather(graph, operation, inputs):
     if not np.isin(chosen, range(tensor.shape[axis])).all():
         raise unsupported(operation, f"has indices outside 0..{tensor.shape[axis] - 1}")
     taken = _take(graph, tensor, axis, chosen)
-    return (
-        taken if indices.ndim == 2 else reshape(graph, operation, taken, operation.outputs[0].shape)
-    )
+    if indices.ndim == 2:
+        return taken
+    return reshaped(graph, operation, taken, operation.outputs[0].shape)
 
 
-def _take(graph: Graph, tensor: Tensor, axis: int, indices: np.ndarray) -> Tensor:
+def _take(graph: OnnxGraph, tensor: Tensor, axis: int, indices: np.ndarray) -> Tensor:
     steps = set(np.diff(indices).tolist())
     if len(steps) <= 1 and min(steps, default=1) > 0:
         starts, limits, strides = (

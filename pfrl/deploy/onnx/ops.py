@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import onnx
 
-from pfrl.deploy.onnx.graph import Graph, Tensor
+from pfrl.deploy.onnx.graph import OnnxGraph, Tensor
 from pfrl.deploy.onnx.program import ExportError, Operation
 
 Value = Tensor | np.ndarray
-Lowering = Callable[[Graph, Operation, Sequence[Any]], Value | list[Value]]
+Lowering = Callable[[OnnxGraph, Operation, Sequence[Any]], Value | list[Value]]
 LOWERINGS: dict[str, Lowering] = {}
 
 
@@ -34,7 +34,7 @@ def lowers(*primitives: str) -> Callable[[Lowering], Lowering]:
     return register
 
 
-def lower(graph: Graph, operation: Operation, inputs: Sequence[Value]) -> list[Value]:
+def lower(graph: OnnxGraph, operation: Operation, inputs: Sequence[Value]) -> list[Value]:
     """The results of one operation.
 
     Raises:
@@ -59,7 +59,7 @@ def unsupported(operation: Operation, reason: str) -> ExportError:
     )
 
 
-def elementwise(graph: Graph, op: str, inputs: Sequence[Value], shape: Sequence[int]) -> Tensor:
+def pointwise(graph: OnnxGraph, op: str, inputs: Sequence[Value], shape: Sequence[int]) -> Tensor:
     """``op`` on operands that broadcast to JAX's ``shape``, in the layout that one of them has."""
     rank = len(shape)
     tensors = [value for value in inputs if isinstance(value, Tensor)]
@@ -121,12 +121,12 @@ _BINARY = {
 
 @lowers(*_UNARY)
 def _unary(graph, operation, inputs):
-    return elementwise(graph, _UNARY[operation.primitive], inputs, operation.outputs[0].shape)
+    return pointwise(graph, _UNARY[operation.primitive], inputs, operation.outputs[0].shape)
 
 
 @lowers(*_BINARY)
 def _binary(graph, operation, inputs):
-    return elementwise(graph, _BINARY[operation.primitive], inputs, operation.outputs[0].shape)
+    return pointwise(graph, _BINARY[operation.primitive], inputs, operation.outputs[0].shape)
 
 
 @lowers("stop_gradient", "copy", "optimization_barrier", "reduce_precision", "name")
@@ -145,7 +145,7 @@ def _commutative(graph, operation, inputs):
     op = operation.primitive.capitalize()
     if not isinstance(inputs[0], Tensor):
         inputs = inputs[::-1]
-    return elementwise(graph, op, inputs, operation.outputs[0].shape)
+    return pointwise(graph, op, inputs, operation.outputs[0].shape)
 
 
 @lowers("sub")
@@ -153,19 +153,19 @@ def _sub(graph, operation, inputs):
     left, right = inputs
     shape = operation.outputs[0].shape
     if not isinstance(right, Tensor):
-        return elementwise(graph, "Add", [left, -right.astype(np.float64)], shape)
+        return pointwise(graph, "Add", [left, -right.astype(np.float64)], shape)
     if not isinstance(left, Tensor):
-        return elementwise(graph, "Add", [_times(graph, right, -1.0), left], shape)
-    return elementwise(graph, "Sub", inputs, shape)
+        return pointwise(graph, "Add", [_times(graph, right, -1.0), left], shape)
+    return pointwise(graph, "Sub", inputs, shape)
 
 
 @lowers("div")
 def _div(graph, operation, inputs):
     shape = operation.outputs[0].shape
     if isinstance(inputs[1], Tensor):
-        return elementwise(graph, "Div", inputs, shape)
+        return pointwise(graph, "Div", inputs, shape)
     with np.errstate(divide="ignore"):
-        return elementwise(graph, "Mul", [inputs[0], 1 / inputs[1].astype(np.float64)], shape)
+        return pointwise(graph, "Mul", [inputs[0], 1 / inputs[1].astype(np.float64)], shape)
 
 
 @lowers("neg")
@@ -173,13 +173,13 @@ def _neg(graph, operation, inputs):
     return _times(graph, inputs[0], -1.0)
 
 
-def _times(graph: Graph, tensor: Tensor, factor: float) -> Tensor:
-    return elementwise(graph, "Mul", [tensor, np.array(factor)], tensor.shape)
+def _times(graph: OnnxGraph, tensor: Tensor, factor: float) -> Tensor:
+    return pointwise(graph, "Mul", [tensor, np.array(factor)], tensor.shape)
 
 
 @lowers("square")
 def _square(graph, operation, inputs):
-    return elementwise(graph, "Mul", [inputs[0], inputs[0]], operation.outputs[0].shape)
+    return pointwise(graph, "Mul", [inputs[0], inputs[0]], operation.outputs[0].shape)
 
 
 @lowers("integer_pow")
@@ -188,27 +188,27 @@ def _integer_pow(graph, operation, inputs):
     if exponent == 2:
         return _square(graph, operation, inputs)
     if exponent == -1:
-        return elementwise(graph, "Reciprocal", inputs, operation.outputs[0].shape)
-    return elementwise(graph, "Pow", [inputs[0], np.array(float(exponent))], inputs[0].shape)
+        return pointwise(graph, "Reciprocal", inputs, operation.outputs[0].shape)
+    return pointwise(graph, "Pow", [inputs[0], np.array(float(exponent))], inputs[0].shape)
 
 
 @lowers("rsqrt")
 def _rsqrt(graph, operation, inputs):
-    root = elementwise(graph, "Sqrt", inputs, inputs[0].shape)
-    return elementwise(graph, "Reciprocal", [root], root.shape)
+    root = pointwise(graph, "Sqrt", inputs, inputs[0].shape)
+    return pointwise(graph, "Reciprocal", [root], root.shape)
 
 
 @lowers("erfc")
 def _erfc(graph, operation, inputs):
-    erf = elementwise(graph, "Erf", inputs, inputs[0].shape)
-    return elementwise(graph, "Add", [_times(graph, erf, -1.0), np.array(1.0)], erf.shape)
+    erf = pointwise(graph, "Erf", inputs, inputs[0].shape)
+    return pointwise(graph, "Add", [_times(graph, erf, -1.0), np.array(1.0)], erf.shape)
 
 
 @lowers("round")
 def _round(graph, operation, inputs):
     if operation.params["rounding_method"].name != "TO_NEAREST_EVEN":
         raise unsupported(operation, "rounds halves away from zero; use jnp.round")
-    return elementwise(graph, "Round", inputs, inputs[0].shape)
+    return pointwise(graph, "Round", inputs, inputs[0].shape)
 
 
 @lowers("max", "min")
@@ -221,10 +221,10 @@ def _bound(graph, operation, inputs):
             and (other == other.flat[0]).all()
         ):
             return _clip(graph, tensor, **{operation.primitive: float(other.flat[0])})
-    return elementwise(graph, operation.primitive.capitalize(), inputs, shape)
+    return pointwise(graph, operation.primitive.capitalize(), inputs, shape)
 
 
-def _clip(graph: Graph, tensor: Tensor, **bounds: float) -> Tensor:
+def _clip(graph: OnnxGraph, tensor: Tensor, **bounds: float) -> Tensor:
     """``max`` with a constant is a lower bound, ``min`` an upper one."""
     side = {"max": "min", "min": "max"}
     attributes = {side[key]: value for key, value in bounds.items()}
@@ -244,8 +244,8 @@ def _clamp(graph, operation, inputs):
 
 @lowers("ne")
 def _ne(graph, operation, inputs):
-    equal = elementwise(graph, "Equal", inputs, operation.outputs[0].shape)
-    return elementwise(graph, "Not", [equal], equal.shape)
+    equal = pointwise(graph, "Equal", inputs, operation.outputs[0].shape)
+    return pointwise(graph, "Not", [equal], equal.shape)
 
 
 @lowers("select_n")
@@ -255,7 +255,7 @@ def _select_n(graph, operation, inputs):
     which, if_false, if_true = inputs
     if isinstance(which, np.ndarray) and which.dtype != np.bool_:
         which = which.astype(bool)
-    return elementwise(graph, "Where", [which, if_true, if_false], operation.outputs[0].shape)
+    return pointwise(graph, "Where", [which, if_true, if_false], operation.outputs[0].shape)
 
 
 @lowers("convert_element_type")

@@ -1,4 +1,4 @@
-"""A JAX function as a flat list of operations on its input, everything constant evaluated."""
+"""A network as the operations that depend on its input; everything constant is evaluated."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from pfrl.graph.labelled.program import Equation, Program, evaluate, trace_program
 
 BATCH = 8191
 """The batch size that functions are traced with: a prime that no other dimension is a multiple of.
@@ -15,8 +16,6 @@ BATCH = 8191
 A dimension depends on the batch size if and only if it is a multiple of
 ``BATCH``. Unlike a symbolic dimension this asks nothing of the function.
 """
-
-_CALLS = {"jit", "call", "closed_call", "remat2", "custom_jvp_call", "custom_vjp_call"}
 
 # Small constants are evaluated in numpy: an eager JAX operation compiles once for every new shape,
 # and in compressed networks every shape is new.
@@ -50,7 +49,7 @@ class ExportError(ValueError):
     """A function that cannot be exported; the message says what to change in it."""
 
 
-class Variable(NamedTuple):
+class Computed(NamedTuple):
     """An array that depends on the input; the batch size in ``shape`` is ``BATCH``."""
 
     index: int
@@ -59,110 +58,82 @@ class Variable(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """``outputs = primitive(*inputs, **params)``; inputs are variables or constants.
+    """``outputs = primitive(*inputs, **params)``; inputs are ``Computed`` or constants.
 
     A constant's batch axis has size 1 (it broadcasts).
     """
 
     primitive: str
     inputs: tuple[Any, ...]
-    outputs: tuple[Variable, ...]
+    outputs: tuple[Computed, ...]
     params: dict[str, Any]
 
 
-class Program(NamedTuple):
+class Operations(NamedTuple):
     """Operations in the order of execution, without those that ``output`` does not need."""
 
-    input: Variable
-    operations: list[Operation]
-    output: Variable
+    input: Computed
+    steps: list[Operation]
+    output: Computed
 
 
 def depends_on_batch(dimension: int) -> bool:
     return dimension > 0 and dimension % BATCH == 0
 
 
-def trace(function: Callable[[jax.Array], Any], input_shape: Sequence[int]) -> Program:
-    """The flat program of ``function``, a function of one float32 array ``[N, *input_shape]``.
+def operations_of(function: Callable[[jax.Array], Any], input_shape: Sequence[int]) -> Operations:
+    """The operations of ``function``, a function of one float32 array ``[N, *input_shape]``.
 
     Raises:
       ExportError: if the function returns more than one array, or one that does
         not depend on its input, or needs a constant as large as the batch.
     """
-    shape = (BATCH, *map(int, input_shape))
+    spec = jax.ShapeDtypeStruct((BATCH, *map(int, input_shape)), jnp.float32)
     # A fresh function: JAX remembers traces by function, and the parameters of a module may change.
-    closed = jax.make_jaxpr(lambda x: function(x))(jax.ShapeDtypeStruct(shape, jnp.float32))
-    if len(closed.out_avals) != 1:
+    program, _ = trace_program(lambda x: function(x), spec, derivatives=False)
+    if len(program.outputs) != 1:
         raise ExportError(
-            f"the function returns {len(closed.out_avals)} arrays, expected one; "
+            f"the function returns {len(program.outputs)} arrays, expected one; "
             "return the logits only"
         )
-    flattener = _Flattener()
-    source = flattener.variable(closed.in_avals[0])
-    (output,) = flattener.run(closed.jaxpr, closed.consts, [source])
-    if not isinstance(output, Variable):
+    source, steps = _computed(program, 0), []
+
+    def step(number: int, equation: Equation, operands: list[Any]) -> Sequence[Any]:
+        operands = [each if isinstance(each, Computed) else _constant(each) for each in operands]
+        if not any(isinstance(each, Computed) for each in operands):
+            return _evaluated(equation, operands)
+        if equation.name == "select_n" and (chosen := _chosen(equation, operands)) is not None:
+            return [chosen]
+        outputs = tuple(_computed(program, value) for value in equation.outputs)
+        steps.append(Operation(equation.name, tuple(operands), outputs, equation.params))
+        return outputs
+
+    (output,) = evaluate(program, [source], step)
+    if not isinstance(output, Computed):
         raise ExportError("the function's result does not depend on its input; nothing to export")
-    return Program(source, _needed(flattener.operations, output), output)
+    return Operations(source, _needed(steps, output), output)
 
 
-def _needed(operations: list[Operation], output: Variable) -> list[Operation]:
+def _computed(program: Program, value: int) -> Computed:
+    return Computed(value, program.shapes[value], np.dtype(program.types[value]))
+
+
+def _needed(steps: list[Operation], output: Computed) -> list[Operation]:
     alive, kept = {output.index}, []
-    for operation in reversed(operations):
-        if any(variable.index in alive for variable in operation.outputs):
-            alive |= {value.index for value in operation.inputs if isinstance(value, Variable)}
+    for operation in reversed(steps):
+        if any(each.index in alive for each in operation.outputs):
+            alive |= {each.index for each in operation.inputs if isinstance(each, Computed)}
             kept.append(operation)
     return kept[::-1]
 
 
-class _Flattener:
-    """Runs jaxprs on variables and constants and writes down what it could not evaluate."""
-
-    def __init__(self):
-        self.operations: list[Operation] = []
-        self.variables = 0
-
-    def variable(self, aval: Any) -> Variable:
-        self.variables += 1
-        return Variable(self.variables, tuple(aval.shape), np.dtype(aval.dtype))
-
-    def run(self, jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
-        values = dict(zip(jaxpr.constvars, map(_constant, consts), strict=True))
-        values |= dict(zip(jaxpr.invars, inputs, strict=True))
-
-        def read(atom: Any) -> Any:
-            if isinstance(atom, Literal):
-                aval: Any = atom.aval
-                return np.asarray(atom.val, aval.dtype)
-            return values[atom]
-
-        for equation in jaxpr.eqns:
-            arguments = [read(atom) for atom in equation.invars]
-            values |= zip(equation.outvars, self._equation(equation, arguments), strict=True)
-        return [read(atom) for atom in jaxpr.outvars]
-
-    def _equation(self, equation: Any, arguments: list[Any]) -> list[Any]:
-        name = equation.primitive.name
-        if name in _CALLS:
-            inner = equation.params.get("call_jaxpr", equation.params.get("jaxpr"))
-            if isinstance(inner, ClosedJaxpr):
-                return self.run(inner.jaxpr, inner.consts, arguments)
-            return self.run(inner, (), arguments)
-        if not any(isinstance(value, Variable) for value in arguments):
-            return _evaluate(equation, arguments)
-        if name == "select_n" and (chosen := _chosen(equation, arguments)) is not None:
-            return [chosen]
-        outputs = tuple(self.variable(out.aval) for out in equation.outvars)
-        self.operations.append(Operation(name, tuple(arguments), outputs, equation.params))
-        return list(outputs)
-
-
-def _chosen(equation: Any, arguments: list[Any]) -> Variable | None:
+def _chosen(equation: Equation, arguments: list[Any]) -> Computed | None:
     """The case that a constant chooses everywhere, as a bit width of 32 chooses what is exact."""
     which, *cases = arguments
-    if isinstance(which, Variable) or which.size == 0 or (which != which.flat[0]).any():
+    if isinstance(which, Computed) or which.size == 0 or (which != which.flat[0]).any():
         return None
     case = cases[int(which.flat[0])]
-    fits = isinstance(case, Variable) and case.shape == tuple(equation.outvars[0].aval.shape)
+    fits = isinstance(case, Computed) and case.shape == equation.shapes[1][0]
     return case if fits else None
 
 
@@ -182,11 +153,10 @@ def _constant(value: Any) -> Any:
     return array
 
 
-def _evaluate(equation: Any, arguments: list[Any]) -> list[Any]:
+def _evaluated(equation: Equation, arguments: list[Any]) -> list[Any]:
     """What an equation on constants yields."""
-    name, params = equation.primitive.name, equation.params
-    out = equation.outvars[0].aval
-    shape = tuple(1 if depends_on_batch(size) else size for size in getattr(out, "shape", ()))
+    name, params = equation.name, equation.params
+    shape = tuple(1 if depends_on_batch(size) else size for size in equation.shapes[1][0])
     first = arguments[0] if arguments else None
     if isinstance(first, np.ndarray):
         if name in _NUMPY:
@@ -206,11 +176,9 @@ def _evaluate(equation: Any, arguments: list[Any]) -> list[Any]:
             return [first.astype(params["new_dtype"])]
         if name == "transpose":
             return [first.transpose(params["permutation"])]
-    avals = [atom.aval for atom in (*equation.invars, *equation.outvars)]
-    if any(depends_on_batch(size) for aval in avals for size in getattr(aval, "shape", ())):
+    shapes = [*equation.shapes[0], *equation.shapes[1]]
+    if any(depends_on_batch(size) for each in shapes for size in each):
         raise ExportError(
             f"'{name}' makes a constant as large as the batch; make it of batch size 1"
         )
-    results = equation.primitive.bind(*arguments, **params)
-    results = results if equation.primitive.multiple_results else [results]
-    return [_constant(result) for result in results]
+    return [_constant(result) for result in equation.bind(arguments)]

@@ -56,11 +56,6 @@ class Stored(NamedTuple):
         return math.prod(self.shape)
 
     @property
-    def dense(self) -> int:
-        """Bytes of the array when it is read."""
-        return self.elements * TYPES.get(self.format, TYPES["float32"]).itemsize
-
-    @property
     def parts(self) -> tuple[int, int, int]:
         """Bytes of the table, the bitmap and the elements, which follow one another."""
         count = self.nonzeros if self.bitmap else self.elements
@@ -118,12 +113,12 @@ def encode(stored: Stored, codes: np.ndarray, table: np.ndarray, stays: np.ndarr
       table: float32, the scales or values.
       stays: bool of its shape; the codes of all else are of zero, or left out by the bitmap.
     """
-    codes = np.ascontiguousarray(codes).reshape(-1)
-    codes = codes.view(f"u{codes.itemsize}")
-    bitmap = b""
+    codes, bitmap = np.ravel(codes), b""
     if stored.bitmap:
         bitmap, codes = to_bits(np.ravel(stays), 1), codes[np.ravel(stays)]
-    return np.asarray(table, "<f4").tobytes() + bitmap + to_bits(codes, stored.bits)
+    plain = stored.format in TYPES
+    elements = codes.tobytes() if plain else to_bits(codes, stored.bits)
+    return np.asarray(table, "<f4").tobytes() + bitmap + elements
 
 
 def decode(stored: Stored, data: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -139,13 +134,14 @@ def decode(stored: Stored, data: bytes) -> tuple[np.ndarray, np.ndarray]:
         stays = from_bits(data[first : first + second], 1, stored.elements).astype(bool)
         if stays.sum() != stored.nonzeros:
             raise PackedError("the bitmap of the zeros is damaged; fetch or make the file again")
-    codes = from_bits(data[first + second :], stored.bits, int(stays.sum()))
-    if stored.format == "codebook" and (codes >= len(table)).any():
-        raise PackedError(f"an index is beyond the {len(table)} values of the codebook")
+    data, count = data[first + second :], int(stays.sum())
     if stored.format in TYPES:
         values = np.zeros(stored.elements, TYPES[stored.format])
-        values[stays] = codes.view(values.dtype)
+        values[stays] = np.frombuffer(data, values.dtype)
         return values.reshape(stored.shape), table
+    codes = from_bits(data, stored.bits, count)
+    if stored.format == "codebook" and (codes >= len(table)).any():
+        raise PackedError(f"an index is beyond the {len(table)} values of the codebook")
     zero = 2 ** (stored.bits - 1) if stored.format == "uniform" else 0
     whole = np.full(stored.elements, zero, codes.dtype)
     whole[stays] = codes
@@ -167,27 +163,13 @@ def scales_fit(table: tuple[int, ...], shape: tuple[int, ...]) -> bool:
 
 
 def to_bits(numbers: np.ndarray, bits: int) -> bytes:
-    """Numbers below ``2^bits`` one after the other, lowest bit first, padded with zeros."""
-    octets = numbers.astype(_container(bits)).reshape(-1, 1).view(np.uint8)
-    if bits % 8 == 0:
-        return octets[:, : bits // 8].tobytes()
+    """Numbers below ``2^bits``, 8 bits at most, lowest bit first; padded with zeros."""
+    octets = numbers.astype(np.uint8)[:, None]
     ones = np.unpackbits(octets, axis=1, count=bits, bitorder="little")
     return np.packbits(ones, bitorder="little").tobytes()
 
 
 def from_bits(data: bytes, bits: int, count: int) -> np.ndarray:
-    """The ``count`` numbers that ``to_bits`` wrote, unsigned."""
-    octets = np.frombuffer(data, np.uint8)
-    if bits % 8 == 0:
-        octets = octets.reshape(count, bits // 8)
-    else:
-        ones = np.unpackbits(octets, count=count * bits, bitorder="little")
-        octets = np.packbits(ones.reshape(count, bits), axis=1, bitorder="little")
-    whole = np.zeros((count, _container(bits).itemsize), np.uint8)
-    whole[:, : octets.shape[1]] = octets
-    return whole.view(_container(bits)).ravel()
-
-
-def _container(bits: int) -> np.dtype:
-    """The smallest unsigned type that has so many bits."""
-    return np.dtype(f"<u{next(size for size in (1, 2, 4, 8) if bits <= 8 * size)}")
+    """The ``count`` numbers that ``to_bits`` wrote, uint8."""
+    ones = np.unpackbits(np.frombuffer(data, np.uint8), count=count * bits, bitorder="little")
+    return np.packbits(ones.reshape(count, bits), axis=1, bitorder="little").ravel()

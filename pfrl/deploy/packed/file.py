@@ -20,8 +20,6 @@ from pfrl.files import write_whole
 MAGIC = b"PFRLPACK"
 VERSION = 2
 PREAMBLE = struct.Struct("<8sIII")
-LIMIT = 4 << 30
-"""Bytes of arrays that are read without being asked for more: zeros take no room in a file."""
 LARGEST = 2**40
 """Of any number in a row of the header."""
 
@@ -77,16 +75,14 @@ def write_packed(
     return Sizes(stored, PREAMBLE.size + len(header))
 
 
-def read_packed(path: Path, limit: int = LIMIT) -> tuple[dict[str, Restored], dict[str, Any]]:
-    """``(arrays by name, meta)``.
+def read_packed(path: Path) -> tuple[dict[str, Restored], dict[str, Any]]:
+    """``(arrays by name, meta)`` of a file that ``write_packed`` wrote.
 
-    Args:
-      path: of a file that ``write_packed`` wrote.
-      limit: bytes that the arrays may have together.
+    No array has more than 64 times the bytes that the file has for it.
 
     Raises:
       PackedError: if the file is missing, of another origin, of a newer version or
-        damaged, or if its arrays are larger than the limit. Nothing in it is executed.
+        damaged. Nothing in it is executed.
     """
     path = Path(path)
     content, start = _read_content(path)
@@ -96,12 +92,6 @@ def read_packed(path: Path, limit: int = LIMIT) -> tuple[dict[str, Restored], di
         arrays = {str(name): _checked(row) for name, row in rows.items()}
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise PackedError(f"the header of {path} is damaged ({error}); make it again") from error
-    dense = sum(stored.dense for stored in arrays.values())
-    if dense > limit:
-        raise PackedError(
-            f"the arrays of {path} have {dense:,} bytes and the limit is {limit:,};"
-            " give a higher one if you trust the file"
-        )
     sizes = Sizes(arrays, start)
     if sizes.file != len(content):
         raise PackedError(

@@ -7,7 +7,7 @@ import numpy as np
 from pfrl.graph.labelled.atoms import Atoms, Label
 
 
-def split(atoms: Atoms, label: Label, sizes: Sequence[int], reason: str) -> tuple[Label, ...]:
+def split_label(atoms: Atoms, label: Label, sizes: Sequence[int], reason: str) -> tuple[Label, ...]:
     """An axis ``[prod(sizes)]`` as axes of ``sizes``, row-major.
 
     Where the label changes along one of them only, that axis carries it. Else
@@ -37,11 +37,11 @@ def split(atoms: Atoms, label: Label, sizes: Sequence[int], reason: str) -> tupl
         return tuple(parts)
     for axis in varying:
         parts[axis] = atoms.new(sizes[axis])
-    atoms.unite(label, merge(atoms, parts, sizes))
+    atoms.unite(label, merge_labels(atoms, parts, sizes))
     return tuple(parts)
 
 
-def merge(atoms: Atoms, labels: Sequence[Label], sizes: Sequence[int]) -> Label:
+def merge_labels(atoms: Atoms, labels: Sequence[Label], sizes: Sequence[int]) -> Label:
     """Axes of ``sizes`` as one axis, row-major; an index goes when one of its coordinates goes."""
     labelled = [axis for axis, label in enumerate(labels) if label is not None]
     if not labelled:
@@ -51,7 +51,7 @@ def merge(atoms: Atoms, labels: Sequence[Label], sizes: Sequence[int]) -> Label:
     return factors[0] if len(factors) == 1 else atoms.compound(factors)
 
 
-def reshape(
+def reshape_labels(
     atoms: Atoms, labels: Sequence[Label], before: Sequence, after: Sequence
 ) -> tuple[Label, ...]:
     """Labels after a row-major reshape of ``before`` to ``after``.
@@ -98,13 +98,13 @@ def _block(atoms: Atoms, labels: Sequence[Label], sizes: tuple, target: tuple) -
             atoms.freeze([label], "the only place of its axis")
             continue
         count = _pieces(fine[at:], size)
-        pieces += split(atoms, label, fine[at : at + count], reason)
+        pieces += split_label(atoms, label, fine[at : at + count], reason)
         at += count
     merged: list[Label] = []
     at = 0
     for size in target:
         count = _pieces(fine[at:], size)
-        merged.append(merge(atoms, pieces[at : at + count], fine[at : at + count]))
+        merged.append(merge_labels(atoms, pieces[at : at + count], fine[at : at + count]))
         at += count
     return tuple(merged)
 

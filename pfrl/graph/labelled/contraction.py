@@ -1,7 +1,7 @@
 """Labels through operations that sum or scan over axes: contractions, reductions, windows."""
 
 from pfrl.graph.labelled.atoms import Label
-from pfrl.graph.labelled.axes import split
+from pfrl.graph.labelled.axes import split_label
 from pfrl.graph.labelled.labels import Axes, Labelled, Rule, freeze
 from pfrl.graph.labelled.program import Equation
 
@@ -89,7 +89,7 @@ def _split(
     """``[groups · size]`` as ``(groups, size)``."""
     if size == 1:
         return label, None
-    first, second = split(labelled.atoms, label, (groups, size), reason)
+    first, second = split_label(labelled.atoms, label, (groups, size), reason)
     return first, second
 
 

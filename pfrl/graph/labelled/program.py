@@ -52,6 +52,12 @@ class Equation:
     body: "Program | None" = None
     tangent: "Program | None" = None
 
+    def bind(self, operands: Sequence[Any]) -> list[Any]:
+        """The primitive applied to other operands, arrays or traced values."""
+        params = self.primitive.get_bind_params(self.params)
+        results = self.primitive.bind(*operands, **params)
+        return list(results) if self.primitive.multiple_results else [results]
+
 
 @dataclass
 class Program:
@@ -61,7 +67,8 @@ class Program:
     equations: list[Equation] = field(default_factory=list)
     outputs: list[Operand] = field(default_factory=list)
     shapes: list[tuple] = field(default_factory=list)
-    """Shape of every value, by number."""
+    types: list[Any] = field(default_factory=list)
+    """Shape and type of every value, by number."""
     _makers: dict[int, Equation] = field(default_factory=dict, repr=False)
 
     def made_by(self, value: int) -> Equation | None:
@@ -71,14 +78,41 @@ class Program:
         return self._makers.get(value)
 
 
-def trace_program(function: Callable, *arguments: Any) -> tuple[Program, Any]:
+def trace_program(
+    function: Callable, *arguments: Any, derivatives: bool = True
+) -> tuple[Program, Any]:
     """The program of ``function(*arguments)`` over its flattened arguments.
 
-    Arguments may be arrays or ``jax.ShapeDtypeStruct``. Returns the program and
-    the tree of the function's results.
+    Args:
+      function: of arrays.
+      arguments: arrays or ``jax.ShapeDtypeStruct``, or trees of them.
+      derivatives: whether functions keep a derivative of their own; else they are inlined.
+
+    Returns:
+      the program, and the tree of the function's results.
     """
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
-    return from_jaxpr(closed.jaxpr, closed.consts, {}), jax.tree.structure(shape)
+    program = from_jaxpr(closed.jaxpr, closed.consts, {} if derivatives else None)
+    return program, jax.tree.structure(shape)
+
+
+Step = Callable[[int, Equation, list[Any]], Sequence[Any]]
+"""``(number of the equation, equation, operands) -> results``."""
+
+
+def evaluate(program: Program, arguments: Sequence[Any], step: Step) -> list[Any]:
+    """Walk through a program; its outputs for ``arguments``, one an input.
+
+    Operands and results are what ``step`` makes of them; constants are handed over as they are.
+    """
+    values: list[Any] = list(arguments)
+
+    def read(operand: Operand) -> Any:
+        return operand.value if isinstance(operand, Constant) else values[operand]
+
+    for number, equation in enumerate(program.equations):
+        values.extend(step(number, equation, [read(operand) for operand in equation.inputs]))
+    return [read(output) for output in program.outputs]
 
 
 Derivatives = dict[int, tuple[Any, "Program", "Program"]]
@@ -107,6 +141,7 @@ def from_jaxpr(jaxpr: Any, consts: Sequence[Any], known: Derivatives | None) -> 
 
 def _new_value(program: Program, aval: Any) -> int:
     program.shapes.append(tuple(getattr(aval, "shape", ())))
+    program.types.append(getattr(aval, "dtype", None))
     return len(program.shapes) - 1
 
 

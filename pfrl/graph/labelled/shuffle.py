@@ -26,6 +26,10 @@ class Shuffle:
         self.split, self.permutation = split, permutation
         self.axis, self.places = axis, places
 
+    def get_bind_params(self, params: dict[str, Any]) -> dict[str, Any]:
+        """As of a primitive of JAX."""
+        return params
+
     def bind(self, x: Any) -> jax.Array:
         """The whole axis reordered, as the program did it."""
         return jnp.transpose(jnp.reshape(x, self.split), self.permutation).reshape(x.shape)

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from pfrl.graph.labelled.atoms import Atoms, Label
-from pfrl.graph.labelled.axes import reshape as reshape_labels
-from pfrl.graph.labelled.axes import unchanged
+from pfrl.graph.labelled.axes import reshape_labels, unchanged
 from pfrl.graph.labelled.labels import Axes, Labelled, Rule, unknown
 from pfrl.graph.labelled.program import Constant, Equation, Operand, Program
 
@@ -15,7 +14,7 @@ from pfrl.graph.labelled.program import Constant, Equation, Operand, Program
 def reshape(
     labelled: Labelled, number: int, equation: Equation, operands: list[Axes]
 ) -> list[Axes]:
-    """See ``pfrl.graph.labelled.axes.reshape``."""
+    """See ``pfrl.graph.labelled.axes.reshape_labels``."""
     before, after = equation.shapes[0][0], equation.shapes[1][0]
     operand = operands[0]
     labels = reshape_labels(labelled.atoms, operand.labels, before, after)

@@ -1,0 +1,90 @@
+"""A study: jobs shared out among processes of one core each, every finished one on disk.
+
+XLA's convolutions on a small network hardly use a second core, so two processes do nearly
+twice the work of one.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import as_completed
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from experiments.records.history import Line
+from experiments.records.run_folder import RunFolder
+from experiments.watch.progress import stage
+from pfrl.cpu import core_pool, cores
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Key = TypeVar("Key", bound=NamedTuple)
+
+
+def complete(
+    folder: RunFolder,
+    jobs: Sequence[Key],
+    work: Callable[[Key], dict[str, Any]],
+    workers: int = 0,
+    noun: str = "jobs",
+) -> list[Line]:
+    """Do those jobs that the folder does not hold yet; started again, it goes on from there.
+
+    A finished job is one line: the job's fields, by which it is known again, and what ``work``
+    found. Lines of jobs that nobody asks for now stay.
+
+    Args:
+      folder: of the study; it is begun here.
+      jobs: all jobs, each with a key of plain values; begun in this order.
+      work: with more than one worker, a function that can be pickled.
+      workers: processes, each on a core of its own; 0 is one a core. With 1 this process works.
+      noun: what a job is called while one waits.
+
+    Returns:
+      The lines of the jobs, in their order, and of others that an earlier command asked for.
+
+    Raises:
+      FileError: if the folder cannot be written to; what ``work`` raises.
+    """
+    folder.begin()
+
+    def key(line: Line) -> Any:
+        return type(jobs[0])._make(line[name] for name in jobs[0]._fields)
+
+    done = {key(line) for line in folder.recorded}
+    left = [job for job in jobs if job not in done]
+    workers = min(workers or len(cores()), max(len(left), 1))
+    with stage(f"{len(left)} of {len(jobs)} {noun}", len(left), noun) as progress:
+        lines = share_out(partial(_line, work), left, workers)
+        for number, line in enumerate(lines, 1):
+            folder.append(line)
+            folder.recorded.append(line)
+            progress(number, len(left))
+    place = {job: number for number, job in enumerate(jobs)}
+    return sorted(folder.recorded, key=lambda line: place.get(key(line), len(jobs)))
+
+
+def _line(work: Callable[[Any], dict[str, Any]], job: Any) -> Line:
+    return {**job._asdict(), **work(job)}
+
+
+def share_out(
+    function: Callable[[Task], Result], tasks: Iterable[Task], workers: int
+) -> Iterator[Result]:
+    """Results of ``function(task)``, each as soon as it is there.
+
+    Tasks are begun in their order. Where one fails, its error is raised here and no other is
+    begun.
+
+    Args:
+      function: with more than one worker, one that can be pickled, as its tasks and results.
+      tasks: what there is to do.
+      workers: processes, each on a core of its own; with 1 this process does it.
+    """
+    if workers == 1:
+        yield from map(function, tasks)
+        return
+    pool = core_pool(workers)
+    try:
+        for future in as_completed([pool.submit(function, task) for task in tasks]):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,77 @@
+"""Compiled programs kept in a folder, so that the next process need not compile them again."""
+
+import hashlib
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+LIMIT = 2 * 2**30
+"""Bytes of compiled programs that are kept; those not used for longest go first."""
+# JAX reads these when it is imported, in the processes that this one starts too. A program of any
+# size and compile time is kept: a search has hundreds of small ones.
+_SETTINGS = {
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+
+
+def user_cache() -> Path:
+    """The folder ``$PFRL_CACHE``, or ``pfrl`` in the user's cache folder."""
+    own = os.environ.get("PFRL_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pfrl"
+
+
+def use_compilation_cache(folder: Path | None = None) -> Path | None:
+    """Keep what this process and those that it starts compile, and use what is kept.
+
+    A program is found by its code, its options and the version of XLA, so a folder may be
+    shared by versions and by processes at the same time. Machine code of a CPU with other
+    instructions would crash, so each set of instructions has a folder of its own. A damaged
+    entry is compiled again. Compilations that were found in the cache count in
+    ``pfrl.evaluation.compilations`` too.
+
+    Args:
+      folder: where to keep them; by default ``xla`` in the folder of ``user_cache``.
+
+    Returns:
+      The folder of this CPU; None if it cannot be written, and nothing is kept then.
+    """
+    root = user_cache() / "xla" if folder is None else folder
+    own = root / f"{version('jaxlib')}-{_instructions()}"
+    try:
+        own.mkdir(parents=True, exist_ok=True)
+        _drop_oldest(root, LIMIT)
+    except OSError:
+        return None
+    if not os.access(own, os.W_OK):
+        return None
+    for name, value in {"jax_compilation_cache_dir": str(own), **_SETTINGS}.items():
+        os.environ[name.upper()] = str(value)
+        if "jax" in sys.modules:
+            sys.modules["jax"].config.update(name, value)
+    return own
+
+
+def _instructions() -> str:
+    """A short name of the kind of processor and the instructions that it knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        known = next(line for line in lines if line.lower().startswith(("flags", "features")))
+    except (OSError, StopIteration):
+        known = platform.processor()
+    digest = hashlib.sha256(" ".join(sorted(known.split())).encode()).hexdigest()
+    return f"{platform.machine()}-{digest[:12]}"
+
+
+def _drop_oldest(root: Path, limit: int) -> None:
+    """Remove the files that were not read for longest until the others have ``limit`` bytes."""
+    total = 0
+    found = [(file, file.stat()) for file in root.glob("*/*") if file.is_file()]
+    for file, stat in sorted(found, key=lambda pair: pair[1].st_atime, reverse=True):
+        total += stat.st_size
+        if total > limit:
+            file.unlink(missing_ok=True)

@@ -1,0 +1,88 @@
+"""Compiled programs are kept for the next process, whatever happens to the folder."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pfrl.cpu import compilation_cache
+from pfrl.cpu.compilation_cache import _drop_oldest, use_compilation_cache, user_cache
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from pfrl.cpu.compilation_cache import use_compilation_cache
+own = use_compilation_cache(Path(sys.argv[1]))
+import jax, jax.numpy as jnp
+from pfrl.evaluation.compilations import compilations
+events = []
+jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
+value = float(jax.jit(lambda x: (jnp.sin(x) @ x.T).sum())(jnp.ones((3, 3))))
+hits = events.count("/jax/compilation_cache/cache_hits")
+print(json.dumps([value, compilations(), hits, str(own)]))
+"""
+
+
+def started(folder):
+    """``[result, compilations, hits in the cache, folder]`` of a new process."""
+    command = [sys.executable, "-c", PROGRAM, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_second_process_finds_what_the_first_one_compiled_even_if_an_entry_is_damaged(tmp_path):
+    value, compiled, hits, own = started(tmp_path)
+    entries = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert (len(entries), hits) == (compiled, 0)
+    assert {str(entry.parent) for entry in entries} == {own}
+    # What is found counts as compiled: a search must not even look for a program.
+    assert started(tmp_path) == [value, compiled, compiled, own]
+
+    longest = max(entries, key=lambda entry: entry.stat().st_size)
+    whole = longest.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], whole[:-1] + bytes([whole[-1] ^ 1])):
+        longest.write_bytes(damaged)
+        assert started(tmp_path) == [value, compiled, compiled - 1, own]
+
+
+@pytest.fixture
+def untouched(monkeypatch):
+    """JAX's settings and the environment as they were."""
+    monkeypatch.delitem(sys.modules, "jax")
+    for name in ("jax_compilation_cache_dir", *compilation_cache._SETTINGS):
+        monkeypatch.setenv(name.upper(), "as before")
+
+
+def test_every_set_of_instructions_has_a_folder_of_its_own(tmp_path, monkeypatch, untouched):
+    here = use_compilation_cache(tmp_path)
+    assert use_compilation_cache(tmp_path) == here
+    monkeypatch.setattr(compilation_cache, "_instructions", lambda: "another")
+    there = use_compilation_cache(tmp_path)
+    assert here is not None and there is not None
+    assert (here.parent, there.parent) == (tmp_path, tmp_path) and here != there
+
+
+def test_a_folder_that_cannot_be_made_means_no_cache(tmp_path, untouched):
+    (tmp_path / "file").write_text("")
+    assert use_compilation_cache(tmp_path / "file") is None
+
+
+def test_the_users_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("PFRL_CACHE", str(tmp_path))
+    assert user_cache() == tmp_path
+    monkeypatch.delenv("PFRL_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache() == tmp_path / "pfrl"
+
+
+def test_what_was_not_read_for_longest_goes_first(tmp_path):
+    for age, name in enumerate(("new/a", "old/b", "new/c")):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"four")
+        os.utime(file, (1000 - age, 0))
+    _drop_oldest(tmp_path, 9)
+    assert {file.name for file in tmp_path.glob("*/*")} == {"a", "b"}
