@@ -81,7 +81,10 @@ def test_commands_are_found_in_blocks_and_in_text():
     assert commands(page) == [["d"], ["a", "--b", "1"]]
 
 
-@pytest.mark.parametrize("page", USERS, ids=lambda page: page.name)
+COMMANDS = [page for page in USERS if page.name in ("README.md", "compress.md")]
+
+
+@pytest.mark.parametrize("page", COMMANDS, ids=lambda page: page.name)
 def test_commands_are_understood(page, monkeypatch, capsys):
     """Every ``pfrl`` line of the guide parses, and its settings go together."""
     ran = []
