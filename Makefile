@@ -28,7 +28,7 @@ demo: setup  ## the main job on a small scale: compress a digits network to half
 
 # A worker has one core: XLA and OpenMP (torch) would else start a thread for every core in each.
 PYTEST := XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \
-  $(BIN)/pytest -n $(WORKERS) --dist loadfile
+  $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: setup  ## the tests that take seconds
 	$(PYTEST)

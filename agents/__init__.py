@@ -6,32 +6,24 @@ agent that needs them is asked for, not before.
 
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 
-from agents.base import AgentError, Episode, Recorder, Searcher, SearchResult, best_of
-from agents.rl.options import (
-    DDPGOptions,
-    OffPolicyOptions,
-    PPOOptions,
-    SACOptions,
-    TD3Options,
-    TQCOptions,
-)
+from agents.base import AGENTS, Agent, AgentError, Episode, Recorder, SearchResult, best_of
+from agents.rl.options import DDPGOptions, PPOOptions, SACOptions, TD3Options, TQCOptions
 from agents.search.options import (
     CMAESOptions,
     EvolutionOptions,
     GPOptions,
     GreedyOptions,
-    OptunaOptions,
     TPEOptions,
 )
 
 __all__ = [
     "AGENTS",
+    "Agent",
     "AgentError",
     "CMAESOptions",
     "DDPGOptions",
@@ -50,45 +42,14 @@ __all__ = [
     "search_environment",
 ]
 
-AGENTS: dict[str, type | None] = {
-    "ddpg": DDPGOptions,
-    "td3": TD3Options,
-    "sac": SACOptions,
-    "tqc": TQCOptions,
-    "ppo": PPOOptions,
-    "random": None,
-    "evolution": EvolutionOptions,
-    "greedy": GreedyOptions,
-    "tpe": TPEOptions,
-    "gp": GPOptions,
-    "cmaes": CMAESOptions,
-    "exhaustive": None,
-    "uniform": None,
-    "shallow": None,
-    "deep": None,
-    "log_params": None,
-}
-"""The agents by name, each with the type of its options."""
-
-Options = OffPolicyOptions | PPOOptions | EvolutionOptions | GreedyOptions | OptunaOptions
-
-_MODULES = {
-    **dict.fromkeys(("ddpg", "td3", "sac", "tqc", "ppo"), "rl.{}"),
-    "random": "search.random_search",
-    **dict.fromkeys(("tpe", "gp", "cmaes"), "search.optuna_searchers"),
-    **dict.fromkeys(("uniform", "shallow", "deep", "log_params"), "search.heuristics"),
-}
-"""Where ``search_<name>`` is, if not in a module of its own name."""
-
 
 def load(name: str) -> None:
     """Import what an agent needs, which its first search does else: some seconds.
 
     Raises:
-      AgentError: if there is none of this name.
+      RegistryError: if there is none of this name.
     """
-    _check(name, 1, None)
-    _searcher(name)
+    _ = AGENTS[name].search
     torch = sys.modules.get("torch")
     if torch is not None:
         # PyTorch imports its compiler, which nothing here uses, with the first optimiser.
@@ -102,7 +63,7 @@ def search(
     seed: int,
     on_episode: Callable[[Episode], object] | None = None,
     tensorboard: Path | None = None,
-    options: Options | None = None,
+    options: Any = None,
 ) -> SearchResult:
     """Search for a policy of ``problem`` with exactly ``episodes`` evaluations.
 
@@ -115,11 +76,11 @@ def search(
       on_episode: called once after every episode; what it raises (Ctrl-C too) ends the search.
       tensorboard: folder for the event file of an agent that learns. Give each search
         a folder of its own.
-      options: of the agent's type in ``AGENTS``; None takes the defaults.
+      options: of the type ``AGENTS[name].options``; None takes the defaults.
 
     Raises:
-      AgentError: if the agent is unknown, the options are another agent's, or
-        ``episodes`` is not above 0.
+      RegistryError: if the agent is unknown.
+      AgentError: if the options are another agent's, or ``episodes`` is not above 0.
     """
     import envs  # noqa: F401  (registers the environment)
 
@@ -138,7 +99,7 @@ def search_environment(
     seed: int,
     on_episode: Callable[[Episode], object] | None = None,
     tensorboard: Path | None = None,
-    options: Options | None = None,
+    options: Any = None,
 ) -> SearchResult:
     """``search`` in an environment that is already made.
 
@@ -147,25 +108,19 @@ def search_environment(
     ``evaluation`` in the last step's ``info``.
     """
     _check(name, episodes, options)
-    if options is None and (defaults := AGENTS[name]) is not None:
-        options = defaults()
+    agent = AGENTS[name]
+    if options is None and agent.options is not None:
+        options = agent.options()
     recorder = Recorder(env, on_episode)
-    _searcher(name)(recorder, episodes, seed, options, tensorboard)
+    agent.search(recorder, episodes, seed, options, tensorboard)
     best, last = best_of(recorder.history), recorder.history[-1]
     return SearchResult(best, last if last.phase == "final" else best, recorder.history)
 
 
 def _check(name: str, episodes: int, options: Any) -> None:
-    if name not in AGENTS:
-        raise AgentError(f"no agent is named {name!r}; choose one of {', '.join(AGENTS)}")
-    expected = AGENTS[name]
+    expected = AGENTS[name].options
     if options is not None and (expected is None or not isinstance(options, expected)):
         takes = "takes no options" if expected is None else f"takes {expected.__name__}"
         raise AgentError(f"the agent {name} {takes}, got {type(options).__name__}")
     if episodes < 1:
         raise AgentError(f"a search needs at least 1 episode, got {episodes}")
-
-
-def _searcher(name: str) -> Searcher:
-    module = import_module(f"agents.{_MODULES.get(name, 'search.{}').format(name)}")
-    return getattr(module, f"search_{name}")

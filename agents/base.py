@@ -1,18 +1,21 @@
-"""What all agents share: the record of an episode, the result of a search, the recorder."""
+"""What all agents share: their registry, the record of an episode, the result of a search."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
 
+from pfrl.registry import Registry
+
 if TYPE_CHECKING:  # jax is not needed to read a history
     from pfrl.compression.policy import Policy
-    from pfrl.evaluation.evaluator import Evaluation
+    from pfrl.evaluation.config import Evaluation
 
 
 class AgentError(ValueError):
@@ -118,9 +121,39 @@ def play(env: gymnasium.Env, act: Callable[[np.ndarray], np.ndarray]) -> None:
         observation, _, terminated, _, _ = env.step(act(observation))
 
 
-Searcher = Callable[[Recorder, int, int, Any, Path | None], None]
-"""``searcher(env, episodes, seed, options, tensorboard)`` plays exactly ``episodes`` episodes.
+Search = Callable[[Recorder, int, int, Any, Path | None], None]
+"""``search(env, episodes, seed, options, tensorboard)`` plays exactly ``episodes`` episodes.
 
 It sets ``env.phase`` before an episode ends. The same seed plays the same
 episodes, bit for bit, on one machine.
 """
+
+
+@dataclass(frozen=True)
+class Agent:
+    """Who decides, as ``pfrl.register("agent", name, ...)`` takes it; a bare ``Search`` will do."""
+
+    place: Search | str
+    """The function, or where it is ('module:function'), so that what it needs is imported late."""
+    options: type | None = None
+    """The type of its options; None if it has none."""
+    learns: bool = False
+    """Whether it trains an actor, which plays the last episode without exploration."""
+    rule: str = ""
+    """How it decides all layers at once, if it does; a first episode is all that it has to say."""
+
+    @property
+    def search(self) -> Search:
+        """The function, imported if it has to be."""
+        if not isinstance(self.place, str):
+            return self.place
+        module, name = self.place.split(":")
+        return getattr(import_module(module), name)
+
+
+AGENTS: Registry[Agent] = Registry(
+    "agent",
+    ("agents.rl.options", "agents.search.options"),
+    read=lambda item: item if isinstance(item, Agent) else Agent(item),
+)
+"""The agents by name."""

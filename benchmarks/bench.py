@@ -31,7 +31,6 @@ from pfrl.cost import Budget
 from pfrl.data import DataError
 from pfrl.data.sources import FASHION_FOLDERS, FASHION_MD5, cache_folder
 from pfrl.evaluation.compilations import compilations
-from pfrl.evaluation.evaluator import Evaluator
 from pfrl.models.catalogue import ModelError, build, pretrained_path
 
 TRAINING_BATCH, SEARCH_BATCH = 64, 250
@@ -84,8 +83,7 @@ class SearchTimes(NamedTuple):
 
 def time_search(problem: Problem, episodes: int, seed: int) -> SearchTimes:
     """Let DDPG play on a problem that is already open, and read the clocks after every episode."""
-    evaluator = problem.open().evaluate
-    assert isinstance(evaluator, Evaluator)
+    evaluator = problem.open().evaluator
 
     def mark(_episode: object = None) -> Mark:
         spent = evaluator.seconds

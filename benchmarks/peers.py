@@ -42,7 +42,8 @@ from pfrl.cost import CostModel
 from pfrl.cpu import cores, keep_memory
 from pfrl.data import Dataset
 from pfrl.deploy.runtimes.base import AT_ONCE, RUNTIMES
-from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
+from pfrl.evaluation.config import EpisodeConfig
+from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.validation import batched
 from pfrl.files import write_json, write_text
 from pfrl.graph import Graph
@@ -220,7 +221,7 @@ def measured(settings: PeersSettings, contestant: str, policy: Policy) -> dict[s
         return {"accuracy": found.accuracy, "seconds": seconds, "parts": found.seconds}
     evaluator = evaluator_of(settings, contestant)
     before = dict(evaluator.seconds)
-    evaluation = evaluator(policy)
+    evaluation = evaluator.evaluate(policy)
     spent = {name: seconds - before[name] for name, seconds in evaluator.seconds.items()}
     parts = {PARTS[contestant]: spent["training"], "validation": spent["validation"]}
     return {"accuracy": evaluation.accuracy, "seconds": evaluation.seconds, "parts": parts}
@@ -242,11 +243,12 @@ def peer_of(settings: PeersSettings) -> Peer:
 
 
 @lru_cache
-def evaluator_of(settings: PeersSettings, fidelity: Any) -> Evaluator:
+def evaluator_of(settings: PeersSettings, fidelity: Any) -> NetworkEvaluator:
     """The evaluator of a fidelity, which judges on all images of the search split."""
     dataset, graph = load(settings)
     config = EpisodeConfig(fidelity, settings.steps)
-    evaluator = Evaluator(graph, dataset, CostModel(graph), config, settings.seed, quantized=False)
+    costs = CostModel(graph)
+    evaluator = NetworkEvaluator(graph, dataset, costs, config, settings.seed, quantized=False)
     evaluator.images["reward"] = batched(dataset, dataset.search)
     return evaluator
 

@@ -116,10 +116,10 @@ def torch_steps(batch: int, seed: int) -> Callable[[int], None]:
     """The same in PyTorch: channels last, a thread for every core."""
     import torch
 
-    from benchmarks.torch_resnet import resnet20
+    from benchmarks.torch_models import ResNet20
 
     torch.set_num_threads(machine()["cores"])
-    network = resnet20(CLASSES)
+    network = ResNet20(CLASSES)
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.SGD(
         network.parameters(), LEARNING_RATE, momentum=0.9, nesterov=True, weight_decay=WEIGHT_DECAY

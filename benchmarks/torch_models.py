@@ -1,9 +1,12 @@
-"""ResNet-50 and ViT-tiny in PyTorch, as torchvision and timm have them, with our parameter names.
+"""ResNet-20, ResNet-50 and ViT-tiny in PyTorch, for comparisons.
 
-The equals of ``pfrl.models.zoo.imagenet_resnet`` and ``pfrl.models.zoo.vit``: a parameter is
-called ``weight`` where ours is a ``kernel`` or a ``scale``, and otherwise the same.
+ResNet-50 and ViT-tiny are as torchvision and timm have them, the equals of
+``pfrl.models.zoo.imagenet_resnet`` and ``pfrl.models.zoo.vit``: a parameter is called ``weight``
+where ours is a ``kernel`` or a ``scale``, and otherwise the same.
 Attention reads its widths from its layers, so that the networks also run pruned.
 """
+
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +68,48 @@ class ResNet50(nn.Module):
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
         return self.fc(x.mean((2, 3)))
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions and a residual sum; shortcuts of option A."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(c_out)
+        self.stride, self.new = stride, c_out - c_in
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        if self.new:
+            x = x[:, :, :: self.stride, :: self.stride]
+            x = F.pad(x, (0, 0, 0, 0, self.new // 2, self.new - self.new // 2))
+        return F.relu(y + x)
+
+
+class ResNet20(nn.Module):
+    """The zoo's ResNet-20 (arXiv 1512.03385, section 4.2).
+
+    ``[N, 3, 32, 32]`` to logits ``[N, num_classes]``.
+    """
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        widths = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64]
+        blocks = [
+            BasicBlock(c_in, c_out, 1 if c_in == c_out else 2) for c_in, c_out in pairwise(widths)
+        ]
+        self.blocks = nn.Sequential(*blocks)
+        self.linear = nn.Linear(64, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.blocks(F.relu(self.bn1(self.conv1(x))))
+        return self.linear(x.mean((2, 3)))
 
 
 class Attention(nn.Module):

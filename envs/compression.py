@@ -1,76 +1,77 @@
 """``pfrl/Compression-v0``: one episode compresses a network, one step decides a layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from envs.problem import KNOBS, Problem, ProblemError
+from envs.knobs import KNOBS
+from envs.problem import Problem, ProblemError
 from envs.process import DecisionProcess
-from envs.projection import project, settle
+from envs.projection import canonicalize, project
 
 
 class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """Compress a network layer by layer under a budget.
 
+    Shapes: ``L`` layers, ``K`` knobs of the problem. ``docs/environment.md`` explains the parts.
+
     ## Action space
-    ``Box(-1, 1, (K,))``, one number for every knob of the problem.
+    ``Box(-1, 1, (K,))``, one number for every knob of the problem, in their order.
 
-    | knob | choices, from -1 to 1 |
-    | --- | --- |
-    | keep | channels of the groups that the layer produces first, from ``keep_min`` to all |
-    | weight_bits | bits of the layer's kernel, 2 to 8 |
-    | act_bits | bits of the layer's input, 2 to 8 |
-    | sparsity | zeros among the layer's remaining weights, from 90 % to none |
-    | rank | channels between the two layers that a decomposed one is, from 1 to all |
+    | knob | choices | from -1 | to 1 |
+    | --- | --- | --- | --- |
+    | keep | channels of the groups that the layer produces first | ``keep_min`` of them | all |
+    | weight_bits | bits of the layer's kernel | ``bits[0]`` (2) | ``bits[1]`` (8) |
+    | act_bits | bits of the layer's input | ``bits[0]`` (2) | ``bits[1]`` (8) |
+    | sparsity | zeros among the layer's weights, in steps of ``sparsity_step``; of a recipe's pattern n:m, its share and 0 | ``sparsity[1]`` (0.9) | ``sparsity[0]`` (0) |
+    | rank | channels between the two layers that a decomposed one is | 1, or ``round_to`` | full rank |
 
-    Under a budget 0 is the action of the largest uniform policy that meets it, unless
-    the problem's ``centre`` is 'middle'; see ``envs.decisions.Decisions``. Where the
-    budget does not allow a choice, the largest one that it allows is taken;
-    ``info["executed_action"]`` is the action that stands for it, and 0 for a knob that
-    the layer does not have (its groups are decided already, or it is the first or last
-    layer, whose bits are fixed and whose weights are dense).
+    The first and the last layer have ``edge_bits`` (8) and are dense; of layers that share a
+    kernel the first one decides its zeros; of the two layers of a decomposed one the first decides
+    the rank. Under a budget 0 is the action of the largest uniform policy that meets it (see
+    ``envs.decisions.Decisions``). A choice over the budget becomes the largest that fits it;
+    ``info["executed_action"]`` is the action that stands for it, and 0 for a knob about which
+    nothing is decided at the layer.
 
     ## Observation space
-    ``Box(-1, 1, (17 + K + L·K,))``: see ``envs.observation.Observer``.
+    ``Box(-1, 1, (17 + K + L·K,))``; see ``envs.observation.Observer``.
+
+    | number | observation |
+    | --- | --- |
+    | 0-10 | AMC's features: index, c_out, c_in, height, width, stride, kernel, macs, reduced, rest, last_action |
+    | 11-13 | kind of layer: conv, depthwise, dense |
+    | 14-16 | budget: limit, spent, left, as shares of the base |
+    | 17 to 16 + K | 1 if the layer decides about the knob, else 0 |
+    | 17 + K to 16 + K + L·K | the choice over the largest one (of zeros: weights left), layer by layer; -1 if not decided (yet) |
 
     ## Reward
-    0 on every step but the last, where the policy is evaluated:
-
-    | name | formula |
-    | --- | --- |
-    | accuracy | accuracy on the search split |
-    | -error | accuracy - 1 |
-    | -error*log(macs) | (accuracy - 1) · ln(MACs) |
-    | haq | 0.1 · (accuracy - base accuracy), in percent |
-    | latency | accuracy · (latency / target)^w |
-
-    A diverged evaluation gets the reward of accuracy 0 at the base's costs.
+    0 on every step but the last, where the policy is evaluated: the problem's reward (see
+    ``envs.rewards``), by default the accuracy on the search split, in [0, 1]. A diverged
+    evaluation gets the reward of accuracy 0 at the base's costs.
 
     ## Starting state
-    Always the same: nothing decided. ``reset(seed=...)`` changes nothing, for
-    the process is deterministic.
+    Always the same: nothing decided, everything undecided counted at its lowest.
+    ``reset(seed=...)`` changes nothing, for the process is deterministic.
 
     ## Episode end
-    ``terminated`` after the last layer; never ``truncated``. The last ``info``
-    holds ``evaluation`` and ``policy``.
+    ``terminated`` after ``L`` steps, one a layer; never ``truncated``. The last ``info`` holds
+    ``evaluation`` and ``policy`` (its ``keep`` has the ranks too, as shares of full rank).
 
     ## Arguments
-    ``problem``: an ``envs.Problem``. ``BudgetError`` or ``ProblemError`` if its budget cannot be
-    met, or its budget, reward or knobs need what its task does not have.
+    ``problem``: an ``envs.Problem``; ``knobs``: those that it may have, which the registered
+    names narrow. ``BudgetError`` or ``ProblemError`` if its budget cannot be met, or its budget,
+    reward or knobs need what its task does not have.
 
     ## Version history
-    * v0: first version. With ``centre="middle"`` actions are what they were before there
-      was a centre.
-    """
+    * v0: first version.
+    """  # noqa: E501
 
     metadata = {"render_modes": [], "autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP}  # noqa: RUF012
-    knobs: tuple[str, ...] = KNOBS
-    """Those that a problem may have."""
 
-    def __init__(self, problem: Problem):
-        check_knobs(problem, self.knobs, type(self).__name__)
+    def __init__(self, problem: Problem, knobs: Sequence[str] = tuple(KNOBS)):
+        check_knobs(problem, knobs)
         self.problem = problem
         self._process = DecisionProcess(problem)
         self.decisions = self._process.decisions
@@ -93,7 +94,7 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         if self._draft.complete:
             policy = self._draft.policy()
             evaluation = self._process.evaluate(policy)
-            reward = self._process.reward(evaluation)
+            reward = float(self._process.reward(evaluation))
             info |= {"evaluation": evaluation, "policy": policy}
         return self._draft.observation(), reward, self._draft.complete, False, info
 
@@ -115,16 +116,16 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         """The actions ``[B, L, K]`` that whole episodes of the actions ``[B, L, K]`` execute."""
         return project(self.decisions, actions)
 
-    def settle(self, executed: np.ndarray) -> np.ndarray:
+    def canonicalize(self, executed: np.ndarray) -> np.ndarray:
         """Executed actions ``[B, L, K]``, equal where the policy is: the middles of the choices."""
-        return settle(self.decisions, executed)
+        return canonicalize(self.decisions, executed)
 
 
-def check_knobs(problem: Problem, knobs: tuple[str, ...], name: str) -> None:
+def check_knobs(problem: Problem, knobs: Sequence[str]) -> None:
     """Raises ProblemError if a problem has other knobs than those of an environment."""
     others = [knob for knob in problem.knobs if knob not in knobs]
     if others:
         raise ProblemError(
-            f"{name} decides {' and '.join(knobs)}, not {' or '.join(others)}; use"
+            f"this environment decides {' and '.join(knobs)}, not {' or '.join(others)}; use"
             " pfrl/Compression-v0 for other knobs"
         )

@@ -1,35 +1,33 @@
 """The decisions of an episode, layer by layer, and the budget that holds for every one of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from envs.knobs import Knob, knob_of, rank_groups
+from envs.choices import Decision, decision_of, rank_groups
 from envs.problem import Problem, ProblemError
-from pfrl.cost import BudgetError, CostModel
-from pfrl.cost.metrics import METRICS
-from pfrl.cost.model import Assignment
+from pfrl.cost import METRICS, Assignment, BudgetError, CostModel, largest_that_fits
 from pfrl.graph import Graph, Layer
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 
 
 class Decisions:
-    """Steps of an episode: for every layer, the knobs that are decided there (or None).
+    """Steps of an episode: for every layer, a decision for each knob, or None.
 
     A channel group is decided at its first layer. Under a budget, everything
     undecided stands at its lowest value; a choice may only be taken if the
     whole then meets the budget. That assignment is feasible at the start (or
     the budget is refused), and stays so with every step, whatever the metric.
 
-    An action in [-1, 1] is a raw action, of which every ``Knob`` cuts [-1, 1] into equal
-    parts, along two straight lines that meet at the action 0. With ``centre`` 'uniform' and
-    a budget, 0 is the raw action ``u`` of ``uniform``::
+    Every ``Decision`` cuts the raw actions [-1, 1] into equal parts. Under a budget the action 0
+    stands for the raw action ``u`` of ``uniform``, and the others for raw actions on two
+    straight lines that meet there::
 
         raw = u + a (u + 1)    for a ≤ 0
               u + a (1 - u)    for a > 0
 
     so that an agent that knows nothing yet starts from the control that it has to beat,
-    whatever the budget. Else ``u = 0`` and actions are raw actions.
+    whatever the budget. Without a budget ``u = 0`` and actions are raw actions.
 
     Args:
       problem, graph, costs: what is decided.
@@ -45,7 +43,7 @@ class Decisions:
         self.metric = problem.budget.metric if problem.budget else "macs"
         if self.metric not in costs.metrics:
             raise BudgetError(f"there is no cost model for '{self.metric}' in this problem")
-        self.knob_kinds = problem.knobs
+        self.knobs = problem.knobs
         if problem.knobs == ("keep",) and not graph.groups:
             raise BudgetError(
                 "no channel of this network can be removed, so there is nothing to decide; add the"
@@ -58,8 +56,8 @@ class Decisions:
                 " as decompose='channel', or leave out the knob rank"
             )
         pattern = costs.recipe.pattern
-        self.steps: list[tuple[Layer, list[Knob | None]]] = [
-            (layer, [knob_of(kind, problem, graph, n, ranks, pattern) for kind in problem.knobs])
+        self.steps: list[tuple[Layer, list[Decision | None]]] = [
+            (layer, [decision_of(k, problem, graph, n, ranks, pattern) for k in problem.knobs])
             for n, layer in enumerate(graph.layers)
         ]
         self.base = costs.base[self.metric]
@@ -74,7 +72,7 @@ class Decisions:
             )
         self.centre = 0.0
         """The raw action that the action 0 is."""
-        if self.limit is not None and problem.centre == "uniform":
+        if self.limit is not None:
             self.centre = self._inside(self.uniform_action(self.limit))
 
     def _lowest(self, problem: Problem) -> Assignment:
@@ -89,11 +87,16 @@ class Decisions:
         for kind, bits in (("weight_bits", at.weight_bits), ("act_bits", at.act_bits)):
             if kind in problem.knobs:
                 bits.update(dict.fromkeys(edges, problem.edge_bits))
-        for _, knobs in self.steps:
-            for knob in knobs:
-                if knob is not None:
-                    knob.set(at, 0)
+        for _, decision in self.all():
+            decision.set(at, 0)
         return at
+
+    def all(self) -> Iterator[tuple[tuple[int, int], Decision]]:
+        """Every decision in the order of the steps, with its step and its place in the action."""
+        for step, (_, row) in enumerate(self.steps):
+            for place, decision in enumerate(row):
+                if decision is not None:
+                    yield (step, place), decision
 
     def cost(self, at: Assignment) -> float:
         """The budget's metric (MACs without a budget)."""
@@ -115,36 +118,38 @@ class Decisions:
           that this layer does not have); and the level of every knob in [0, 1].
         """
         at, action = at.copy(), np.clip(action, -1, 1)
-        executed, levels = np.zeros(len(self.knob_kinds), np.float32), []
-        for place, knob in enumerate(self.steps[step][1]):
-            if knob is None:
+        executed, levels = np.zeros(len(self.knobs), np.float32), []
+        for place, decision in enumerate(self.steps[step][1]):
+            if decision is None:
                 levels.append(-1.0)
                 continue
-            wanted = self.choice(knob, action[place])
-            taken = self._largest(knob, wanted, at)
-            knob.set(at, taken)
-            executed[place] = action[place] if taken == wanted else self.action_of(knob, taken)
-            levels.append(knob.level(taken))
+            wanted = self.choice(decision, action[place])
+            taken = self._largest(decision, wanted, at)
+            decision.set(at, taken)
+            executed[place] = action[place] if taken == wanted else self.action_of(decision, taken)
+            levels.append(decision.level(taken))
         return at, executed, levels
 
-    def choice(self, knob: Knob, action: float) -> int:
+    def choice(self, decision: Decision, action: float) -> int:
         """The choice that an action in [-1, 1] asks for."""
-        return knob.choice(self._raw(float(action)))
+        return decision.choice(self._raw(float(action)))
 
-    def choices(self, knob: Knob, actions: np.ndarray) -> np.ndarray:
+    def choices(self, decision: Decision, actions: np.ndarray) -> np.ndarray:
         """``choice`` of every one of the actions ``[B]``."""
         actions = np.asarray(actions, np.float64)
         room = np.where(actions <= 0, 1 + self.centre, 1 - self.centre)
-        parts = len(knob.values)
+        parts = len(decision.values)
         return np.minimum(((self.centre + actions * room + 1) / 2 * parts).astype(int), parts - 1)
 
-    def middles(self, knob: Knob) -> np.ndarray:
+    def middles(self, decision: Decision) -> np.ndarray:
         """``action_of`` of every choice, in order."""
-        return np.array([self.action_of(knob, choice) for choice in range(len(knob.values))])
+        return np.array(
+            [self.action_of(decision, choice) for choice in range(len(decision.values))]
+        )
 
-    def action_of(self, knob: Knob, choice: int) -> float:
+    def action_of(self, decision: Decision, choice: int) -> float:
         """The action in [-1, 1] that stands for a choice: of the middle of its raw part."""
-        away = knob.action(choice) - self.centre
+        away = decision.action(choice) - self.centre
         return away / (1 + self.centre if away <= 0 else 1 - self.centre)
 
     def _raw(self, action: float) -> float:
@@ -160,57 +165,46 @@ class Decisions:
         Taken step by step, it meets it at every step too, so that nothing of it is clipped.
         That of the lowest choices if nothing larger fits.
         """
-        actions = np.linspace(-1, 1, 1001)
         if limit is None:
             return 1.0
-        if not METRICS[self.metric].monotone:
-            return next((float(a) for a in actions[:0:-1] if self._fits(a, limit)), -1.0)
-        low, high = 0, len(actions) - 1  # low is feasible, or there is no larger one
-        while low < high:
-            middle = (low + high + 1) // 2
-            fits = self.cost(self._assigned(actions[middle])) <= limit
-            low, high = (middle, high) if fits else (low, middle - 1)
-        return float(actions[low])
+        count = sum(1 for _ in self.all())
+        return largest_that_fits(
+            np.linspace(-1, 1, 1001).tolist(),
+            lambda action: self.meets(np.full(count, action), limit),
+            monotone=METRICS[self.metric].monotone,
+        )
 
-    def _knobs(self) -> list[Knob]:
-        return [knob for _, knobs in self.steps for knob in knobs if knob is not None]
+    def meets(self, raw: Sequence[float] | np.ndarray, limit: float) -> bool:
+        """Whether raw actions, one for each of ``all()``, meet a limit without being clipped.
 
-    def _assigned(self, action: float) -> Assignment:
-        at = self.start.copy()
-        for knob in self._knobs():
-            knob.set(at, knob.choice(action))
-        return at
-
-    def _fits(self, action: float, limit: float) -> bool:
-        """Whether every step meets the limit, of a metric that may fall by a larger choice."""
-        at = self.start.copy()
-        for knob in self._knobs():
-            knob.set(at, knob.choice(action))
-            if self.cost(at) > limit:
+        Of a metric that a larger choice may lower, every step has to meet it.
+        """
+        at, gradual = self.start.copy(), not METRICS[self.metric].monotone
+        for (_, decision), action in zip(self.all(), raw, strict=True):
+            decision.set(at, decision.choice(action))
+            if gradual and self.cost(at) > limit:
                 return False
-        return True
+        return self.cost(at) <= limit
+
+    def _assigned(self, raw: float) -> Assignment:
+        at = self.start.copy()
+        for _, decision in self.all():
+            decision.set(at, decision.choice(raw))
+        return at
 
     def _inside(self, action: float) -> float:
         """The action, or one that makes the same choices, with room on both sides of it."""
-        room = 1 / max((len(knob.values) for knob in self._knobs()), default=1)
+        room = 1 / max((len(decision.values) for _, decision in self.all()), default=1)
         return float(np.clip(action, room - 1, 1 - room))
 
-    def _largest(self, knob: Knob, wanted: int, at: Assignment) -> int:
+    def _largest(self, decision: Decision, wanted: int, at: Assignment) -> int:
         """The largest choice up to ``wanted`` that meets the budget; the lowest always does."""
-        if self.limit is None:
+        limit, trial = self.limit, at.copy()
+        if limit is None:
             return wanted
-        trial = at.copy()
 
-        def feasible(choice: int) -> bool:
-            knob.set(trial, choice)
-            return self.cost(trial) <= self.limit  # type: ignore[operator]
+        def fits(choice: int) -> bool:
+            decision.set(trial, choice)
+            return self.cost(trial) <= limit
 
-        if wanted == 0 or feasible(wanted):  # mostly it does
-            return wanted
-        if not METRICS[self.metric].monotone:
-            return next((choice for choice in range(wanted - 1, 0, -1) if feasible(choice)), 0)
-        low, high = 0, wanted - 1  # low is feasible
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if feasible(middle) else (low, middle - 1)
-        return low
+        return largest_that_fits(range(wanted + 1), fits, monotone=METRICS[self.metric].monotone)

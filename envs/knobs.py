@@ -1,137 +1,35 @@
-"""Knobs: what is decided at a layer, which choices there are, and what actions stand for them."""
+"""Knobs: what can be decided at every layer. Declared here alone; importing this costs nothing."""
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
-
-from envs.problem import Problem
-from pfrl.compression.policy import round_count, step_of
-from pfrl.cost.model import Assignment
-from pfrl.graph import Graph, Layer
+KnobName = Literal["keep", "weight_bits", "act_bits", "sparsity", "rank"]
 
 
 @dataclass(frozen=True)
 class Knob:
-    """One decision: ``values`` in ascending order of quality (and mostly of cost)."""
+    """A kind of decision."""
 
-    kind: str
-    """One of ``envs.problem.KNOBS``."""
-    names: tuple[str, ...]
-    """The groups, or the layer, that it is for."""
-    values: tuple[tuple[float, ...], ...]
-    """For every choice the channel count of every group, the bit width or the share of zeros."""
-
-    def set(self, at: Assignment, choice: int) -> None:
-        target: dict[str, dict] = {
-            "keep": at.counts,
-            "rank": at.counts,
-            "weight_bits": at.weight_bits,
-            "act_bits": at.act_bits,
-            "sparsity": at.sparsity,
-        }
-        target[self.kind].update(zip(self.names, self.values[choice], strict=True))
-
-    def choice(self, action: float) -> int:
-        """The choice for an action in [-1, 1]: equal parts of the interval, in order.
-
-        As HAQ rounds its bit widths: ``round(lo - 1/2 + a · (hi - lo + 1))``.
-        """
-        parts = len(self.values)
-        return min(int((float(action) + 1) / 2 * parts), parts - 1)
-
-    def action(self, choice: int) -> float:
-        """The middle of the choice's part of [-1, 1]."""
-        return 2 * (choice + 0.5) / len(self.values) - 1
-
-    def level(self, choice: int) -> float:
-        """The choice as a share of the largest: channels (of all its groups together), bits or
-        weights that are not zero."""
-        taken, most = (
-            sum(1 - v if self.kind == "sparsity" else v for v in self.values[which])
-            for which in (choice, -1)
-        )
-        return taken / most
+    help: str
+    """What is decided, as commands say it."""
+    decides: str
+    """The field of ``pfrl.cost.metrics.Assignment`` that its decisions are written to."""
+    needs: str = ""
+    """The field of a task that must be set for its evaluations to honour the knob; else empty."""
 
 
-def knob_of(
-    kind: str, problem: Problem, graph: Graph, number: int, ranks: Collection[str], pattern: str
-) -> Knob | None:
-    """The knob of a kind at a layer, or None if nothing of that kind is decided there.
-
-    The first and the last layer keep their bits and are dense (HAQ's rule): what they
-    read and make decides about everything else.
-
-    Args:
-      kind: one of ``envs.problem.KNOBS``.
-      problem: whose bounds hold.
-      graph: of the network.
-      number: of the layer.
-      ranks: the groups of the graph that the knob rank decides, and not the knob keep.
-      pattern: by which weights become zero; see ``pfrl.Recipe``.
-    """
-    layer = graph.layers[number]
-    if kind in ("keep", "rank"):
-        groups = [name for name in layer.decides if (name in ranks) == (kind == "rank")]
-        return _counts(kind, problem, graph, tuple(groups))
-    if number in (0, len(graph.layers) - 1):
-        return None
-    if kind == "sparsity":
-        if not _first_of_kernel(graph, layer, number):
-            return None
-        return Knob(kind, (layer.name,), tuple((share,) for share in _shares(problem, pattern)))
-    low, high = problem.bits
-    return Knob(kind, (layer.name,), tuple((bits,) for bits in range(low, high + 1)))
+KNOBS: dict[KnobName, Knob] = {
+    "keep": Knob("how many channels stay", "counts"),
+    "weight_bits": Knob("bit width of the kernel", "weight_bits", "quantized"),
+    "act_bits": Knob("bit width of the layer's input", "act_bits", "quantized"),
+    "sparsity": Knob("share of zeros in the kernel", "sparsity", "sparse"),
+    "rank": Knob("rank of a decomposed layer", "counts", "decompose"),
+}
+"""All that there are, by the names that ``Problem.knobs`` takes. ``envs.choices`` says which
+choices each of them has at a layer."""
 
 
-def _counts(kind: str, problem: Problem, graph: Graph, names: tuple[str, ...]) -> Knob | None:
-    """Every channel count, or rank, that the problem leaves."""
-    if not names:
-        return None
-    groups = [graph.groups[name] for name in names]
-    largest = max(group.size for group in groups)
-    shares = [count / largest for count in range(1, largest + 1)]
-    least = problem.keep_min if kind == "keep" else 0
-    values = [
-        tuple(round_count(share * g.size, g.size, step_of(g, problem.round_to)) for g in groups)
-        for share in shares
-        if share >= least - 1e-9
-    ]
-    return Knob(kind, names, tuple(dict.fromkeys(values)))
-
-
-def _shares(problem: Problem, pattern: str) -> list[float]:
-    """Shares of zeros, the largest first; of a pattern n:m there are only its own and none."""
-    if pattern != "magnitude":
-        n, m = map(int, pattern.split(":"))
-        return [1 - n / m, 0.0]
-    low, high = problem.sparsity
-    count = round((high - low) / problem.sparsity_step)
-    return [round(float(share), 10) for share in np.linspace(high, low, count + 1)]
-
-
-def _first_of_kernel(graph: Graph, layer: Layer, number: int) -> bool:
-    """Whether no layer before this one, and not the last one either, has its kernel.
-
-    Zeros are in a kernel, for all layers that share it.
-    """
-    return all(other.kernel != layer.kernel for other in (*graph.layers[:number], graph.layers[-1]))
-
-
-def rank_groups(graph: Graph) -> frozenset[str]:
-    """The groups that are ranks, of layers that ``pfrl.methods.low_rank.decompose`` made two of.
-
-    Those of which nothing goes with a channel but a slice of each of the two kernels.
-    """
-    found = set()
-    for name, group in graph.groups.items():
-        parameters = {member.parameter for member in group.members}
-        if any(len(parameters) == 2 and parameters == {p, _second(p)} for p in parameters):
-            found.add(name)
-    return frozenset(found)
-
-
-def _second(kernel: str) -> str:
-    """The second kernel of a pair by the name of the first; itself if it is none."""
-    path, _, last = kernel.rpartition(".")
-    return f"{path.removesuffix('.first')}.second.{last}" if path.endswith(".first") else kernel
+def needed(knobs: Iterable[str]) -> frozenset[str]:
+    """The fields that a task must have set for these knobs: of quantized, sparse, decompose."""
+    return frozenset(knob.needs for name, knob in KNOBS.items() if name in set(knobs)) - {""}

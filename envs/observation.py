@@ -45,7 +45,7 @@ class Observer:
         costs = [layer.macs_count for layer in layers]
         self._before = [total(costs[:step]) for step in range(len(layers) + 1)]
         self.size = len(AMC_FEATURES) + len(KINDS) + len(BUDGET_FEATURES)
-        self.size += (1 + len(layers)) * len(decisions.knob_kinds)
+        self.size += (1 + len(layers)) * len(decisions.knobs)
 
     def __call__(
         self, step: int, at: Assignment, levels: np.ndarray, last_action: float
@@ -54,7 +54,7 @@ class Observer:
         decisions = self._decisions
         count = len(decisions.steps)
         here = min(step, count - 1)
-        layer, knobs = decisions.steps[here]
+        layer, row = decisions.steps[here]
         full = self._full[-1]
         reduced = (self._full[step] - self._before[step].at(at.counts)) / full
         rest = (full - self._full[min(step + 1, count)]) / full
@@ -62,7 +62,7 @@ class Observer:
         kind = [float(layer.kind == name) for name in KINDS]
         spent = decisions.cost(at) / decisions.base
         limit = 1.0 if decisions.limit is None else decisions.limit / decisions.base
-        flags = [float(knob is not None and step < count) for knob in knobs]
+        flags = [float(decision is not None and step < count) for decision in row]
         observation = np.concatenate(
             [amc, kind, (limit, spent, limit - spent), flags, levels.ravel()]
         )

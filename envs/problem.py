@@ -1,36 +1,46 @@
 """What is to be compressed, with which knobs, under which budget, for which reward: plain data."""
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import NamedTuple, Self
 
+from envs.knobs import KNOBS, KnobName
 from envs.rewards import REWARDS
-from pfrl.compression.policy import Policy
 from pfrl.cost import Budget, CostModel
-from pfrl.evaluation.evaluator import Evaluation
+from pfrl.evaluation.recorded import Recorded
 from pfrl.graph import Graph
-
-KNOBS = ("keep", "weight_bits", "act_bits", "sparsity", "rank")
 
 
 class ProblemError(ValueError):
     """A problem that makes no sense; the message says what to change."""
 
 
-class Runtime(NamedTuple):
-    """A task opened: the network's graph, its costs, and the one door to a reward."""
+class OpenedTask(NamedTuple):
+    """What a task describes: a network's graph, its costs, and the one door to a reward."""
 
     graph: Graph
     costs: CostModel
-    evaluate: Callable[[Policy], Evaluation]
+    evaluator: Recorded
     base_accuracy: float
 
 
-class Task(Protocol):
+class Task(ABC):
     """A hashable description of a network and its data; ``open`` does the heavy work."""
 
-    def open(self) -> Runtime: ...
+    quantized: bool = True
+    """Whether evaluations take notice of bit widths."""
+    sparse: bool = True
+    """Whether evaluations take notice of shares of zeros."""
+
+    @abstractmethod
+    def open(self) -> OpenedTask:
+        """Load the network and its data."""
+
+    def judged_by(self, runtime: str) -> Self:
+        """The same task, whose evaluations are judged by a runtime, if it can choose."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -39,8 +49,8 @@ class Problem:
 
     task: Task
     """The network and the data."""
-    knobs: tuple[str, ...] = ("keep",)
-    """What is decided at every layer: any of keep, weight_bits, act_bits, sparsity, rank."""
+    knobs: tuple[KnobName, ...] = ("keep",)
+    """What is decided at every layer: names of ``envs.knobs.KNOBS``, in the action's order."""
     budget: Budget | None = None
     """A limit that every policy meets exactly, or None."""
     reward: str = "accuracy"
@@ -62,9 +72,6 @@ class Problem:
     are dense."""
     sparsity_step: float = 0.1
     """From one share of zeros to the next; those of a pattern n:m are 1 - n/m and 0."""
-    centre: Literal["uniform", "middle"] = "uniform"
-    """What the action 0 stands for: the largest uniform policy that meets the budget, or the
-    middle of the choices. Without a budget both are the latter."""
 
     def __post_init__(self) -> None:
         strange = [knob for knob in self.knobs if knob not in KNOBS]
@@ -72,10 +79,7 @@ class Problem:
             raise ProblemError(
                 f"unknown or repeated knobs {list(self.knobs)}; expected some of {', '.join(KNOBS)}"
             )
-        if self.reward not in REWARDS:
-            raise ProblemError(
-                f"unknown reward '{self.reward}'; expected one of {', '.join(REWARDS)}"
-            )
+        _ = REWARDS[self.reward]
         low, high = self.bits
         if not 2 <= low <= high <= 8 or not 2 <= self.edge_bits <= 8:
             raise ProblemError(f"bit widths lie in 2 to 8; got {self.bits} and {self.edge_bits}")
@@ -84,10 +88,6 @@ class Problem:
         if self.round_to < 1:
             raise ProblemError(f"round_to is a whole number from 1; got {self.round_to}")
         self._check_sparsity()
-        if self.centre not in (expected := get_args(type(self).__annotations__["centre"])):
-            raise ProblemError(
-                f"unknown centre '{self.centre}'; expected one of {', '.join(expected)}"
-            )
 
     def _check_sparsity(self) -> None:
         low, high = self.sparsity
@@ -100,8 +100,8 @@ class Problem:
                 f" {self.sparsity_step}"
             )
 
-    def open(self) -> Runtime:
-        """The runtime, made once a process and task."""
+    def open(self) -> OpenedTask:
+        """The opened task, made once a process and task."""
         return _open(self.task)
 
     def latency_target(self, base: Mapping[str, float]) -> float:
@@ -112,5 +112,5 @@ class Problem:
 
 
 @lru_cache(maxsize=4)
-def _open(task: Task) -> Runtime:
+def _open(task: Task) -> OpenedTask:
     return task.open()

@@ -1,19 +1,16 @@
 """The decision process of a problem: what its single and its batched environment share."""
 
-from typing import Any
+from functools import partial
 
 import numpy as np
 from gymnasium import spaces
 
 from envs.decisions import Decisions
+from envs.knobs import KNOBS
 from envs.observation import Observer
 from envs.problem import Problem, ProblemError
-from envs.rewards import Reference, reward_of
+from envs.rewards import REWARDS, Reference, reward_of
 from pfrl.compression.policy import Policy
-from pfrl.evaluation.evaluator import Evaluation
-
-HONOURED = {"weight_bits": "quantized", "act_bits": "quantized", "sparsity": "sparse"}
-"""By knob the field by which a task says whether its evaluations take notice of it."""
 
 
 class DecisionProcess:
@@ -28,7 +25,8 @@ class DecisionProcess:
 
     Attributes:
       decisions: steps, knobs, budget.
-      evaluate: judges a policy in this process.
+      evaluate: evaluates a policy in this process.
+      reward: of an evaluation.
       steps: L, of an episode.
       live: bool ``[L, K]``: which actions decide something; the others are 0 when executed.
       action_space, observation_space: of one policy.
@@ -36,33 +34,31 @@ class DecisionProcess:
 
     def __init__(self, problem: Problem):
         _check_honoured(problem)
-        graph, costs, self.evaluate, base_accuracy = problem.open()
-        if problem.reward == "latency" and "latency" not in costs.metrics:
+        graph, costs, evaluator, base_accuracy = problem.open()
+        self.evaluate = evaluator.evaluate
+        missing = [name for name in REWARDS[problem.reward].needs if name not in costs.metrics]
+        if missing:
             raise ProblemError(
-                "the reward 'latency' needs a latency model and the task has none; give it a"
-                " latency_table or choose another reward"
+                f"the reward '{problem.reward}' needs a {missing[0]} model and the task has none;"
+                f" give it a {missing[0]}_table or choose another reward"
             )
         self.decisions = Decisions(problem, graph, costs)
         self._observe = Observer(self.decisions)
-        self._reward = problem.reward
-        self._reference = Reference(
+        reference = Reference(
             base_accuracy,
             costs.base,
             problem.latency_target(costs.base),
             problem.latency_exponent,
         )
+        self.reward = partial(reward_of, problem.reward, base=reference)
         self.steps = len(self.decisions.steps)
-        self.live = np.array([[k is not None for k in row] for _, row in self.decisions.steps])
+        self.live = np.array([[d is not None for d in row] for _, row in self.decisions.steps])
         self.action_space = spaces.Box(-1, 1, (len(problem.knobs),), np.float32)
         self.observation_space = spaces.Box(-1, 1, (self._observe.size,), np.float32)
 
     def begin(self) -> "Draft":
         """A policy of which nothing is decided."""
         return Draft(self.decisions, self._observe)
-
-    def reward(self, evaluation: Evaluation) -> float:
-        """The reward of a whole policy."""
-        return float(reward_of(self._reward, evaluation, self._reference))
 
 
 class Draft:
@@ -71,7 +67,7 @@ class Draft:
     def __init__(self, decisions: Decisions, observe: Observer):
         self._decisions, self._observe = decisions, observe
         self._at = decisions.start
-        self._levels = np.full((len(decisions.steps), len(decisions.knob_kinds)), -1.0)
+        self._levels = np.full((len(decisions.steps), len(decisions.knobs)), -1.0)
         self._last_action = 0.0
         self.step = 0
         """Layers that are decided."""
@@ -104,10 +100,10 @@ class Draft:
 
 
 def _check_honoured(problem: Problem) -> None:
-    task: Any = problem.task
+    task = problem.task
+    honoured = {"quantized": task.quantized, "sparse": task.sparse}
     for knob in problem.knobs:
-        field = HONOURED.get(knob, "")
-        if getattr(task, field, True) is False:
+        if not honoured.get(field := KNOBS[knob].needs, True):
             raise ProblemError(
                 f"the task's evaluations take no notice of the knob {knob}; give it {field}=True"
             )

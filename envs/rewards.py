@@ -1,10 +1,16 @@
 """Rewards: functions of an evaluation and of the base network, by name."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from pfrl.evaluation.evaluator import Evaluation
+from pfrl.registry import Registry, register
+
+if TYPE_CHECKING:  # settings read which rewards there are
+    from pfrl.evaluation.config import Evaluation
 
 
 class Reference(NamedTuple):
@@ -16,21 +22,51 @@ class Reference(NamedTuple):
     latency_exponent: float
 
 
+@dataclass(frozen=True)
+class Reward:
+    """What an agent maximizes, as ``pfrl.register("reward", name, ...)`` takes it.
+
+    A bare function will do where nothing but accuracy and the usual costs is needed.
+    """
+
+    function: Callable[[Evaluation, Reference], float]
+    """Of an evaluation that did not diverge; its docstring is the reward's wording."""
+    needs: tuple[str, ...] = ()
+    """Budget metrics without which the reward cannot be computed, such as latency."""
+
+    @property
+    def wording(self) -> str:
+        """One sentence about it."""
+        return (self.function.__doc__ or self.function.__name__).strip().split("\n")[0]
+
+
+REWARDS: Registry[Reward] = Registry(
+    "reward",
+    ("envs.rewards",),
+    read=lambda item: item if isinstance(item, Reward) else Reward(item),
+)
+"""The rewards by name."""
+
+
+@register("reward", "accuracy")
 def accuracy(evaluation: Evaluation, base: Reference) -> float:
     """Accuracy on the search split, in [0, 1]."""
     return evaluation.accuracy
 
 
+@register("reward", "-error")
 def negative_error(evaluation: Evaluation, base: Reference) -> float:
     """``-(1 - accuracy)``: AMC's reward under a budget (arXiv 1802.03494, section 3.3)."""
     return evaluation.accuracy - 1
 
 
+@register("reward", "-error*log(macs)")
 def negative_error_log_macs(evaluation: Evaluation, base: Reference) -> float:
     """``-(1 - accuracy) · ln(MACs)``: AMC's accuracy-guaranteed reward, equation 4."""
     return (evaluation.accuracy - 1) * math.log(evaluation.costs["macs"])
 
 
+@register("reward", "haq")
 def haq(evaluation: Evaluation, base: Reference) -> float:
     """``0.1 · (accuracy - base accuracy)`` in percent (HAQ, arXiv 1811.08886, equation 5)."""
     return 0.1 * 100 * (evaluation.accuracy - base.accuracy)
@@ -42,13 +78,7 @@ def latency(evaluation: Evaluation, base: Reference) -> float:
     return evaluation.accuracy * ratio**base.latency_exponent
 
 
-REWARDS: dict[str, Callable[[Evaluation, Reference], float]] = {
-    "accuracy": accuracy,
-    "-error": negative_error,
-    "-error*log(macs)": negative_error_log_macs,
-    "haq": haq,
-    "latency": latency,
-}
+register("reward", "latency", Reward(latency, needs=("latency",)))
 
 
 def reward_of(name: str, evaluation: Evaluation, base: Reference) -> float:
@@ -59,4 +89,4 @@ def reward_of(name: str, evaluation: Evaluation, base: Reference) -> float:
     """
     if evaluation.diverged:
         evaluation = evaluation._replace(accuracy=0.0, costs=dict(base.costs))
-    return REWARDS[name](evaluation, base)
+    return REWARDS[name].function(evaluation, base)

@@ -1,20 +1,21 @@
 """A network and its data by name: what a problem is opened from."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import jax
 import jax.numpy as jnp
 
-from envs.problem import ProblemError, Runtime
+from envs.problem import OpenedTask, ProblemError, Task
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.cost import CostModel
 from pfrl.cost.latency import NetworkLatency
 from pfrl.data import Dataset, load
-from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
+from pfrl.evaluation.config import EpisodeConfig
+from pfrl.evaluation.make import make_evaluator
 from pfrl.files import FileError
 from pfrl.graph import Graph, from_nnx, trace
 from pfrl.methods.low_rank.decompose import decomposable, decompose
@@ -24,7 +25,7 @@ from pfrl.training.fit import mean_quality
 
 
 @dataclass(frozen=True)
-class NetworkTask:
+class NetworkTask(Task):
     """A model of the zoo with trained weights, and a data set.
 
     Opening it loads the data, traces the network and makes the evaluator; the
@@ -66,7 +67,10 @@ class NetworkTask:
                 f" got the recipe's criterion '{self.recipe.criterion}'"
             )
 
-    def open(self) -> Runtime:
+    def judged_by(self, runtime: str) -> Self:
+        return replace(self, episode=replace(self.episode, validation=runtime))
+
+    def open(self) -> OpenedTask:
         dataset, graph = load_network(self.model, self.data, self.weights)
         before: dict[str, float] = {}
         if self.decompose is not None:
@@ -77,7 +81,7 @@ class NetworkTask:
             latency = read_latency(graph, Path(self.latency_table))
         costs = CostModel(graph, latency, self.recipe)
         costs.base |= before
-        evaluator = Evaluator(
+        evaluator = make_evaluator(
             graph,
             dataset,
             costs,
@@ -91,7 +95,7 @@ class NetworkTask:
         source = graph.source
         answer = compiled(lambda v, x: source.apply(v, x, False)[0])
         base = mean_quality(lambda x: answer(source.variables, x), dataset, dataset.search)
-        return Runtime(graph, costs, evaluator, base)
+        return OpenedTask(graph, costs, evaluator, base)
 
 
 @lru_cache(maxsize=2)

@@ -1,4 +1,4 @@
-"""Batched environments: E policies of one problem are decided together and judged in one batch."""
+"""Batched environments: E policies of one problem are decided and evaluated side by side."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -8,11 +8,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from envs.compression import CompressionEnv, check_knobs
-from envs.judges import Judges, usual_workers
+from envs.compression import check_knobs
+from envs.evaluations import Evaluations, usual_workers
+from envs.knobs import KNOBS
 from envs.problem import Problem
 from envs.process import DecisionProcess
-from envs.registered import ChannelPruningEnv, LowRankEnv, MixedPrecisionEnv, SparsityEnv
 
 
 class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
@@ -20,7 +20,7 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     Each is what the single environment's is: the same action, observation and reward, with
     an axis ``E`` before the others. All episodes have ``L`` steps and end together, so the last
-    step evaluates ``E`` policies at once; see ``envs.judges.Judges``.
+    step evaluates ``E`` policies at once; see ``envs.evaluations``.
 
     ## Action space, observation space
     ``Box(-1, 1, (E, K))`` and ``Box(-1, 1, (E, 17 + K + L·K))``.
@@ -34,9 +34,9 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     its actions, begins all episodes anew and has rewards of 0 and no infos.
 
     ## Arguments
-    ``problem``, as of the single environment; ``num_envs``, ``E``; ``workers``: processes that
-    evaluate, by default one for every core, of which there are at most ``E``, and on a GPU or
-    TPU one. With ``workers=1`` this process evaluates, as in the single environment;
+    ``problem`` and ``knobs``, as of the single environment; ``num_envs``, ``E``; ``workers``:
+    processes that evaluate, by default one for every core, of which there are at most ``E``, and
+    on a GPU or TPU one. With ``workers=1`` this process evaluates, as in the single environment;
     ``vmapped``: whether it evaluates all policies in one compiled function, by default on a GPU
     or TPU. Accuracies are then the single environment's but for a search image, or a few after
     fine-tuning, whose steps enlarge rounding.
@@ -46,8 +46,6 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         "render_modes": [],
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
-    single: ClassVar[type[CompressionEnv]] = CompressionEnv
-    """The environment of one policy."""
 
     def __init__(
         self,
@@ -55,8 +53,9 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         num_envs: int = 1,
         workers: int | None = None,
         vmapped: bool | None = None,
+        knobs: Sequence[str] = tuple(KNOBS),
     ):
-        check_knobs(problem, self.single.knobs, self.single.__name__)
+        check_knobs(problem, knobs)
         self.problem = problem
         self.num_envs = num_envs
         self._process = DecisionProcess(problem)
@@ -69,7 +68,7 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         if workers is None:
             workers = 1 if vmapped else usual_workers(num_envs)
-        self._judges = Judges(problem, self._process.evaluate, workers, vmapped)
+        self._evaluations = Evaluations(problem, workers, vmapped)
         self._begin()
 
     def reset(
@@ -91,7 +90,7 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         rewards, ended = np.zeros(self.num_envs), self._drafts[0].complete
         if ended:
             policies = [draft.policy() for draft in self._drafts]
-            for number, evaluation in enumerate(self._judges(policies)):
+            for number, evaluation in enumerate(self._evaluations(policies)):
                 rewards[number] = self._process.reward(evaluation)
                 infos[number] |= {"evaluation": evaluation, "policy": policies[number]}
         return (
@@ -103,7 +102,7 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         )
 
     def close_extras(self, **kwargs: Any) -> None:
-        self._judges.close()
+        self._evaluations.close()
 
     def _begin(self) -> None:
         self._drafts = [self._process.begin() for _ in range(self.num_envs)]
@@ -119,27 +118,3 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         for number, info in enumerate(infos):
             batched = self._add_info(batched, info, number)
         return batched
-
-
-class ChannelPruningVectorEnv(CompressionVectorEnv):
-    """E episodes of ``pfrl/ChannelPruning-v0`` side by side."""
-
-    single = ChannelPruningEnv
-
-
-class MixedPrecisionVectorEnv(CompressionVectorEnv):
-    """E episodes of ``pfrl/MixedPrecision-v0`` side by side."""
-
-    single = MixedPrecisionEnv
-
-
-class SparsityVectorEnv(CompressionVectorEnv):
-    """E episodes of ``pfrl/Sparsity-v0`` side by side."""
-
-    single = SparsityEnv
-
-
-class LowRankVectorEnv(CompressionVectorEnv):
-    """E episodes of ``pfrl/LowRank-v0`` side by side."""
-
-    single = LowRankEnv

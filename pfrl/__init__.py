@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from pfrl.data import load as load_data
     from pfrl.deploy.onnx.export import export_onnx
     from pfrl.deploy.timing import Measurement, measure, measure_interleaved
-    from pfrl.evaluation.evaluator import EpisodeConfig, Evaluation, Evaluator
+    from pfrl.evaluation.base import Evaluator
+    from pfrl.evaluation.config import EpisodeConfig, Evaluation
+    from pfrl.evaluation.make import make_evaluator
     from pfrl.graph import Graph, Source, trace
     from pfrl.graph.frontends import from_function, from_linen
     from pfrl.graph.source import from_nnx
+    from pfrl.registry import register
 
 __all__ = [
     "Budget",
@@ -44,8 +47,10 @@ __all__ = [
     "from_nnx",
     "load",
     "load_data",
+    "make_evaluator",
     "measure",
     "measure_interleaved",
+    "register",
     "save",
     "survey",
     "trace",
@@ -56,9 +61,9 @@ _PUBLIC = {
     "Compressed": ("pfrl.compression.sliced", "Compressed"),
     "CostModel": ("pfrl.cost", "CostModel"),
     "Dataset": ("pfrl.data", "Dataset"),
-    "EpisodeConfig": ("pfrl.evaluation.evaluator", "EpisodeConfig"),
-    "Evaluation": ("pfrl.evaluation.evaluator", "Evaluation"),
-    "Evaluator": ("pfrl.evaluation.evaluator", "Evaluator"),
+    "EpisodeConfig": ("pfrl.evaluation.config", "EpisodeConfig"),
+    "Evaluation": ("pfrl.evaluation.config", "Evaluation"),
+    "Evaluator": ("pfrl.evaluation.base", "Evaluator"),
     "Graph": ("pfrl.graph", "Graph"),
     "Loaded": ("pfrl.compression.saved", "Loaded"),
     "Measurement": ("pfrl.deploy.timing", "Measurement"),
@@ -73,8 +78,10 @@ _PUBLIC = {
     "from_nnx": ("pfrl.graph.source", "from_nnx"),
     "load": ("pfrl.compression.saved", "load"),
     "load_data": ("pfrl.data", "load"),
+    "make_evaluator": ("pfrl.evaluation.make", "make_evaluator"),
     "measure": ("pfrl.deploy.timing", "measure"),
     "measure_interleaved": ("pfrl.deploy.timing", "measure_interleaved"),
+    "register": ("pfrl.registry", "register"),
     "save": ("pfrl.compression.saved", "save"),
     "survey": ("pfrl.compression.calibration", "survey"),
     "trace": ("pfrl.graph", "trace"),

@@ -10,6 +10,7 @@ looked for. A user's file registers more of them and is brought in as a plugin::
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,8 @@ Item = TypeVar("Item")
 
 _items: dict[str, dict[str, Any]] = {}
 """By kind and name, whatever was registered; also of kinds whose registry is not made yet."""
+_places: dict[tuple[str, str], str] = {}
+"""By kind and name the module that registered it."""
 _plugins: list[Path] = []
 """Files of users that were run, in order."""
 
@@ -53,10 +56,13 @@ class Registry(Mapping[str, Item], Generic[Item]):
     Args:
       kind: one of ``KINDS``.
       rooms: packages or modules that register the project's own items when they are imported.
+      read: makes an item of what was registered, such as of a bare function; None leaves it.
     """
 
-    def __init__(self, kind: str, rooms: tuple[str, ...] = ()):
-        self.kind, self._rooms, self._open = kind, rooms, False
+    def __init__(
+        self, kind: str, rooms: tuple[str, ...] = (), read: Callable[[Any], Item] | None = None
+    ):
+        self.kind, self._rooms, self._read, self._open = kind, rooms, read, False
 
     def __getitem__(self, name: str) -> Item:
         """The item of that name.
@@ -68,7 +74,7 @@ class Registry(Mapping[str, Item], Generic[Item]):
         if name not in items:
             known = ", ".join(sorted(items))
             raise RegistryError(f"unknown {_words(self.kind)} '{name}'; expected one of {known}")
-        return items[name]
+        return items[name] if self._read is None else self._read(items[name])
 
     def __contains__(self, name: object) -> bool:
         return name in self._all()
@@ -90,7 +96,7 @@ class Registry(Mapping[str, Item], Generic[Item]):
 def register(kind: str, name: str, item: Any = None) -> Any:
     """Add an item of a kind by name, as a call or as a decorator.
 
-    Registering the same name from the same place again replaces the item, so that a file may be
+    Registering the same name from the same module again replaces the item, so that a file may be
     run twice.
 
     Args:
@@ -105,16 +111,18 @@ def register(kind: str, name: str, item: Any = None) -> Any:
         raise RegistryError(
             f"nothing is registered as '{kind}'; expected one of {', '.join(KINDS)}"
         )
-    if item is None:
-        return lambda decorated: register(kind, name, decorated)
-    items = _items.setdefault(kind, {})
-    if name in items and _origin(items[name]) != _origin(item):
-        raise RegistryError(
-            f"there is a {_words(kind)} '{name}' already ({_origin(items[name])});"
-            " choose another name"
-        )
-    items[name] = item
-    return item
+    place = sys._getframe(1).f_globals.get("__name__", "")
+
+    def add(item: Any) -> Any:
+        known = _places.setdefault((kind, name), place)
+        if known != place:
+            raise RegistryError(
+                f"there is a {_words(kind)} '{name}' already ({known}); choose another name"
+            )
+        _items.setdefault(kind, {})[name] = item
+        return item
+
+    return add if item is None else add(item)
 
 
 def load_plugin(path: Path) -> None:
@@ -144,11 +152,6 @@ def _import_all(room: str) -> None:
     module: ModuleType = importlib.import_module(room)
     for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
         importlib.import_module(f"{room}.{found.name}")
-
-
-def _origin(item: Any) -> str:
-    owner: Callable[..., Any] | type = item if hasattr(item, "__qualname__") else type(item)
-    return f"{owner.__module__}.{owner.__qualname__}"
 
 
 def _words(kind: str) -> str:

@@ -9,12 +9,13 @@ from pathlib import Path
 import jax
 import pytest
 
-from pfrl.cpu.compilation_cache import use_compilation_cache
+from experiments.settings.compilation_cache import use_compilation_cache
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 CROWDED = 1.5 * 2**30
-"""Bytes of memory above which a process forgets what it compiled for the test files before."""
+"""Bytes of memory above which a process forgets what it compiled for earlier tests."""
+_most = CROWDED
 
 # Compiling is most of the tests' time. Without MLIR's fusions it takes a third of it; those are
 # tested by `make test-all`. XLA reads its flags at JAX's first computation, in child processes too.
@@ -26,15 +27,18 @@ os.environ["PFRL_CACHE"] = str(ROOT / ".pytest_cache" / "pfrl")
 use_compilation_cache()
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def bounded_memory():
-    """Keep a process that runs many test files small."""
+    """Keep a process that runs many tests small: what grew too large is forgotten between them."""
+    global _most
     yield
-    if _resident() > CROWDED:
+    if _resident() > _most:
         jax.clear_caches()
         gc.collect()
         if hasattr(ctypes.CDLL(None), "malloc_trim"):
             ctypes.CDLL(None).malloc_trim(0)
+        # What stays is in use: to forget it again after every test would only compile it again.
+        _most = max(CROWDED, _resident() + CROWDED / 2)
 
 
 def _resident() -> int:

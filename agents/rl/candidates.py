@@ -39,7 +39,7 @@ def truncated_normal(
     return np.clip(mean + sigma * ndtri(u), low, high)
 
 
-class Foresight(Protocol):
+class DryRun(Protocol):
     """An environment that tells what would be executed, without an evaluation."""
 
     def rollout(self, act: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -50,22 +50,24 @@ class Foresight(Protocol):
         """Of episodes of the actions ``[B, L, K]``, what they execute, of the same shape."""
         ...
 
-    def settle(self, executed: np.ndarray) -> np.ndarray:
+    def canonicalize(self, executed: np.ndarray) -> np.ndarray:
         """Of executed actions ``[B, L, K]``, those that are equal where the network is the same."""
         ...
 
 
-def foresight_of(recorder: Recorder) -> Foresight | None:
-    """The environment, if it foresees."""
+def dry_run_of(recorder: Recorder) -> DryRun | None:
+    """The environment, if it can play dry."""
     env: Any = recorder.unwrapped
-    return env if all(hasattr(env, name) for name in ("rollout", "project", "settle")) else None
+    return (
+        env if all(hasattr(env, name) for name in ("rollout", "project", "canonicalize")) else None
+    )
 
 
 class Screen:
     """What is known of the episodes so far, and the choice of the next one.
 
     Args:
-      foresight: the environment.
+      dry_run: the environment.
       live: bool ``[L, K]``, which actions decide something.
       options: ``screen``, ``elite`` and ``kappa`` of them.
       rng: of the changes to the best episodes.
@@ -73,12 +75,12 @@ class Screen:
 
     def __init__(
         self,
-        foresight: Foresight,
+        dry_run: DryRun,
         live: np.ndarray,
         options: OffPolicyOptions,
         rng: np.random.Generator,
     ):
-        self.foresight = foresight
+        self.dry_run = dry_run
         self._live, self._options, self._rng = live, options, rng
         self._networks: list[np.ndarray] = []
         self._rewards: list[float] = []
@@ -90,7 +92,7 @@ class Screen:
 
     def add(self, executed: np.ndarray, reward: float) -> None:
         """Learn of an episode that was played: executed actions ``[L, K]``, and its reward."""
-        self._networks.append(self.foresight.settle(executed[None])[0])
+        self._networks.append(self.dry_run.canonicalize(executed[None])[0])
         self._rewards.append(reward)
 
     def choose(self, asked: np.ndarray) -> np.ndarray:
@@ -102,12 +104,12 @@ class Screen:
             return asked[0]
         around = round(self._options.elite * len(asked))
         asked[:around] = self._around_the_best(around)
-        networks = self.foresight.settle(self.foresight.project(asked))
+        networks = self.dry_run.canonicalize(self.dry_run.project(asked))
         played = {network.tobytes() for network in self._networks}
         promise = self._promise(networks[:, self._live])
-        fresh = np.array([network.tobytes() not in played for network in networks])
-        if fresh.any():
-            promise[~fresh] = -np.inf
+        unplayed = np.array([network.tobytes() not in played for network in networks])
+        if unplayed.any():
+            promise[~unplayed] = -np.inf
         return asked[int(np.argmax(promise))]
 
     def _around_the_best(self, count: int) -> np.ndarray:
@@ -124,7 +126,7 @@ class Screen:
         return np.where(changed, noise, chosen).astype(np.float32)
 
     def _promise(self, networks: np.ndarray) -> np.ndarray:
-        """What the episodes so far say of the rewards ``[N]`` of settled actions ``[N, D]``."""
+        """What the episodes so far say of the rewards ``[N]`` of canonical actions ``[N, D]``."""
         played = np.stack(self._networks)[:, self._live]
         mean, deviation = predict(fit(played, np.array(self._rewards)), networks)
         return mean + self._options.kappa * deviation

@@ -32,5 +32,5 @@ class AMCAgent(OffPolicyAgent, WrittenOutUpdates, DDPG):
 def search_ddpg(
     env: Recorder, episodes: int, seed: int, options: DDPGOptions, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher``: warm-up, exploration, and the deterministic actor's episode."""
+    """A ``Search``: warm-up, exploration, and the deterministic actor's episode."""
     search_off_policy(AMCAgent, env, episodes, seed, options, tensorboard)

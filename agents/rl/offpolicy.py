@@ -33,7 +33,7 @@ from stable_baselines3.common.utils import update_learning_rate
 from torch.optim import Optimizer
 
 from agents.base import Recorder
-from agents.rl.candidates import Screen, foresight_of, truncated_normal
+from agents.rl.candidates import Screen, dry_run_of, truncated_normal
 from agents.rl.options import OffPolicyOptions
 from agents.rl.replay import BaselineReplay
 from agents.rl.sb3 import learn_and_play
@@ -72,9 +72,9 @@ class OffPolicyAgent(OffPolicyAlgorithm):
         self._average: float | None = None
         self._executed: list[np.ndarray] = []
         self._candidate = np.zeros((recorder.steps, recorder.knobs), np.float32)
-        foresight = foresight_of(recorder) if options.screen > 1 else None
+        dry_run = dry_run_of(recorder) if options.screen > 1 else None
         self._screen = (
-            None if foresight is None else Screen(foresight, recorder.live, options, self._rng)
+            None if dry_run is None else Screen(dry_run, recorder.live, options, self._rng)
         )
         steps = recorder.steps
         super().__init__(
@@ -152,7 +152,7 @@ class OffPolicyAgent(OffPolicyAlgorithm):
             seen.append(observation)
             return self.predict(observation, deterministic=True)[0]
 
-        screen.foresight.rollout(act)
+        screen.dry_run.rollout(act)
         asked = self.explore(np.tile(np.stack(seen), (screen.count, 1))).astype(np.float32)
         return screen.choose(asked.reshape(screen.count, *self._candidate.shape))
 

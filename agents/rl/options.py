@@ -1,11 +1,13 @@
-"""What can be set of the learning agents; imports neither torch nor stable-baselines3."""
+"""The agents that learn and what can be set of them; imports neither torch nor
+stable-baselines3."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from agents.base import AgentError
+from agents.base import Agent, AgentError
+from pfrl.registry import register
 
 MAX_WARMUP = 0.25
 Start = Literal["centre", "random"]
@@ -20,7 +22,7 @@ class OffPolicyOptions:
     """Share of the episodes that are played with uniform random actions, at most 0.25."""
     start: Start = "centre"
     """What the first episode of the warm-up plays: at every step action 0, which stands for the
-    uniform policy under the budget (``envs.Problem.centre``), or random actions like the others."""
+    uniform policy under the budget (see ``envs.decisions``), or random actions like the others."""
     share_reward: bool = True
     """Give the episode's reward to each of its transitions; off: to the last one only."""
     baseline: bool = True
@@ -159,7 +161,7 @@ class PPOOptions:
 
     start: Start = "centre"
     """What the first episode plays: at every step action 0, which stands for the uniform policy
-    under the budget (``envs.Problem.centre``), and which nothing is learned from; or draws of the
+    under the budget (see ``envs.decisions``), and which nothing is learned from; or draws of the
     policy like all others."""
     updates: int = 12
     """Updates that a search makes at the least, if it has as many episodes: a rollout is
@@ -206,3 +208,13 @@ def _check_positive(options: object, *names: str) -> None:
     for name in names:
         if not getattr(options, name) > 0:
             raise AgentError(f"{name} is {getattr(options, name)}; choose a value above 0")
+
+
+for _name, _options in {
+    "ddpg": DDPGOptions,
+    "td3": TD3Options,
+    "sac": SACOptions,
+    "tqc": TQCOptions,
+    "ppo": PPOOptions,
+}.items():
+    register("agent", _name, Agent(f"agents.rl.{_name}:search_{_name}", _options, learns=True))

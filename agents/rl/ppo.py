@@ -42,7 +42,7 @@ def minibatch_size(rollout: int, minibatches: int) -> int:
 def search_ppo(
     env: Recorder, episodes: int, seed: int, options: PPOOptions, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher``: the centre, whole rollouts, what is left over, the deterministic actor's."""
+    """A ``Search``: the centre, whole rollouts, what is left over, the deterministic actor's."""
     steps = env.steps
     if options.start == "centre" and episodes > 1:
         env.phase = "warmup"

@@ -33,5 +33,5 @@ class SACAgent(OffPolicyAgent, WrittenOutSAC):
 def search_sac(
     env: Recorder, episodes: int, seed: int, options: SACOptions, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher``: warm-up, exploration, and the episode of the actor's mean actions."""
+    """A ``Search``: warm-up, exploration, and the episode of the actor's mean actions."""
     search_off_policy(SACAgent, env, episodes, seed, options, tensorboard)

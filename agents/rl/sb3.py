@@ -13,7 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
 from agents.base import Recorder, play
-from agents.rl.candidates import foresight_of
+from agents.rl.candidates import dry_run_of
 
 
 class Generators:
@@ -51,7 +51,7 @@ class Generators:
 class Outside(gymnasium.Wrapper):
     """Lets the environment run on everybody else's generators.
 
-    An environment that foresees what it executes draws nothing before the last step, which
+    An environment that can play dry draws nothing before the last step, which
     evaluates; an exchange at every step would be a tenth of what an agent costs.
     """
 
@@ -59,7 +59,7 @@ class Outside(gymnasium.Wrapper):
         super().__init__(env)
         self._generators = generators
         self._steps = env.steps
-        self._foresees = foresight_of(env) is not None
+        self._dry = dry_run_of(env) is not None
         self._step = 0
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
@@ -69,7 +69,7 @@ class Outside(gymnasium.Wrapper):
 
     def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         self._step += 1
-        if self._foresees and self._step < self._steps:
+        if self._dry and self._step < self._steps:
             return self.env.step(action)
         with self._generators.exchanged():
             return self.env.step(action)

@@ -39,5 +39,5 @@ class TD3Agent(OffPolicyAgent, WrittenOutUpdates):
 def search_td3(
     env: Recorder, episodes: int, seed: int, options: TD3Options, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher``: warm-up, exploration, and the deterministic actor's episode."""
+    """A ``Search``: warm-up, exploration, and the deterministic actor's episode."""
     search_off_policy(TD3Agent, env, episodes, seed, options, tensorboard)

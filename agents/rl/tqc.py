@@ -36,5 +36,5 @@ class TQCAgent(OffPolicyAgent, TQC):
 def search_tqc(
     env: Recorder, episodes: int, seed: int, options: TQCOptions, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher``: warm-up, exploration, and the episode of the actor's mean actions."""
+    """A ``Search``: warm-up, exploration, and the episode of the actor's mean actions."""
     search_off_policy(TQCAgent, env, episodes, seed, options, tensorboard)

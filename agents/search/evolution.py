@@ -22,7 +22,7 @@ from agents.search.proposals import Played, dimensions, play_vector
 def search_evolution(
     env: Recorder, episodes: int, seed: int, options: EvolutionOptions, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher``: a random population, then children; ``tensorboard`` is not used."""
+    """A ``Search``: a random population, then children; ``tensorboard`` is not used."""
     rng = np.random.default_rng(seed)
     size = dimensions(env)
     first = min(options.population, max(episodes // 4, 1))

@@ -13,7 +13,7 @@ from agents.search.proposals import play_vector
 def search_exhaustive(
     env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher``: all combinations in order, the last decision changing fastest.
+    """A ``Search``: all combinations in order, the last decision changing fastest.
 
     From the lowest choices to the highest; those that the budget does not allow are played as
     it projects them. ``seed`` and ``tensorboard`` are not used.
@@ -28,10 +28,8 @@ def search_exhaustive(
             "exhaustive search needs an environment with decisions, such as pfrl/Compression-v0"
         )
     choices = [
-        [decisions.action_of(knob, choice) for choice in range(len(knob.values))]
-        for _, knobs in decisions.steps
-        for knob in knobs
-        if knob is not None
+        [decisions.action_of(decision, choice) for choice in range(len(decision.values))]
+        for _, decision in decisions.all()
     ]
     count = math.prod(map(len, choices))
     if count != episodes:

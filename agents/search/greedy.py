@@ -20,15 +20,16 @@ import numpy as np
 from agents.base import Recorder
 from agents.search.options import GreedyOptions
 from agents.search.proposals import Played, dimensions, fits, limited, play_vector
+from pfrl.cost import largest_that_fits
 
-HALVINGS = 8
-"""How often the interval is halved in which the others' move lies."""
+PARTS = 256
+"""Of the interval in which the others' move lies."""
 
 
 def search_greedy(
     env: Recorder, episodes: int, seed: int, options: GreedyOptions, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher``: climbs, each try one episode, as often as the episodes allow.
+    """A ``Search``: climbs, each try one episode, as often as the episodes allow.
 
     ``seed`` orders the moves and draws the random starts; ``tensorboard`` is not used.
     """
@@ -74,10 +75,10 @@ def moved(env: Recorder, vector: np.ndarray, place: int, by: float) -> np.ndarra
 
     if not limited(env):
         return shifted(0.0)
-    low, high = sorted((0.0, -by))
-    if fits(env, shifted(high)):
-        return shifted(high)
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if fits(env, shifted(middle)) else (low, middle)
-    return shifted(low)
+    lowest = min(0.0, -by)
+    part = largest_that_fits(
+        range(PARTS + 1),
+        lambda part: fits(env, shifted(lowest + abs(by) * part / PARTS)),
+        monotone=True,
+    )
+    return shifted(lowest + abs(by) * part / PARTS)

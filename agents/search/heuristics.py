@@ -11,7 +11,6 @@ its raw action (1: all is kept, -1: the least, in equal parts of the choices) is
 2018), whose pruning ratios are proportional to the logarithm of a layer's size.
 """
 
-from bisect import bisect_left
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,7 @@ import numpy as np
 from agents.base import AgentError, Recorder
 from agents.search.proposals import play_vector
 from envs.decisions import Decisions
-from envs.knobs import Knob
-from pfrl.cost.metrics import METRICS
+from pfrl.cost import METRICS, largest_that_fits
 
 STRENGTHS = np.linspace(0, 2, 2001)
 """Among which the smallest that meets the budget is looked for."""
@@ -29,28 +27,28 @@ STRENGTHS = np.linspace(0, 2, 2001)
 def search_uniform(
     env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher`` that prunes all steps alike; see ``_scan``."""
+    """A ``Search`` that prunes all steps alike; see ``_scan``."""
     _scan(env, episodes, np.ones(len(_decided(env))), "uniform")
 
 
 def search_shallow(
     env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher`` that prunes the first half of the decided steps; see ``_scan``."""
+    """A ``Search`` that prunes the first half of the decided steps; see ``_scan``."""
     _scan(env, episodes, shallow(len(_decided(env))))
 
 
 def search_deep(
     env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher`` that prunes the last half of the decided steps; see ``_scan``."""
+    """A ``Search`` that prunes the last half of the decided steps; see ``_scan``."""
     _scan(env, episodes, shallow(len(_decided(env)))[::-1])
 
 
 def search_log_params(
     env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher`` that prunes large layers more; see ``_scan``.
+    """A ``Search`` that prunes large layers more; see ``_scan``.
 
     Raises:
       AgentError: if the environment has no layers.
@@ -100,31 +98,17 @@ def _strength(env: Recorder, decisions: Decisions | None, profile: np.ndarray) -
         return 0.5
 
     def fits(strength: float) -> bool:
-        return _meets(decisions, _per_action(env, raw_actions(profile, strength)), limit)
+        return decisions.meets(_per_action(env, raw_actions(profile, strength)), limit)
 
-    if METRICS[decisions.metric].monotone:
-        return float(STRENGTHS[bisect_left(STRENGTHS, True, hi=len(STRENGTHS) - 1, key=fits)])
-    return next((float(strength) for strength in STRENGTHS if fits(strength)), 2.0)
-
-
-def _meets(decisions: Decisions, actions: np.ndarray, limit: float) -> bool:
-    """Whether raw actions ``[D]`` meet the limit at every step, so that nothing is clipped."""
-    at = decisions.start.copy()
-    for knob, action in zip(_knobs(decisions), actions, strict=True):
-        knob.set(at, knob.choice(action))
-        if decisions.cost(at) > limit:
-            return False
-    return True
+    return largest_that_fits(
+        STRENGTHS[::-1].tolist(), fits, monotone=METRICS[decisions.metric].monotone
+    )
 
 
-def _in_units_of_env(decisions: Decisions, actions: np.ndarray) -> np.ndarray:
+def _in_units_of_env(decisions: Decisions, raw: np.ndarray) -> np.ndarray:
     """The actions ``[D]`` that make the choices of raw actions."""
-    pairs = zip(_knobs(decisions), actions, strict=True)
-    return np.array([decisions.action_of(knob, knob.choice(action)) for knob, action in pairs])
-
-
-def _knobs(decisions: Decisions) -> list[Knob]:
-    return [knob for _, knobs in decisions.steps for knob in knobs if knob is not None]
+    pairs = zip(decisions.all(), raw, strict=True)
+    return np.array([decisions.action_of(own, own.choice(action)) for (_, own), action in pairs])
 
 
 def _decisions(env: Recorder) -> Decisions | None:

@@ -1,12 +1,13 @@
-"""What can be set of the searchers that are not reinforcement learning; does not import Optuna."""
+"""The agents that do not learn and what can be set of them; does not import Optuna."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agents.base import AgentError
+from agents.base import Agent, AgentError
 from agents.rl.options import Start
+from pfrl.registry import register
 
 
 @dataclass(frozen=True)
@@ -119,3 +120,22 @@ def _check_start(start: str) -> None:
 def _check(options: Any, name: str, good: bool, wanted: str) -> None:
     if not good:
         raise AgentError(f"{name} is {getattr(options, name)!r}; choose {wanted}")
+
+
+for _name, _agent in {
+    "random": Agent("agents.search.random_search:search_random"),
+    "evolution": Agent("agents.search.evolution:search_evolution", EvolutionOptions),
+    "greedy": Agent("agents.search.greedy:search_greedy", GreedyOptions),
+    "tpe": Agent("agents.search.optuna_searchers:search_tpe", TPEOptions),
+    "gp": Agent("agents.search.optuna_searchers:search_gp", GPOptions),
+    "cmaes": Agent("agents.search.optuna_searchers:search_cmaes", CMAESOptions),
+    "exhaustive": Agent("agents.search.exhaustive:search_exhaustive"),
+}.items():
+    register("agent", _name, _agent)
+for _name, _rule in {
+    "uniform": "prunes all layers alike",
+    "shallow": "prunes the first half of the layers",
+    "deep": "prunes the last half of the layers",
+    "log_params": "prunes large layers more",
+}.items():
+    register("agent", _name, Agent(f"agents.search.heuristics:search_{_name}", rule=_rule))

@@ -23,7 +23,7 @@ from agents.search.proposals import dimensions, play_vector
 def search_tpe(
     env: Recorder, episodes: int, seed: int, options: TPEOptions, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher``: the multivariate tree-structured Parzen estimator.
+    """A ``Search``: the multivariate tree-structured Parzen estimator.
 
     Bergstra et al. 2011, "Algorithms for hyper-parameter optimization"; Falkner et al. 2018
     (arXiv 1807.01774) for the joint densities. ``tensorboard`` is not used.
@@ -39,7 +39,7 @@ def search_tpe(
 def search_gp(
     env: Recorder, episodes: int, seed: int, options: GPOptions, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher``: a Gaussian process (Matérn 5/2, a length scale for every action).
+    """A ``Search``: a Gaussian process (Matérn 5/2, a length scale for every action).
 
     The next trial is where the logarithm of the expected improvement is highest (Ament et al.
     2023, arXiv 2310.20708). ``tensorboard`` is not used.
@@ -53,7 +53,7 @@ def search_gp(
 def search_cmaes(
     env: Recorder, episodes: int, seed: int, options: CMAESOptions, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher``: CMA-ES (Hansen 2016, arXiv 1604.00772); ``tensorboard`` is not used.
+    """A ``Search``: CMA-ES (Hansen 2016, arXiv 1604.00772); ``tensorboard`` is not used.
 
     Its first mean is action 0 everywhere, whatever ``options.start``.
     """

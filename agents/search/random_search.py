@@ -10,7 +10,7 @@ from agents.base import Recorder, play
 def search_random(
     env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
 ) -> None:
-    """A ``Searcher``: actions drawn uniformly from [-1, 1]; ``tensorboard`` is not used.
+    """A ``Search``: actions drawn uniformly from [-1, 1]; ``tensorboard`` is not used.
 
     Under one seed, DDPG's warm-up plays the first of these episodes.
     """

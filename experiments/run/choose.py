@@ -13,7 +13,8 @@ from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
 from pfrl.deploy.timing import latency_ratio
-from pfrl.evaluation.evaluator import Evaluation, Evaluator
+from pfrl.evaluation.base import Evaluator
+from pfrl.evaluation.config import Evaluation
 from pfrl.files import write_json
 
 Entry = dict[str, Any]
@@ -80,8 +81,7 @@ def choose_policy(
       The candidate, and ``{"images", "candidates"}``: how many images were held out, and a row a
       candidate.
     """
-    evaluator = searched.runtime.evaluate
-    assert isinstance(evaluator, Evaluator)
+    evaluator = searched.opened.evaluator
     candidates = find_candidates(searched.result.history, settings.finish.candidates, uniform)
     budget, share = searched.problem.budget, None
     if budget is not None and budget.metric == "latency":
@@ -135,7 +135,7 @@ def _rescore(
     rows, qualities = [], {}
     with stage("re-scoring candidates") as progress:
         for place, (candidate, speed) in enumerate(zip(candidates, speeds, strict=True)):
-            judged = evaluator.score(candidate.policy, "fresh", settings.finish.rescore_steps)
+            judged = evaluator.score(candidate.policy, "held_out", settings.finish.rescore_steps)
             costs = dict(candidate.evaluation.costs)
             if speed is not None:
                 costs["latency"] = speed * reference.costs["latency"]

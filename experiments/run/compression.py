@@ -4,9 +4,8 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from agents import AGENTS, AgentError
+from agents import AGENTS
 from envs.decisions import Decisions
-from envs.problem import ProblemError
 from envs.rewards import REWARDS
 from envs.task import load_network
 from experiments.records.run_folder import RunFolder
@@ -48,7 +47,9 @@ def run(settings: CompressSettings) -> list[Path]:
         latency = measure_latency(graph, space.keep_min, space.round_to, settings.seed)
     if not folder.begun:
         # A budget that cannot be met is refused before anything is written.
-        Decisions(make_problem(settings, weights, None), graph, CostModel(graph, latency))
+        Decisions(
+            make_problem(settings, weights, None), graph, CostModel(graph, latency, settings.recipe)
+        )
     if latency is not None:
         # Before config.json, which makes it a run: a kill in between leaves nothing to resume.
         write_json(settings.out / LATENCY_FILE, latency.to_json())
@@ -79,12 +80,7 @@ def check_export(graph: Graph) -> None:
 
 def check(settings: CompressSettings) -> Path:
     """The weights to start from; everything that has a name is known."""
-    if settings.agent not in AGENTS:
-        raise AgentError(f"unknown agent '{settings.agent}'; expected one of {', '.join(AGENTS)}")
-    if settings.reward not in REWARDS:
-        raise ProblemError(
-            f"unknown reward '{settings.reward}'; expected one of {', '.join(REWARDS)}"
-        )
+    _ = AGENTS[settings.agent], REWARDS[settings.reward or ""]
     return find_weights(settings.network)
 
 

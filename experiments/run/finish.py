@@ -18,14 +18,14 @@ from experiments.run.networks import Network, export, train_fully
 from experiments.run.search import Searched
 from experiments.settings.compression import CompressSettings
 from pfrl.compression.policy import Policy
-from pfrl.compression.sliced import compress
 from pfrl.cost.model import Assignment
 from pfrl.data import Dataset
 from pfrl.deploy.packed.file import Sizes
 from pfrl.deploy.packed.pack import pack
 from pfrl.deploy.runtimes.onnxruntime import Session
 from pfrl.deploy.timing import Measurement, latency_ratio, measure_interleaved
-from pfrl.evaluation.evaluator import Evaluation, Evaluator
+from pfrl.evaluation.base import Evaluator
+from pfrl.evaluation.config import Evaluation
 from pfrl.files import write_json
 from pfrl.graph import Graph
 
@@ -42,14 +42,13 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
     What it calls an accuracy is the mean quality by the data set's task, as in the search; the
     entry 'task' says which number that is for people.
     """
-    runtime = searched.runtime
-    graph, costs = runtime.graph, runtime.costs
-    evaluator = runtime.evaluate
-    assert isinstance(evaluator, Evaluator)
+    opened = searched.opened
+    graph, costs = opened.graph, opened.costs
+    evaluator = opened.evaluator
     dataset = evaluator.dataset
     decisions = Decisions(searched.problem, graph, costs)
     reference = Reference(
-        runtime.base_accuracy,
+        opened.base_accuracy,
         costs.base,
         searched.problem.latency_target(costs.base),
         searched.problem.latency_exponent,
@@ -160,7 +159,7 @@ def _networks(
     )
 
     def sliced(name: str, policy: Policy) -> Network:
-        small = evaluator.compressed(policy)
+        small = evaluator.network(policy)
         return Network(
             name, small.apply, small.variables, small.trainable, small.macs, small.params
         )
@@ -196,8 +195,7 @@ def _file_name(network: str) -> str:
 
 def _pack(evaluator: Evaluator, policy: Policy, network: Network, path: Path) -> Sizes:
     """Write the trained arrays as small as the policy says: what the budget ``bytes`` counts."""
-    graph = evaluator.graph
-    small = compress(graph.source, policy, graph=graph, survey=evaluator.survey)
+    small = evaluator.network(policy)
     return pack(dataclasses.replace(small, variables=network.variables), path)
 
 
@@ -246,7 +244,7 @@ def _evaluate_uniform(folder: RunFolder, evaluator: Evaluator, uniform: Policy) 
     """The uniform policy's evaluation, as an episode's; no agent has seen it."""
     score = folder.read("uniform.json")
     if score is None:
-        evaluation = evaluator(uniform)
+        evaluation = evaluator.evaluate(uniform)
         write_json(folder.path / "uniform.json", evaluation._asdict())
         return evaluation
     return Evaluation(**score)

@@ -1,8 +1,8 @@
 """A search whose episodes are on disk as soon as they end; started again, it goes on from there."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import agents
 from agents import Episode, SearchResult
@@ -10,12 +10,6 @@ from envs import Problem
 from experiments.records.history import Line, is_sound
 from experiments.records.lines import append_line, mend_lines
 from pfrl.evaluation.config import Evaluation
-
-
-class Replaying(Protocol):
-    """An evaluator that answers from records first; see ``pfrl.evaluation.replay``."""
-
-    def replay(self, recorded: Iterable[tuple[Any, Evaluation]]) -> None: ...
 
 
 def recorded_search(
@@ -34,18 +28,16 @@ def recorded_search(
     is recorded is not evaluated again.
 
     Args:
-      agent, problem, episodes, seed, tensorboard, options: as of ``agents.search``. The problem's
-        evaluator is ``Replaying``.
+      agent, problem, episodes, seed, tensorboard, options: as of ``agents.search``.
       history: a ``history.jsonl``.
       show: told ``(line, best)``, every episode and the one with the highest reward so far.
 
     Raises:
-      ReplayError: if the records are of another search.
+      RecordError: if the records are of another search.
       FileError: if the file is damaged or cannot be written.
     """
     recorded = mend_lines(history)
-    evaluator: Any = problem.open().evaluate
-    evaluator.replay((line["policy"], evaluation_of(line)) for line in recorded)
+    problem.open().evaluator.resume((line["policy"], evaluation_of(line)) for line in recorded)
     best: Line | None = None
 
     def on_episode(episode: Episode) -> None:

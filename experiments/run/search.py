@@ -8,7 +8,7 @@ from typing import Any
 
 import agents
 from agents import SearchResult
-from envs import NetworkTask, Problem, Runtime
+from envs import NetworkTask, OpenedTask, Problem
 from experiments.records.history import Line
 from experiments.records.run_folder import RunFolder
 from experiments.run.recorded import recorded_search
@@ -16,7 +16,6 @@ from experiments.settings.compression import CompressSettings
 from experiments.watch.board import Board
 from experiments.watch.progress import SearchProgress, stage
 from pfrl.evaluation.compilations import compilations
-from pfrl.evaluation.evaluator import Evaluator
 from pfrl.files import write_json
 
 
@@ -25,7 +24,7 @@ class Searched:
     """What the search stage hands on."""
 
     result: SearchResult
-    runtime: Runtime
+    opened: OpenedTask
     problem: Problem
     facts: dict[str, Any]
     """The entry 'search' of the report, as far as it is known."""
@@ -76,9 +75,8 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     exactly as it would have.
     """
     with stage("loading and tracing"):
-        runtime = problem.open()
-    evaluator = runtime.evaluate
-    assert isinstance(evaluator, Evaluator)
+        opened = problem.open()
+    evaluator = opened.evaluator
     judge = folder.read(VALIDATION_FILE)
     if judge is None:
         judge = evaluator.choice._asdict()
@@ -86,7 +84,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     recorded = len(folder.recorded)
     budget = problem.budget
     metric = budget.metric if budget else "macs"
-    limit = budget.limit(runtime.costs.base) if budget else None
+    limit = budget.limit(opened.costs.base) if budget else None
     lines: list[Line] = []
     first_compiled = None
     start = time.perf_counter()
@@ -128,7 +126,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
             "accuracy": result.final.evaluation.accuracy,
         },
     }
-    return Searched(result, runtime, problem, facts)
+    return Searched(result, opened, problem, facts)
 
 
 def _facts(

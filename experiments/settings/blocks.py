@@ -10,14 +10,13 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import tyro
 
+from envs.knobs import KnobName, needed
 from pfrl.bounds import Bounds, Count, Positive, check
 
 Block = TypeVar("Block")
 Flat = Annotated[Block, tyro.conf.arg(name="")]
 """A block whose options have no prefix."""
 
-KnobName = Literal["keep", "weight_bits", "act_bits", "sparsity", "rank"]
-"""What can be decided at a layer; see ``envs.knobs``."""
 BitWidth = Annotated[int, Bounds(2, 8)]
 ZeroShare = Annotated[float, Bounds(0, 1, below=True)]
 KeepShare = Annotated[float, Bounds(0, 1, above=True)]
@@ -106,9 +105,9 @@ class SpaceBlock:
 
     def opened(self) -> dict[str, Any]:
         """What ``envs.NetworkTask`` takes of it, by name."""
-        knobs = set(self.knobs or ())
+        fields = needed(self.knobs or ())
         return {
-            "quantized": bool(knobs & {"weight_bits", "act_bits"}),
-            "sparse": "sparsity" in knobs,
-            "decompose": self.decompose if "rank" in knobs else None,
+            "quantized": "quantized" in fields,
+            "sparse": "sparse" in fields,
+            "decompose": self.decompose if "decompose" in fields else None,
         }

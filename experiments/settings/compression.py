@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
+from envs.rewards import REWARDS
 from experiments.settings.blocks import (
     CommandSettings,
     Flat,
@@ -118,4 +119,5 @@ class CompressSettings(CommandSettings):
     def needs_latency(self) -> bool:
         """Whether the search reads predicted latencies."""
         budget = self.budget()
-        return self.reward == "latency" or (budget is not None and budget.needs_latency)
+        needs = REWARDS[self.reward].needs if self.reward and self.reward in REWARDS else ()
+        return "latency" in needs or (budget is not None and budget.needs_latency)

@@ -1,10 +1,15 @@
 """A budget: a metric and a limit on it, as the user writes it and as a number."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
 
 from pfrl.cost.metrics import METRICS
+
+Choice = TypeVar("Choice")
 
 
 class BudgetError(ValueError):
@@ -68,3 +73,41 @@ class Budget:
         if self.relative:
             return f"{self.metric} at most {self.value:.0%} of the base network"
         return f"{self.metric} at most {self.value:g}"
+
+
+def largest_that_fits(
+    choices: Sequence[Choice], fits: Callable[[Choice], bool], *, monotone: bool
+) -> Choice:
+    """The last of the choices that fits a budget; the first if no other does.
+
+    Args:
+      choices: in ascending order, one at the least. The first one is not asked about.
+      fits: whether a choice meets the budget.
+      monotone: whether all choices before one that fits do so too: they are bisected then, and
+        else asked about one by one from the last on (see ``pfrl.cost.metrics.Metric``).
+    """
+    low, high = 0, len(choices) - 1
+    if high == 0 or fits(choices[high]):  # mostly the last one does
+        return choices[high]
+    if not monotone:
+        return next((choices[n] for n in range(high - 1, 0, -1) if fits(choices[n])), choices[0])
+    high -= 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(choices[middle]) else (low, middle - 1)
+    return choices[low]
+
+
+def largest_that_fit(most: np.ndarray, fits: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """``largest_that_fits`` among 0 to ``most`` for ``B`` searches at once, by bisection.
+
+    Args:
+      most: int ``[B]``, the last choice of each.
+      fits: bool ``[B]`` for choices ``[B]``, monotone.
+    """
+    low, high, middle = np.zeros_like(most), most, most
+    while (low < high).any():
+        met = fits(middle)
+        low, high = np.where(met, middle, low), np.where(met, high, np.maximum(middle - 1, low))
+        middle = (low + high + 1) // 2
+    return low

@@ -18,9 +18,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import helper, numpy_helper
 
-from pfrl.deploy.onnx.graph import IR_VERSION, OPSET
+from pfrl.deploy.onnx.graph import OnnxGraph, to_model
+from pfrl.deploy.onnx.program import BATCH
 from pfrl.deploy.runtimes.onnxruntime import Session
 from pfrl.deploy.timing import instruction_set, interleave
 
@@ -249,43 +249,37 @@ def _points(most: int, counts: Iterable[int]) -> tuple[int, ...]:
 
 
 def _nothing() -> onnx.ModelProto:
-    return _model([helper.make_node("Relu", ["x"], ["y"])], (1,), {})
+    graph = OnnxGraph()
+    graph.shapes["x"] = (BATCH, 1)
+    return _activated(graph, "x")
 
 
 def _layer(shape: LayerShape, c_in: int, c_out: int, rng: np.random.Generator) -> onnx.ModelProto:
     """A model of the layer with so many channels, and its ReLU."""
-    relu = helper.make_node("Relu", ["z"], ["y"])
-    weights = {"bias": rng.standard_normal(c_out)}
+    graph = OnnxGraph()
+    bias = graph.constant(rng.standard_normal(c_out))
     if shape.kind == "dense":
-        weights["kernel"] = rng.standard_normal((c_in, c_out))
-        gemm = helper.make_node("Gemm", ["x", "kernel", "bias"], ["z"])
-        return _model([gemm, relu], (c_in,), weights)
+        kernel = graph.constant(rng.standard_normal((c_in, c_out)))
+        graph.shapes["x"] = (BATCH, c_in)
+        return _activated(graph, graph.node("Gemm", ["x", kernel, bias], (BATCH, c_out)))
     groups = c_out if shape.kind == "depthwise" else shape.groups
     c_in = c_out if shape.kind == "depthwise" else c_in
-    weights["kernel"] = rng.standard_normal((c_out, c_in // groups, *shape.kernel))
-    (top, bottom), (left, right) = shape.padding
-    conv = helper.make_node(
+    kernel = graph.constant(rng.standard_normal((c_out, c_in // groups, *shape.kernel)))
+    space = (shape.height, shape.width)
+    graph.shapes["x"] = (BATCH, c_in, *space)
+    sides = zip(space, shape.padding, shape.kernel, shape.strides, strict=True)
+    sizes = [(size + sum(pads) - taps) // stride + 1 for size, pads, taps, stride in sides]
+    name = graph.node(
         "Conv",
-        ["x", "kernel", "bias"],
-        ["z"],
-        kernel_shape=shape.kernel,
-        strides=shape.strides,
-        pads=[top, left, bottom, right],
+        ["x", kernel, bias],
+        (BATCH, c_out, *sizes),
+        kernel_shape=list(shape.kernel),
+        strides=list(shape.strides),
+        pads=[low for low, _ in shape.padding] + [high for _, high in shape.padding],
         group=groups,
     )
-    return _model([conv, relu], (c_in, shape.height, shape.width), weights)
+    return _activated(graph, name)
 
 
-def _model(
-    nodes: Sequence[onnx.NodeProto], sizes: Sequence[int], weights: Mapping[str, np.ndarray]
-) -> onnx.ModelProto:
-    single = onnx.TensorProto.FLOAT
-    graph = helper.make_graph(
-        nodes,
-        "layer",
-        [helper.make_tensor_value_info("x", single, ["N", *sizes])],
-        [helper.make_tensor_value_info("y", single, None)],
-        [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
-    )
-    opset = helper.make_opsetid("", OPSET)
-    return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
+def _activated(graph: OnnxGraph, name: str) -> onnx.ModelProto:
+    return to_model(graph, "x", graph.node("Relu", [name], graph.shapes[name]))

@@ -7,7 +7,7 @@ in another order differences grow fivefold with every step, to some images after
 and TPUs: on a CPU a batch takes longer than its parts one after the other.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,71 +15,62 @@ import jax.numpy as jnp
 import numpy as np
 
 from pfrl.compression.masked import Knobs
-from pfrl.data import Dataset
+from pfrl.compression.policy import Policy
+from pfrl.evaluation.short_training import ShortTraining
 from pfrl.evaluation.validation import Images, Judged
-from pfrl.graph import Variables
 from pfrl.methods.repair.batch_norm import reestimate
+from pfrl.tasks import Task
 from pfrl.training.backend import compiled
 from pfrl.training.step import TrainState
 
-Step = Callable[..., tuple[TrainState, jax.Array]]
 
-
-class Together:
+class Batched:
     """Statistics, fine-tuning and validation of E policies; compiled once for every E.
 
     Args:
-      apply: the masked network, of ``variables, x, train, knobs``.
-      step: a train step of it, compiled: the one that a single evaluation takes.
-      momentum: of every statistic; see ``pfrl.methods.repair.batch_norm``.
-      estimating: images that statistics are re-estimated from.
-      tuning: batches of the fine-tuning, images and targets.
-      dataset: whose task says how good outputs are.
+      training: the one of a single evaluation.
+      task: says how good outputs are.
     """
 
-    def __init__(
-        self,
-        apply: Callable[..., tuple[Any, Variables]],
-        step: Step,
-        momentum: Mapping[str, float],
-        estimating: Sequence[Any],
-        tuning: Sequence[tuple[Any, Any]],
-        dataset: Dataset,
-    ):
-        def over_policies(function: Callable[..., Any], images: int) -> Callable[..., Any]:
-            axes = (0, *[None] * images, 0)
-            return compiled(jax.vmap(function, in_axes=axes))
+    def __init__(self, training: ShortTraining, task: Task):
+        apply = training.network.apply
 
-        self._statistics = over_policies(lambda v, x, knobs: apply(v, x, True, knobs)[1], 1)
-        self._predict = over_policies(lambda v, x, knobs: apply(v, x, False, knobs)[0], 1)
-        self._step = step
-        self._momentum, self._dataset = momentum, dataset
-        self._estimating, self._tuning = estimating, tuning
+        def over_policies(function: Callable[..., Any]) -> Callable[..., Any]:
+            return compiled(jax.vmap(function, in_axes=(0, None, 0)))
 
-    def __call__(
-        self, states: Sequence[TrainState], knobs: Sequence[Knobs], images: Images
-    ) -> list[Judged]:
-        """Judge policies by where their training starts; in order, all images of every one."""
-        state, chosen = _stacked(states), _stacked(knobs)
+        self._statistics = over_policies(lambda v, x, knobs: apply(v, x, True, knobs)[1])
+        self._predict = over_policies(lambda v, x, knobs: apply(v, x, False, knobs)[0])
+        self._training, self._task = training, task
+
+    def __call__(self, policies: Sequence[Policy], images: Images) -> list[Judged]:
+        """Train policies shortly and judge them, in order, all images of every one.
+
+        Args:
+          policies: E of them.
+          images: what they are judged on.
+        """
+        training = self._training
+        masked = [training.masked(policy) for policy in policies]
+        state, knobs = _stacked([m.state for m in masked]), _stacked([m.knobs for m in masked])
         found = reestimate(
             self._statistics,
             {**state.parameters, **state.statistics},
-            self._momentum,
-            self._estimating,
-            chosen,
+            training.momentum,
+            training.estimating,
+            knobs,
         )
         state = state._replace(statistics={**state.statistics, **found})
-        if not self._tuning:
-            return self._validated(state, chosen, images, np.ones(len(states), bool))
+        if not training.batches:
+            return self._validated(state, knobs, images, np.ones(len(policies), bool))
         tuned, losses = [], []
-        for place, own in enumerate(knobs):
+        for place, own in enumerate(masked):
             one, loss = jax.tree.map(lambda leaf, place=place: leaf[place], state), None
-            for x, targets in self._tuning:
-                one, loss = self._step(one, x, targets, None, own)
+            for x, targets in training.batches:
+                one, loss = training.step(one, x, targets, None, own.knobs)
             tuned.append(one)
             losses.append(loss)
         state, loss = _stacked(tuned), jnp.stack(losses)
-        return self._validated(state, chosen, images, np.isfinite(loss))
+        return self._validated(state, knobs, images, np.isfinite(loss))
 
     def _validated(
         self, state: TrainState, knobs: Knobs, images: Images, finite: np.ndarray
@@ -89,7 +80,7 @@ class Together:
         for x, targets in images:
             answers = np.asarray(self._predict(variables, x, knobs))[:, : len(targets)]
             finite = finite & np.isfinite(answers).reshape(len(finite), -1).all(axis=1)
-            totals += [self._dataset.task.quality(own, targets).sum() for own in answers]
+            totals += [self._task.quality(own, targets).sum() for own in answers]
             count += len(targets)
         qualities = totals / max(count, 1)
         return [

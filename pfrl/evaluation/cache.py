@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,9 @@ import numpy as np
 
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
-from pfrl.evaluation.config import EpisodeConfig
+from pfrl.cost import CostModel
+from pfrl.evaluation.base import Evaluator, Wrapper
+from pfrl.evaluation.config import EpisodeConfig, Evaluation
 from pfrl.files import FileError
 from pfrl.graph import Graph
 
@@ -63,7 +66,7 @@ class EvaluationCache:
             ) from error
 
     def get(self, key: str) -> Known | None:
-        """What is known of a policy, by ``policy_key``."""
+        """What is known of a policy, by ``policy_key``; None if nothing is."""
         query = "SELECT accuracy, diverged, seconds FROM evaluations WHERE problem=? AND policy=?"
         row = self._file.execute(query, (self._problem, key)).fetchone()
         return None if row is None else Known(row[0], bool(row[1]), row[2])
@@ -83,8 +86,73 @@ class EvaluationCache:
             ) from error
 
 
+class Cached(Wrapper):
+    """Answers from a cache where it can, and keeps exact evaluations there.
+
+    Args:
+      inner: evaluates what is not in the cache.
+      costs: of policies; a cache holds none.
+      alone: evaluations that were made one by one.
+      batch: those that were made in one batch, whose rounding is another.
+    """
+
+    def __init__(
+        self, inner: Evaluator, costs: CostModel, alone: EvaluationCache, batch: EvaluationCache
+    ):
+        super().__init__(inner)
+        self._costs, self._alone, self._batch, self._hits = costs, alone, batch, 0
+
+    @property
+    def hits(self) -> int:
+        return self._hits + self.inner.hits
+
+    def evaluate(self, policy: Policy) -> Evaluation:
+        """Evaluate a policy.
+
+        Raises:
+          FileError: if the disk is full.
+        """
+        key = policy_key(policy, self.graph)
+        found = self._known(self._alone, policy, key)
+        if found is None:
+            found = self.inner.evaluate(policy)
+            self._keep(self._alone, key, found)
+        return found
+
+    def evaluate_batch(self, policies: Sequence[Policy]) -> list[Evaluation]:
+        """Evaluate policies in one batch.
+
+        Raises:
+          FileError: if the disk is full.
+        """
+        keys = [policy_key(policy, self.graph) for policy in policies]
+        known = [self._known(self._batch, *each) for each in zip(policies, keys, strict=True)]
+        if None not in known:
+            return [each for each in known if each is not None]
+        # As many as were asked for, so that a hit does not compile for another number.
+        one = policies[known.index(None)]
+        asked = [p if each is None else one for p, each in zip(policies, known, strict=True)]
+        found = self.inner.evaluate_batch(asked)
+        for key, hit, new in zip(keys, known, found, strict=True):
+            if hit is None:
+                self._keep(self._batch, key, new)
+        return [hit or new for hit, new in zip(known, found, strict=True)]
+
+    def _known(self, cache: EvaluationCache, policy: Policy, key: str) -> Evaluation | None:
+        known = cache.get(key)
+        if known is None:
+            return None
+        self._hits += 1
+        costs = self._costs.of(policy)
+        return Evaluation(known.accuracy, costs, known.seconds, known.diverged)
+
+    def _keep(self, cache: EvaluationCache, key: str, found: Evaluation) -> None:
+        if found.exact:
+            cache.put(key, Known(found.accuracy, found.diverged, found.seconds))
+
+
 def policy_key(policy: Policy, graph: Graph) -> str:
-    """The same for policies that make the same network."""
+    """A key of a policy of ``graph``, the same for policies that make the same network."""
     zeros = {name: share for name, share in policy.sparsity.items() if share > 0}
     parts = [policy.counts(graph), dict(policy.weight_bits), dict(policy.act_bits), zeros]
     return json.dumps(parts, sort_keys=True, separators=(",", ":"))

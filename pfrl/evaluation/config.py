@@ -40,7 +40,7 @@ class EpisodeConfig:
     with XLA to a tenth of a point, measured once at the start."""
     early_stop: bool = False
     """Whether judging ends as soon as the best accuracy so far is out of reach (see
-    ``pfrl.evaluation.validation.Hopeless``). Such an accuracy is an estimate."""
+    ``pfrl.evaluation.early_stopping``). Such an accuracy is an estimate."""
     supernet_steps: Count = 400
     """Training steps of the shared network of the fidelity supernet."""
     supernet_learning_rate: Positive = 0.02

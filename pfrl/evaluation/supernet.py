@@ -5,20 +5,23 @@ The sandwich rule and in-place distillation of universally slimmable networks (Y
 and of the smallest and a random one on what the whole one answers.
 """
 
+import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pfrl.compression.calibration import Survey
 from pfrl.compression.masked import Knobs, MaskedNetwork
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Preparer
-from pfrl.compression.rounding import Ranges
 from pfrl.data import Dataset
 from pfrl.evaluation.config import EpisodeConfig
+from pfrl.files import load_arrays, save_arrays
 from pfrl.graph import Graph, Variables
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.training.backend import compiled
@@ -35,7 +38,13 @@ SPARSEST = 0.9
 def random_policy(
     graph: Graph, rng: np.random.Generator, quantized: bool = False, sparse: bool = False
 ) -> Policy:
-    """Every group keeps a random share; random widths and shares of zeros where asked for."""
+    """A random share of the channels in every group.
+
+    Args:
+      graph: whose policy.
+      rng: what it is drawn by.
+      quantized, sparse: whether bit widths and shares of zeros are drawn too.
+    """
     names = [layer.name for layer in graph.layers]
     keep = {group: float(rng.uniform(LEAST, 1)) for group in graph.groups}
     widths = [
@@ -48,12 +57,10 @@ def random_policy(
 
 def train_supernet(
     network: MaskedNetwork,
-    prepare: Preparer,
-    ranges: Callable[[Policy], Ranges],
+    survey: Survey,
     dataset: Dataset,
     config: EpisodeConfig,
     seed: int,
-    *,
     quantized: bool = False,
     sparse: bool = False,
 ) -> Variables:
@@ -64,8 +71,7 @@ def train_supernet(
 
     Args:
       network: takes any policy as traced values.
-      prepare: which channels a policy keeps.
-      ranges: of the activations, for a policy.
+      survey: what the recipe needs to know of the base network.
       dataset, config, seed: of the training.
       quantized, sparse: whether random policies round numbers, or have zeros.
 
@@ -73,6 +79,7 @@ def train_supernet(
       Diverged: if the loss was no number.
     """
     graph, steps = network.graph, config.supernet_steps
+    prepare = Preparer(graph, survey)
     own = graph.source.trainable
     soft = Distillation(1.0, 1.0, divergence=dataset.task.divergence)
     falling = optax.cosine_decay_schedule(config.supernet_learning_rate, steps)
@@ -93,7 +100,7 @@ def train_supernet(
 
     def start(policy: Policy) -> tuple[Variables, Knobs]:
         prepared = prepare(policy)
-        knobs = network.knobs(policy, prepared, ranges(policy))
+        knobs = network.knobs(policy, prepared, survey.ranges(policy))
         return network.start(prepared, knobs), knobs
 
     widths = (min(BITS),) * 2 if quantized else ()
@@ -116,3 +123,39 @@ def train_supernet(
     if not np.isfinite(loss):
         raise Diverged(f"the loss of the shared network is {loss}")
     return {**graph.source.variables, **{k: np.asarray(v) for k, v in parameters.items()}}
+
+
+class Shared(NamedTuple):
+    """A shared network.
+
+    Attributes:
+      variables: of the base network, after the training.
+      seconds: of training, now.
+      spent_before: of training, by whoever wrote the file that it was read from.
+    """
+
+    variables: Variables
+    seconds: float
+    spent_before: float
+
+
+def read_or_train(path: Path | None, train: Callable[[], Variables]) -> Shared:
+    """The shared network of a file, or a new one that is kept there.
+
+    Args:
+      path: named after all that decides about the training; None keeps nothing.
+      train: makes the variables.
+
+    Raises:
+      Diverged: if the training diverges.
+      FileError: if the file cannot be read or written.
+    """
+    if path is not None and path.exists():
+        arrays, facts = load_arrays(path)
+        return Shared(arrays, 0.0, float(facts.get("seconds", 0)))
+    start = time.perf_counter()
+    trained = train()
+    seconds = time.perf_counter() - start
+    if path is not None:
+        save_arrays(path, trained, {"network": "supernet", "seconds": seconds})
+    return Shared(trained, seconds, 0.0)

@@ -5,54 +5,41 @@ policy. The other runtimes (``pfrl.deploy.runtimes``) run the sliced network, wh
 Which is fastest depends on the machine, so it is measured.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from pfrl.data import Dataset, Split
 from pfrl.deploy.onnx.export import ExportError
 from pfrl.deploy.runtimes.base import Judge, Unavailable
+from pfrl.evaluation.base import Choice, Judged
 from pfrl.files import FileError
+from pfrl.tasks import Task
 from pfrl.training.backend import each
 
 BATCH = 250
 """Images that are judged together."""
 MEASURED = 4
-"""Batches by which backends are timed."""
-DOUBT = 1e-3
-"""Chance that a validation that could have been the best is stopped early."""
+"""Batches by which runtimes are timed."""
 
 Images = list[tuple[Any, np.ndarray]]
 """Normalised images in batches of one size (the last one padded), and their labels."""
 SAME_OUTPUT = 0.02
-"""Largest difference of two backends' outputs, as a share of the largest output, and ..."""
+"""Largest difference of two runtimes' outputs, as a share of the largest output, and ..."""
 SAME_QUALITY = 1e-3 + 1e-9
 """... of the mean quality of all images: a tenth of a point, and rounding."""
 
 
-class Choice(NamedTuple):
-    """Which backend judges, and the measurements that it was chosen by.
-
-    Attributes:
-      backend: its name.
-      seconds: by backend, of one batch, with its share of what making the judge takes.
-      difference: its mean quality less that of XLA, on the same network and all images; None
-        if it was not measured.
-    """
-
-    backend: str
-    seconds: dict[str, float]
-    difference: float | None = None
-
-
 def split_search(search: Split, count: int) -> tuple[Split, Split]:
-    """The search images that rewards use, and the others; at most four fifths are used.
+    """The search images that rewards use, and the held-out ones; at most four fifths are used.
 
     Both are evenly spaced, so that sorted classes are shared out.
+
+    Args:
+      search: the search split.
+      count: images that rewards use, if there are enough.
     """
     count = min(count, len(search) * 4 // 5)
     used = np.zeros(len(search), bool)
@@ -61,7 +48,12 @@ def split_search(search: Split, count: int) -> tuple[Split, Split]:
 
 
 def batched(dataset: Dataset, split: Split) -> Images:
-    """In a fixed random order, so that every batch has a share of every class."""
+    """Normalised images in a fixed random order, so that every batch has a share of every class.
+
+    Args:
+      dataset: says how images are normalised.
+      split: of it.
+    """
     split = split.take(np.random.default_rng(0).permutation(len(split)))
     batches = []
     for start in range(0, len(split), BATCH):
@@ -72,17 +64,18 @@ def batched(dataset: Dataset, split: Split) -> Images:
     return batches
 
 
-def choose_backend(
-    judges: dict[str, Callable[[], Judge]], images: Images, dataset: Dataset
-) -> Choice:
-    """The fastest of several backends on the same network that agrees with the first.
+def choose_runtime(judges: dict[str, Callable[[], Judge]], images: Images, task: Task) -> Choice:
+    """The fastest of several runtimes on the same network that agrees with the first.
 
     Args:
       judges: by name, what makes the judge; that is timed as well, for it is made anew for
         every policy. The first one can judge everything.
       images: of which a few batches are judged, after one with which it is made; the fastest
         judges all of them before it is taken.
-      dataset: whose task tells the quality of an output.
+      task: tells the quality of an output.
+
+    Returns:
+      the choice; runtimes that are not there, or cannot run the network, have no seconds.
     """
     outputs, seconds = {}, {}
     for name, make in judges.items():
@@ -92,7 +85,7 @@ def choose_backend(
             judge = make()
             np.asarray(judge(images[0][0]))
             made = time.perf_counter()
-            outputs[name] = [found for found, _ in _answers(judge, images[:MEASURED])]
+            outputs[name] = list(_answers(judge, images[:MEASURED]))
             judged = (time.perf_counter() - made) / len(outputs[name])
         except (ExportError, FileError, Unavailable):
             continue
@@ -104,9 +97,7 @@ def choose_backend(
             break
         if not _close(outputs[first], outputs[name]):
             continue
-        ours, theirs = (
-            validate(judges[which](), images, dataset).quality for which in (first, name)
-        )
+        ours, theirs = (validate(judges[which](), images, task).quality for which in (first, name))
         if abs(theirs - ours) <= SAME_QUALITY:
             return Choice(name, seconds, theirs - ours)
     return Choice(first, seconds)
@@ -120,61 +111,38 @@ def _close(ours: Iterable[np.ndarray], theirs: Iterable[np.ndarray]) -> bool:
     )
 
 
-@dataclass
-class Hopeless:
-    """A validation that cannot become the best any more, but for a chance of ``DOUBT``.
-
-    Hoeffding's bound (1963), which holds without replacement too: after ``n`` images of mean
-    quality ``q`` in [0, 1], the mean of all is below ``q + sqrt(ln(1 / DOUBT) / 2n)``.
-
-    Attributes:
-      best: the highest mean quality of a whole validation so far; whoever validates tells.
-    """
-
-    best: float = field(default=-math.inf)
-
-    def __call__(self, total: float, count: int) -> bool:
-        """Whether to stop after ``count`` images whose qualities add up to ``total``."""
-        return total / count + math.sqrt(math.log(1 / DOUBT) / (2 * count)) < self.best
-
-
-class Judged(NamedTuple):
-    """How good a network is on images.
-
-    Attributes:
-      quality: mean over the images that were judged.
-      finite: whether all outputs, and the training, were numbers.
-      exact: whether all images were judged.
-      each: quality ``[N]`` of every image, in order; empty of networks that are judged in a batch.
-    """
-
-    quality: float
-    finite: bool
-    exact: bool
-    each: np.ndarray = np.empty(0)
-
-    @property
-    def accuracy(self) -> float:
-        """The quality, or 0 of a network that diverged."""
-        return self.quality if self.finite else 0.0
-
-
 def validate(
-    judge: Judge, images: Images, dataset: Dataset, hopeless: Hopeless | None = None
+    judge: Judge,
+    images: Images,
+    task: Task,
+    stop: Callable[[float, int], bool] | None = None,
 ) -> Judged:
-    """Judge all images, or with ``hopeless`` as many as it takes."""
+    """Judge all images, or as many as it takes.
+
+    Args:
+      judge: answers for a batch.
+      images: at least one batch.
+      task: tells the quality of an output.
+      stop: asked after every batch whether the sum of qualities and the number of images so
+        far are enough; None judges all images.
+
+    Returns:
+      the mean quality of the images that were judged, and what it is worth.
+    """
     total, count, finite, found = 0.0, 0, True, [np.empty(0)]
-    for place, (outputs, targets) in enumerate(_answers(judge, images), 1):
+    for place, (outputs, (_, targets)) in enumerate(
+        zip(_answers(judge, images), images, strict=True), 1
+    ):
+        outputs = outputs[: len(targets)]
         finite = finite and bool(np.isfinite(outputs).all())
-        found.append(dataset.task.quality(outputs, targets))
+        found.append(task.quality(outputs, targets))
         total += float(found[-1].sum())
         count += len(targets)
-        if hopeless is not None and place < len(images) and hopeless(total, count):
+        if stop is not None and place < len(images) and stop(total, count):
             return Judged(total / count, finite, exact=False)
     return Judged(total / max(count, 1), finite, True, np.concatenate(found))
 
 
-def _answers(judge: Judge, images: Images) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    outputs = each(lambda batch: np.asarray(judge(batch[0])), images)
-    for found, (_, targets) in zip(outputs, images, strict=True):
-        yield found[: len(targets)], targets
+def _answers(judge: Judge, images: Images) -> Iterator[np.ndarray]:
+    """Outputs of every batch, padding included."""
+    return each(lambda batch: np.asarray(judge(batch[0])), images)

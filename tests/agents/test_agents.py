@@ -33,7 +33,7 @@ from agents.rl.offpolicy import truncated_normal
 from agents.rl.ppo import minibatch_size, rollout_episodes
 from agents.rl.replay import BaselineReplay
 from pfrl.compression.policy import Policy
-from pfrl.evaluation.evaluator import Evaluation
+from pfrl.evaluation.config import Evaluation
 from tests.support.share_toy import BEST_KEEP, BUDGET, COSTS, LOWEST, OPTIMUM, STEPS, WEIGHTS, Toy
 
 QUICK = {

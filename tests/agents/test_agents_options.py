@@ -11,10 +11,10 @@ from agents import (
     TQCOptions,
     search,
 )
+from pfrl.registry import RegistryError
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (("a2c", None, 5, 0), "no agent is named 'a2c'; choose one of ddpg, td3, sac, tqc, ppo, "),
     (("ppo", None, 0, 0), "at least 1 episode, got 0"),
     (("ppo", None, 5, 0, None, None, DDPGOptions()), "ppo takes PPOOptions, got DDPGOptions"),
     (("ddpg", None, 5, 0, None, None, TD3Options()), "ddpg takes DDPGOptions, got TD3Options"),
@@ -23,6 +23,11 @@ from agents import (
 def test_wrong_arguments_are_refused_in_one_sentence(arguments, message):
     with pytest.raises(AgentError, match=message):
         search(*arguments)
+
+
+def test_an_unknown_agent_is_refused():
+    with pytest.raises(RegistryError, match="unknown agent 'a2c'; expected one of cmaes, ddpg, "):
+        search("a2c", None, 5, 0)
 
 
 @pytest.mark.parametrize(("kind", "field", "value", "message"), [

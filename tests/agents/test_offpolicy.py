@@ -39,20 +39,20 @@ EVERY = pytest.mark.parametrize("name", list(AGENTS))
 SMALL: dict[str, Any] = {"hidden": (16, 16), "batch": 8, "warmup": 0.25}
 
 
-class Foreseeing(Toy):
+class Rehearsing(Toy):
     """The toy, which plays an episode without evaluating it, too."""
 
     def __init__(self):
         super().__init__()
-        self.foreseen: list[np.ndarray] = []
+        self.rehearsed: list[np.ndarray] = []
 
     def rollout(self, act):
         other = Toy()
         observation, _ = other.reset()
         for _ in range(STEPS):
             observation, *_ = other.step(act(observation))
-        self.foreseen.append(np.array([step["executed"] for step in other.episodes[0]]))
-        return self.foreseen[-1]
+        self.rehearsed.append(np.array([step["executed"] for step in other.episodes[0]]))
+        return self.rehearsed[-1]
 
     def project(self, actions):
         found = []
@@ -61,7 +61,7 @@ class Foreseeing(Toy):
             found.append(self.rollout(lambda observation, steps=steps: next(steps)))
         return np.stack(found)
 
-    def settle(self, executed):
+    def canonicalize(self, executed):
         return executed
 
 
@@ -101,8 +101,9 @@ def test_learning_rates_updates_and_the_end_of_the_actor(name):
 def test_the_weight_of_the_entropy(name, learned):
     agent = learn(name, Toy(), warmup=1, episodes=4, entropy=0.2, learn_entropy=learned)
     if learned:
-        assert agent.log_ent_coef.exp().item() == pytest.approx(0.2, rel=0.1)
-        assert agent.log_ent_coef.exp().item() != pytest.approx(0.2, rel=1e-5)
+        # An actor that has hardly learned draws with a higher entropy than the -1 that is aimed at,
+        # so that the weight falls.
+        assert 0.9 < agent.log_ent_coef.exp().item() / 0.2 < 0.999
     else:
         assert agent.ent_coef_tensor.item() == pytest.approx(0.2)
 
@@ -159,17 +160,17 @@ def test_the_centre_takes_no_draw_from_the_random_warmup():
 
 
 @EVERY
-def test_what_is_screened_is_played_as_it_was_foreseen(name):
-    env = Foreseeing()
+def test_what_is_screened_is_played_as_in_the_dry_run(name):
+    env = Rehearsing()
     options = AGENTS[name][1](screen=5, **SMALL)
     result = search_environment(name, env, 12, 0, options=options)
     played = [np.array([s["executed"] for s in steps]) for steps in env.episodes if steps]
     assert len(played) == len(result.history) == 12
     # Of every episode the actor's own, and five candidates.
-    assert len(env.foreseen) == 6 * 8
+    assert len(env.rehearsed) == 6 * 8
     places = []
     for number, episode in enumerate(played[3:11]):
-        candidates = env.foreseen[6 * number + 1 : 6 * number + 6]
+        candidates = env.rehearsed[6 * number + 1 : 6 * number + 6]
         same = [np.array_equal(candidate, episode) for candidate in candidates]
         assert any(same)
         places.append(same.index(True))
@@ -186,15 +187,15 @@ def test_no_network_is_played_twice_by_a_screened_agent():
         assert len(set(policies)) == len(policies)
 
 
-def test_settled_actions_are_equal_where_the_policy_is():
+def test_canonical_actions_are_equal_where_the_policy_is():
     problem = Problem(ToyTask(), ("keep", "weight_bits"), Budget("bytes", 0.4, True))
     env: Any = gymnasium.make("pfrl/Compression-v0", problem=problem).unwrapped
     rng = np.random.default_rng(0)
     shape = env.live.shape
     actions = rng.uniform(-1, 1, (60, *shape)).astype(np.float32)
     actions[30:] = np.clip(actions[:30] + rng.normal(0, 0.02, (30, *shape)), -1, 1)
-    settled = env.settle(env.project(actions))
-    np.testing.assert_array_equal(settled, env.settle(settled))
+    canonical = env.canonicalize(env.project(actions))
+    np.testing.assert_array_equal(canonical, env.canonicalize(canonical))
 
     def policy(episode):
         env.reset()
@@ -202,19 +203,19 @@ def test_settled_actions_are_equal_where_the_policy_is():
         return info["policy"]
 
     policies = [policy(episode) for episode in actions]
-    assert [policy(episode) for episode in settled] == policies
-    same = [(a == b, np.array_equal(p, q)) for a, p in zip(policies, settled, strict=True)
-            for b, q in zip(policies, settled, strict=True)]  # fmt: skip
+    assert [policy(episode) for episode in canonical] == policies
+    same = [(a == b, np.array_equal(p, q)) for a, p in zip(policies, canonical, strict=True)
+            for b, q in zip(policies, canonical, strict=True)]  # fmt: skip
     assert all(one == other for one, other in same)
     assert sum(one for one, _ in same) > 60
 
 
-def test_screening_needs_no_warmup_and_is_left_out_where_nothing_is_foreseen():
+def test_screening_needs_no_warmup_and_is_left_out_where_there_is_no_dry_run():
     options = DDPGOptions(screen=3, **{**SMALL, "warmup": 0})
-    env = Foreseeing()
+    env = Rehearsing()
     assert len(search_environment("ddpg", env, 5, 0, options=options).history) == 5
     # The first two episodes are not chosen from several.
-    assert len(env.foreseen) == 1 + 1 + (1 + 3) + (1 + 3)
+    assert len(env.rehearsed) == 1 + 1 + (1 + 3) + (1 + 3)
     blind = search_environment("ddpg", Toy(), 9, 0, options=DDPGOptions(screen=3, **SMALL))
     plain = search_environment("ddpg", Toy(), 9, 0, options=DDPGOptions(screen=1, **SMALL))
     assert [e.reward for e in blind.history] == [e.reward for e in plain.history]
@@ -224,7 +225,7 @@ def test_screening_improves_a_search_of_a_smooth_reward():
     def median(screen: int) -> float:
         options = DDPGOptions(hidden=(64, 64), actor_learning_rate=1e-3, screen=screen)
         searches = [
-            search_environment("ddpg", Foreseeing(), 40, seed, options=options) for seed in range(3)
+            search_environment("ddpg", Rehearsing(), 40, seed, options=options) for seed in range(3)
         ]
         return float(np.median([result.best.reward for result in searches]))
 
@@ -264,7 +265,7 @@ def test_the_reward_model_by_hand():
     assert equal[0] == pytest.approx(0.7)
 
 
-def test_the_environment_foresees_what_it_will_execute():
+def test_a_dry_run_tells_what_will_be_executed():
     problem = Problem(ToyTask(), budget=Budget("macs", 0.5, True))
     env: Any = gymnasium.make("pfrl/Compression-v0", problem=problem).unwrapped
     rng = np.random.default_rng(0)

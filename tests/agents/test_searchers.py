@@ -21,15 +21,17 @@ from agents import (
     search_environment,
 )
 from agents.base import Recorder
+from agents.search import evolution
 from agents.search.evolution import mutate
 from agents.search.exhaustive import search_exhaustive
 from agents.search.greedy import moved
 from agents.search.heuristics import log_params, raw_actions, shallow
 from agents.search.proposals import fits, play_vector
 from envs import Problem
+from envs.choices import Decision
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
-from pfrl.evaluation.evaluator import Evaluation
+from pfrl.evaluation.config import Evaluation
 from tests.support.share_toy import Toy
 from tests.support.toy import SIZES, ToyTask, optimum, toy_accuracy
 
@@ -138,7 +140,7 @@ def test_same_seed_same_search(name):
 @pytest.mark.parametrize("name", SEEDED)
 def test_the_centre_is_first_unless_the_start_is_random(name):
     kind = type(QUICK[name])
-    assert agents.AGENTS[name] is kind
+    assert agents.AGENTS[name].options is kind
     for start in ("centre", "random"):
         search_environment(name, env := Bowl(), 1, 0, options=kind(start=start))
         assert (not env.vectors("asked").any()) == (start == "centre")
@@ -207,7 +209,7 @@ def test_a_mutation_changes_one_gene_at_least_and_is_reflected_at_the_ends():
 def test_the_oldest_or_the_worst_is_removed(removal, left, monkeypatch):
     """Rewards 3, 1, 2: a population of two loses the first or the second when the third comes."""
     env, seen = Toy(rewards=[3.0, 1.0, 2.0, 0.0]), []
-    monkeypatch.setattr("agents.search.evolution._child", lambda population, options, rng: (
+    monkeypatch.setattr(evolution, "_child", lambda population, options, rng: (
         seen.append([played.reward for played in population]) or np.zeros(6)
     ))  # fmt: skip
     options = EvolutionOptions(population=2, removal=removal)
@@ -272,15 +274,15 @@ class Small(Bowl):
     target = np.array([0.5, 0.0, -0.5])
 
     class decisions:
-        class Knob:
-            def __init__(self, count):
-                self.values = tuple((n,) for n in range(count))
-
-        steps = ((None, [Knob(2), None]), (None, [Knob(3), Knob(2)]))
+        @staticmethod
+        def all():
+            places, counts = ((0, 0), (1, 0), (1, 1)), (2, 3, 2)
+            for place, count in zip(places, counts, strict=True):
+                yield place, Decision("keep", ("group",), tuple((n,) for n in range(count)))
 
         @staticmethod
-        def action_of(knob, choice):
-            return 2 * (choice + 0.5) / len(knob.values) - 1
+        def action_of(decision, choice):
+            return decision.action(choice)
 
 
 def test_exhaustive_search_finds_the_optimum_in_a_fixed_order():

@@ -14,10 +14,11 @@ from benchmarks.ratios import Ratio, forward_ratios, training_ratios, with_flax_
 from benchmarks.repairs import Repaired, time_repairs
 from benchmarks.throughput import Throughput
 from benchmarks.tracing import Traced, growth, time_traces
-from envs import Problem, Runtime
+from envs import OpenedTask, Problem, Task
 from pfrl.cost import Budget, CostModel
 from pfrl.data import DataError
-from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
+from pfrl.evaluation.config import EpisodeConfig
+from pfrl.evaluation.make import make_evaluator
 from pfrl.graph import from_nnx, trace
 from pfrl.models.catalogue import ModelError
 from tests.support.tiny import TwoConvs, made, shape, stripes
@@ -26,14 +27,15 @@ TIMES = SearchTimes(7.5, 3.0, 3, {"training": 0.5, "validation": 0.25, "other": 
 
 
 @dataclass(frozen=True)
-class TinyTask:
+class TinyTask(Task):
     """Two convolutions on stripes."""
 
-    def open(self) -> Runtime:
+    def open(self) -> OpenedTask:
         graph = trace(made(TwoConvs), shape(1, 8, 8, 1))
         costs = CostModel(graph)
         config = EpisodeConfig(steps=2, batch=16, statistics_images=16, search_images=250)
-        return Runtime(graph, costs, Evaluator(graph, stripes(), costs, config, 0, False), 0.25)
+        evaluator = make_evaluator(graph, stripes(), costs, config, 0, quantized=False)
+        return OpenedTask(graph, costs, evaluator, 0.25)
 
 
 def test_times_between_marks():

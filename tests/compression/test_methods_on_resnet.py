@@ -8,7 +8,7 @@ from tests.support.methods_table import COLUMNS, FULL, OFTEN, ROWS
 
 @pytest.mark.parametrize("name", ROWS)
 def test_method(name, tmp_path):
-    check(name, COLUMNS["resnet20"], tmp_path)
+    check(name, COLUMNS["resnet"], tmp_path)
 
 
 @pytest.mark.parametrize("name", sorted(OFTEN))

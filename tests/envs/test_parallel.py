@@ -1,20 +1,16 @@
 """PPO's rollouts side by side: as many episodes, all on record, the same for the same seed."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 
 import agents
 from agents import AgentError, PPOOptions
-from envs import Problem, Runtime
-from envs.judges import Judges
+from envs import Problem
+from envs.evaluations import Evaluations
 from experiments.settings.blocks import SettingsError
 from experiments.settings.compression import CompressSettings
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
-from pfrl.evaluation.evaluator import Evaluation
-from pfrl.evaluation.replay import Replay
 from tests.envs.test_env import network_task
 from tests.support.share_toy import Toy
 from tests.support.toy import ToyTask
@@ -67,54 +63,32 @@ def test_only_problems_are_played_side_by_side():
         agents.search_environment("ppo", Toy(), 9, 0, options=PPOOptions(parallel=2))
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """The toy, with an evaluator that has records, as ``pfrl.evaluation.evaluator.Evaluator`` may
-    have."""
-
-    def open(self) -> Runtime:
-        runtime = ToyTask().open()
-        return runtime._replace(evaluate=Answers(runtime))
-
-
-class Answers:
-    def __init__(self, runtime: Runtime):
-        self.inner, self.replay = runtime.evaluate, Replay()
-
-    def recorded(self, policy: Policy) -> Evaluation | None:
-        return self.replay.next(policy)
-
-    def __call__(self, policy: Policy) -> Evaluation:
-        return self.recorded(policy) or self.inner(policy)
-
-
 def test_workers_do_not_make_again_what_is_on_record():
-    problem = Problem(Recorded(), budget=HALF)
-    runtime = problem.open()
-    judges = Judges(problem, runtime.evaluate, 2)
-    policies = [Policy.uniform(runtime.graph, keep) for keep in (0.3, 0.5, 0.7)]
+    graph, _, evaluator, _ = TOY.open()
+    evaluations = Evaluations(TOY, 2)
+    policies = [Policy.uniform(graph, keep) for keep in (0.3, 0.5, 0.7)]
     try:
-        alone = [runtime.evaluate(policy) for policy in policies]
+        alone = [evaluator.evaluate(policy) for policy in policies]
         known = alone[0]._replace(accuracy=0.125)
-        runtime.evaluate.replay.extend([(policies[0].to_json(), known)])
-        assert judges(policies) == [known, *alone[1:]]
-        assert judges(policies) == alone
+        evaluator.resume([(policies[0].to_json(), known)])
+        assert evaluations(policies) == [known, *alone[1:]]
+        assert evaluations(policies) == alone
     finally:
-        judges.close()
+        evaluations.close()
 
 
 @pytest.mark.slow  # every worker compiles the network
-def test_workers_judge_by_the_backend_that_this_process_chose():
+def test_workers_judge_by_the_runtime_that_this_process_chose():
     """Measured anew it could be another in every process, and accuracies differ by an image."""
     problem = Problem(network_task(), budget=HALF)
-    runtime = problem.open()
-    judges = Judges(problem, runtime.evaluate, 2)
-    policies = [Policy.uniform(runtime.graph, keep) for keep in (0.4, 0.6)]
+    graph, _, evaluator, _ = problem.open()
+    evaluations = Evaluations(problem, 2)
+    policies = [Policy.uniform(graph, keep) for keep in (0.4, 0.6)]
     try:
-        found = [evaluation.accuracy for evaluation in judges(policies)]
+        found = [evaluation.accuracy for evaluation in evaluations(policies)]
     finally:
-        judges.close()
-    assert found == [runtime.evaluate(policy).accuracy for policy in policies]
+        evaluations.close()
+    assert found == [evaluator.evaluate(policy).accuracy for policy in policies]
 
 
 def test_other_agents_are_not_played_side_by_side():

@@ -47,7 +47,7 @@ def test_the_optimum_is_what_it_is_said_to_be():
 
 
 def test_the_environment_can_play_the_optimum_and_nothing_better_fits():
-    graph, costs, evaluate, _ = HALF.open()
+    graph, costs, evaluator, _ = HALF.open()
     decisions = Decisions(HALF, graph, costs)
     assert decisions.limit == costs.base["macs"] / 2 == 7 * 32
     at = decisions.start
@@ -57,7 +57,7 @@ def test_the_environment_can_play_the_optimum_and_nothing_better_fits():
         action = 0.0 if knob is None else decisions.action_of(knob, knob.values.index((count,)))
         at, executed, _ = decisions.execute(step, [action], at)
         assert executed[0] == np.float32(action)
-    evaluation = evaluate(at.policy(graph))
+    evaluation = evaluator.evaluate(at.policy(graph))
     assert evaluation.costs["macs"] == decisions.limit
     assert evaluation.accuracy == pytest.approx(optimum(32, 0.2))
 

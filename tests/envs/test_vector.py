@@ -13,31 +13,31 @@ import pytest
 from gymnasium.vector import AutoresetMode
 from stable_baselines3 import PPO
 
-from envs import Problem, Runtime
+from envs import OpenedTask, Problem, Task
 from envs.problem import ProblemError
 from envs.sb3_vec import SB3VecEnv
 from envs.vector import CompressionVectorEnv
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
-from pfrl.evaluation.evaluator import Evaluation
+from pfrl.evaluation.config import Evaluation
 from tests.envs.test_env import REGISTERED, problem_for
-from tests.support.toy import ToyTask
+from tests.support.toy import ToyTask, opened
 
 HALF = Problem(ToyTask(), budget=Budget("macs", 0.5, True))
 COUNT = 3
 
 
 @dataclass(frozen=True)
-class Signed:
+class Signed(Task):
     """The toy, whose evaluations say in which process they were made."""
 
-    def open(self) -> Runtime:
-        runtime = ToyTask().open()
+    def open(self) -> OpenedTask:
+        graph, costs, evaluator, _ = ToyTask().open()
 
         def evaluate(policy: Policy) -> Evaluation:
-            return runtime.evaluate(policy)._replace(seconds=float(os.getpid()))
+            return evaluator.evaluate(policy)._replace(seconds=float(os.getpid()))
 
-        return runtime._replace(evaluate=evaluate)
+        return opened(graph, costs, evaluate)
 
 
 def vector(problem: Problem = HALF, workers: int = 1) -> CompressionVectorEnv:

@@ -14,7 +14,9 @@ from pfrl.compression.sliced import compress
 from pfrl.cost import CostModel
 from pfrl.data import Split
 from pfrl.evaluation.compilations import compilations
-from pfrl.evaluation.evaluator import EpisodeConfig, Evaluation, Evaluator, ReplayError
+from pfrl.evaluation.config import EpisodeConfig, Evaluation
+from pfrl.evaluation.evaluator import NetworkEvaluator
+from pfrl.evaluation.recorded import Recorded, RecordError
 from pfrl.evaluation.validation import split_search
 from pfrl.graph import trace
 from pfrl.training.fit import mean_quality
@@ -36,8 +38,8 @@ def graph():
 @pytest.fixture(scope="module")
 def evaluator(graph):
     """Quantizing, and with everything compiled: it has evaluated one policy."""
-    found = Evaluator(graph, DATA, CostModel(graph), CONFIG, SEED, True, RECIPE)
-    found(Policy.uniform(graph, 0.9, 7, 7))
+    found = NetworkEvaluator(graph, DATA, CostModel(graph), CONFIG, SEED, True, RECIPE)
+    found.evaluate(Policy.uniform(graph, 0.9, 7, 7))
     return found
 
 
@@ -59,16 +61,15 @@ def policies(graph, count):
 def test_after_the_first_evaluation_nothing_compiles(graph, evaluator):
     tried = policies(graph, 12)
     before = compilations()
-    found = [evaluator(policy) for policy in tried]
-    judged = evaluator.score(tried[0], "fresh")
-    fresh = judged.accuracy
+    found = [evaluator.evaluate(policy) for policy in tried]
+    judged = evaluator.score(tried[0], "held_out")
+    held_out, finite = judged.accuracy, judged.finite
     assert compilations() == before
     assert len({tuple(evaluation.costs.values()) for evaluation in found}) == 12
     assert len({evaluation.accuracy for evaluation in found}) > 3
-    assert judged.finite
-    assert len(judged.each) == 66 and judged.each.mean() == pytest.approx(fresh)
-    assert 0 <= fresh <= 1
-    assert fresh * 66 == pytest.approx(round(fresh * 66))
+    assert finite
+    assert 0 <= held_out <= 1
+    assert held_out * 66 == pytest.approx(round(held_out * 66))
     for policy, evaluation in zip(tried, found, strict=True):
         assert evaluation.accuracy * 264 == pytest.approx(round(evaluation.accuracy * 264))
         assert evaluation.costs == CostModel(graph).of(policy)
@@ -78,9 +79,9 @@ def test_after_the_first_evaluation_nothing_compiles(graph, evaluator):
 
 def test_equal_policies_get_equal_accuracies(graph, evaluator):
     policy, other = policies(graph, 2)
-    first = evaluator(policy)
-    evaluator(other)
-    again = evaluator(Policy.from_json(json.loads(json.dumps(policy.to_json()))))
+    first = evaluator.evaluate(policy)
+    evaluator.evaluate(other)
+    again = evaluator.evaluate(Policy.from_json(json.loads(json.dumps(policy.to_json()))))
     assert again.accuracy == first.accuracy
     assert again.costs == first.costs
 
@@ -89,15 +90,15 @@ def test_a_search_reads_neither_the_test_split_nor_one_image_twice(evaluator):
     def rows(images, labels):
         return {image.tobytes() for image in images[: len(labels)]}
 
-    reward, fresh = (
+    reward, held_out = (
         set().union(*(rows(*batch) for batch in evaluator.images[name]))
-        for name in ("reward", "fresh")
+        for name in ("reward", "held_out")
     )
-    assert [len(reward), len(fresh)] == [264, 66]
-    assert not reward & fresh
+    assert [len(reward), len(held_out)] == [264, 66]
+    assert not reward & held_out
     search = {image.tobytes() for image in DATA.normalize(DATA.search.images)}
     train = {image.tobytes() for image in DATA.normalize(DATA.train.images)}
-    assert reward | fresh == search
+    assert reward | held_out == search
     assert not search & train
     # The data set of all these tests raises if its test split is opened.
     with pytest.raises(AssertionError, match="the test split was opened"):
@@ -107,9 +108,9 @@ def test_a_search_reads_neither_the_test_split_nor_one_image_twice(evaluator):
 @pytest.mark.parametrize(("size", "count", "used"), [(330, 2_000, 264), (330, 100, 100), (5, 9, 4)])
 def test_search_images_are_shared_out_evenly(size, count, used):
     labels = np.arange(size, dtype=np.int32)
-    reward, fresh = split_search(Split(labels[:, None, None, None], labels), count)
+    reward, held_out = split_search(Split(labels[:, None, None, None], labels), count)
     assert len(reward) == used
-    assert sorted([*reward.labels, *fresh.labels]) == list(range(size))
+    assert sorted([*reward.labels, *held_out.labels]) == list(range(size))
     # Sorted classes: neither part is all from one end.
     assert abs(reward.labels.mean() - (size - 1) / 2) <= 0.5 + size / 100
 
@@ -118,7 +119,7 @@ def test_search_images_are_shared_out_evenly(size, count, used):
 def test_statistics_are_those_of_the_pruned_network(graph, evaluator):
     policy = Policy.uniform(graph, 0.5)
     small = compress(graph.source, policy, graph=graph)
-    found = evaluator.compressed(policy).variables
+    found = evaluator.network(policy).variables
     batches = [x for x, _ in replayed_batches()[1]]
     assert len(batches) == 2
     expected = [statistics(small.variables, x) for x in batches]
@@ -160,7 +161,7 @@ def statistics(variables, x):
 def test_an_evaluation_is_what_the_sliced_network_does(graph, evaluator):
     bits = {"conv1": 8, "conv2": 6, "linear": 8}
     policy = Policy({"conv1": 0.5, "conv2": 0.75}, bits, bits)
-    small = evaluator.compressed(policy)
+    small = evaluator.network(policy)
     variables = small.variables
     trainable = graph.source.trainable
     optimizer = sgd(CONFIG.learning_rate, CONFIG.weight_decay)
@@ -174,7 +175,7 @@ def test_an_evaluation_is_what_the_sliced_network_does(graph, evaluator):
     after = {**state.parameters, **state.statistics}
     logits = partial(jax.jit(lambda v, x: small.apply(v, x, False)[0]), after)
     for images, part in zip(
-        ("reward", "fresh"), split_search(DATA.search, CONFIG.search_images), strict=True
+        ("reward", "held_out"), split_search(DATA.search, CONFIG.search_images), strict=True
     ):
         expected = mean_quality(logits, DATA, part)
         found = evaluator.score(policy, images).accuracy
@@ -198,31 +199,33 @@ def test_ranges_are_the_mean_extremes_of_training_batches(evaluator, graph):
 def test_recorded_evaluations_are_answered_in_order(graph, evaluator):
     tried = policies(graph, 3)
     recorded = [Evaluation(0.1 * i, {"macs": i}, 1.0, False) for i in range(2)]
-    evaluator.replay(zip([p.to_json() for p in tried], recorded, strict=False))
+    evaluator = Recorded(evaluator)
+    evaluator.resume(zip([p.to_json() for p in tried], recorded, strict=False))
     before = dict(evaluator.seconds)
-    assert [evaluator(tried[0]), evaluator(tried[1])] == recorded
+    assert [evaluator.evaluate(tried[0]), evaluator.evaluate(tried[1])] == recorded
     assert evaluator.seconds == before
     # The records are used up: now it works again.
-    assert evaluator(tried[2]).costs == CostModel(graph).of(tried[2])
+    assert evaluator.evaluate(tried[2]).costs == CostModel(graph).of(tried[2])
     assert evaluator.seconds["training"] > before["training"]
     assert evaluator.seconds["validation"] > before["validation"]
 
 
 def test_the_record_of_another_search_is_refused(graph, evaluator):
     recorded, other = policies(graph, 2)
-    evaluator.replay([(recorded.to_json(), Evaluation(0.5, {}, 1.0, False))])
-    with pytest.raises(ReplayError, match="other decisions than this one; resume with the same"):
-        evaluator(other)
+    evaluator = Recorded(evaluator)
+    evaluator.resume([(recorded.to_json(), Evaluation(0.5, {}, 1.0, False))])
+    with pytest.raises(RecordError, match="other decisions than this one; resume with the same"):
+        evaluator.evaluate(other)
 
 
 def test_a_diverging_evaluation_is_an_evaluation(graph):
     config = EpisodeConfig(steps=4, batch=32, learning_rate=1e30, statistics_images=32)
-    evaluator = Evaluator(graph, DATA, CostModel(graph), config, SEED, quantized=False)
+    evaluator = NetworkEvaluator(graph, DATA, CostModel(graph), config, SEED, quantized=False)
     policy = Policy.uniform(graph, 0.5)
-    evaluation = evaluator(policy)
+    evaluation = evaluator.evaluate(policy)
     assert evaluation.diverged
     assert evaluation.accuracy == 0.0
     assert evaluation.costs == CostModel(graph).of(policy)
-    judged = evaluator.score(policy, "fresh")
+    judged = evaluator.score(policy, "held_out")
     assert (judged.accuracy, judged.finite) == (0.0, False)
     assert evaluator.survey.observations is None

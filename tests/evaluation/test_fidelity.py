@@ -14,11 +14,14 @@ from pfrl.compression.recipe import Recipe
 from pfrl.cost import CostModel
 from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES, Runtime
 from pfrl.deploy.runtimes.openvino import precisions
+from pfrl.evaluation.base import Choice, Tuning
 from pfrl.evaluation.cache import EvaluationCache, Known, digest, policy_key
 from pfrl.evaluation.compilations import compilations
 from pfrl.evaluation.config import EpisodeConfig
-from pfrl.evaluation.evaluator import Evaluator
-from pfrl.evaluation.validation import DOUBT, Choice, Hopeless, choose_backend, validate
+from pfrl.evaluation.early_stopping import DOUBT, Bound
+from pfrl.evaluation.evaluator import NetworkEvaluator
+from pfrl.evaluation.make import make_evaluator
+from pfrl.evaluation.validation import choose_runtime, validate
 from pfrl.files import FileError
 from pfrl.graph import trace
 from pfrl.registry import RegistryError, _items, register
@@ -34,12 +37,10 @@ def graph():
     return trace(made(TwoConvs), shape(2, 8, 8, 1))
 
 
-def evaluator(graph, seed=3, recipe=RECIPE, cache=None, **config):
+def evaluator(graph, seed=3, recipe=RECIPE, cache=None, make=make_evaluator, **config) -> Any:
     settings = {"batch": 32, "statistics_images": 64, "validation": "xla", **config}
-    costs = CostModel(graph)
-    return Evaluator(
-        graph, DATA, costs, EpisodeConfig(**settings), seed, False, recipe, cache=cache
-    )
+    episode = EpisodeConfig(**settings)
+    return make(graph, DATA, CostModel(graph), episode, seed, False, recipe, False, cache)
 
 
 def policies(graph):
@@ -47,7 +48,7 @@ def policies(graph):
 
 
 def accuracies(found, graph):
-    return [found(policy).accuracy for policy in policies(graph)]
+    return [found.evaluate(policy).accuracy for policy in policies(graph)]
 
 
 @pytest.mark.parametrize("backend", [name for name in RUNTIMES if name != REFERENCE])
@@ -87,7 +88,7 @@ def shifted():
 def test_a_runtime_of_a_user_judges_by_its_name(graph, shifted):
     whole = Policy.uniform(graph)
     right, wrong = (
-        evaluator(graph, fidelity="reconstruct", validation=name)(whole).accuracy
+        evaluator(graph, fidelity="reconstruct", validation=name).evaluate(whole).accuracy
         for name in ("xla", "shifted")
     )
     assert wrong <= 1 - right
@@ -103,16 +104,15 @@ def test_reconstruction_is_finetuning_without_a_step(graph):
 def test_a_shared_network_is_trained_once_and_read_back(graph, tmp_path):
     config = {"fidelity": "supernet", "supernet_steps": 60, "supernet_learning_rate": 0.05}
     cache = tmp_path / "evaluations.sqlite"
-    first = evaluator(graph, cache=cache, **config)
+    first = evaluator(graph, cache=cache, make=NetworkEvaluator, **config)
     found = accuracies(first, graph)
     before = compilations()
     first.score(Policy.uniform(graph, 0.3), "reward")
     assert compilations() == before
     untrained = accuracies(evaluator(graph, fidelity="finetune", steps=0, recipe=Recipe()), graph)
     assert found[-1] > untrained[-1]
-    again = evaluator(graph, cache=cache, **config)
+    again = evaluator(graph, cache=cache, make=NetworkEvaluator, **config)
     assert accuracies(again, graph) == found
-    assert again.hits == len(KEEPS)
     assert again.seconds["training"] < first.seconds["training"]
     assert 0 == first.spent_before < again.spent_before < first.seconds["training"]
 
@@ -120,17 +120,17 @@ def test_a_shared_network_is_trained_once_and_read_back(graph, tmp_path):
 def test_searches_share_what_was_evaluated(graph, tmp_path):
     cache = tmp_path / "evaluations.sqlite"
     first = evaluator(graph, cache=cache, steps=2)
-    found = [first(policy) for policy in policies(graph)]
+    found = [first.evaluate(policy) for policy in policies(graph)]
     assert first.hits == 0
     second = evaluator(graph, cache=cache, steps=2)
     # What an evaluation cost is told as it was.
-    assert [second(policy) for policy in policies(graph)] == found
+    assert [second.evaluate(policy) for policy in policies(graph)] == found
     assert second.hits == len(KEEPS)
     for other in (
         evaluator(graph, 4, cache=cache, steps=2),
         evaluator(graph, cache=cache, steps=3),
     ):
-        other(policies(graph)[0])
+        other.evaluate(policies(graph)[0])
         assert other.hits == 0
 
 
@@ -179,25 +179,25 @@ def test_another_file_is_no_cache(tmp_path):
 def test_hoeffdings_bound():
     """After 100 images with half of them right: 0.5 + sqrt(ln(1000) / 200) = 0.5 + 0.18585."""
     assert math.isclose(math.sqrt(math.log(1 / DOUBT) / 200), 0.18585, abs_tol=1e-5)
-    assert Hopeless(0.686)(50, 100)
-    assert not Hopeless(0.685)(50, 100)
-    assert not Hopeless()(0, 10_000)
+    assert Bound(0.686)(50, 100)
+    assert not Bound(0.685)(50, 100)
+    assert not Bound()(0, 10_000)
 
 
-def test_a_hopeless_validation_ends_early_and_is_not_kept(graph, tmp_path):
+def test_a_validation_below_the_bound_ends_early_and_is_not_kept(graph, tmp_path):
     cache = tmp_path / "evaluations.sqlite"
     stopping = evaluator(graph, cache=cache, fidelity="reconstruct", early_stop=True)
-    exact = stopping(policies(graph)[0])
+    exact = stopping.evaluate(policies(graph)[0])
     assert exact.exact
     # As if a network had been found before that is right every time.
-    stopping.replay([(policies(graph)[0].to_json(), exact._replace(accuracy=1.0))])
-    stopping(policies(graph)[0])
-    hopeless = Policy.uniform(graph, 0.2)
-    found = stopping(hopeless)
+    stopping.resume([(policies(graph)[0].to_json(), exact._replace(accuracy=1.0))])
+    stopping.evaluate(policies(graph)[0])
+    low = Policy.uniform(graph, 0.2)
+    found = stopping.evaluate(low)
     assert not found.exact
     assert found.accuracy == pytest.approx(round(found.accuracy * 250) / 250)
     whole = evaluator(graph, cache=cache, fidelity="reconstruct")
-    assert whole(hopeless).exact
+    assert whole.evaluate(low).exact
     assert whole.hits == 0
 
 
@@ -207,9 +207,9 @@ def test_validation_counts_all_images_or_as_many_as_it_takes():
     def judge(right):
         return lambda x: np.where(np.arange(250)[:, None] < right, [[1.0, 0.0]], [[0.0, 1.0]])
 
-    assert validate(judge(50), images, DATA).quality == 100 / 300
-    assert validate(judge(50), images, DATA, Hopeless(0.9)) == (50 / 250, True, False)
-    assert validate(judge(50), images, DATA, Hopeless(0.3)) == (100 / 300, True, True)
+    assert validate(judge(50), images, DATA.task).quality == 100 / 300
+    assert validate(judge(50), images, DATA.task, Bound(0.9)) == (50 / 250, True, False)
+    assert validate(judge(50), images, DATA.task, Bound(0.3)) == (100 / 300, True, True)
 
 
 def test_the_faster_backend_is_taken_if_it_agrees():
@@ -221,12 +221,12 @@ def test_the_faster_backend_is_taken_if_it_agrees():
     def fast(value) -> Any:
         return lambda: lambda x: x @ np.full((1, 2), value)
 
-    found = choose_backend({"xla": slow, "onnx": fast(1.0)}, images, DATA)
+    found = choose_runtime({"xla": slow, "onnx": fast(1.0)}, images, DATA.task)
     assert isinstance(found, Choice)
     assert found.backend == "onnx"
     assert found.seconds["onnx"] < found.seconds["xla"]
     assert found.difference == 0
-    assert choose_backend({"xla": slow, "onnx": fast(2.0)}, images, DATA)[::2] == ("xla", None)
+    assert choose_runtime({"xla": slow, "onnx": fast(2.0)}, images, DATA.task)[::2] == ("xla", None)
 
 
 def test_a_backend_with_other_outputs_or_other_answers_gives_way_to_the_next():
@@ -243,7 +243,7 @@ def test_a_backend_with_other_outputs_or_other_answers_gives_way_to_the_next():
     other_outputs = {"onnx": judge(0.0, (2.0, 1.0), 200)}
     other_answers = {"openvino-bf16": judge(0.001, (1.0, 0.999), 199)}
     same = {"openvino": judge(0.005, (1.0, 0.9991), 200)}
-    choose = partial(choose_backend, images=images, dataset=DATA)
+    choose = partial(choose_runtime, images=images, task=DATA.task)
     assert choose(first | other_outputs | other_answers | same).backend == "openvino"
     assert choose(first | other_outputs | other_answers).backend == "xla"
 
@@ -258,11 +258,11 @@ def test_a_backend_with_other_outputs_or_other_answers_gives_way_to_the_next():
 def test_what_is_handed_over_answers_as_what_was_judged(graph, recipe):
     """What quantizers keep for every output channel or weight is sliced with the kernels."""
     config = EpisodeConfig(steps=0, batch=32, statistics_images=64)
-    found = Evaluator(graph, DATA, CostModel(graph), config, 3, True, recipe)
+    found = NetworkEvaluator(graph, DATA, CostModel(graph), config, 3, True, recipe)
     policy = Policy.uniform(graph, 0.6, 4, 4)
-    small, tuned = found.compressed(policy), found.tuned(policy, 64, 0.01, 0)
-    judged = validate(jax.jit(small), found.images["reward"], DATA).quality
-    assert judged == pytest.approx(found(policy).accuracy, abs=1.5 / 264)
+    small, tuned = found.network(policy), found.network(policy, Tuning(64, 0.01, 0))
+    judged = validate(jax.jit(small), found.images["reward"], DATA.task).quality
+    assert judged == pytest.approx(found.evaluate(policy).accuracy, abs=1.5 / 264)
     shapes = [{name: np.shape(v) for name, v in each.variables.items()} for each in (small, tuned)]
     assert shapes[0] == shapes[1]
     kernel = graph.layers[0].kernel

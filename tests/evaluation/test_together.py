@@ -13,13 +13,12 @@ from pfrl.compression.recipe import Recipe
 from pfrl.cost import Budget, CostModel
 from pfrl.evaluation.compilations import compilations
 from pfrl.evaluation.config import EpisodeConfig
-from pfrl.evaluation.evaluator import Evaluator
-from pfrl.evaluation.replay import ReplayError
+from pfrl.evaluation.make import make_evaluator
+from pfrl.evaluation.recorded import RecordError
 from pfrl.graph import trace
 from tests.envs.test_env import network_task
 from tests.envs.test_vector import actions_of
 from tests.support.tiny import TwoConvs, made, shape, stripes
-from tests.support.toy import ToyTask
 
 DATA = stripes()
 ONE_IMAGE = 1.5 / 264
@@ -34,7 +33,7 @@ def graph():
 def evaluator(graph, quantized=False, sparse=False, cache=None, **config):
     settings = {"batch": 32, "statistics_images": 64, "validation": "xla", **config}
     costs, recipe = CostModel(graph), Recipe(repair="least_squares", images=128)
-    return Evaluator(
+    return make_evaluator(
         graph, DATA, costs, EpisodeConfig(**settings), 3, quantized, recipe, sparse, cache
     )
 
@@ -69,8 +68,8 @@ def mixed(graph, quantized, sparse):
 def test_together_is_one_by_one(graph, quantized, sparse, config):
     found = evaluator(graph, quantized, sparse, **config)
     policies = mixed(graph, quantized, sparse)
-    alone = [found(policy) for policy in policies]
-    batch = found.together(policies)
+    alone = [found.evaluate(policy) for policy in policies]
+    batch = found.evaluate_batch(policies)
     accuracies = [evaluation.accuracy for evaluation in alone]
     assert len(set(accuracies)) > 1
     np.testing.assert_allclose([e.accuracy for e in batch], accuracies, atol=ONE_IMAGE)
@@ -80,7 +79,7 @@ def test_together_is_one_by_one(graph, quantized, sparse, config):
 
 def test_divergence_is_told_of_every_policy(graph):
     found = evaluator(graph, fidelity="finetune", steps=2, learning_rate=1e30)
-    assert [(e.accuracy, e.diverged) for e in found.together(mixed(graph, False, False))] == [
+    assert [(e.accuracy, e.diverged) for e in found.evaluate_batch(mixed(graph, False, False))] == [
         (0.0, True)
     ] * 4
 
@@ -88,30 +87,30 @@ def test_divergence_is_told_of_every_policy(graph):
 def test_batches_have_a_cache_and_compile_once(graph, tmp_path):
     found = evaluator(graph, cache=tmp_path / "cache.sqlite", fidelity="reconstruct")
     policies = mixed(graph, False, False)
-    first = found.together([*policies[:2], policies[0], policies[1]])
+    first = found.evaluate_batch([*policies[:2], policies[0], policies[1]])
     assert first[0] == first[2] and first[1] == first[3] and first[0] != first[1]
     before = compilations()
-    second = found.together(policies)
+    second = found.evaluate_batch(policies)
     assert (found.hits, compilations()) == (2, before)
     assert second[:2] == first[:2]
     again = evaluator(graph, cache=tmp_path / "cache.sqlite", fidelity="reconstruct")
-    assert again.together(policies) == second and again.hits == 4
+    assert again.evaluate_batch(policies) == second and again.hits == 4
     # What was judged alone is kept apart: it may be another by an image.
-    again(policies[0])
+    again.evaluate(policies[0])
     assert again.hits == 4
 
 
 def test_batches_replay_what_was_recorded(graph):
     found = evaluator(graph, fidelity="reconstruct")
     policies = mixed(graph, False, False)
-    batch = found.together(policies)
+    batch = found.evaluate_batch(policies)
     known = zip(policies[:3], batch[:3], strict=True)
     recorded = [(p.to_json(), e._replace(accuracy=0.5)) for p, e in known]
-    found.replay(recorded)
-    assert [e.accuracy for e in found.together(policies)][:3] == [0.5] * 3
-    found.replay(recorded)
-    with pytest.raises(ReplayError):
-        found.together(policies[::-1])
+    found.resume(recorded)
+    assert [e.accuracy for e in found.evaluate_batch(policies)][:3] == [0.5] * 3
+    found.resume(recorded)
+    with pytest.raises(RecordError):
+        found.evaluate_batch(policies[::-1])
 
 
 def test_the_vmapped_environment_rewards_as_the_single_one():
@@ -129,12 +128,9 @@ def test_the_vmapped_environment_rewards_as_the_single_one():
         assert abs(reward - float(alone)) <= 1.5 / 50
 
 
-@pytest.mark.parametrize(
-    ("task", "workers"), [(ToyTask(), 1), (network_task(), 2)], ids=["no method", "workers"]
-)
-def test_what_cannot_be_vmapped_is_refused(task, workers):
-    problem = Problem(task, budget=HALF)
-    with pytest.raises(ProblemError, match="take workers=1 and a task of pfrl"):
+def test_workers_do_not_share_one_function():
+    problem = Problem(network_task(), budget=HALF)
+    with pytest.raises(ProblemError, match="take workers=1, or leave out vmapped"):
         gymnasium.make_vec(
-            "pfrl/Compression-v0", num_envs=2, problem=problem, workers=workers, vmapped=True
+            "pfrl/Compression-v0", num_envs=2, problem=problem, workers=2, vmapped=True
         )

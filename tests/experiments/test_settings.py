@@ -67,10 +67,11 @@ def test_a_run_is_checked_with_the_names_of_its_options():
 
 
 def test_the_search_space_is_all_that_the_environment_knows():
-    assert get_args(KnobName) == KNOBS
-    space = SpaceBlock(knobs=KNOBS, bits=(3, 6), sparsity_range=(0.2, 0.4), decompose="channel")
+    every = tuple(KNOBS)
+    assert get_args(KnobName) == every
+    space = SpaceBlock(knobs=every, bits=(3, 6), sparsity_range=(0.2, 0.4), decompose="channel")
     problem = Problem(NetworkTask("resnet8", "digits", "-"), **space.bounds())
-    assert (problem.knobs, problem.bits, problem.sparsity) == (KNOBS, (3, 6), (0.2, 0.4))
+    assert (problem.knobs, problem.bits, problem.sparsity) == (every, (3, 6), (0.2, 0.4))
     assert space.opened() == {"quantized": True, "sparse": True, "decompose": "channel"}
     assert replace(space, knobs=("keep",)).opened() == {
         "quantized": False,

@@ -14,15 +14,11 @@ from pfrl.compression.sliced import Compressed, compress, run_graph
 from pfrl.graph import split_variables, trace
 from pfrl.graph.masks import Masks, slice_variables
 from pfrl.methods.channels.choose import choose, l1_scores
-from pfrl.models.zoo.lenet import LeNet5
 from tests.support.conformance import assert_close, everything
 from tests.support.tiny import Branches, Shared, made, randomised, resnet8, shape
 
 NETWORKS = {
     "resnet8": (resnet8, (8, 8, 1)),
-    "resnet8b": (lambda rngs: resnet8(rngs, "B"), (8, 8, 1)),
-    "plain8": (lambda rngs: resnet8(rngs, None), (8, 8, 1)),
-    "lenet5": (lambda rngs: LeNet5(4, (8, 8, 1), rngs=rngs), (8, 8, 1)),
     "branches": (Branches, (6, 6, 2)),
     "shared": (Shared, (6, 6, 2)),
 }

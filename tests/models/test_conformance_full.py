@@ -1,4 +1,4 @@
-"""The conformance table at full width and depth, on small images: minutes, so only on request.
+"""The conformance table with more policies, and at full width and depth: minutes, on request.
 
 In float64: through fifty random layers the rounding of float32 grows to some
 per mille in the gradients, in the masked and in the sliced network alike, and
@@ -10,10 +10,18 @@ import jax.numpy as jnp
 import pytest
 
 from pfrl.models import catalogue as zoo
-from tests.support.conformance import check, check_saved, masked_network
+from tests.support.conformance import check, check_precisely, check_saved, masked_network
+from tests.support.narrow import CLASSIC, MODERN
 
 SIDE = 32
 FULL = [name for name in (zoo.MODELS | zoo.DENSE_MODELS) if name != "lenet5"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", CLASSIC | MODERN)
+def test_masked_equals_sliced_with_more_policies(name, seed):
+    check_precisely(*(CLASSIC | MODERN)[name], seed)
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from experiments.studies.pareto import front as pareto
 from experiments.studies.pareto.front import ParetoSettings
 from pfrl.compression.policy import Policy
 from pfrl.data import Dataset
-from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
+from pfrl.evaluation.config import EpisodeConfig
+from pfrl.evaluation.evaluator import NetworkEvaluator
 
 EPISODE = EpisodeConfig(steps=1, batch=16, search_images=60, statistics_images=16, validation="xla")
 
@@ -105,8 +106,9 @@ def test_a_stopped_search_ends_as_one_that_was_not(whole, tmp_path, monkeypatch)
 
 def test_what_is_picked_is_the_row_of_the_table(whole, monkeypatch):
     # Nothing is evaluated again for it, and no test image is seen.
-    for door, name in ((Evaluator, "__call__"), (Evaluator, "score"), (Dataset, "augment")):
-        monkeypatch.setattr(door, name, None)
+    for name in ("evaluate", "score"):
+        monkeypatch.setattr(NetworkEvaluator, name, None)
+    monkeypatch.setattr(Dataset, "augment", None)
     policy, page = pareto.run(settings(whole, pick=1))
     first = rows(whole)[0]
     assert policy == whole / "policy.json" and first["picked"] == "1"

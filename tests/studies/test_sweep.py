@@ -80,7 +80,7 @@ def test_searches_share_the_evaluations_of_one_file(whole):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--agents", "oracle"], "unknown agent 'oracle'; expected some of ddpg, "),
+        (["--agents", "oracle"], "unknown agent 'oracle'; expected one of cmaes, ddpg, "),
         (["--targets", "macs=3"], "macs"),
         (["--episodes", "0"], "episodes is a whole number from 1"),
         (["--seeds", "-1"], "seeds are whole numbers from 0"),

@@ -16,41 +16,30 @@ import numpy as np
 import torch
 
 import agents.rl.ddpg  # noqa: F401  (loads the slow libraries)
-from envs import Problem, Runtime
+from envs import OpenedTask, Problem, Task
 from experiments.run.recorded import recorded_search
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
 from pfrl.evaluation.config import Evaluation
-from pfrl.evaluation.replay import Replay
-from tests.support.toy import ToyTask
+from tests.support.toy import ToyTask, opened
 
 EPISODES = 40
 JITTER = 0.03
 """Seconds, at the most, between the last episode that a process is granted and its end."""
 
 
-class SlowEvaluator:
-    """The toy's accuracy after some milliseconds; records first."""
-
-    def __init__(self, runtime: Runtime):
-        self._evaluate, self._replay = runtime.evaluate, Replay()
-        self.replay = self._replay.extend
-
-    def __call__(self, policy: Policy) -> Evaluation:
-        found = self._replay.next(policy)
-        if found is None:
-            time.sleep(0.005)
-            found = self._evaluate(policy)
-        return found
-
-
 @dataclass(frozen=True)
-class SlowTask:
-    """The toy's task with that evaluator."""
+class SlowTask(Task):
+    """The toy's task, whose evaluations take some milliseconds."""
 
-    def open(self) -> Runtime:
-        runtime = ToyTask().open()
-        return runtime._replace(evaluate=SlowEvaluator(runtime))
+    def open(self) -> OpenedTask:
+        graph, costs, evaluator, _ = ToyTask().open()
+
+        def evaluate(policy: Policy) -> Evaluation:
+            time.sleep(0.005)
+            return evaluator.evaluate(policy)
+
+        return opened(graph, costs, evaluate)
 
 
 PROBLEM = Problem(SlowTask(), ("keep",), Budget.parse("macs=0.5"))
@@ -86,7 +75,7 @@ def main(folder: Path, agent: str, kills: int) -> None:
     rng, history = np.random.default_rng(0), folder / "killed.jsonl"
     for _ in range(kills):
         child = start(agent, history)
-        granted = min(lines_of(history) + int(rng.integers(0, 2)), EPISODES)
+        granted = min(lines_of(history) + int(rng.integers(0, max(2, EPISODES // kills))), EPISODES)
         while lines_of(history) < granted:
             time.sleep(0.001)
         time.sleep(rng.uniform(0, JITTER))

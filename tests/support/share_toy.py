@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 
 from pfrl.compression.policy import Policy
-from pfrl.evaluation.evaluator import Evaluation
+from pfrl.evaluation.config import Evaluation
 
 LOWEST = 0.2
 WEIGHTS = np.array([1, 6, 1, 6, 2, 1]) / 17

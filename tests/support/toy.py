@@ -1,5 +1,6 @@
 """A compression problem whose best policy brute force finds: a real graph, an invented accuracy."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -7,10 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from envs import Runtime
+from envs import OpenedTask, Task
 from pfrl.compression.policy import Policy
+from pfrl.compression.sliced import compress
 from pfrl.cost import CostModel
-from pfrl.evaluation.evaluator import Evaluation
+from pfrl.evaluation.base import Evaluator, Judged
+from pfrl.evaluation.config import Evaluation
+from pfrl.evaluation.recorded import Recorded
 from pfrl.graph import Graph, trace
 from tests.support.tiny import made, shape
 
@@ -43,11 +47,35 @@ def toy_accuracy(shares: np.ndarray) -> np.ndarray:
     return np.sqrt(shares) @ np.asarray(WORTH) / sum(WORTH)
 
 
+class Invented(Evaluator):
+    """An evaluator whose evaluations are a function's."""
+
+    def __init__(self, graph: Graph, evaluation_of: Callable[[Policy], Evaluation]):
+        super().__init__()
+        self.graph, self._evaluation_of = graph, evaluation_of
+
+    def evaluate(self, policy):
+        return self._evaluation_of(policy)
+
+    def score(self, policy, images, steps=None):
+        return Judged(self.evaluate(policy).accuracy, True, True)
+
+    def network(self, policy, tuning=None):
+        return compress(self.graph.source, policy, graph=self.graph)
+
+
+def opened(
+    graph: Graph, costs: CostModel, evaluation_of: Callable[[Policy], Evaluation]
+) -> OpenedTask:
+    """What a task with an invented evaluator opens, of accuracy 1 without compression."""
+    return OpenedTask(graph, costs, Recorded(Invented(graph, evaluation_of)), 1.0)
+
+
 @dataclass(frozen=True)
-class ToyTask:
+class ToyTask(Task):
     """The comb, evaluated by ``toy_accuracy``."""
 
-    def open(self) -> Runtime:
+    def open(self) -> OpenedTask:
         graph = comb_graph()
         costs = CostModel(graph)
 
@@ -56,7 +84,7 @@ class ToyTask:
             shares = np.asarray([counts[name] / g.size for name, g in graph.groups.items()])
             return Evaluation(float(toy_accuracy(shares)), costs.of(policy), 0.0, False)
 
-        return Runtime(graph, costs, evaluate, 1.0)
+        return opened(graph, costs, evaluate)
 
 
 def optimum(channels: float, keep_min: float) -> float:

@@ -17,7 +17,7 @@ from agents.rl.bounded import InvertingGradients
 from agents.rl.numpy_updates.perceptron import Adam, Group, linears
 
 
-class Learner(NamedTuple):
+class Networks(NamedTuple):
     """What an update changes; critics are a group of one or two networks."""
 
     actor: Group
@@ -42,29 +42,33 @@ class Batch(NamedTuple):
 class WrittenOutUpdates(TD3):
     """TD3 and what is derived from it, for networks of linear layers with ReLU between them."""
 
-    _learner: Learner | None = None
+    _networks: Networks | None = None
+    _library = False
+    """Whether to update as stable-baselines3 does; set by ``benchmarks.agent_share``."""
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """``gradient_steps`` updates, of ``batch_size`` transitions each, as ``TD3.train``."""
+        if self._library:
+            return super().train(gradient_steps, batch_size)
         self.policy.set_training_mode(True)
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer])
-        if self._learner is None:
-            self._learner = self._taken_over()
+        if self._networks is None:
+            self._networks = self._taken_over()
         actor_losses, critic_losses = [], []
         for batch in self._batches(gradient_steps, batch_size):
             self._n_updates += 1
-            critic_losses.append(self._improve_critics(self._learner, batch))
+            critic_losses.append(self._improve_critics(self._networks, batch))
             if self._n_updates % self.policy_delay == 0:
-                actor_losses.append(self._improve_actor(self._learner, batch))
+                actor_losses.append(self._improve_actor(self._networks, batch))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         if actor_losses:
             self.logger.record("train/actor_loss", np.mean(actor_losses))
         self.logger.record("train/critic_loss", np.mean(critic_losses))
 
-    def _taken_over(self) -> Learner:
+    def _taken_over(self) -> Networks:
         actor, actor_target = (Group([linears(x.mu)]) for x in (self.actor, self.actor_target))
         critics, targets = (critics_of(x) for x in (self.critic, self.critic_target))
-        return Learner(actor, critics, actor_target, targets, *map(adam, (actor, critics)))
+        return Networks(actor, critics, actor_target, targets, *map(adam, (actor, critics)))
 
     def _batches(self, count: int, size: int) -> list[Batch]:
         batches = drawn(self, count, size)
@@ -77,21 +81,21 @@ class WrittenOutUpdates(TD3):
             for batch, start in zip(batches, places, strict=True)
         ]
 
-    def _improve_critics(self, learner: Learner, batch: Batch) -> float:
+    def _improve_critics(self, networks: Networks, batch: Batch) -> float:
         following = batch.next_observations
-        next_actions = self._act(learner.actor_target, following) + batch.noise
+        next_actions = self._act(networks.actor_target, following) + batch.noise
         asked = np.concatenate([following, np.clip(next_actions, -1, 1)], 1)
-        values = [critic(asked) for critic in learner.critic_targets.networks]
+        values = [critic(asked) for critic in networks.critic_targets.networks]
         lowest = values[0] if len(values) == 1 else np.minimum(*values)
         targets = batch.rewards + (1 - batch.dones) * np.float32(self.gamma) * lowest
-        loss = improve_critics(learner.critics, batch, targets)
-        learner.critic_adam.step(learning_rate(self.critic))
+        loss = improve_critics(networks.critics, batch, targets)
+        networks.critic_adam.step(learning_rate(self.critic))
         return loss
 
-    def _improve_actor(self, learner: Learner, batch: Batch) -> float:
-        asked = learner.actor.networks[0](batch.observations)
+    def _improve_actor(self, networks: Networks, batch: Batch) -> float:
+        asked = networks.actor.networks[0](batch.observations)
         actions = self._bounded(asked)
-        critic = learner.critics.networks[0]
+        critic = networks.critics.networks[0]
         values = critic(np.concatenate([batch.observations, actions], 1))
         downhill = np.full_like(values, -1 / len(values))
         to_actions = critic.backward(downhill, parameters=False)[:, -actions.shape[1] :]
@@ -99,10 +103,10 @@ class WrittenOutUpdates(TD3):
             to_actions = to_actions * np.where(to_actions > 0, (asked + 1) / 2, (1 - asked) / 2)
         else:
             to_actions = to_actions * (1 - actions * actions)
-        learner.actor.networks[0].backward(to_actions)
-        learner.actor_adam.step(learning_rate(self.actor))
-        learner.critic_targets.follow(learner.critics, self.tau)
-        learner.actor_target.follow(learner.actor, self.tau)
+        networks.actor.networks[0].backward(to_actions)
+        networks.actor_adam.step(learning_rate(self.actor))
+        networks.critic_targets.follow(networks.critics, self.tau)
+        networks.actor_target.follow(networks.actor, self.tau)
         return -float(values.mean())
 
     def _act(self, actor: Group, observations: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ EPSILON = np.float32(1e-6)
 LOG_ROOT_OF_2PI = np.float32(np.log(np.sqrt(2 * np.pi)))
 
 
-class Learner(NamedTuple):
+class Networks(NamedTuple):
     """What an update changes; the actor's outputs are means and logarithms of deviations."""
 
     actor: Group
@@ -58,23 +58,27 @@ class Drawn(NamedTuple):
 class WrittenOutSAC(SAC):
     """SAC for networks of linear layers with ReLU between them, without gSDE."""
 
-    _learner: Learner | None = None
+    _networks: Networks | None = None
+    _library = False
+    """Whether to update as stable-baselines3 does; set by ``benchmarks.agent_share``."""
     _entropy: Entropy | None = None
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """``gradient_steps`` updates, of ``batch_size`` transitions each, as ``SAC.train``."""
+        if self._library:
+            return super().train(gradient_steps, batch_size)
         self.policy.set_training_mode(True)
         optimizers = [self.actor.optimizer, self.critic.optimizer]
         if self.ent_coef_optimizer is not None:
             optimizers.append(self.ent_coef_optimizer)
         self._update_learning_rate(optimizers)
-        if self._learner is None:
-            self._learner = self._taken_over()
+        if self._networks is None:
+            self._networks = self._taken_over()
         found = []
         for place, batch in enumerate(drawn(self, gradient_steps, batch_size)):
-            found.append(self._improve(self._learner, batch))
+            found.append(self._improve(self._networks, batch))
             if place % self.target_update_interval == 0:
-                self._learner.critic_targets.follow(self._learner.critics, self.tau)
+                self._networks.critic_targets.follow(self._networks.critics, self.tau)
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         names = ["ent_coef", "actor_loss", "critic_loss"]
@@ -82,7 +86,7 @@ class WrittenOutSAC(SAC):
         for name, values in zip(names, zip(*found, strict=True), strict=False):
             self.logger.record(f"train/{name}", np.mean(values))
 
-    def _taken_over(self) -> Learner:
+    def _taken_over(self) -> Networks:
         layers = linears(self.actor.latent_pi)
         actor = Group([[*layers, (self.actor.mu, self.actor.log_std)]])  # type: ignore[list-item]
         critics, targets = (critics_of(x) for x in (self.critic, self.critic_target))
@@ -90,28 +94,28 @@ class WrittenOutSAC(SAC):
             assert self.log_ent_coef is not None
             logarithm, gradient = self.log_ent_coef.detach().numpy(), np.zeros(1, np.float32)
             self._entropy = Entropy(logarithm, gradient, Adam(logarithm, gradient))
-        return Learner(actor, critics, targets, *map(adam, (actor, critics)))
+        return Networks(actor, critics, targets, *map(adam, (actor, critics)))
 
-    def _improve(self, learner: Learner, batch: Batch) -> tuple[float, float, float, float]:
+    def _improve(self, networks: Networks, batch: Batch) -> tuple[float, float, float, float]:
         """An update: the entropy's weight, and the losses of actor, critics and that weight."""
         size = batch.actions.shape
         noise, next_noise = (torch.normal(torch.zeros(size), torch.ones(size)) for _ in range(2))
-        following = _draw(learner.actor, batch.next_observations, next_noise.numpy())
-        own = _draw(learner.actor, batch.observations, noise.numpy())
+        following = _draw(networks.actor, batch.next_observations, next_noise.numpy())
+        own = _draw(networks.actor, batch.observations, noise.numpy())
         if self._entropy is None:
             weight, weight_loss = np.float32(self.ent_coef_tensor.item()), 0.0
         else:
             weight = np.exp(self._entropy.logarithm[0])
             weight_loss = self._weigh(self._entropy, own)
         asked = np.concatenate([batch.next_observations, following.actions], 1)
-        values = [critic(asked) for critic in learner.critic_targets.networks]
+        values = [critic(asked) for critic in networks.critic_targets.networks]
         value = np.minimum(*values) - weight * following.log_density
         targets = batch.rewards + (1 - batch.dones) * np.float32(self.gamma) * value
-        loss = improve_critics(learner.critics, batch, targets)
-        learner.critics.gradients *= np.float32(0.5)
-        learner.critic_adam.step(learning_rate(self.critic))
-        actor_loss = _improve_actor(learner, batch.observations, own, weight)
-        learner.actor_adam.step(learning_rate(self.actor))
+        loss = improve_critics(networks.critics, batch, targets)
+        networks.critics.gradients *= np.float32(0.5)
+        networks.critic_adam.step(learning_rate(self.critic))
+        actor_loss = _improve_actor(networks, batch.observations, own, weight)
+        networks.actor_adam.step(learning_rate(self.actor))
         return float(weight), actor_loss, loss / 2, weight_loss
 
     def _weigh(self, entropy: Entropy, own: Drawn) -> float:
@@ -135,13 +139,13 @@ def _draw(actor: Group, observations: np.ndarray, noise: np.ndarray) -> Drawn:
 
 
 def _improve_actor(
-    learner: Learner, observations: np.ndarray, own: Drawn, weight: np.float32
+    networks: Networks, observations: np.ndarray, own: Drawn, weight: np.float32
 ) -> float:
     """The gradient of ``mean(weight · log density - lowest value)``; returns that loss.
 
     The actor's last call must have been the one that drew ``own``.
     """
-    seen, critics = np.concatenate([observations, own.actions], 1), learner.critics.networks
+    seen, critics = np.concatenate([observations, own.actions], 1), networks.critics.networks
     first, second = (critic(seen) for critic in critics)
     lowest, share = first <= second, np.float32(1 / len(first))
     knobs = own.actions.shape[1]
@@ -154,5 +158,5 @@ def _improve_actor(
     logarithm = own.asked[:, knobs:]
     inside = (logarithm >= LOG_STD_MIN) & (logarithm <= LOG_STD_MAX)
     to_logarithm = np.where(inside, to_drawn * own.spread - weight * share, np.float32(0))
-    learner.actor.networks[0].backward(np.concatenate([to_drawn, to_logarithm], 1))
+    networks.actor.networks[0].backward(np.concatenate([to_drawn, to_logarithm], 1))
     return float(np.mean(weight * own.log_density - np.where(lowest, first, second)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
-from pfrl.cost import CostModel
+from pfrl.cost import BudgetError, CostModel, largest_that_fits
 from pfrl.graph import Graph
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.methods.sparsity.sparsify import allocate
@@ -155,8 +155,14 @@ def _of_equal_bytes(width: int) -> Callable[[Graph], Policy]:
 
 def _largest_share(graph: Graph, policy: Policy, metric: str, limit: float) -> Policy:
     costs = CostModel(graph)
-    for share in np.linspace(1, 0.02, 981):
-        found = replace(policy, keep=dict.fromkeys(graph.groups, float(share)))
-        if costs.of(found)[metric] <= limit:
-            return found
-    raise ValueError(f"no share of the channels meets {metric} {limit:g}")
+
+    def pruned(share: float) -> Policy:
+        return replace(policy, keep=dict.fromkeys(graph.groups, share))
+
+    def fits(share: float) -> bool:
+        return costs.of(pruned(share))[metric] <= limit
+
+    share = largest_that_fits(np.linspace(1, 0.02, 981)[::-1].tolist(), fits, monotone=True)
+    if not fits(share):
+        raise BudgetError(f"no share of the channels meets {metric} {limit:g}")
+    return pruned(share)

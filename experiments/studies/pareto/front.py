@@ -28,7 +28,6 @@ from experiments.watch.board import Board
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget, CostModel
-from pfrl.evaluation.evaluator import Evaluator
 from pfrl.files import write_json
 from pfrl.graph import Graph
 
@@ -129,14 +128,12 @@ def problem_of(settings: ParetoSettings, weights: str, limit: float) -> Problem:
 def search(settings: ParetoSettings, weights: str, job: Search) -> dict[str, Any]:
     """What a job's line says: the re-scored candidates of a limit, or the base network's score."""
     problem = problem_of(settings, weights, settings.limits[0] if job.limit is None else job.limit)
-    runtime = problem.open()
-    evaluator = runtime.evaluate
-    assert isinstance(evaluator, Evaluator)
+    opened = problem.open()
+    evaluator = opened.evaluator
     if job.limit is None:
-        whole = Policy.uniform(runtime.graph)
-        judged = evaluator.score(whole, "fresh", settings.rescore_steps)
-        images = len(judged.each)
-        costs = runtime.costs.base
+        whole = Policy.uniform(opened.graph)
+        judged = evaluator.score(whole, "held_out", settings.rescore_steps)
+        images, costs = len(judged.each), opened.costs.base
         return {"base": {"held_out_accuracy": judged.accuracy, "costs": costs, "images": images}}
     folder = settings.out / folder_name(job.limit)
     history = folder / "history.jsonl"
@@ -147,12 +144,12 @@ def search(settings: ParetoSettings, weights: str, job: Search) -> dict[str, Any
         )
     finally:
         board.close()
-    decisions = Decisions(problem, runtime.graph, runtime.costs)
-    uniform = decisions.uniform(decisions.limit).policy(runtime.graph)
-    control = Candidate(None, uniform, evaluator(uniform))
+    decisions = Decisions(problem, opened.graph, opened.costs)
+    uniform = decisions.uniform(decisions.limit).policy(opened.graph)
+    control = Candidate(None, uniform, evaluator.evaluate(uniform))
     points = []
     for candidate in find_candidates(found.history, settings.candidates, control):
-        judged = evaluator.score(candidate.policy, "fresh", settings.rescore_steps)
+        judged = evaluator.score(candidate.policy, "held_out", settings.rescore_steps)
         if judged.finite:
             points.append(
                 {

@@ -24,10 +24,11 @@ from experiments.studies.proxy.table import LONG, write_study
 from experiments.studies.study import complete
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import PLAIN, REPAIRED
-from pfrl.cost import Budget, CostModel
-from pfrl.cost.model import Assignment
+from pfrl.cost import Assignment, Budget, CostModel, largest_that_fits
 from pfrl.deploy.runtimes.base import RUNTIMES
-from pfrl.evaluation.evaluator import EpisodeConfig, Evaluator
+from pfrl.evaluation.base import Tuning
+from pfrl.evaluation.config import EpisodeConfig
+from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.validation import validate
 from pfrl.graph import Graph
 from pfrl.training.fit import Diverged
@@ -36,7 +37,7 @@ EQUAL = 0.02
 """How far below the limit costs may lie that count as equal, as a share of it."""
 DRAWS = 1_000
 """Draws for every policy that is asked for, before it is said that there are none."""
-HALVINGS = 40
+PARTS = 2**40
 """Of the interval in which the common factor of all actions is looked for."""
 LEAST = {"policies": 2, "workers": 0, "search_images": 1, "long_images": 1, "supernet_steps": 1}
 """Of settings that are whole numbers."""
@@ -71,7 +72,7 @@ class ProxySettings:
     learning_rate: float = 0.02
     """Of the first step of the long fine-tuning; it falls as a cosine."""
     search_images: int = 2_000
-    """Images of the search split that judge evaluations; the others of the split are fresh."""
+    """Images of the search split that judge evaluations; the others of the split are held out."""
     supernet_steps: int = 400
     """Training steps of the shared network of the fidelity supernet."""
     keep_min: float = 0.2
@@ -165,20 +166,22 @@ def draw(decisions: Decisions, limit: float, rng: np.random.Generator) -> Assign
     end stand for it. Unlike decisions that are cut off one after the other by the budget, this
     treats all layers alike.
     """
-    knobs = [knob for _, row in decisions.steps for knob in row if knob is not None]
-    shares = 1 - rng.random(len(knobs))  # In (0, 1].
+    decided = [decision for _, decision in decisions.all()]
+    shares = 1 - rng.random(len(decided))  # In (0, 1].
 
     def assigned(factor: float) -> Assignment:
         at = decisions.start.copy()
-        for knob, share in zip(knobs, shares, strict=True):
-            knob.set(at, knob.choice(min(2 * share * factor, 2) - 1))
+        for decision, share in zip(decided, shares, strict=True):
+            decision.set(at, decision.choice(min(2 * share * factor, 2) - 1))
         return at
 
-    low, high = 0.0, 1 / float(shares.min())
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if decisions.cost(assigned(middle)) <= limit else (low, middle)
-    return assigned(low)
+    longest = 1 / float(shares.min())
+    part = largest_that_fits(
+        range(PARTS + 1),
+        lambda part: decisions.cost(assigned(longest * part / PARTS)) <= limit,
+        monotone=True,
+    )
+    return assigned(longest * part / PARTS)
 
 
 def score(settings: ProxySettings, policies: Sequence[Policy], job: Scored) -> dict[str, Any]:
@@ -189,7 +192,7 @@ def score(settings: ProxySettings, policies: Sequence[Policy], job: Scored) -> d
         found = score_long(settings, evaluator, policy)
         seconds = time.perf_counter() - start
     else:
-        evaluation = evaluator(policy)
+        evaluation = evaluator.evaluate(policy)
         found = {"accuracy": evaluation.accuracy, "diverged": evaluation.diverged}
         seconds = evaluation.seconds
     return {
@@ -201,21 +204,25 @@ def score(settings: ProxySettings, policies: Sequence[Policy], job: Scored) -> d
     }
 
 
-def score_long(settings: ProxySettings, evaluator: Evaluator, policy: Policy) -> dict[str, Any]:
-    """Accuracies after the long fine-tuning, on the images of the evaluations and on fresh ones."""
+def score_long(
+    settings: ProxySettings, evaluator: NetworkEvaluator, policy: Policy
+) -> dict[str, Any]:
+    """Accuracies after the long fine-tuning, on the evaluations' images and on held-out ones."""
     try:
-        small = evaluator.tuned(policy, settings.long_images, settings.learning_rate, settings.seed)
+        tuning = Tuning(settings.long_images, settings.learning_rate, settings.seed)
+        small = evaluator.network(policy, tuning)
     except Diverged:
         return {"accuracy": 0.0, "fresh": 0.0, "diverged": True}
     judge = RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
-    same, fresh = (
-        validate(judge, evaluator.images[which], evaluator.dataset) for which in ("reward", "fresh")
+    same, held_out = (
+        validate(judge, evaluator.images[which], evaluator.dataset.task)
+        for which in ("reward", "held_out")
     )
-    return {"accuracy": same.quality, "fresh": fresh.quality, "diverged": False}
+    return {"accuracy": same.quality, "fresh": held_out.quality, "diverged": False}
 
 
 @lru_cache(maxsize=1)
-def evaluator_of(settings: ProxySettings, fidelity: str) -> tuple[Evaluator, float]:
+def evaluator_of(settings: ProxySettings, fidelity: str) -> tuple[NetworkEvaluator, float]:
     """The evaluator of a fidelity, with everything compiled, and the seconds that this took,
     those of a shared network that is read back included.
 
@@ -228,8 +235,8 @@ def evaluator_of(settings: ProxySettings, fidelity: str) -> tuple[Evaluator, flo
         kind, search_images=settings.search_images, supernet_steps=settings.supernet_steps
     )
     # For the shared network, which lies beside it for the next start and other processes.
-    cache = settings.out / "supernet.cache" if fidelity == "supernet" else None
-    evaluator = Evaluator(
+    beside = settings.out / "supernet.cache" if fidelity == "supernet" else None
+    evaluator = NetworkEvaluator(
         graph,
         dataset,
         CostModel(graph),
@@ -237,8 +244,8 @@ def evaluator_of(settings: ProxySettings, fidelity: str) -> tuple[Evaluator, flo
         settings.seed,
         quantized=False,
         recipe=PLAIN if fidelity == LONG else REPAIRED,
-        cache=cache,
+        beside=beside,
     )
     if fidelity != LONG:
-        evaluator(Policy.uniform(graph, 0.5, round_to=settings.round_to))
+        evaluator.evaluate(Policy.uniform(graph, 0.5, round_to=settings.round_to))
     return evaluator, time.perf_counter() - start + evaluator.spent_before

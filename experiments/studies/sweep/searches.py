@@ -11,22 +11,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from agents import AGENTS, AgentError, load
+from agents import AGENTS, load
 from envs import NetworkTask, Problem
 from envs.decisions import Decisions
+from envs.knobs import KnobName, needed
 from envs.task import load_network
 from experiments.records.run_folder import RunFolder
 from experiments.run.compression import find_weights
 from experiments.run.recorded import recorded_search
 from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.study import complete
-from experiments.studies.sweep.table import FIXED, write_results
+from experiments.studies.sweep.table import write_results
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.cost import Budget, CostModel
 from pfrl.deploy.runtimes.base import RUNTIMES
+from pfrl.evaluation.base import Evaluator, Tuning
 from pfrl.evaluation.config import EpisodeConfig
-from pfrl.evaluation.evaluator import Evaluator
 from pfrl.training.fit import mean_quality
 
 
@@ -51,7 +52,7 @@ class SweepSettings:
     """Of the searches, and of the fine-tuning of what they find."""
     episodes: int = 150
     """Evaluations of every search."""
-    knobs: tuple[str, ...] = ("keep",)
+    knobs: tuple[KnobName, ...] = ("keep",)
     """What is decided at every layer."""
     keep_min: float = 0.2
     """Smallest share of a group's channels that a policy may keep, before rounding."""
@@ -72,9 +73,8 @@ class SweepSettings:
     there, and may ask for more agents, targets and seeds; another one is refused."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.agents if name not in AGENTS]
-        if unknown:
-            raise AgentError(f"unknown agent '{unknown[0]}'; expected some of {', '.join(AGENTS)}")
+        for name in self.agents:
+            _ = AGENTS[name]
         for name, least in (("episodes", 1), ("images", 1), ("workers", 0)):
             if getattr(self, name) < least:
                 raise SettingsError(f"{name} is a whole number from {least}")
@@ -130,10 +130,10 @@ def problem_of(settings: SweepSettings, weights: str, target: str) -> Problem:
         settings.model,
         settings.data,
         weights,
-        quantized=bool({"weight_bits", "act_bits"} & set(settings.knobs)),
+        quantized="quantized" in needed(settings.knobs),
         episode=settings.episode,
         recipe=settings.recipe,
-        sparse="sparsity" in settings.knobs,
+        sparse="sparse" in needed(settings.knobs),
         cache=str(settings.out / "evaluations.sqlite"),
     )
     return Problem(
@@ -148,18 +148,17 @@ def problem_of(settings: SweepSettings, weights: str, target: str) -> Problem:
 def search(settings: SweepSettings, weights: str, job: Search) -> dict[str, Any]:
     """Search, fine-tune the best policy and test it: what the job's line says."""
     problem = problem_of(settings, weights, job.target)
-    runtime = problem.open()
-    evaluator = runtime.evaluate
-    assert isinstance(evaluator, Evaluator)
+    opened = problem.open()
+    evaluator = opened.evaluator
     load(job.agent)
     hits, before, start = evaluator.hits, sum(evaluator.seconds.values()), time.perf_counter()
-    episodes = 1 if job.agent in FIXED else settings.episodes
+    episodes = 1 if AGENTS[job.agent].rule else settings.episodes
     found = recorded_search(
         job.agent, problem, episodes, job.seed, job.folder(settings.out) / "history.jsonl"
     )
     elapsed = time.perf_counter() - start
     evaluating = sum(evaluator.seconds.values()) - before
-    best, decisions = found.best, Decisions(problem, runtime.graph, runtime.costs)
+    best, decisions = found.best, Decisions(problem, opened.graph, opened.costs)
     return {
         "episodes": len(found.history),
         "best": best.index,
@@ -180,7 +179,7 @@ def test_accuracy(
     settings: SweepSettings, evaluator: Evaluator, policy: Policy, seed: int
 ) -> float:
     """Of a policy's network on the test split, after the fine-tuning that all get."""
-    small = evaluator.tuned(policy, settings.images, settings.learning_rate, seed)
+    small = evaluator.network(policy, Tuning(settings.images, settings.learning_rate, seed))
     dataset = evaluator.dataset
     judge = small if small.quantized else RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
     return mean_quality(judge, dataset, dataset.open_test())

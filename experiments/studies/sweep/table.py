@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agents import AGENTS
 from experiments.records.history import Line
 from experiments.report.intervals import Mean, mean_interval
 from pfrl.files import write_text
 
-LEARNING = ("ddpg", "td3", "sac", "tqc", "ppo")
-"""The searchers by reinforcement learning."""
-FIXED = ("uniform", "shallow", "deep", "log_params")
-"""One policy each, no search."""
 COLUMNS = ("target", "agent", "seed", "episodes", "best", "search_accuracy", "test_accuracy",
            "cost", "limit", "evaluation_seconds", "agent_seconds", "hits", "backend")  # fmt: skip
 
@@ -42,7 +39,11 @@ def table(lines: Sequence[Line], facts: dict[str, Any]) -> str:
         " t). The paired difference is of the search accuracies, seed by seed, to the best"
         " searcher without reinforcement learning. Minutes are of one search on one core, as if"
         " nothing had come from the cache of evaluations; the agent's share is all that is not"
-        " evaluation. uniform, shallow, deep and log_params are one policy each.",
+        " evaluation.",
+        "",
+        "One policy each, by a rule: "
+        + ", ".join(f"{name} {agent.rule}" for name, agent in AGENTS.items() if agent.rule)
+        + ".",
         "",
         f"Made on {machine['cpu']} ({machine['instruction_set']}), {machine['cores']} cores, by",
         "",
@@ -56,7 +57,7 @@ def _rows(lines: Sequence[Line]) -> list[str]:
     by_agent: dict[str, dict[int, Line]] = {}
     for line in lines:
         by_agent.setdefault(line["agent"], {})[line["seed"]] = line
-    others = [name for name in by_agent if name not in LEARNING + FIXED]
+    others = [n for n in by_agent if not (AGENTS[n].learns or AGENTS[n].rule)]
     rival = max(others, key=lambda name: _of(by_agent[name], "search_accuracy").mean, default=None)
     rows = [
         "| searcher | seeds | evaluations | search accuracy | test accuracy | difference to"

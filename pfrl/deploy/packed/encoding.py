@@ -5,7 +5,6 @@ so that a cost model knows it before there is an array.
 """
 
 import math
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -35,8 +34,8 @@ class Stored(NamedTuple):
 
     Attributes:
       format: the name of a type for elements as they are; 'uniform' for integers ``q``
-        (stored as ``q + 2^(bits-1)``) times a table of scales that fits the last axes;
-        'codebook' for indices into a table of values.
+        (stored as ``q + 2^(bits-1)``) times a table of scales, one an index of the last
+        axis; 'codebook' for indices into a table of values.
       shape: of the array.
       bits: of one element.
       table: shape of the scales or values, float32 before the elements; else ``(0,)``.
@@ -59,17 +58,13 @@ class Stored(NamedTuple):
     def parts(self) -> tuple[int, int, int]:
         """Bytes of the table, the bitmap and the elements, which follow one another."""
         count = self.nonzeros if self.bitmap else self.elements
-        bitmap = _whole_bytes(self.elements) if self.bitmap else 0
-        return 4 * math.prod(self.table), bitmap, _whole_bytes(count * self.bits)
+        bitmap = self.elements if self.bitmap else 0
+        return 4 * math.prod(self.table), -(-bitmap // 8), -(-count * self.bits // 8)
 
     @property
     def payload(self) -> int:
         """Bytes of the array in the file."""
         return sum(self.parts)
-
-
-def _whole_bytes(bits: int) -> int:
-    return -(-bits // 8)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -90,18 +85,14 @@ def smallest(
       format, shape, bits, table, nonzeros: as of ``Stored``.
       zeros_coded: whether a code stands for zero; else zeros need the bitmap.
     """
-    return min(
-        _ways(format, shape, bits, table, nonzeros, zeros_coded),
-        key=lambda stored: stored.payload,
-    )
-
-
-def _ways(format, shape, bits, table, nonzeros, zeros_coded) -> Iterator[Stored]:
+    found = [
+        Stored(format, shape, bits, table, bitmap, nonzeros)
+        for bitmap in ((False, True) if zeros_coded else (True,))
+    ]
     if format in CODED_BITS:
-        yield from _ways("float32", shape, 32, (0,), nonzeros, True)
-    if zeros_coded:
-        yield Stored(format, shape, bits, table, False, nonzeros)
-    yield Stored(format, shape, bits, table, True, nonzeros)
+        floats = Stored("float32", shape, 32, (0,), False, nonzeros)
+        found = [floats, floats._replace(bitmap=True), *found]
+    return min(found, key=lambda stored: stored.payload)
 
 
 def encode(stored: Stored, codes: np.ndarray, table: np.ndarray, stays: np.ndarray) -> bytes:
@@ -154,12 +145,6 @@ def values_of(format: str, codes: np.ndarray, table: np.ndarray, bits: int) -> n
     if format == "codebook":
         return table[codes]
     return (codes.astype(np.float32) - 2 ** (bits - 1)) * table
-
-
-def scales_fit(table: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """Whether a table of scales of the format 'uniform' broadcasts to an array's shape."""
-    ends = zip(reversed(table), reversed(shape), strict=False)
-    return len(table) <= len(shape) and all(mine in (1, size) for mine, size in ends)
 
 
 def to_bits(numbers: np.ndarray, bits: int) -> bytes:

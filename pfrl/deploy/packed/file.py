@@ -5,16 +5,15 @@ a JSON header, and the payloads of the arrays in the header's order. Integers ar
 """
 
 import json
-import math
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pfrl.deploy.packed.encoding import CODED_BITS, TYPES, PackedError, Stored, decode, scales_fit
+from pfrl.deploy.packed.encoding import CODED_BITS, TYPES, PackedError, Stored, decode
 from pfrl.files import write_whole
 
 MAGIC = b"PFRLPACK"
@@ -46,14 +45,6 @@ class Sizes(NamedTuple):
         return self.header + self.payload
 
 
-class Restored(NamedTuple):
-    """An array that was read: how it lay in the file, its values, its scales or codebook."""
-
-    stored: Stored
-    array: np.ndarray
-    table: np.ndarray
-
-
 def write_packed(
     path: Path, arrays: Mapping[str, tuple[Stored, bytes]], meta: Mapping[str, Any]
 ) -> Sizes:
@@ -64,7 +55,7 @@ def write_packed(
       FileError: if the file cannot be written; it appears when it is whole.
     """
     stored = {name: how for name, (how, _) in arrays.items()}
-    value = {"arrays": {name: _row(how) for name, how in stored.items()}, "meta": dict(meta)}
+    value = {"arrays": stored, "meta": dict(meta)}
     try:
         header = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
     except (TypeError, ValueError) as error:
@@ -75,8 +66,10 @@ def write_packed(
     return Sizes(stored, PREAMBLE.size + len(header))
 
 
-def read_packed(path: Path) -> tuple[dict[str, Restored], dict[str, Any]]:
-    """``(arrays by name, meta)`` of a file that ``write_packed`` wrote.
+def read_packed(
+    path: Path,
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, Any]]:
+    """``(arrays by name, meta)`` of a file that ``write_packed`` wrote; arrays with their tables.
 
     No array has more than 64 times the bytes that the file has for it.
 
@@ -101,7 +94,7 @@ def read_packed(path: Path) -> tuple[dict[str, Restored], dict[str, Any]]:
     found = {}
     for name, stored in arrays.items():
         try:
-            found[name] = Restored(stored, *decode(stored, content[start : start + stored.payload]))
+            found[name] = decode(stored, content[start : start + stored.payload])
         except ValueError as error:  # of shapes that are too large for NumPy, too
             raise PackedError(f"'{name}' in {path} cannot be read: {error}") from error
         start += stored.payload
@@ -112,46 +105,31 @@ def _read_content(path: Path) -> tuple[bytes, int]:
     """What follows the preamble, unharmed, and how much of it is the header."""
     if not path.is_file():
         raise PackedError(f"no file {path}; expected one that write_packed wrote")
-    with path.open("rb") as stream:
-        preamble = stream.read(PREAMBLE.size)
-        if not preamble.startswith(MAGIC):
-            raise PackedError(f"{path} is no packed file; expected one that write_packed wrote")
-        if len(preamble) < PREAMBLE.size:
-            raise PackedError(f"{path} ends within its preamble; fetch or make it again")
-        _, version, length, checksum = PREAMBLE.unpack(preamble)
-        if version != VERSION:
-            raise PackedError(
-                f"{path} is of format version {version}, expected {VERSION}; read it with the"
-                " version of pfrl that wrote it, or make it again"
-            )
-        content = stream.read()
+    content = path.read_bytes()
+    if not content.startswith(MAGIC) or len(content) < PREAMBLE.size:
+        raise PackedError(f"{path} is no packed file; expected one that write_packed wrote")
+    _, version, length, checksum = PREAMBLE.unpack(content[: PREAMBLE.size])
+    if version != VERSION:
+        raise PackedError(
+            f"{path} is of format version {version}, expected {VERSION}; read it with the"
+            " version of pfrl that wrote it, or make it again"
+        )
+    content = content[PREAMBLE.size :]
     if length > len(content) or zlib.crc32(content) != checksum:
         raise PackedError(f"{path} is cut off or damaged; fetch or make it again")
     return content, length
 
 
-def _plain(format: str, shape: Sequence[int]) -> Stored:
-    """An array as it is, none of whose elements is left out."""
-    bits = 8 * TYPES[format].itemsize
-    return Stored(format, tuple(shape), bits, (0,), False, math.prod(shape))
-
-
-def _row(stored: Stored) -> list[Any]:
-    """A row of the header: format and shape say all of an array as it is."""
-    plain = stored.format in TYPES and stored == _plain(stored.format, stored.shape)
-    return list(stored[:2] if plain else stored)
-
-
 def _checked(row: Any) -> Stored:
     """What a row of the header says: nothing is made of it that does not fit together."""
-    format, shape, bits, table, bitmap, nonzeros = _plain(*row) if len(row) == 2 else row
+    format, shape, bits, table, bitmap, nonzeros = row
     stored = Stored(format, tuple(shape), bits, tuple(table), bitmap, nonzeros)
     numbers = (*stored.shape, bits, *stored.table, nonzeros)
     if not all(type(number) is int and 0 <= number <= LARGEST for number in numbers):
         raise PackedError(f"expected whole numbers from 0 to {LARGEST}, got {numbers}")
     match format:
         case "uniform":
-            sound = scales_fit(stored.table, stored.shape)
+            sound = stored.table == stored.shape[-1:]
         case "codebook":
             sound = len(stored.table) == 1 and 1 <= stored.table[0] <= 2**bits
         case _:

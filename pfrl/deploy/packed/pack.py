@@ -76,11 +76,11 @@ def unpack(path: Path) -> Variables:
     found, meta = read_packed(path)
     if meta.get("format") != FORMAT:
         raise PackedError(f"{path} is no packed network; expected a file that pack wrote")
-    variables: Variables = {name: restored.array for name, restored in found.items()}
+    variables: Variables = {name: array for name, (array, _) in found.items()}
     try:
         recipe, derived = Recipe.from_json(meta["recipe"]), {}
         for name, bits in meta["bits"].items():
-            derived |= _derived(name, found[name].array, found[name].table, bits, recipe)
+            derived |= _derived(name, *found[name], bits, recipe)
         for name, values in meta["quantizer"].items():
             variables[name] = derived[name] if values is None else np.asarray(values, np.float32)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

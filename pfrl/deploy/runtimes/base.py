@@ -1,12 +1,16 @@
 """What a runtime is: something that makes a judge of a network. One file of this folder each."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from pfrl.registry import Registry
-from pfrl.tasks.base import Task
+
+if TYPE_CHECKING:  # settings name runtimes, and need no JAX for it
+    from pfrl.tasks.base import Task
 
 AT_ONCE = 50
 """Images in one run of a judge: with more, what lies between layers leaves the caches."""

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from pfrl.cpu import compilation_cache
-from pfrl.cpu.compilation_cache import _drop_oldest, use_compilation_cache, user_cache
+from experiments.settings import compilation_cache
+from experiments.settings.compilation_cache import _drop_oldest, use_compilation_cache, user_cache
 
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from pfrl.cpu.compilation_cache import use_compilation_cache
+from experiments.settings.compilation_cache import use_compilation_cache
 own = use_compilation_cache(Path(sys.argv[1]))
 import jax, jax.numpy as jnp
 from pfrl.evaluation.compilations import compilations

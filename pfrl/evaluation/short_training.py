@@ -1,0 +1,144 @@
+"""The training of one evaluation: from a policy to its masked network, compiled once for all."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from pfrl.compression.calibration import Survey
+from pfrl.compression.masked import Knobs, MaskedNetwork
+from pfrl.compression.policy import Policy
+from pfrl.compression.prepare import Prepared, Preparer
+from pfrl.data import Dataset
+from pfrl.evaluation.base import Tuning
+from pfrl.evaluation.config import EpisodeConfig
+from pfrl.methods.repair.batch_norm import find_momentum, reestimate
+from pfrl.training.backend import compiled, stepping
+from pfrl.training.fit import Diverged
+from pfrl.training.optimizers import sgd
+from pfrl.training.step import TrainState, make_train_step
+
+Batches = Iterable[tuple[Any, Any]]
+
+
+class Masked(NamedTuple):
+    """A policy's masked network in training.
+
+    Attributes:
+      prepared: what was chosen and repaired, at full size.
+      knobs: the policy as traced values.
+      state: of the training.
+      variables: its parameters and statistics.
+    """
+
+    prepared: Prepared
+    knobs: Knobs
+    state: TrainState
+    variables: dict[str, Any]
+
+
+class ShortTraining:
+    """Masks, re-estimates statistics and fine-tunes; masks and bit widths are traced values.
+
+    Args:
+      network: takes any policy as traced values.
+      survey: what the recipe needs to know of the base network.
+      dataset: whose task gives the loss.
+      config: how policies are trained.
+      batches: images and targets of the fine-tuning; every policy sees the same ones.
+      estimating: images that statistics are re-estimated from.
+
+    Attributes:
+      predict: compiled ``(variables, x, knobs) -> outputs``.
+      step: compiled train step.
+      momentum: of every statistic; see ``pfrl.methods.repair.batch_norm``.
+    """
+
+    def __init__(
+        self,
+        network: MaskedNetwork,
+        survey: Survey,
+        dataset: Dataset,
+        config: EpisodeConfig,
+        batches: Batches,
+        estimating: Sequence[Any],
+    ):
+        graph = network.graph
+        self.network, self.batches, self.estimating = network, batches, estimating
+        self._survey, self._prepare = survey, Preparer(graph, survey)
+        self._dataset, self._config = dataset, config
+        optimizer = sgd(config.learning_rate, config.weight_decay)
+        self._start_optimizer = jax.jit(optimizer.init)
+        loss = dataset.task.loss
+        step = make_train_step(network.apply, optimizer, loss=loss, ghosts=config.ghost_batches)
+        self.step = stepping(step)
+        self.predict = compiled(lambda v, x, knobs: network.apply(v, x, False, knobs)[0])
+        self._statistics = compiled(lambda v, x, knobs: network.apply(v, x, True, knobs)[1])
+        self._tuners: dict[tuple[int, float], tuple[Callable[..., Any], Callable[..., Any]]] = {}
+        whole = self.masked(Policy.uniform(graph))
+        names = set(graph.source.variables) - graph.source.trainable
+        self.momentum = find_momentum(
+            self._statistics, whole.variables, names, estimating[0], whole.knobs
+        )
+
+    def masked(self, policy: Policy) -> Masked:
+        """A policy's network before any training, with the statistics of the base network."""
+        prepared = self._prepare(policy)
+        ranges = self._survey.ranges(policy) if self._survey.observations else {}
+        knobs = self.network.knobs(policy, prepared, ranges)
+        variables = self.network.start(prepared, knobs)
+        trainable = self.network.trainable
+        parameters = {k: jnp.asarray(v) for k, v in variables.items() if k in trainable}
+        statistics = {k: jnp.asarray(v) for k, v in variables.items() if k not in trainable}
+        state = TrainState(parameters, statistics, self._start_optimizer(parameters))
+        return Masked(prepared, knobs, state, {**parameters, **statistics})
+
+    def started(self, policy: Policy) -> Masked:
+        """A policy's network with statistics of its own: where its fine-tuning starts."""
+        begun = self.masked(policy)
+        found = reestimate(
+            self._statistics, begun.variables, self.momentum, self.estimating, begun.knobs
+        )
+        state = begun.state._replace(statistics={**begun.state.statistics, **found})
+        return begun._replace(state=state, variables={**begun.variables, **found})
+
+    def tuned(self, policy: Policy, batches: Batches | None = None) -> tuple[Masked, bool]:
+        """A policy's network after its fine-tuning, and whether the loss is a number.
+
+        Args:
+          policy: whose network.
+          batches: instead of those of an evaluation.
+        """
+        begun = self.started(policy)
+        state, loss = begun.state, jnp.zeros(())
+        for x, targets in self.batches if batches is None else batches:
+            state, loss = self.step(state, x, targets, None, begun.knobs)
+        variables = {**state.parameters, **state.statistics}
+        return begun._replace(state=state, variables=variables), bool(np.isfinite(loss))
+
+    def tuned_for_long(self, policy: Policy, tuning: Tuning) -> Masked:
+        """A policy's network after a longer fine-tuning; another policy compiles nothing.
+
+        Raises:
+          Diverged: if the loss is no number.
+        """
+        batch = self._config.batch
+        steps = max(tuning.images // batch, 1)
+        if (steps, tuning.learning_rate) not in self._tuners:
+            falling = optax.cosine_decay_schedule(tuning.learning_rate, steps)
+            optimizer = sgd(falling, self._config.weight_decay)
+            step = make_train_step(self.network.apply, optimizer, loss=self._dataset.task.loss)
+            self._tuners[steps, tuning.learning_rate] = compiled(step), jax.jit(optimizer.init)
+        step, init = self._tuners[steps, tuning.learning_rate]
+        begun = self.started(policy)
+        state, loss = begun.state._replace(optimizer=init(begun.state.parameters)), jnp.zeros(())
+        rng = np.random.default_rng([tuning.seed, 4])
+        for x, targets in self._dataset.training_batches(batch, rng, steps):
+            state, loss = step(state, x, targets, None, begun.knobs)
+        if not np.isfinite(loss):
+            raise Diverged(f"the loss is {loss} after {steps} steps")
+        variables = {**state.parameters, **state.statistics}
+        return begun._replace(state=state, variables=variables)
