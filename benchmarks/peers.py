@@ -31,7 +31,7 @@ from benchmarks.peers_torch import prune as prune_torch
 from envs.task import load_network
 from experiments.records.history import read_history
 from experiments.records.machine import machine
-from experiments.run.compression import find_weights
+from experiments.run.inputs import find_weights
 from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.proxy.scores import ProxySettings, draw_policies
 from experiments.studies.proxy.table import LONG

@@ -22,7 +22,8 @@ from pfrl.deploy.runtimes.onnxruntime import Session
 from pfrl.deploy.timing import interleave, median_interval
 from pfrl.graph import Graph, Source, from_nnx, split_variables, trace
 from pfrl.graph.masks import Masks
-from pfrl.methods.channels.choose import choose, l1_scores
+from pfrl.methods.channels.base import choose
+from pfrl.methods.channels.criteria import l1_scores
 from pfrl.models.zoo.layers import BatchNorm
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import TrainState, make_train_step

@@ -9,7 +9,8 @@ import numpy as np
 
 from pfrl.compression.policy import Policy
 from pfrl.graph import from_nnx, trace
-from pfrl.methods.channels.choose import choose, l1_scores
+from pfrl.methods.channels.base import choose
+from pfrl.methods.channels.criteria import l1_scores
 from pfrl.methods.repair.reconstruct import gather, repair
 from pfrl.models.catalogue import build
 

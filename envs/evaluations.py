@@ -9,7 +9,7 @@ from envs.problem import Problem, ProblemError
 from pfrl.compression.policy import Policy
 from pfrl.cpu import core_pool, cores
 from pfrl.evaluation.config import Evaluation
-from pfrl.training.backend import judges_together
+from pfrl.training.backend import evaluates_at_once
 
 
 class Evaluations:
@@ -48,7 +48,7 @@ class Evaluations:
                 " out vmapped"
             )
         self._evaluator = problem.open().evaluator
-        self._at_once = judges_together(jax.default_backend()) if vmapped is None else vmapped
+        self._at_once = evaluates_at_once(jax.default_backend()) if vmapped is None else vmapped
         self._pool = None
         if workers > 1:
             # As this process does, so that workers do not measure anew which runtime is fastest.

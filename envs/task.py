@@ -14,12 +14,13 @@ from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.cost import CostModel
 from pfrl.cost.latency import NetworkLatency
 from pfrl.data import Dataset, load
+from pfrl.data.seen import seen
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.make import make_evaluator
 from pfrl.files import FileError
-from pfrl.graph import Graph, from_nnx, trace
+from pfrl.graph import Graph, trace
 from pfrl.methods.low_rank.decompose import decomposable, decompose
-from pfrl.models.catalogue import build, check_answers, load_weights
+from pfrl.models.network import Network
 from pfrl.training.backend import compiled
 from pfrl.training.fit import mean_quality
 
@@ -33,11 +34,11 @@ class NetworkTask(Task):
     """
 
     model: str
-    """Name in the zoo."""
+    """Name in the zoo, or ``FILE.py:FUNCTION``; see ``pfrl.models.network``."""
     data: str
     """Data set, as of ``pfrl.data.load``."""
     weights: str
-    """Path of an ``.npz`` file."""
+    """Path of an ``.npz`` file, or of the file whose function returns the trained network."""
     seed: int = 0
     """Of the batches that episodes are fine-tuned on."""
     quantized: bool = False
@@ -70,17 +71,30 @@ class NetworkTask(Task):
     def judged_by(self, runtime: str) -> Self:
         return replace(self, episode=replace(self.episode, validation=runtime))
 
-    def open(self) -> OpenedTask:
+    def network(self) -> tuple[Dataset, Graph]:
+        """The data set and the network that policies are about: decomposed, if it is to be."""
         dataset, graph = load_network(self.model, self.data, self.weights)
-        before: dict[str, float] = {}
+        return dataset, graph if self.decompose is None else at_full_rank(graph, self.decompose)
+
+    def costs(self, graph: Graph, latency: NetworkLatency | None) -> CostModel:
+        """Costs of policies on ``network``'s graph; shares refer to the one before decomposition.
+
+        Args:
+          graph: of ``network``.
+          latency: a latency model of it, if latency matters.
+        """
+        costs = CostModel(graph, latency, self.recipe)
         if self.decompose is not None:
-            before = CostModel(graph, recipe=self.recipe).base
-            graph = at_full_rank(graph, self.decompose)
+            _, before = load_network(self.model, self.data, self.weights)
+            costs.base |= CostModel(before, recipe=self.recipe).base
+        return costs
+
+    def open(self) -> OpenedTask:
+        dataset, graph = self.network()
         latency = None
         if self.latency_table is not None:
             latency = read_latency(graph, Path(self.latency_table))
-        costs = CostModel(graph, latency, self.recipe)
-        costs.base |= before
+        costs = self.costs(graph, latency)
         evaluator = make_evaluator(
             graph,
             dataset,
@@ -100,18 +114,20 @@ class NetworkTask(Task):
 
 @lru_cache(maxsize=2)
 def load_network(model: str, data: str, weights: str) -> tuple[Dataset, Graph]:
-    """The data set and the traced network with its weights.
+    """The data set as the network sees it, and the traced network with its weights.
+
+    Args:
+      model, data, weights: as of ``NetworkTask``.
 
     Raises:
       ModelError, DataError, FileError: each with a sentence for the user.
     """
     dataset = load(data)
-    check_answers(model, dataset.task.dense)
     outputs = dataset.task.outputs(len(dataset.classes))
-    network = build(model, outputs, dataset.image_shape, seed=0)
-    network, _ = load_weights(network, Path(weights))
+    network = Network(model, Path(weights))
+    source, view = network.load(outputs, dataset.image_shape, dataset.task.dense)
     example = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
-    return dataset, trace(from_nnx(network), example)
+    return seen(dataset, *view), trace(source, example)
 
 
 def at_full_rank(graph: Graph, kind: str) -> Graph:

@@ -1,181 +1,253 @@
-"""The command line ``pfrl``: errors of the user's are one sentence and exit code 2."""
+"""The command line ``pfrl``: errors of the user's are one sentence and exit code 2.
 
+Help and wrong options need no library that is slow to load: a command's settings are read first,
+and what carries it out is imported after that, in the command's function and nowhere else.
+"""
+
+import argparse
 import errno
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from experiments.report import inspection as inspect
-from experiments.report.run_report import write_report
-from experiments.run import compression as compress
-from experiments.run import pretrain
-from experiments.settings.compression import CompressSettings
-from experiments.studies.methods import comparison as methods
-from experiments.studies.pareto import front as pareto
-from experiments.studies.proxy import scores as proxy
-from experiments.studies.sweep import searches as sweep
-from experiments.studies.tune import trials as tune
-from experiments.watch.interrupts import delivered
-from pfrl.cpu import keep_memory
-from pfrl.deploy.timing import measure
-from pfrl.training.fit import Diverged
+from experiments.settings.blocks import CommandSettings, SessionBlock
+from experiments.settings.compilation_cache import use_compilation_cache
+from experiments.watch.interrupts import INTERRUPTED, delivered, end_quietly
+from experiments.watch.progress import say
+from pfrl.registry import load_plugins
 
+DESCRIPTION = "Compress neural networks: search, fine-tune, export, measure, report."
 USER_ERROR = 2
-INTERRUPTED = 130
+OURS = ("pfrl", "envs", "agents", "experiments")
+"""How the packages begin whose error classes are meant for the user; plugins are pfrl_user_..."""
+
+Settings = TypeVar("Settings", bound=CommandSettings)
+Read = Callable[[type[Settings]], Settings]
+"""Makes the settings from the command line's options."""
 
 
-def compress_command(settings: Annotated[CompressSettings, tyro.conf.arg(name="")]) -> None:
+def compress(read: Read) -> Sequence[Path]:
     """Compress a trained network: search a policy, fine-tune, export, measure, report."""
-    _print_paths(compress.run(settings))
+    from experiments.settings.compression import CompressSettings
+
+    settings = read(CompressSettings)
+    from experiments.run import inputs
+
+    inputs.check(settings)
+    from experiments.run import compression
+
+    return compression.run(settings)
 
 
-def pretrain_command(
-    settings: Annotated[pretrain.PretrainSettings, tyro.conf.arg(name="")],
-) -> None:
-    """Train a network of the zoo, for 'compress' to start from."""
-    _print_paths([pretrain.run(settings.resolved())])
+def pretrain(read: Read) -> Sequence[Path]:
+    """Train a network, for 'compress' to start from."""
+    from experiments.settings.training import PretrainSettings
+
+    settings = read(PretrainSettings)
+    from experiments.run import pretrain
+
+    return [pretrain.run(settings)]
 
 
-def methods_command(
-    settings: Annotated[methods.MethodsSettings, tyro.conf.arg(name="")],
-) -> None:
-    """Compare the compression methods on one network after the same fine-tuning."""
-    _print_paths([methods.run(settings)])
-
-
-def sweep_command(
-    settings: Annotated[sweep.SweepSettings, tyro.conf.arg(name="")],
-) -> None:
-    """Compare searchers from the same purse: the same evaluations, budgets and seeds."""
-    _print_paths(sweep.run(settings))
-
-
-def proxy_command(
-    settings: Annotated[proxy.ProxySettings, tyro.conf.arg(name="")],
-) -> None:
-    """Compare the ranks that short evaluations give to policies with those after long training."""
-    _print_paths(proxy.run(settings))
-
-
-def pareto_command(
-    settings: Annotated[pareto.ParetoSettings, tyro.conf.arg(name="")],
-) -> None:
-    """Search at several limits of one metric, and keep what is best in accuracy and costs."""
-    _print_paths(pareto.run(settings))
-
-
-def tune_command(
-    settings: Annotated[tune.TuneSettings, tyro.conf.arg(name="")],
-) -> None:
-    """Search the hyper-parameters of a compression with Optuna, beginning with the defaults."""
-    _print_paths([tune.run(settings)])
-
-
-def inspect_command(
-    settings: Annotated[inspect.InspectSettings, tyro.conf.arg(name="")],
-) -> None:
+def inspect(read: Read) -> Sequence[Path]:
     """Show a network's layers, channel groups, costs, and what cannot be removed and why."""
-    paths = inspect.run(settings)
-    # Standard output is the document alone.
-    _print_paths(paths, sys.stderr if settings.json else sys.stdout)
+    from experiments.settings.inspection import InspectSettings
+
+    settings = read(InspectSettings)
+    from experiments.report import inspection
+
+    paths = inspection.run(settings)
+    if not settings.json:
+        return paths
+    print(*paths, sep="\n", end="\n" if paths else "", file=sys.stderr)
+    return []  # standard output is the document alone
 
 
-def report_command(run_dir: tyro.conf.Positional[Path]) -> None:
-    """Write report.md and its pictures again from the files of a run directory.
+def methods(read: Read) -> Sequence[Path]:
+    """Compare the compression methods on one network after the same fine-tuning."""
+    from experiments.studies.methods import comparison
 
-    Args:
-        run_dir: a directory that 'compress' wrote.
-    """
-    _print_paths([write_report(run_dir)])
+    return [comparison.run(read(comparison.MethodsSettings))]
 
 
-def measure_command(
-    onnx: tyro.conf.Positional[Path], threads: int = 1, batch: int = 1, seconds: float = 2.0
-) -> None:
-    """Measure the latency of an ONNX file in ONNX Runtime.
+def sweep(read: Read) -> Sequence[Path]:
+    """Compare searchers with equal evaluation budgets, targets and seeds."""
+    from experiments.studies.sweep import searches
 
-    Args:
-        onnx: the file.
-        threads: threads inside an operation.
-        batch: images a run.
-        seconds: time spent on measuring.
-    """
-    result = measure(onnx, threads, batch, seconds)
+    return searches.run(read(searches.SweepSettings))
+
+
+def proxy(read: Read) -> Sequence[Path]:
+    """Compare the ranks that short evaluations give to policies with those after long training."""
+    from experiments.studies.proxy import scores
+
+    return scores.run(read(scores.ProxySettings))
+
+
+def pareto(read: Read) -> Sequence[Path]:
+    """Search at several limits of one metric, and keep what is best in accuracy and costs."""
+    from experiments.studies.pareto.settings import ParetoSettings
+
+    settings = read(ParetoSettings)
+    from experiments.studies.pareto import front
+
+    return front.run(settings)
+
+
+def tune(read: Read) -> Sequence[Path]:
+    """Search the hyper-parameters of a compression with Optuna, beginning with the defaults."""
+    from experiments.studies.tune.settings import TuneSettings
+
+    settings = read(TuneSettings)
+    from experiments.studies.tune import trials
+
+    return [trials.run(settings)]
+
+
+def report(read: Read) -> Sequence[Path]:
+    """Write report.md and its pictures again from the files of a run directory."""
+    from experiments.settings.files import ReportSettings
+
+    settings = read(ReportSettings)
+    from experiments.report.run_report import write_report
+
+    return [write_report(settings.run_dir)]
+
+
+def measure(read: Read) -> Sequence[Path]:
+    """Measure the latency of an ONNX file in ONNX Runtime."""
+    from experiments.settings.files import MeasureSettings
+
+    settings = read(MeasureSettings)
+    from pfrl.deploy import timing
+
+    say(f"measuring latency, {settings.seconds:g} s")
+    result = timing.measure(settings.onnx, settings.threads, settings.batch, settings.seconds)
     print(
         f"{result.median_ms:.4f} ms (95 % interval {result.low_ms:.4f} to {result.high_ms:.4f}),"
-        f" batch {batch}, {threads} thread(s), {result.runtime} {result.runtime_version},"
-        f" {result.instruction_set}"
+        f" batch {settings.batch}, {settings.threads} thread(s), {result.runtime}"
+        f" {result.runtime_version}, {result.instruction_set}"
     )
-    _print_paths([onnx])
+    return [settings.onnx]
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "compress": compress_command,
-    "pretrain": pretrain_command,
-    "inspect": inspect_command,
-    "methods": methods_command,
-    "sweep": sweep_command,
-    "proxy": proxy_command,
-    "pareto": pareto_command,
-    "tune": tune_command,
-    "report": report_command,
-    "measure": measure_command,
+COMMANDS: dict[str, Callable[[Read], Sequence[Path]]] = {
+    command.__name__: command
+    for command in (
+        compress,
+        pretrain,
+        inspect,
+        methods,
+        sweep,
+        proxy,
+        pareto,
+        tune,
+        report,
+        measure,
+    )
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code."""
+    """Run a command; returns the exit code.
+
+    Args:
+      arguments: those of the program, if None.
+    """
     # TensorBoard's thread reports a full disk by itself; the main thread says it in a sentence.
     threading.excepthook = _quiet_thread
-    keep_memory()
     # tyro warns of ambiguous defaults only where there is nothing for a user to do.
     warnings.filterwarnings("ignore", module="tyro")
     try:
         with delivered():
-            tyro.extras.subcommand_cli_from_dict(
-                COMMANDS, prog="pfrl", description=__doc__, args=arguments
-            )
+            _run(sys.argv[1:] if arguments is None else list(arguments))
+        code = 0
     except KeyboardInterrupt:
         print(
             "pfrl: interrupted; what was finished is kept, go on with the same command",
             file=sys.stderr,
         )
-        return INTERRUPTED
-    except ValueError as error:
-        if not _is_ours(error):
-            raise
-        print(f"pfrl: {error}", file=sys.stderr)
-        return USER_ERROR
-    except Diverged as error:
-        print(f"pfrl: the training diverged: {error}; lower the learning rate", file=sys.stderr)
-        return USER_ERROR
-    except OSError as error:
+        code = INTERRUPTED
+    except (ValueError, OSError, ArithmeticError) as error:
+        print(f"pfrl: {_sentence(error)}", file=sys.stderr)
+        code = USER_ERROR
+    if arguments is None:
+        end_quietly()
+    return code
+
+
+def _run(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        "pfrl", description="Compress neural networks: search, fine-tune, export, measure, report."
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.__doc__, add_help=False)
+    # Only the word that names the command; its options are tyro's.
+    name = parser.parse_args(arguments[:1]).command
+    load_plugins(_plugins(arguments))
+    paths = COMMANDS[name](lambda settings: _read(settings, name, arguments[1:]))
+    for path in paths:
+        print(path)
+
+
+def _read(kind: type[Settings], name: str, arguments: list[str]) -> Settings:
+    """The settings of a command, checked; ends the program on ``--help`` and wrong options."""
+
+    def both(
+        settings: Annotated[Any, tyro.conf.arg(name="")],
+        session: Annotated[SessionBlock, tyro.conf.arg(name="")],
+    ) -> tuple[Settings, SessionBlock]:
+        return settings, session
+
+    both.__annotations__["settings"] = Annotated[kind, tyro.conf.arg(name="")]
+    description = COMMANDS[name].__doc__
+    settings, session = tyro.cli(both, prog=f"pfrl {name}", description=description, args=arguments)
+    if hasattr(settings, "resolved"):
+        settings = settings.resolved()
+    if session.compilation_cache != "none":
+        use_compilation_cache(session.compilation_cache)
+    say("loading JAX")
+    from pfrl.cpu import keep_memory
+
+    keep_memory()
+    return settings
+
+
+def _plugins(arguments: list[str]) -> tuple[Path, ...]:
+    """Files after ``--plugin``: run before settings are read, which may name what they bring."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--plugin", action="append", type=Path, nargs="?", default=[])
+    return tuple(filter(None, parser.parse_known_args(arguments)[0].plugin))
+
+
+def _sentence(error: ValueError | OSError | ArithmeticError) -> str:
+    """What a user is told.
+
+    Raises:
+      Exception: the error itself, if it is not one of the user's.
+    """
+    name = type(error).__name__
+    if isinstance(error, OSError):
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        print(f"pfrl: {error}; free some space or choose another place", file=sys.stderr)
-        return USER_ERROR
-    return 0
-
-
-def _is_ours(error: ValueError) -> bool:
-    """Whether it is one of the project's own error classes, whose text is meant for the user."""
+            raise error
+        return f"{error}; free some space or choose another place"
     package = type(error).__module__.split(".")[0]
-    return package in ("pfrl", "envs", "agents", "experiments")
+    if not package.startswith(OURS):
+        raise error
+    if name == "Diverged":
+        return f"the training diverged: {error}; lower the learning rate"
+    return str(error)
 
 
 def _quiet_thread(arguments: threading.ExceptHookArgs) -> None:
     if not isinstance(arguments.exc_value, OSError):
         threading.__excepthook__(arguments)
-
-
-def _print_paths(paths: Sequence[Path], stream: TextIO | None = None) -> None:
-    for path in paths:
-        print(path, file=stream)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pfrl.compression.calibration import Survey, survey
+    from pfrl.compression.calibration import CalibrationStatistics, gather_statistics
     from pfrl.compression.policy import Policy
     from pfrl.compression.recipe import Recipe
     from pfrl.compression.saved import Loaded, load, save
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Budget",
+    "CalibrationStatistics",
     "Compressed",
     "CostModel",
     "Dataset",
@@ -39,12 +40,12 @@ __all__ = [
     "Policy",
     "Recipe",
     "Source",
-    "Survey",
     "compress",
     "export_onnx",
     "from_function",
     "from_linen",
     "from_nnx",
+    "gather_statistics",
     "load",
     "load_data",
     "make_evaluator",
@@ -52,12 +53,12 @@ __all__ = [
     "measure_interleaved",
     "register",
     "save",
-    "survey",
     "trace",
 ]
 
 _PUBLIC = {
     "Budget": ("pfrl.cost", "Budget"),
+    "CalibrationStatistics": ("pfrl.compression.calibration", "CalibrationStatistics"),
     "Compressed": ("pfrl.compression.sliced", "Compressed"),
     "CostModel": ("pfrl.cost", "CostModel"),
     "Dataset": ("pfrl.data", "Dataset"),
@@ -70,12 +71,12 @@ _PUBLIC = {
     "Policy": ("pfrl.compression.policy", "Policy"),
     "Recipe": ("pfrl.compression.recipe", "Recipe"),
     "Source": ("pfrl.graph", "Source"),
-    "Survey": ("pfrl.compression.calibration", "Survey"),
     "compress": ("pfrl.compression.sliced", "compress"),
     "export_onnx": ("pfrl.deploy.onnx.export", "export_onnx"),
     "from_function": ("pfrl.graph.frontends", "from_function"),
     "from_linen": ("pfrl.graph.frontends", "from_linen"),
     "from_nnx": ("pfrl.graph.source", "from_nnx"),
+    "gather_statistics": ("pfrl.compression.calibration", "gather_statistics"),
     "load": ("pfrl.compression.saved", "load"),
     "load_data": ("pfrl.data", "load"),
     "make_evaluator": ("pfrl.evaluation.make", "make_evaluator"),
@@ -83,7 +84,6 @@ _PUBLIC = {
     "measure_interleaved": ("pfrl.deploy.timing", "measure_interleaved"),
     "register": ("pfrl.registry", "register"),
     "save": ("pfrl.compression.saved", "save"),
-    "survey": ("pfrl.compression.calibration", "survey"),
     "trace": ("pfrl.graph", "trace"),
 }
 

@@ -87,9 +87,9 @@ class Registry(Mapping[str, Item], Generic[Item]):
 
     def _all(self) -> dict[str, Item]:
         if not self._open:
-            self._open = True
             for room in self._rooms:
                 _import_all(room)
+            self._open = True  # last, as another thread must not see half of them
         return _items.setdefault(self.kind, {})
 
 

@@ -14,6 +14,7 @@ from experiments.records.lines import append_line, mend_lines
 from experiments.records.machine import machine
 from experiments.settings.blocks import SettingsError
 from pfrl.files import FileError, write_json
+from pfrl.registry import plugins
 
 PACKAGES = ("jax", "flax", "optax", "gymnasium", "stable-baselines3", "torch", "onnx",
             "onnxruntime", "numpy", "optuna")  # fmt: skip
@@ -24,7 +25,7 @@ class RunFolder:
     """A folder that goes on with what made it, and refuses everything else.
 
     Its identity is the command, the settings but those in ``settings.FREE``, the content of the
-    weights and other files, and the versions of the packages that decide about numbers.
+    weights, of plugins and of other files, and the versions of what decides about numbers.
     ``config.json`` holds it. Nothing is written before ``begin``.
 
     Args:
@@ -49,6 +50,7 @@ class RunFolder:
             "command": command,
             "settings": identity(settings, weights),
             "versions": {package: version(package) for package in PACKAGES},
+            "plugins": {path.name: _digest(path) for path in plugins()},
         }
         self.begun = self._config.exists()
         if self.begun:

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,12 @@ from flax import nnx
 
 from experiments.report.coupling import coupling_figure, save_dot, save_svg
 from experiments.report.graph_tables import output_console, show
+from experiments.settings.inspection import InspectError, InspectSettings
 from pfrl.compression.policy import Policy
 from pfrl.data import load
 from pfrl.graph import Count, Graph, trace
 from pfrl.models.catalogue import DENSE_MODELS, MODELS, ImageShape, build
+from pfrl.models.network import is_own
 from pfrl.models.reference import trace_module
 
 IMAGES: dict[str, tuple[ImageShape, int]] = {
@@ -30,35 +31,6 @@ DEFAULT_CLASSES = 10
 BATCH = 2
 MEETS_FROZEN = "it meets places that cannot be removed"
 """The reason for channels that are frozen by others alone."""
-
-
-class InspectError(ValueError):
-    """Options that contradict each other or name no network."""
-
-
-@dataclass(frozen=True)
-class InspectSettings:
-    """Show a network's layers, its channel groups, what is frozen and why, and what it costs."""
-
-    model: str | None = None
-    """Network of the zoo. It is not initialised: any size shows at once."""
-    module: str | None = None
-    """FILE.py:FUNCTION, in place of a network of the zoo. The function takes nothing and returns
-    (model, x, ...): an nnx.Module, or the pair (module, variables) of a Linen module or a function
-    of its parameters, and arrays or jax.ShapeDtypeStruct as inputs. The file's code is run."""
-    data: str | None = None
-    """Data set whose image shape and classes the network is for: digits, fashion_mnist, cifar10 or
-    imagefolder:PATH. Default: see input and classes."""
-    input: str | None = None
-    """Image shape HEIGHT,WIDTH,CHANNELS in pixels. Default: 32,32,3."""
-    classes: int | None = None
-    """Width of the logits. Default: 10."""
-    json: bool = False
-    """Print one JSON document (its keys: docs/guide/graph.md) in place of tables."""
-    dot: Path | None = None
-    """Write the coupling of layers and groups as Graphviz source into this file."""
-    svg: Path | None = None
-    """Draw the coupling of layers and groups into this file."""
 
 
 def run(settings: InspectSettings) -> list[Path]:
@@ -88,24 +60,22 @@ def run(settings: InspectSettings) -> list[Path]:
 
 def traced(settings: InspectSettings) -> tuple[str, Graph]:
     """The name and the graph of the network that is asked for."""
-    if (settings.model is None) == (settings.module is None):
+    name = settings.model
+    if name is None:
         raise InspectError(
-            "expected one of --model NAME and --module FILE.py:FUNCTION; the networks of the zoo"
-            f" are {', '.join(MODELS | DENSE_MODELS)}"
+            "expected --model NAME or --model FILE.py:FUNCTION; the networks of the zoo are"
+            f" {', '.join(MODELS | DENSE_MODELS)}"
         )
-    if settings.module is not None:
+    if is_own(name):
         given = {"--data": settings.data, "--input": settings.input, "--classes": settings.classes}
         strange = [option for option, value in given.items() if value is not None]
         if strange:
             raise InspectError(
-                f"{strange[0]} is for networks of the zoo; the function of --module returns the"
+                f"{strange[0]} is for networks of the zoo; a function of your own returns the"
                 " network with its inputs"
             )
-        path = Path(settings.module.rpartition(":")[0])
-        return f"{path.name}:{settings.module.rpartition(':')[2]}", trace_module(settings.module)
-    assert settings.model is not None
+        return Path(name).name, trace_module(name)
     image, classes = _images(settings)
-    name = settings.model
     network = nnx.eval_shape(lambda: build(name, classes, image, seed=0))
     return name, trace(network, jax.ShapeDtypeStruct((BATCH, *image), jnp.float32))
 
@@ -124,8 +94,6 @@ def _images(settings: InspectSettings) -> tuple[ImageShape, int]:
         image, classes = dataset.image_shape, len(dataset.classes)
     if settings.classes is not None:
         classes = settings.classes
-    if classes < 1:
-        raise InspectError(f"classes is a whole number from 1, got {classes}")
     return image, classes
 
 

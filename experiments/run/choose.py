@@ -7,6 +7,7 @@ from agents import Episode
 from envs.rewards import Reference, reward_of
 from experiments.records.run_folder import RunFolder
 from experiments.run.differences import paired_differences
+from experiments.run.inputs import needs_latency
 from experiments.run.latency import measure_policies
 from experiments.run.search import Searched
 from experiments.settings.compression import CompressSettings
@@ -164,7 +165,7 @@ def _measure(
     settings: CompressSettings, evaluator: Evaluator, candidates: Sequence[Candidate]
 ) -> list[float | None]:
     """Measured latency of every candidate over the base's; None where latency does not matter."""
-    if not settings.needs_latency:
+    if not needs_latency(settings):
         return [None] * len(candidates)
     graph = evaluator.graph
     policies = [Policy.uniform(graph), *(candidate.policy for candidate in candidates)]

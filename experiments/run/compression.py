@@ -1,33 +1,37 @@
-"""``pfrl compress``: a trained network and a wish in, a smaller network that was measured out."""
+"""``pfrl compress``: from a trained network and an objective to a smaller network, measured."""
 
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from agents import AGENTS
+from envs import NetworkTask
 from envs.decisions import Decisions
-from envs.rewards import REWARDS
-from envs.task import load_network
 from experiments.records.run_folder import RunFolder
 from experiments.report.run_report import write_report
 from experiments.run.finish import finish
-from experiments.run.latency import measure_latency
-from experiments.run.search import VALIDATION_FILE, make_problem, search
-from experiments.settings.blocks import NetworkBlock
+from experiments.run.inputs import check, needs_latency
+from experiments.run.latency import SECONDS, measure_latency
+from experiments.run.networks import fit_config
+from experiments.run.search import VALIDATION_FILE, make_problem, make_task, search
 from experiments.settings.compression import CompressSettings
+from experiments.watch.plan import Stage, planned
 from experiments.watch.progress import stage
-from pfrl.cost import CostModel
-from pfrl.data import reader
+from pfrl.data import Dataset
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.files import write_json
 from pfrl.graph import Graph
-from pfrl.models.catalogue import DENSE_MODELS, MODELS, ModelError, pretrained_path
 
 LATENCY_FILE = "latency.json"
 
 
 def run(settings: CompressSettings) -> list[Path]:
-    """The main job. Returns the files to look at: the report and the exported network.
+    """The main job: from a trained network to a smaller one that was measured.
+
+    Args:
+      settings: of the command.
+
+    Returns:
+      The files to look at: the report and the exported network.
 
     Raises:
       ValueError: a subclass with a sentence for the user, if something that
@@ -37,28 +41,56 @@ def run(settings: CompressSettings) -> list[Path]:
     weights = check(settings)
     folder = RunFolder("compress", settings, weights, "history.jsonl")
     with stage("loading and tracing"):
-        dataset, graph = load_network(settings.network.model, settings.network.data, str(weights))
-    print(f"{settings.network.data}: {dataset.summary}", file=sys.stderr)
-    if not folder.begun:
-        check_export(graph)
-    latency = None
-    if not folder.begun and settings.needs_latency:
-        space = settings.space
+        task = make_task(settings, weights, None)
+        dataset, graph = task.network()
+    print(dataset.summary, file=sys.stderr)
+    with planned(stages(settings, dataset)):
+        if not folder.begun:
+            prepare(settings, task, graph)
+        folder.begin()
+        table = folder.path / LATENCY_FILE if needs_latency(settings) else None
+        judge = (folder.read(VALIDATION_FILE) or {}).get("backend")
+        problem = make_problem(settings, make_task(settings, weights, table, judge))
+        report = finish(settings, folder, search(settings, folder, problem))
+        write_json(folder.path / "report.json", report)
+    return [write_report(folder.path), folder.path / "model.onnx"]
+
+
+def stages(settings: CompressSettings, dataset: Dataset) -> list[Stage]:
+    """What a run does, in order, as far as it takes long; of resolved settings."""
+    finish = settings.finish
+    training = fit_config(finish, dataset, settings.seed)
+    steps = training.epochs * len(dataset.train) / training.batch
+    measuring = ["measuring layers", "measuring networks"] if needs_latency(settings) else []
+    networks = ["compressed", *(["base trained on", "uniform"] if finish.controls else [])]
+    return [
+        *(Stage(name, SECONDS) for name in measuring),
+        Stage("search", settings.episodes, "episodes"),
+        Stage("re-scoring candidates", finish.candidates + finish.controls, "networks"),
+        *(Stage(f"training {name}", steps, "steps") for name in networks),
+        Stage("measuring latency", finish.seconds),
+    ]
+
+
+def prepare(settings: CompressSettings, task: NetworkTask, graph: Graph) -> None:
+    """See to it that a run can end well before anything of it is written; measure its latencies.
+
+    Args:
+      settings: resolved ones.
+      task, graph: what is compressed.
+
+    Raises:
+      ExportError: if the network cannot be handed over.
+      BudgetError, ProblemError: if the budget cannot be met, or nothing can be decided.
+    """
+    check_export(graph)
+    latency, space = None, settings.space
+    if needs_latency(settings):
         latency = measure_latency(graph, space.keep_min, space.round_to, settings.seed)
-    if not folder.begun:
-        # A budget that cannot be met is refused before anything is written.
-        Decisions(
-            make_problem(settings, weights, None), graph, CostModel(graph, latency, settings.recipe)
-        )
+    Decisions(make_problem(settings, task), graph, task.costs(graph, latency))
     if latency is not None:
         # Before config.json, which makes it a run: a kill in between leaves nothing to resume.
         write_json(settings.out / LATENCY_FILE, latency.to_json())
-    folder.begin()
-    table = folder.path / LATENCY_FILE if settings.needs_latency else None
-    judge = (folder.read(VALIDATION_FILE) or {}).get("backend")
-    searched = search(settings, folder, make_problem(settings, weights, table, judge))
-    write_json(folder.path / "report.json", finish(settings, folder, searched))
-    return [write_report(folder.path), folder.path / "model.onnx"]
 
 
 def check_export(graph: Graph) -> None:
@@ -76,29 +108,3 @@ def check_export(graph: Graph) -> None:
             graph.input_shape,
             Path(folder) / "base.onnx",
         )
-
-
-def check(settings: CompressSettings) -> Path:
-    """The weights to start from; everything that has a name is known."""
-    _ = AGENTS[settings.agent], REWARDS[settings.reward or ""]
-    return find_weights(settings.network)
-
-
-def find_weights(network: NetworkBlock) -> Path:
-    """The given weights, or those that come with the package.
-
-    Raises:
-      ModelError, DataError: if there are none, or no such model or data set.
-    """
-    model, data = network.model, network.data
-    known = MODELS | DENSE_MODELS
-    if model not in known:
-        raise ModelError(f"unknown model '{model}'; expected one of {', '.join(known)}")
-    weights = network.weights or pretrained_path(model, data)
-    if weights is None:
-        reader(data)  # an unknown name says which data sets there are
-        raise ModelError(
-            f"no weights of {model} for {data} come with the package; train them"
-            f" (pfrl pretrain --model {model} --data {data}) and give --weights"
-        )
-    return weights

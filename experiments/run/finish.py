@@ -10,13 +10,16 @@ import numpy as np
 
 from envs.decisions import Decisions
 from envs.rewards import Reference
+from envs.task import load_network
 from experiments.records.machine import machine
 from experiments.records.run_folder import RunFolder, command, versions
 from experiments.run.choose import Candidate, choose_policy
 from experiments.run.differences import paired_differences
+from experiments.run.inputs import find_weights
 from experiments.run.networks import Network, export, train_fully
 from experiments.run.search import Searched
 from experiments.settings.compression import CompressSettings
+from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
 from pfrl.cost.model import Assignment
 from pfrl.data import Dataset
@@ -67,14 +70,17 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
     achieved = decisions.cost(Assignment.of(chosen.policy, graph))
     notes: list[str] = []
     networks = _networks(settings, folder, evaluator, chosen.policy, uniform, notes)
-    paths = {
-        name: export(network, graph, dataset, folder.path / _file_name(name))
-        for name, network in networks.items()
-    }
+    with stage("exporting"):
+        paths = {
+            name: export(network, graph, dataset, folder.path / _file_name(name))
+            for name, network in networks.items()
+        }
     packed = _pack(evaluator, chosen.policy, networks["compressed"], folder.path / PACKED)
-    quality, agreement = _judge(networks["compressed"], paths, dataset)
+    with stage("judging the files on the test split"):
+        quality, agreement = _judge(networks["compressed"], paths, dataset)
     names = list(paths)
-    measured = measure_interleaved([paths[n] for n in names], seconds=settings.finish.seconds)
+    with stage("measuring latency"):
+        measured = measure_interleaved([paths[n] for n in names], seconds=settings.finish.seconds)
     latencies = dict(zip(names, measured, strict=True))
     entries = {
         name: _entry(network, paths[name], quality[name], latencies[name])
@@ -153,9 +159,12 @@ def _networks(
     notes: list[str],
 ) -> dict[str, Network]:
     """The base as it is; trained alike, the compressed one and the controls."""
-    graph, source = evaluator.graph, evaluator.graph.source
+    network = settings.network
+    # The evaluator's is decomposed where ranks are decided, and takes more than this one.
+    _, whole = load_network(network.model, network.data, str(find_weights(network)))
+    source = whole.source
     base = Network(
-        "base", source.apply, source.variables, source.trainable, graph.macs, graph.params
+        "base", source.apply, source.variables, source.trainable, whole.macs, whole.params
     )
 
     def sliced(name: str, policy: Policy) -> Network:

@@ -27,6 +27,17 @@ def measure_latency(graph: Graph, keep_min: float, round_to: int, seed: int) -> 
     Half of the whole networks are random; in the other half every group fills
     whole blocks of the runtime's kernels with probability one half, so that
     the fit can tell what even and uneven counts cost.
+
+    Args:
+      graph: of the base network.
+      keep_min, round_to: of the policies that will be asked for.
+      seed: of the policies, of weights and images, and of the order of measuring.
+
+    Returns:
+      Predicted milliseconds of any of these policies, batch 1, one thread.
+
+    Raises:
+      ExportError: if the network cannot be exported.
     """
     with stage("measuring layers"):
         table = measure_table(
@@ -56,6 +67,17 @@ def measure_policies(graph: Graph, policies: Sequence[Policy], seconds: float) -
 
     Of quantized policies the float network is measured: the rounding steps of
     simulated bits are no part of what a runtime would spend.
+
+    Args:
+      graph: of the base network.
+      policies: what is measured.
+      seconds: spent on measuring, besides making the files.
+
+    Returns:
+      A measurement a policy, in their order.
+
+    Raises:
+      ExportError: if the network cannot be exported.
     """
     full = Policy.uniform(graph)
     with tempfile.TemporaryDirectory() as scratch:

@@ -46,7 +46,13 @@ class Network:
 
 
 def fit_config(finish: FinishConfig, dataset: Dataset, seed: int) -> FitConfig:
-    """The full training: the same for the compressed network and for the controls."""
+    """The full training: the same for the compressed network and for the controls.
+
+    Args:
+      finish: what the user set.
+      dataset: whose size decides how many epochs make ``FEWEST_STEPS``.
+      seed: of the training.
+    """
     epochs = finish.epochs
     if epochs is None:
         steps = max(len(dataset.train) // finish.batch, 1)
@@ -68,6 +74,22 @@ def train_fully(
     """Train with distillation from ``base``; what an earlier start finished is read back.
 
     A training that diverges is repeated once at a tenth of the learning rate.
+
+    Args:
+      network: what is trained.
+      base: the teacher.
+      dataset: whose training split it is trained on.
+      finish: how.
+      seed: of shuffling and augmentation.
+      folder: where its arrays and checkpoints are kept.
+      note: is told a sentence for the report, if the training diverged.
+
+    Returns:
+      The network with the arrays that it ended with.
+
+    Raises:
+      Diverged: if it diverges at a tenth of the learning rate, too.
+      FileError: if the folder cannot be written to.
     """
     path = folder / f"{network.name}.npz"
     if path.exists():
@@ -113,7 +135,20 @@ def _divergence(name: str) -> str:
 
 
 def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path:
-    """The network as an ONNX file (float32) with what a user needs to feed it."""
+    """The network as an ONNX file (float32) with what a user needs to feed it.
+
+    Args:
+      network: what is exported.
+      graph: for the shape of one image.
+      dataset: whose scaling and classes are written into the file.
+      path: of the file; one that is there already is kept.
+
+    Returns:
+      The path.
+
+    Raises:
+      ExportError: if the network has an operation that has no counterpart in ONNX.
+    """
     if not path.exists():
         metadata = {
             "mean": ", ".join(map(str, dataset.mean)),

@@ -11,6 +11,7 @@ from agents import SearchResult
 from envs import NetworkTask, OpenedTask, Problem
 from experiments.records.history import Line
 from experiments.records.run_folder import RunFolder
+from experiments.run.inputs import budget_of
 from experiments.run.recorded import recorded_search
 from experiments.settings.compression import CompressSettings
 from experiments.watch.board import Board
@@ -31,25 +32,24 @@ class Searched:
 
 
 VALIDATION_FILE = "validation.json"
-"""Which backend judges: measured when a run begins, and kept for all of it."""
+"""Which runtime judges: measured when a run begins, and kept for all of it."""
 
 
-def make_problem(
-    settings: CompressSettings, weights: Path, latency: Path | None, judge: str | None = None
-) -> Problem:
-    """The compression problem that the settings describe.
+def make_task(
+    settings: CompressSettings, weights: Path, latency: Path | None, runtime: str | None = None
+) -> NetworkTask:
+    """The network, its data and its evaluations that the settings describe.
 
     Args:
       settings: resolved ones.
       weights: of the base network.
       latency: its latency table.
-      judge: the backend that an earlier start of the run chose.
+      runtime: which judges, as an earlier start of the run chose.
     """
-    assert settings.reward is not None
     episode = settings.episode
-    if judge is not None:
-        episode = dataclasses.replace(episode, validation=judge)
-    task = NetworkTask(
+    if runtime is not None:
+        episode = dataclasses.replace(episode, validation=runtime)
+    return NetworkTask(
         settings.network.model,
         settings.network.data,
         str(weights),
@@ -59,9 +59,14 @@ def make_problem(
         latency_table=None if latency is None else str(latency),
         **settings.space.opened(),
     )
+
+
+def make_problem(settings: CompressSettings, task: NetworkTask) -> Problem:
+    """The compression problem that resolved settings describe, of their task."""
+    assert settings.reward is not None
     return Problem(
         task,
-        budget=settings.budget(),
+        budget=budget_of(settings),
         reward=settings.reward,
         latency_exponent=settings.latency_exponent,
         **settings.space.bounds(),
@@ -73,8 +78,17 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
 
     Replaying asks the agent for the same decisions again, so that it goes on
     exactly as it would have.
+
+    Args:
+      settings: resolved ones.
+      folder: of the run, begun.
+      problem: of ``make_problem``.
+
+    Raises:
+      ReplayError: if the recorded episodes are of another search.
+      FileError: if the folder cannot be written to.
     """
-    with stage("loading and tracing"):
+    with stage("compiling and judging the base network"):
         opened = problem.open()
     evaluator = opened.evaluator
     judge = folder.read(VALIDATION_FILE)

@@ -44,12 +44,28 @@ class CommandSettings:
 
 
 @dataclass(frozen=True)
+class SessionBlock:
+    """What every command takes besides its settings, and what no result depends on by itself."""
+
+    plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """FILE.py that registers methods, metrics, rewards, agents or data sets of your own
+    (pfrl.register), to be used by name. May be given several times; the files' code is run."""
+    compilation_cache: Path | Literal["none"] | None = None
+    """Folder of compiled programs, with which later runs start sooner, or 'none'. Default: xla in
+    $PFRL_CACHE, or pfrl/xla in the user's cache folder."""
+
+
+@dataclass(frozen=True)
 class ModelBlock:
     """Which network, and for which data."""
 
     model: str = "resnet8"
     """A network of the zoo, such as lenet5, resnet20, resnet56b (option B shortcuts), vgg16_bn,
-    resnet50, mobilenet_v2, densenet40, shufflenet_v2, convnext_tiny or mixer_tiny."""
+    resnet50, mobilenet_v2, densenet40, shufflenet_v2, convnext_tiny or mixer_tiny; or your own:
+    FILE.py:FUNCTION, which takes nothing and returns (model, x, ...): an nnx.Module, or the pair
+    (module, variables) of a Linen module or a function of its parameters, and example inputs.
+    The file may have MEAN and STD (of every channel, for pixels in [0, 1]) and CLASSES (names of
+    the outputs, in their order). Its code is run."""
     data: str = "digits"
     """Data set: digits, fashion_mnist, cifar10, imagefolder:PATH (a folder or .zip), npz:PATH, or
     for points digits_landmarks and digits_pose."""
@@ -60,7 +76,8 @@ class NetworkBlock(ModelBlock):
     """Which trained network."""
 
     weights: Path | None = None
-    """Trained weights (.npz). Default: those that come with the package for this model and data."""
+    """Trained weights (.npz). Default: those that come with the package for this model and data;
+    of FILE.py:FUNCTION the arrays that it returns."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +106,18 @@ class SpaceBlock:
     def filled(self, knobs: tuple[KnobName, ...]) -> "SpaceBlock":
         """The same with these knobs, if none were given."""
         return self if self.knobs else replace(self, knobs=knobs)
+
+    def check_rank(self) -> None:
+        """See to it that the knob rank and a decomposition come together.
+
+        Raises:
+          SettingsError: if there is one without the other.
+        """
+        if ("rank" in (self.knobs or ())) != (self.decompose is not None):
+            raise SettingsError(
+                "the knob rank and --decompose svd, channel or spatial go together; give both, or"
+                " neither"
+            )
 
     def bounds(self) -> dict[str, Any]:
         """What ``envs.Problem`` takes of it, by name."""

@@ -17,6 +17,10 @@ _SETTINGS = {
 }
 
 
+class CacheError(ValueError):
+    """The folder that was asked for cannot be written."""
+
+
 def user_cache() -> Path:
     """The folder ``$PFRL_CACHE``, or ``pfrl`` in the user's cache folder."""
     own = os.environ.get("PFRL_CACHE")
@@ -35,20 +39,26 @@ def use_compilation_cache(folder: Path | None = None) -> Path | None:
     ``pfrl.evaluation.compilations`` too.
 
     Args:
-      folder: where to keep them; by default ``xla`` in the folder of ``user_cache``.
+      folder: where to keep them; by default where ``JAX_COMPILATION_CACHE_DIR`` says, or ``xla``
+        in the folder of ``user_cache``.
 
     Returns:
-      The folder of this CPU; None if it cannot be written, and nothing is kept then.
+      The folder of this CPU; None if the default cannot be written, and nothing is kept then.
+
+    Raises:
+      CacheError: if ``folder`` cannot be written.
     """
+    if folder is None and "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
     root = user_cache() / "xla" if folder is None else folder
     own = root / f"{version('jaxlib')}-{_instructions()}"
     try:
         own.mkdir(parents=True, exist_ok=True)
         _drop_oldest(root, LIMIT)
-    except OSError:
-        return None
-    if not os.access(own, os.W_OK):
-        return None
+    except OSError as error:
+        if folder is None:
+            return None
+        raise CacheError(f"the compilation cache {folder} cannot be written: {error}") from None
     for name, value in {"jax_compilation_cache_dir": str(own), **_SETTINGS}.items():
         os.environ[name.upper()] = str(value)
         if "jax" in sys.modules:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from envs.rewards import REWARDS
 from experiments.settings.blocks import (
     CommandSettings,
     Flat,
@@ -15,7 +14,6 @@ from experiments.settings.blocks import (
 )
 from pfrl.bounds import Count, Positive, Share, Whole
 from pfrl.compression.recipe import REPAIRED, Recipe
-from pfrl.cost import Budget
 from pfrl.evaluation.config import EpisodeConfig
 
 PREFERENCES: dict[str, dict[str, Any]] = {
@@ -94,7 +92,7 @@ class CompressSettings(CommandSettings):
         """See ``CommandSettings``.
 
         Raises:
-          SettingsError, BudgetError: if they do not go together.
+          SettingsError: if they do not go together.
         """
         chosen = PREFERENCES[self.prefer] if self.prefer else DEFAULTS
         settings = dataclasses.replace(
@@ -104,20 +102,9 @@ class CompressSettings(CommandSettings):
             reward=self.reward or chosen["reward"],
         )
         super(CompressSettings, settings).resolved()
-        settings.budget()
+        settings.space.check_rank()
         if self.parallel > 1 and self.agent != "ppo":
             raise SettingsError(
                 f"parallel is above 1 for the agent ppo alone; got {self.parallel} for {self.agent}"
             )
         return settings
-
-    def budget(self) -> Budget | None:
-        assert self.target is not None
-        return None if self.target == NO_TARGET else Budget.parse(self.target)
-
-    @property
-    def needs_latency(self) -> bool:
-        """Whether the search reads predicted latencies."""
-        budget = self.budget()
-        needs = REWARDS[self.reward].needs if self.reward and self.reward in REWARDS else ()
-        return "latency" in needs or (budget is not None and budget.needs_latency)

@@ -1,37 +1,64 @@
-"""Ctrl-C, delivered again where Python would drop it."""
+"""Ctrl-C: delivered again where Python would drop it, and a second one ends the program at once."""
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 AGAIN_SECONDS = 0.05
 """Until an interrupt that was dropped is delivered again: what dropped it is over by then."""
+INTERRUPTED = 130
+"""Exit code of a program that an interrupt ended."""
 
 
 @contextmanager
 def delivered() -> Iterator[None]:
-    """Within, an interrupt always reaches the main thread.
+    """Within, the first interrupt always reaches the main thread, as ``KeyboardInterrupt``.
 
     Python reports an exception in a destructor or in a callback of its garbage collector and
     goes on. JAX has such a callback, so that a Ctrl-C during any collection, which takes a
     noticeable part of a run, would change nothing but a line on the terminal.
+
+    A second interrupt while the first one is on its way out ends the program without a word:
+    what was finished is on the disk.
     """
-    report = sys.unraisablehook
+    report, before, on_its_way = sys.unraisablehook, signal.getsignal(signal.SIGINT), False
+
+    def interrupt(*_: Any) -> None:
+        nonlocal on_its_way
+        if on_its_way:
+            os._exit(INTERRUPTED)
+        on_its_way = True
+        raise KeyboardInterrupt
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        nonlocal on_its_way
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             report(unraisable)
             return
+        on_its_way = False
         # Not at once: it would be raised, and dropped, within this very function.
         main = threading.main_thread().ident
         again = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, signal.SIGINT))
         again.daemon = True
         again.start()
 
+    taken = threading.current_thread() is threading.main_thread() and callable(before)
     sys.unraisablehook = hook
+    if taken:  # not where a shell's background job ignores Ctrl-C
+        signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
         sys.unraisablehook = report
+        if taken:
+            signal.signal(signal.SIGINT, before)
+
+
+def end_quietly() -> None:
+    """From now on an interrupt ends the program without a word: it is ending anyway."""
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))

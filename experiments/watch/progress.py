@@ -16,6 +16,13 @@ from rich.text import Text
 
 from experiments.records.history import Line, is_sound
 from experiments.records.wording import cost, described, duration, number, percent
+from experiments.watch.plan import current
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Say what is going on where no stage is shown."""
+    print(f"{text} ...", file=stream or sys.stderr, flush=True)
+
 
 PLAIN_SHARE = 0.1
 """Without a terminal, a line is written about every so large a share of the work."""
@@ -154,6 +161,8 @@ class _Display:
         if self._bar:
             self._task = self._bar.add_task(self._name, total=total, completed=done, phrase="")
             self._bar.start()
+        elif not total:  # with a total, the first line that counts comes soon
+            say(self._name, self._stream)
 
     def show(self, done: int, total: int, text: str) -> None:
         phrase = self._time(done, total)
@@ -178,4 +187,6 @@ class _Display:
         if self._first_report is None:
             self._first_report = done, now
         pace = (now - then) / max(done - since, 1)
-        return f"{duration((total - done) * pace)} left"
+        left, plan = (total - done) * pace, current()
+        whole = plan.words(self._name, done - since, now - then, left) if plan else ""
+        return f"{duration(left)} left{whole}"

@@ -1,61 +1,68 @@
 """What a recipe needs to know of the base network: gathered once, before any policy is tried."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from pfrl.compression.policy import Policy
-from pfrl.compression.recipe import Recipe, RecipeError
+from pfrl.compression.recipe import METHODS, Recipe, RecipeError
 from pfrl.data import Dataset
 from pfrl.graph import Graph, Variables
-from pfrl.methods.channels.criteria import CRITERIA, NEEDS_BATCHES, Loss, channel_scores
-from pfrl.methods.quantization.ranges import Observations, observe
-from pfrl.methods.quantization.ranges import ranges as calibrated
+from pfrl.methods.channels.base import CRITERIA, Select
+from pfrl.methods.quantization.base import CALIBRATIONS
+from pfrl.methods.quantization.ranges import Observations, observe, ranges
 from pfrl.methods.repair.reconstruct import Grams, gather
-
-REGRESSIONS = frozenset({"lasso", "proximal"})
-"""The criteria that choose by Gram matrices."""
+from pfrl.training.losses import Loss, cross_entropy
 
 
-class Survey(NamedTuple):
-    """What was gathered; fields that the recipe does not ask for are empty.
+@dataclass(frozen=True, eq=False)
+class CalibrationStatistics:
+    """What was gathered of the base network for a recipe; what it does not ask for is empty.
 
     Attributes:
-      recipe: that it is for.
+      graph: of the base network.
+      recipe: whose methods are given this; see ``pfrl.methods.base.Statistics``.
       variables: arrays of the base network.
       batches: ``(inputs, targets)`` that were looked at.
-      loss: of the task.
-      scores: of the channels of every group, where the criterion scores.
-      grams: see ``pfrl.methods.repair.reconstruct``.
-      observations: of the inputs of all layers; see ``pfrl.methods.quantization.ranges``.
+      loss: of the task, ``(outputs, targets) -> scalar``.
+      seed: of random scores and positions.
+      moments: of what every kernel reads; see ``pfrl.methods.repair.reconstruct``.
+      inputs: of what every layer reads; see ``pfrl.methods.quantization.ranges``.
+      select: ``channels of every group -> which stay``, chosen on these arrays. It goes on
+        choosing the same ones when the arrays are replaced.
     """
 
+    graph: Graph
     recipe: Recipe
     variables: Variables
     batches: tuple[tuple[Any, Any], ...]
-    loss: Loss | None
-    scores: Mapping[str, np.ndarray]
-    grams: Grams
-    observations: Observations | None
+    loss: Loss
+    seed: int
+    moments: Grams
+    inputs: Observations
+    select: Select | None = None
 
     def ranges(self, policy: Policy) -> dict[str, tuple[float, float]]:
-        """Of the inputs of all layers, as the recipe calibrates them for a policy's widths."""
-        if self.observations is None:
-            return {}
-        return calibrated(self.observations, self.recipe.calibration, policy.act_bits)
+        """Of the inputs of all layers, as the recipe calibrates them for a policy's bit widths."""
+        return ranges(self.inputs, CALIBRATIONS[self.recipe.calibration], policy.act_bits)
+
+    def with_criterion(self) -> "CalibrationStatistics":
+        """With ``select`` of the recipe's criterion."""
+        return replace(self, select=CRITERIA[self.recipe.criterion].prepare(self))
 
 
-def survey(
+def gather_statistics(
     graph: Graph,
     recipe: Recipe,
     batches: Iterable[tuple[Any, Any]] = (),
     *,
     variables: Variables | None = None,
-    loss: Loss | None = None,
+    loss: Loss = cross_entropy,
     seed: int = 0,
     quantized: bool = False,
-) -> Survey:
+) -> CalibrationStatistics:
     """Look at the base network and the data as far as the recipe asks for it.
 
     Args:
@@ -63,58 +70,53 @@ def survey(
       recipe: which methods will be used.
       batches: ``(normalised training inputs [N, ...], targets)``, best all of one shape.
       variables: the network's arrays; those of the graph by default.
-      loss: ``(outputs, targets) -> scalar``; by default cross-entropy.
+      loss: ``(outputs, targets) -> scalar``.
       seed: of random scores and positions.
       quantized: whether activations will be quantized.
 
     Raises:
-      RecipeError: if the recipe looks at data and there is no batch.
+      RecipeError: if the recipe names an unknown method, or looks at data and there is none.
     """
-    variables = graph.source.variables if variables is None else variables
-    grams_for = [
-        f"criterion '{recipe.criterion}'" if recipe.criterion in REGRESSIONS else "",
-        f"repair '{recipe.repair}'" if recipe.repair == "least_squares" else "",
-        "repair of sparse layers" if recipe.sparse_repair else "",
-    ]
-    data_for = [
-        *grams_for,
-        f"repair '{recipe.repair}'" if recipe.repair == "asymmetric" else "",
-        f"criterion '{recipe.criterion}'"
-        if recipe.criterion in NEEDS_BATCHES | {"discrimination"}
-        else "",
-        "calibration of activations" if quantized else "",
-        "bias correction" if recipe.bias_correction else "",
-    ]
-    found = tuple(batches) if any(data_for) else ()
-    if any(data_for) and not found:
+    wanted = needs_of(recipe.checked(), quantized)
+    found = tuple(batches) if wanted else ()
+    if wanted and not found:
+        method = next(iter(wanted.values()))
         raise RecipeError(
-            f"the {next(filter(None, data_for))} looks at data and got none;"
+            f"the {method} looks at data and got none;"
             " give batches=[(inputs, targets), ...] of training data"
         )
+    variables = graph.source.variables if variables is None else variables
     inputs = [x for x, _ in found]
-    scores: Mapping[str, np.ndarray] = {}
-    if recipe.criterion in CRITERIA:
-        scores = channel_scores(
-            graph,
-            variables,
-            recipe.criterion,
-            batches=found,
-            loss=loss,
-            seed=seed,
-            normalise=recipe.normalise,
-        )
-    grams: Grams = ()
-    if any(grams_for):
-        grams = gather(graph, variables, inputs, recipe.positions, seed)
-    looked = quantized or recipe.bias_correction
-    seen = observe(graph, variables, inputs) if looked else None
-    return Survey(recipe, variables, found, loss, scores, grams, seen)
+    moments: Grams = ()
+    if "moments" in wanted:
+        moments = gather(graph, variables, inputs, recipe.positions, seed)
+    observed: Observations = {}
+    if "inputs" in wanted:
+        observed = observe(graph, variables, inputs)
+    seen = CalibrationStatistics(graph, recipe, variables, found, loss, seed, moments, observed)
+    return seen.with_criterion()
 
 
-def survey_network(
+def needs_of(recipe: Recipe, quantized: bool) -> dict[str, str]:
+    """The statistics that a recipe's methods need, each with what needs it, in words."""
+    found: dict[str, str] = {}
+    for field in ("criterion", "repair", *(("calibration",) if quantized else ())):
+        name = getattr(recipe, field)
+        for need in sorted(METHODS[field][name].needs):
+            found.setdefault(need, f"{field} '{name}'")
+    if recipe.sparse_repair:
+        found.setdefault("moments", "repair of sparse layers")
+    if recipe.bias_correction:
+        found.setdefault("inputs", "bias correction")
+    return found
+
+
+def gather_from(
     graph: Graph, recipe: Recipe, dataset: Dataset, seed: int, quantized: bool
-) -> Survey:
-    """What a recipe needs to know, from training images in batches of 64, augmented."""
+) -> CalibrationStatistics:
+    """``gather_statistics`` from training images in batches of 64, augmented."""
     rng = np.random.default_rng([seed, 2])
     batches = dataset.training_batches(64, rng, max(recipe.images // 64, 1))
-    return survey(graph, recipe, batches, loss=dataset.task.loss, seed=seed, quantized=quantized)
+    return gather_statistics(
+        graph, recipe, batches, loss=dataset.task.loss, seed=seed, quantized=quantized
+    )

@@ -9,7 +9,7 @@ import numpy as np
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Prepared
 from pfrl.compression.recipe import Recipe
-from pfrl.compression.rounding import Quantizer, Ranges, Widths
+from pfrl.compression.rounding import BitWidths, Quantizer, Ranges
 from pfrl.compression.sliced import run_graph
 from pfrl.graph import Graph, Variables
 from pfrl.graph.masks import Masks, alive_elements
@@ -20,14 +20,14 @@ class Knobs(NamedTuple):
 
     Attributes:
       mask: of the channels; see ``Masks``.
-      widths: of the layers; None where nothing is quantized.
-      support: the weights of sparse kernels that are not zero; those of a network whose
+      bit_widths: of the layers; None where nothing is quantized.
+      weight_masks: the weights of sparse kernels that are not zero; those of a network whose
         policies are never sparse are left out.
     """
 
     mask: Any
-    widths: Widths | None
-    support: Mapping[str, Any]
+    bit_widths: BitWidths | None
+    weight_masks: Mapping[str, Any]
 
 
 class MaskedNetwork:
@@ -55,22 +55,22 @@ class MaskedNetwork:
 
     def knobs(self, policy: Policy, prepared: Prepared, ranges: Ranges) -> Knobs:
         """The policy as values, of which its channels were chosen before."""
-        support = {}
+        masks = {}
         if self._sparse:
             shapes = {name: np.shape(prepared.variables[name]) for name in self._kernels}
             dense = {name: np.ones(shape, bool) for name, shape in shapes.items()}
-            support = dense | prepared.support
-        widths = self._quantizer.widths(policy, ranges) if self._quantizer else None
-        return Knobs(self._masks.vector(prepared.kept), widths, support)
+            masks = dense | prepared.weight_masks
+        widths = self._quantizer.bit_widths(policy, ranges) if self._quantizer else None
+        return Knobs(self._masks.vector(prepared.kept), widths, masks)
 
     def start(self, prepared: Prepared, knobs: Knobs) -> Variables:
         """The variables that training starts from, those of the quantizers among them."""
         own = dict(prepared.variables)
         if self._quantizer is None:
             return own
-        assert knobs.widths is not None
-        alive = alive_elements(self.graph, prepared.kept, self._kernels) | prepared.support
-        return own | self._quantizer.start(own, knobs.widths, alive)
+        assert knobs.bit_widths is not None
+        alive = alive_elements(self.graph, prepared.kept, self._kernels) | prepared.weight_masks
+        return own | self._quantizer.start(own, knobs.bit_widths, alive)
 
     def apply(
         self, variables: Variables, x: Any, train: bool, knobs: Knobs
@@ -78,12 +78,12 @@ class MaskedNetwork:
         """As ``Source.apply``, as the knobs' network; what quantizers keep fixed comes back."""
         own = {name: variables[name] for name in self.graph.source.variables}
         masked = self._masks.apply(own, knobs.mask)
-        for name, support in knobs.support.items():
-            masked[name] = masked[name] * support
+        for name, mask in knobs.weight_masks.items():
+            masked[name] = masked[name] * mask
         hook = None
         if self._quantizer is not None:
-            assert knobs.widths is not None
-            hook = self._quantizer.hook(variables, knobs.widths, self._alive(own, knobs))
+            assert knobs.bit_widths is not None
+            hook = self._quantizer.hook(variables, knobs.bit_widths, self._alive(own, knobs))
         outputs, statistics = run_graph(self.graph, masked, x, train, hook=hook)
         fixed = variables.keys() - own.keys() - self.trainable
         return outputs, statistics | {name: variables[name] for name in fixed}
@@ -93,4 +93,4 @@ class MaskedNetwork:
         ones = {name: jnp.ones(jnp.shape(own[name]), jnp.float32) for name in self._kernels}
         alive = self._masks.apply({**own, **ones}, knobs.mask)
         found = {name: alive[name] for name in self._kernels}
-        return found | {name: found[name] * support for name, support in knobs.support.items()}
+        return found | {name: found[name] * mask for name, mask in knobs.weight_masks.items()}

@@ -1,7 +1,7 @@
-"""Rounding of kernels and activations in the network's program, as a recipe says; widths traced.
+"""Rounding of kernels and activations in the network's program; bit widths are traced.
 
 What a quantizer learns, or found out before training, are variables beside the network's
-own: ``quantizer.<kernel>.step``, ``.centers`` and ``.indices``, ``quantizer.<layer>.input``.
+own: ``quantizer.<kernel>.<name>``, such as ``.step``, and ``quantizer.<layer>.input``.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,17 +15,8 @@ from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe, RecipeError
 from pfrl.graph import Graph, Layer, Variables
 from pfrl.graph.masks import kept_places
-from pfrl.methods.quantization.codebook import ENTRIES, assign, codebook_quantize
-from pfrl.methods.quantization.kmeans import kmeans
-from pfrl.methods.quantization.lsq import lsq, lsq_weights
-from pfrl.methods.quantization.pact import pact
-from pfrl.methods.quantization.ranges import weight_scales
-from pfrl.methods.quantization.uniform import (
-    FLOAT_BITS,
-    activation_grid,
-    fake_quantize_activations,
-    fake_quantize_weights,
-)
+from pfrl.methods.quantization.base import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
+from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.training.optimizers import QUANTIZER
 
 LayerHook = Callable[[str, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -34,7 +25,7 @@ Ranges = Mapping[str, tuple[float, float]]
 """Calibrated ``(low, high)`` of every layer's input."""
 
 
-class Widths(NamedTuple):
+class BitWidths(NamedTuple):
     """How finely every layer is rounded; all may be traced.
 
     Attributes:
@@ -59,6 +50,8 @@ class Quantizer:
 
     def __init__(self, graph: Graph, recipe: Recipe):
         self._graph, self._recipe = graph, recipe
+        self._weights = WEIGHT_QUANTIZERS[recipe.weights]
+        self._inputs = ACTIVATION_QUANTIZERS[recipe.clips]
         self._place = {layer.name: i for i, layer in enumerate(graph.layers)}
         self._kernels: dict[str, list[Layer]] = {}
         for layer in graph.layers:
@@ -68,37 +61,34 @@ class Quantizer:
     @property
     def trained(self) -> frozenset[str]:
         """Names of the variables that gradients go to."""
-        names: list[str] = []
-        if self._recipe.weights == "lsq":
-            names += [f"{QUANTIZER}{kernel}.step" for kernel in self._kernels]
-        if self._recipe.weights == "codebook" and self._recipe.codebook != "weights":
-            names += [f"{QUANTIZER}{kernel}.centers" for kernel in self._kernels]
-        if self._recipe.clips != "fixed":
-            names += [f"{QUANTIZER}{layer}.input" for layer in self._place]
+        names = {f"{QUANTIZER}{k}.{part}" for k in self._kernels for part in self._weights.trained}
+        if self._inputs.start is not None:
+            names |= {f"{QUANTIZER}{layer}.input" for layer in self._place}
         return frozenset(names)
 
-    def widths(self, policy: Policy, ranges: Ranges) -> Widths:
+    def bit_widths(self, policy: Policy, ranges: Ranges) -> BitWidths:
         """A policy's bit widths as arrays.
 
         Raises:
           RecipeError: if a width does not fit the recipe, or a layer has no range.
         """
         for name, bits in policy.weight_bits.items():
-            if bits == 1 and self._recipe.weights != "codebook":
+            if bits < (least := self._weights.least_bits):
                 raise RecipeError(
-                    f"'{name}' has 1 bit, which is for codebooks only; choose 2 to 8 bits, or 32"
+                    f"'{name}' has {bits} bits, too few for kernels that are rounded by"
+                    f" '{self._recipe.weights}'; choose {least} to 8 bits, or 32"
                 )
         bare = [n for n, bits in policy.act_bits.items() if bits < FLOAT_BITS and n not in ranges]
         if bare:
             raise RecipeError(
                 f"layer '{bare[0]}' has quantized activations but no calibrated range;"
-                " give survey=pfrl.survey(..., quantized=True) or ranges=..."
+                " give statistics=pfrl.gather_statistics(..., quantized=True) or ranges=..."
             )
         counts, full = policy.counts(self._graph), self._graph.full_counts()
         elements = [
             np.prod(layer.input_shape) * _share(layer, counts, full) for layer in self._graph.layers
         ]
-        return Widths(
+        return BitWidths(
             np.asarray([policy.weight_bits[name] for name in self._place], np.int32),
             np.asarray([policy.act_bits[name] for name in self._place], np.int32),
             np.asarray([ranges.get(name, (0.0, 1.0)) for name in self._place], np.float32),
@@ -106,7 +96,7 @@ class Quantizer:
         )
 
     def start(
-        self, variables: Variables, widths: Widths, alive: Mapping[str, np.ndarray]
+        self, variables: Variables, widths: BitWidths, alive: Mapping[str, np.ndarray]
     ) -> Variables:
         """The quantizers' own variables, where training starts.
 
@@ -118,27 +108,16 @@ class Quantizer:
         found: Variables = {}
         for kernel, layers in self._kernels.items():
             bits = max(int(widths.weights[self._place[layer.name]]) for layer in layers)
-            name, value = QUANTIZER + kernel, jnp.asarray(variables[kernel])
-            if self._recipe.weights in ("mse", "lsq"):
-                found[f"{name}.step"] = weight_scales(value, bits, "mse", -1, alive.get(kernel))
-            elif self._recipe.weights == "codebook":
-                found[f"{name}.centers"] = _centers(np.asarray(value), bits, alive.get(kernel))
-                if self._recipe.codebook == "clusters":
-                    used = 2 ** min(bits, 8)
-                    found[f"{name}.indices"] = np.asarray(
-                        assign(value, found[f"{name}.centers"], used)
-                    )
-        for layer, i in self._place.items():
-            low, high = widths.ranges[i]
-            if self._recipe.clips == "lsq":
-                grid = activation_grid(widths.activations[i], low, high)
-                found[f"{QUANTIZER}{layer}.input"] = np.asarray(grid.scale, np.float32)
-            elif self._recipe.clips == "pact":
-                found[f"{QUANTIZER}{layer}.input"] = np.float32(1.0)
+            own = self._weights.start(jnp.asarray(variables[kernel]), bits, alive.get(kernel))
+            found |= {f"{QUANTIZER}{kernel}.{part}": value for part, value in own.items()}
+        if self._inputs.start is not None:
+            for layer, i in self._place.items():
+                start = self._inputs.start(widths.activations[i], *widths.ranges[i])
+                found[f"{QUANTIZER}{layer}.input"] = start
         return found
 
     def rounded(
-        self, variables: Variables, widths: Widths, alive: Mapping[str, Any]
+        self, variables: Variables, widths: BitWidths, alive: Mapping[str, Any]
     ) -> dict[str, jax.Array]:
         """Every kernel as training starts to round it, by variable; compiled once.
 
@@ -159,62 +138,39 @@ class Quantizer:
                 bits[jnp.array([self._place[x.name] for x in layers])].max(),
             )
             there = jnp.asarray(alive[name], kernel.dtype)
-            mine = self._round_kernel(QUANTIZER + name, own, kernel * there, widest, there)
+            mine = self._round_kernel(name, own, kernel * there, widest, there)
             found[name] = jnp.where(there > 0, mine, kernel)
         return found
 
-    def hook(self, variables: Variables, widths: Widths, alive: Mapping[str, Any]) -> LayerHook:
+    def hook(self, variables: Variables, widths: BitWidths, alive: Mapping[str, Any]) -> LayerHook:
         """What a layer's operands become; for ``run_graph``."""
 
         def quantize(name: str, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
             i = self._place[name]
             owner = self._graph.layers[i].kernel
             kernel = self._round_kernel(
-                QUANTIZER + owner, variables, kernel, widths.weights[i], alive.get(owner)
+                owner, variables, kernel, widths.weights[i], alive.get(owner)
             )
-            return self._round_input(f"{QUANTIZER}{name}.input", variables, x, widths, i), kernel
+            own, (low, high) = variables.get(f"{QUANTIZER}{name}.input"), widths.ranges[i]
+            bits, elements = widths.activations[i], widths.elements[i]
+            return self._inputs.round(x, own, bits, low, high, elements), kernel
 
         return quantize
 
     def _round_kernel(
         self, name: str, variables: Variables, kernel: Any, bits: Any, alive: Any
     ) -> jax.Array:
-        if self._recipe.weights == "minmax":
-            return fake_quantize_weights(kernel, bits)
-        if self._recipe.weights == "codebook":
-            present = jnp.asarray(kernel.size if alive is None else alive.sum(), jnp.float32)
-            # The mean gradient of a center's weights, not their sum: it learns as fast as they do.
-            share = 2.0 ** jnp.minimum(bits, 8) / jnp.maximum(present, 1)
-            centers = _scaled_gradient(variables[f"{name}.centers"], share)
-            return codebook_quantize(
-                kernel,
-                centers,
-                bits,
-                alive,
-                train=self._recipe.codebook,
-                indices=variables.get(f"{name}.indices"),
-            )
-        step = variables[f"{name}.step"]
-        if self._recipe.weights == "mse":
-            return fake_quantize_weights(kernel, bits, scale=step)
-        return lsq_weights(kernel, step, bits, alive)
-
-    def _round_input(
-        self, name: str, variables: Variables, x: jax.Array, widths: Widths, i: int
-    ) -> jax.Array:
-        bits, (low, high) = widths.activations[i], widths.ranges[i]
-        if self._recipe.clips == "fixed":
-            return fake_quantize_activations(x, bits, low, high)
-        if self._recipe.clips == "pact":
-            return pact(x, variables[name], bits, low, high)
-        grid = activation_grid(bits, low, high)
-        top = grid.levels - grid.zero_point
-        return lsq(x, variables[name], bits, -grid.zero_point, top, widths.elements[i])
+        return self._weights.round(kernel, own_arrays(variables, name), bits, alive)
 
 
-def _scaled_gradient(x: jax.Array, share: jax.Array) -> jax.Array:
-    """``x`` with so much of its gradient."""
-    return jax.lax.stop_gradient(x * (1 - share)) + x * share
+def own_arrays(variables: Variables, kernel: str) -> Variables:
+    """The arrays of a kernel's quantizer, by the quantizer's names for them."""
+    start = f"{QUANTIZER}{kernel}."
+    return {
+        name.removeprefix(start): value
+        for name, value in variables.items()
+        if name.startswith(start) and "." not in name.removeprefix(start)
+    }
 
 
 def _share(layer: Layer, counts: Mapping[str, int], full: Mapping[str, int]) -> float:
@@ -223,30 +179,19 @@ def _share(layer: Layer, counts: Mapping[str, int], full: Mapping[str, int]) -> 
     return axis.at(counts) / axis.at(full)
 
 
-def _centers(kernel: np.ndarray, bits: int, alive: np.ndarray | None) -> np.ndarray:
-    """float32 ``[256]``, the first ``2^bits`` in use; of no weights or no codebook zeros."""
-    values = kernel if alive is None else kernel[np.broadcast_to(alive > 0, kernel.shape)]
-    if bits >= FLOAT_BITS or not values.size:
-        return np.zeros(ENTRIES, np.float32)
-    centers = kmeans(values, 2**bits)
-    return np.pad(centers, (0, ENTRIES - len(centers)), mode="edge").astype(np.float32)
-
-
 def slice_quantizers(
-    graph: Graph, variables: Variables, kept: Mapping[str, np.ndarray]
+    graph: Graph, recipe: Recipe, variables: Variables, kept: Mapping[str, np.ndarray]
 ) -> Variables:
-    """The quantizers' variables of a network of full size, for its sliced kernels.
-
-    Steps are one an output channel, indices one a weight; all else has no channels.
-    """
+    """The quantizers' variables of a network of full size, for its sliced kernels."""
     places, found = kept_places(graph, kept), {}
+    cut = WEIGHT_QUANTIZERS[recipe.weights].cut
     for name in variables:
         kernel, _, part = name.removeprefix(QUANTIZER).rpartition(".")
         if name.startswith(QUANTIZER) and kernel in places:
             value = np.asarray(variables[name])
-            if part == "step":
+            if cut.get(part) == "outputs":
                 value = value[places[kernel][-1]]
-            elif part == "indices":
+            elif cut.get(part) == "weights":
                 value = value[np.ix_(*places[kernel])]
             found[name] = value
     return found

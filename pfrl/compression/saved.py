@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.export
@@ -21,9 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pfrl.compression.policy import Policy
-from pfrl.compression.sliced import Compressed
 from pfrl.files import FileError, load_arrays, save_arrays, write_whole
-from pfrl.graph import Variables
+from pfrl.graph import Graph, Variables
 from pfrl.graph.source import as_inputs
 
 FORMAT = "pfrl network"
@@ -40,6 +39,22 @@ CALLS = re.compile(
     r"|cusparse_\w+|Qr|Eigh|LuDecomposition|ProductOfElementaryHouseholderReflectors"
     r"|(stablehlo\.)?dynamic_(reduce_window|rng_bit_generator|top_k))"
 )
+
+
+class Runnable(Protocol):
+    """What ``compress`` makes, as far as it is saved; see ``Compressed``."""
+
+    @property
+    def graph(self) -> Graph: ...
+    @property
+    def policy(self) -> Policy: ...
+    @property
+    def kept(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def variables(self) -> Variables: ...
+    @property
+    def trainable(self) -> frozenset[str]: ...
+    def apply(self, variables: Variables, x: Any, train: bool) -> tuple[Any, Variables]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +95,7 @@ class Loaded:
         return sum(int(np.size(self.variables[name])) for name in self.trainable)
 
 
-def save(small: Compressed | Loaded, directory: str | Path) -> Path:
+def save(small: Runnable | Loaded, directory: str | Path) -> Path:
     """Write a network to ``directory``, which appears only when it is whole.
 
     A network that was saved there before is replaced. The programs take any
@@ -134,7 +149,7 @@ def _statistics(names: list[str], trainable: frozenset[str]) -> list[str]:
 
 
 def _export(
-    small: Compressed, arrays: Mapping[str, jax.Array], train: bool
+    small: Runnable, arrays: Mapping[str, jax.Array], train: bool
 ) -> tuple[jax.export.Exported, bytes]:
     """The program of one mode, as general as the network allows, and its serialised form."""
     inputs = small.graph.inputs

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pfrl.compression.calibration import Survey
-from pfrl.compression.calibration import survey as make_survey
+from pfrl.compression.calibration import CalibrationStatistics, gather_statistics
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Prepared, Preparer
 from pfrl.compression.recipe import PLAIN, Recipe
 from pfrl.compression.rounding import LayerHook, Quantizer, Ranges
+from pfrl.compression.saved import save
 from pfrl.graph import Graph, Source, Variables
 from pfrl.graph.frontends import as_source
 from pfrl.graph.layers import find_layers
@@ -34,7 +34,7 @@ class Compressed:
       kept: channels of every group that remain.
       variables: the sliced arrays, names as in the original, and those of the quantizers.
       recipe: how it was done.
-      support: by kernel, which weights of a sparse layer are not zero (bool).
+      weight_masks: by kernel, which weights of a sparse layer are not zero (bool).
       ranges: where activations are quantized, their ranges.
     """
 
@@ -43,7 +43,7 @@ class Compressed:
     kept: Mapping[str, np.ndarray]
     variables: Variables
     recipe: Recipe = PLAIN
-    support: Mapping[str, np.ndarray] = field(default_factory=dict)
+    weight_masks: Mapping[str, np.ndarray] = field(default_factory=dict)
     ranges: Ranges = field(default_factory=dict)
 
     def __call__(self, *inputs: Any) -> Any:
@@ -56,9 +56,9 @@ class Compressed:
         removed = self.graph.removed_atoms(labelled, self.kept)
         hook = self._hook(variables)
         own = {name: variables[name] for name in self.graph.source.variables}
-        for name, support in self.support.items():
+        for name, mask in self.weight_masks.items():
             # Zero weights are zero as it is; their gradients would not be.
-            own[name] = own[name] * support if train else own[name]
+            own[name] = own[name] * mask if train else own[name]
         outputs, statistics = run_graph(self.graph, own, x, train, removed, hook)
         fixed = variables.keys() - own.keys() - self.trainable
         return outputs, statistics | {name: variables[name] for name in fixed}
@@ -79,12 +79,11 @@ class Compressed:
         if not self.quantized:
             return None
         quantizer = Quantizer(self.graph, self.recipe)
-        return quantizer.hook(variables, quantizer.widths(self.policy, self.ranges), self.support)
+        widths = quantizer.bit_widths(self.policy, self.ranges)
+        return quantizer.hook(variables, widths, self.weight_masks)
 
     def save(self, directory: Path) -> Path:
         """Write it so that ``pfrl.load`` runs and trains it without the code that defined it."""
-        from pfrl.compression.saved import save
-
         return save(self, directory)
 
     @property
@@ -125,7 +124,7 @@ def compress(
     variables: Variables | None = None,
     ranges: Ranges | None = None,
     recipe: Recipe | None = None,
-    survey: Survey | None = None,
+    statistics: CalibrationStatistics | None = None,
 ) -> Compressed:
     """Remove channels, make kernels sparse and set bit widths as the policy says.
 
@@ -134,25 +133,26 @@ def compress(
       policy: how much of everything; see ``Policy``.
       graph: of ``model``.
       variables: arrays to slice; those of ``model`` by default.
-      ranges: for quantized activations; by default those of the survey.
+      ranges: for quantized activations; by default those of the statistics.
       recipe: by which methods; without one the largest L1 norms stay and nothing is repaired.
-      survey: what was gathered of the base network, from ``pfrl.survey``; its variables and
+      statistics: of the base network, from ``pfrl.gather_statistics``; their variables and
         recipe are taken. Needed by recipes that look at data.
 
     Raises:
       PolicyError: if the policy does not fit the graph.
-      RecipeError: if the recipe looks at data and there is no survey.
+      RecipeError: if the recipe names an unknown method, or looks at data and there are no
+        statistics.
     """
     policy = policy.checked(graph)
-    if survey is None:
+    if statistics is None:
         if variables is None:
             own = isinstance(model, nnx.Module | Source)
             variables = (as_source(model) if own else graph.source).variables
-        survey = make_survey(graph, recipe or PLAIN, variables=variables)
-    prepared = Preparer(graph, survey)(policy)
+        statistics = gather_statistics(graph, recipe or PLAIN, variables=variables)
+    prepared = Preparer(statistics)(policy)
     if ranges is None:
-        ranges = survey.ranges(policy)
-    return assemble(graph, policy, prepared, survey.recipe, ranges)
+        ranges = statistics.ranges(policy)
+    return assemble(graph, policy, prepared, statistics.recipe, ranges)
 
 
 def assemble(
@@ -161,10 +161,10 @@ def assemble(
     """The sliced network of what was prepared at full size."""
     places = kept_places(graph, prepared.kept)
     variables = slice_variables(graph, prepared.variables, prepared.kept)
-    support = {name: mask[np.ix_(*places[name])] for name, mask in prepared.support.items()}
-    small = Compressed(graph, policy, prepared.kept, variables, recipe, support, ranges)
+    masks = {name: mask[np.ix_(*places[name])] for name, mask in prepared.weight_masks.items()}
+    small = Compressed(graph, policy, prepared.kept, variables, recipe, masks, ranges)
     if not small.quantized:
         return small
     quantizer = Quantizer(graph, recipe)
-    started = quantizer.start(variables, quantizer.widths(policy, ranges), support)
+    started = quantizer.start(variables, quantizer.bit_widths(policy, ranges), masks)
     return replace(small, variables=variables | started)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pfrl.compression.calibration import survey_network
+from pfrl.compression.calibration import gather_from
 from pfrl.compression.masked import MaskedNetwork
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import REPAIRED, Recipe
@@ -81,7 +81,7 @@ class NetworkEvaluator(Evaluator):
         self.seconds = {"training": 0.0, "validation": 0.0}
         self._config, self._seed, self._bound = config, seed, bound
         network = MaskedNetwork(graph, recipe, quantized, sparse)
-        self.survey = survey_network(graph, recipe, dataset, seed, quantized)
+        statistics = gather_from(graph, recipe, dataset, seed, quantized)
         rng = np.random.default_rng([seed, 1])
         tuning = list(dataset.training_batches(config.batch, rng, config.tuning_steps))
         count = max(config.statistics_images // config.batch, 1)
@@ -97,7 +97,7 @@ class NetworkEvaluator(Evaluator):
         self._looked_at = {
             "reward": self.images["reward"],
             "tuning": tuning,
-            "survey": self.survey.batches,
+            "calibration": statistics.batches,
             "statistics": estimating,
         }
         self.spent_before = 0.0
@@ -106,12 +106,20 @@ class NetworkEvaluator(Evaluator):
             shared = read_or_train(
                 place,
                 partial(
-                    train_supernet, network, self.survey, dataset, config, seed, quantized, sparse
+                    train_supernet,
+                    network,
+                    statistics,
+                    dataset,
+                    config,
+                    seed,
+                    quantized,
+                    sparse,
                 ),
             )
-            self.survey = self.survey._replace(variables=shared.variables)
+            statistics = replace(statistics, variables=shared.variables)
             self.seconds["training"], self.spent_before = shared.seconds, shared.spent_before
-        self._training = ShortTraining(network, self.survey, dataset, config, tuning, estimating)
+        self.statistics = statistics
+        self._training = ShortTraining(network, statistics, dataset, config, tuning, estimating)
         self._runtimes = dict(RUNTIMES)
         self._batched = Batched(self._training, dataset.task)
         self.choice = self._choose(quantized)
@@ -194,11 +202,10 @@ class NetworkEvaluator(Evaluator):
 
     def _sliced(self, policy: Policy, masked: Masked) -> Compressed:
         """The part of the masked network that stays, with the numbers that it has now."""
-        small = assemble(
-            self.graph, policy, masked.prepared, self.survey.recipe, self.survey.ranges(policy)
-        )
+        recipe, ranges = self.statistics.recipe, self.statistics.ranges(policy)
+        small = assemble(self.graph, policy, masked.prepared, recipe, ranges)
         now = slice_variables(self.graph, masked.variables, small.kept)
-        now |= slice_quantizers(self.graph, now, small.kept)
+        now |= slice_quantizers(self.graph, recipe, now, small.kept)
         return replace(small, variables={name: now[name] for name in small.variables})
 
     def _choose(self, quantized: bool) -> Choice:

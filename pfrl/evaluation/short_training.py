@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pfrl.compression.calibration import Survey
+from pfrl.compression.calibration import CalibrationStatistics
 from pfrl.compression.masked import Knobs, MaskedNetwork
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Prepared, Preparer
@@ -45,7 +45,7 @@ class ShortTraining:
 
     Args:
       network: takes any policy as traced values.
-      survey: what the recipe needs to know of the base network.
+      statistics: what the recipe needs to know of the base network.
       dataset: whose task gives the loss.
       config: how policies are trained.
       batches: images and targets of the fine-tuning; every policy sees the same ones.
@@ -60,7 +60,7 @@ class ShortTraining:
     def __init__(
         self,
         network: MaskedNetwork,
-        survey: Survey,
+        statistics: CalibrationStatistics,
         dataset: Dataset,
         config: EpisodeConfig,
         batches: Batches,
@@ -68,7 +68,7 @@ class ShortTraining:
     ):
         graph = network.graph
         self.network, self.batches, self.estimating = network, batches, estimating
-        self._survey, self._prepare = survey, Preparer(graph, survey)
+        self._calibrated, self._prepare = statistics, Preparer(statistics)
         self._dataset, self._config = dataset, config
         optimizer = sgd(config.learning_rate, config.weight_decay)
         self._start_optimizer = jax.jit(optimizer.init)
@@ -87,7 +87,7 @@ class ShortTraining:
     def masked(self, policy: Policy) -> Masked:
         """A policy's network before any training, with the statistics of the base network."""
         prepared = self._prepare(policy)
-        ranges = self._survey.ranges(policy) if self._survey.observations else {}
+        ranges = self._calibrated.ranges(policy) if self._calibrated.observations else {}
         knobs = self.network.knobs(policy, prepared, ranges)
         variables = self.network.start(prepared, knobs)
         trainable = self.network.trainable

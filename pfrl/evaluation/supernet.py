@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pfrl.compression.calibration import Survey
+from pfrl.compression.calibration import CalibrationStatistics
 from pfrl.compression.masked import Knobs, MaskedNetwork
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Preparer
@@ -57,7 +57,7 @@ def random_policy(
 
 def train_supernet(
     network: MaskedNetwork,
-    survey: Survey,
+    statistics: CalibrationStatistics,
     dataset: Dataset,
     config: EpisodeConfig,
     seed: int,
@@ -71,7 +71,7 @@ def train_supernet(
 
     Args:
       network: takes any policy as traced values.
-      survey: what the recipe needs to know of the base network.
+      statistics: what the recipe needs to know of the base network.
       dataset, config, seed: of the training.
       quantized, sparse: whether random policies round numbers, or have zeros.
 
@@ -79,7 +79,7 @@ def train_supernet(
       Diverged: if the loss was no number.
     """
     graph, steps = network.graph, config.supernet_steps
-    prepare = Preparer(graph, survey)
+    prepare = Preparer(statistics)
     own = graph.source.trainable
     soft = Distillation(1.0, 1.0, divergence=dataset.task.divergence)
     falling = optax.cosine_decay_schedule(config.supernet_learning_rate, steps)
@@ -100,7 +100,7 @@ def train_supernet(
 
     def start(policy: Policy) -> tuple[Variables, Knobs]:
         prepared = prepare(policy)
-        knobs = network.knobs(policy, prepared, survey.ranges(policy))
+        knobs = network.knobs(policy, prepared, statistics.ranges(policy))
         return network.start(prepared, knobs), knobs
 
     widths = (min(BITS),) * 2 if quantized else ()

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from pfrl.files import load_arrays
-from pfrl.graph.source import from_nnx, is_floating, update_nnx
+from pfrl.graph.source import Variables, from_nnx, is_floating, update_nnx
 from pfrl.models.zoo import (
     convnext,
     densenet,
@@ -70,16 +70,27 @@ def build(name: str, num_classes: int, image_shape: ImageShape, seed: int | nnx.
     Raises:
       ModelError: if the name is unknown or the network cannot take such images.
     """
-    known = MODELS | DENSE_MODELS
-    if name not in known:
-        raise ModelError(f"unknown model '{name}': expected one of {', '.join(known)}")
+    check_name(name)
     # The default generator costs a second of compilation for every shape of a kernel; this one not.
     if isinstance(seed, int):
         seed = nnx.Rngs(jax.random.key(seed, impl="rbg"))
     try:
-        return known[name](num_classes, image_shape, seed)
+        return (MODELS | DENSE_MODELS)[name](num_classes, image_shape, seed)
     except ValueError as error:
         raise ModelError(str(error)) from error
+
+
+def check_name(name: str) -> None:
+    """See to it that there is such a network.
+
+    Raises:
+      ModelError: if there is not.
+    """
+    known = MODELS | DENSE_MODELS
+    if name not in known:
+        raise ModelError(
+            f"unknown model '{name}'; expected FILE.py:FUNCTION or one of {', '.join(known)}"
+        )
 
 
 def check_answers(name: str, dense: bool) -> None:
@@ -115,8 +126,24 @@ def load_weights(model: nnx.Module, path: Path) -> tuple[nnx.Module, dict[str, A
       FileError: if the file is missing or damaged.
       ModelError: if its arrays are not those of the network.
     """
-    arrays, meta = load_arrays(path)
     variables = from_nnx(model).variables
+    arrays, meta = fitting_arrays(variables, path)
+    return update_nnx(model, variables | arrays), meta
+
+
+def fitting_arrays(
+    variables: Variables, path: Path
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays of an ``.npz`` under the names of a network's variables, and the file's ``meta``.
+
+    Args:
+      variables: of the network; only their shapes and types count.
+      path: see ``load_weights``.
+
+    Raises:
+      FileError, ModelError: as ``load_weights``.
+    """
+    arrays, meta = load_arrays(path)
     # Keys and counts of random generators are no weights: the network keeps its own.
     floats = {name: value for name, value in variables.items() if is_floating(value)}
     expected = {name: tuple(value.shape) for name, value in floats.items()}
@@ -128,8 +155,7 @@ def load_weights(model: nnx.Module, path: Path) -> tuple[nnx.Module, dict[str, A
     _check_names(path, arrays, expected)
     _check_arrays(path, arrays, expected)
     # The network's own precision: files may hold float16 or float64.
-    cast = {name: array.astype(variables[name].dtype) for name, array in arrays.items()}
-    return update_nnx(model, variables | cast), meta
+    return {name: array.astype(variables[name].dtype) for name, array in arrays.items()}, meta
 
 
 _TORCH_LEAF = {

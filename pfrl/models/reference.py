@@ -50,10 +50,10 @@ def trace_module(reference: str) -> Graph:
       ModuleError: if there is no such function, if it or the network fails, or
         if it returns something else.
     """
-    place = _parse(reference)
+    place = parse(reference)
     module = run_file(place.path)
     with as_main_folder(place.path), contextlib.redirect_stdout(sys.stderr):
-        model, variables, inputs = _checked(place, _call(place, module))
+        model, variables, inputs = call(place, module)
         try:
             return trace(model, *inputs, variables=variables)
         except GraphError as error:
@@ -64,17 +64,35 @@ def trace_module(reference: str) -> Graph:
             raise ModuleError(f"the network of {place} {raises(place.path, error)}") from error
 
 
-def _parse(reference: str) -> Reference:
+def parse(reference: str) -> Reference:
+    """The file and the function of ``FILE.py:FUNCTION``.
+
+    Raises:
+      ModuleError: if it is no such thing, or there is no such file.
+    """
     name, _, function = reference.rpartition(":")
     if not name or not function.isidentifier():
-        raise ModuleError(f"expected --module FILE.py:FUNCTION, got '{reference}'")
+        raise ModuleError(f"expected --model FILE.py:FUNCTION, got '{reference}'")
     path = Path(name).expanduser()
     if not path.is_file():
-        raise ModuleError(f"no file {path}; expected --module FILE.py:FUNCTION")
+        raise ModuleError(f"no file {path}; expected --model FILE.py:FUNCTION")
     return Reference(path, function)
 
 
-def _call(place: Reference, module: ModuleType) -> Any:
+def call(place: Reference, module: ModuleType) -> tuple[Any, Any, Sequence[Any]]:
+    """``(model, variables or None, inputs)`` that a function in a user's file returns.
+
+    Args:
+      place: the function.
+      module: its file, which was run.
+
+    Raises:
+      ModuleError: if there is no such function, it fails, or it returns something else.
+    """
+    return _checked(place, _called(place, module))
+
+
+def _called(place: Reference, module: ModuleType) -> Any:
     function = getattr(module, place.function, None)
     if not callable(function):
         own = [

@@ -33,7 +33,7 @@ def steps_per_call(backend: str) -> int:
     return 1 if backend == "cpu" else 20
 
 
-def judges_together(backend: str) -> bool:
+def evaluates_at_once(backend: str) -> bool:
     """Whether policies are evaluated in one batch: a CPU is full with one of them."""
     return backend != "cpu"
 

@@ -22,7 +22,7 @@ def test_other_method_on_a_transformer(name, tmp_path):
     check(name, COLUMNS["vit_tiny"], tmp_path)
 
 
-SLOW = ("discrimination", "asymmetric", "prune, repair, sparsify, lsq", "prune, codebook")
+SLOW = ("discrimination", "repair asymmetric", "prune, repair, sparsify, lsq", "prune, codebook")
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pfrl.compression.calibration import survey
+from pfrl.compression.calibration import gather_statistics
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Preparer
 from pfrl.compression.recipe import Recipe
@@ -35,7 +35,7 @@ def narrow(name):
 def prepared_by(name, recipe):
     """A preparer, which compiles once for every shape of a kernel."""
     graph = narrow(name)
-    return Preparer(graph, survey(graph, recipe))
+    return Preparer(gather_statistics(graph, recipe))
 
 
 def random_policy(graph, rng, widths=WIDTHS, shares=(0.0, 0.3, 0.5, 0.9)):
@@ -95,7 +95,7 @@ TRAINED = {
     "mse": Recipe(weights="mse", clips="lsq"),
     "lsq": Recipe(weights="lsq", clips="pact"),
     "codebook": Recipe(weights="codebook"),
-    "clusters": Recipe(weights="codebook", codebook="clusters"),
+    "clusters": Recipe(weights="codebook_clusters"),
 }
 
 

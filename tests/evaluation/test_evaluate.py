@@ -188,7 +188,7 @@ def test_ranges_are_the_mean_extremes_of_training_batches(evaluator, graph):
     rng = np.random.default_rng([SEED, 2])
     batches = [x for x, _ in DATA.training_batches(64, rng, 2)]
     low, high = (np.mean([extreme(x) for x in batches]) for extreme in (np.min, np.max))
-    ranges = evaluator.survey.ranges(Policy.uniform(graph, 1.0, 8, 8))
+    ranges = evaluator.statistics.ranges(Policy.uniform(graph, 1.0, 8, 8))
     assert ranges["conv1"] == pytest.approx((low, high), rel=1e-6)
     assert list(ranges) == [layer.name for layer in graph.layers]
     # Behind a ReLU nothing is below zero.
@@ -228,4 +228,4 @@ def test_a_diverging_evaluation_is_an_evaluation(graph):
     assert evaluation.costs == CostModel(graph).of(policy)
     judged = evaluator.score(policy, "held_out")
     assert (judged.accuracy, judged.finite) == (0.0, False)
-    assert evaluator.survey.observations is None
+    assert not evaluator.statistics.inputs

@@ -252,7 +252,7 @@ def test_a_backend_with_other_outputs_or_other_answers_gives_way_to_the_next():
     "recipe",
     [
         Recipe(weights="lsq", clips="lsq", images=128),
-        Recipe(weights="codebook", codebook="clusters", images=128),
+        Recipe(weights="codebook_clusters", images=128),
     ],
 )
 def test_what_is_handed_over_answers_as_what_was_judged(graph, recipe):

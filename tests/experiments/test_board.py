@@ -6,6 +6,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.watch.board import Board
+from experiments.watch.plan import Stage, planned
 from experiments.watch.progress import SearchProgress, stage
 from pfrl.files import FileError
 from tests.support.invented_run import episode_line
@@ -141,3 +142,31 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch):
     text = stream.getvalue()
     assert "━" in text and "2/2" in text and "best 50.0 % (episode 1)" in text
     assert text.rstrip().endswith("\x1b[?25h")  # the cursor is back
+
+
+def test_a_planned_run_says_what_is_left_of_all_its_stages():
+    """One second an update: 10 episodes, then 20 steps of a known pace, and 30 s of measuring."""
+    stream = io.StringIO()
+    plan = [
+        Stage("warming", 2, "steps"),
+        Stage("search", 10, "episodes"),
+        Stage("training", 20, "steps"),
+    ]
+    with planned([*plan, Stage("measuring", 30)]):
+        with stage("search", 10, stream=stream, clock=Clock()) as update:
+            update(1, 10)
+            update(2, 10)
+        with stage("training", 20, stream=stream, clock=Clock()) as update:
+            update(2, 20)
+            update(4, 20)
+    with stage("measuring", stream=stream):
+        pass
+    *counted, last = stream.getvalue().splitlines()
+    assert last == "measuring ..."
+    whole = [line.partition(" left, ")[2] for line in counted]
+    assert whole == [
+        "at least 39.0 s in all",  # 9 s, and nothing is known of steps yet
+        "at least 38.0 s in all",
+        "39.0 s in all",  # 18 steps at half a second
+        "38.0 s in all",
+    ]

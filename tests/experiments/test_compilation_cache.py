@@ -5,10 +5,17 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
 
+from experiments import cli
 from experiments.settings import compilation_cache
-from experiments.settings.compilation_cache import _drop_oldest, use_compilation_cache, user_cache
+from experiments.settings.compilation_cache import (
+    CacheError,
+    _drop_oldest,
+    use_compilation_cache,
+    user_cache,
+)
 
 PROGRAM = """
 import json, sys
@@ -50,10 +57,14 @@ def test_a_second_process_finds_what_the_first_one_compiled_even_if_an_entry_is_
 
 @pytest.fixture
 def untouched(monkeypatch):
-    """JAX's settings and the environment as they were."""
-    monkeypatch.delitem(sys.modules, "jax")
-    for name in ("jax_compilation_cache_dir", *compilation_cache._SETTINGS):
+    """JAX's settings and the environment are afterwards as they were."""
+    names = ("jax_compilation_cache_dir", *compilation_cache._SETTINGS)
+    before = {name: getattr(jax.config, name) for name in names}
+    for name in names:
         monkeypatch.setenv(name.upper(), "as before")
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 def test_every_set_of_instructions_has_a_folder_of_its_own(tmp_path, monkeypatch, untouched):
@@ -65,9 +76,27 @@ def test_every_set_of_instructions_has_a_folder_of_its_own(tmp_path, monkeypatch
     assert (here.parent, there.parent) == (tmp_path, tmp_path) and here != there
 
 
-def test_a_folder_that_cannot_be_made_means_no_cache(tmp_path, untouched):
+def test_a_folder_that_cannot_be_made(tmp_path, monkeypatch, untouched):
     (tmp_path / "file").write_text("")
-    assert use_compilation_cache(tmp_path / "file") is None
+    with pytest.raises(CacheError, match=r"the compilation cache .*file cannot be written"):
+        use_compilation_cache(tmp_path / "file")
+    monkeypatch.setenv("PFRL_CACHE", str(tmp_path / "file"))
+    assert str(use_compilation_cache()) == "as before"  # what JAX's own variable says
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    assert use_compilation_cache() is None
+
+
+def test_the_command_line_says_where(tmp_path, monkeypatch, untouched, capsys):
+    """A command that ends early, for there is no run to report."""
+    command = ["report", str(tmp_path / "no run"), "--compilation-cache"]
+    assert cli.main([*command, "none"]) == cli.USER_ERROR
+    assert list(tmp_path.iterdir()) == []
+    assert cli.main([*command, str(tmp_path / "cache")]) == cli.USER_ERROR
+    assert [folder.name for folder in tmp_path.iterdir()] == ["cache"]
+    capsys.readouterr()
+    (tmp_path / "file").write_text("")
+    assert cli.main([*command, str(tmp_path / "file")]) == cli.USER_ERROR
+    assert "pfrl: the compilation cache" in capsys.readouterr().err
 
 
 def test_the_users_cache_folder(monkeypatch, tmp_path):

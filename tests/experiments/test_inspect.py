@@ -149,17 +149,16 @@ def test_classes_are_those_of_the_data_unless_told():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "expected one of --model NAME and --module FILE.py:FUNCTION"),
-        (["--model", "resnet8", "--module", "a.py:b"], "expected one of"),
+        ([], "expected --model NAME or --model FILE.py:FUNCTION"),
         (["--model", "resnet9"], "unknown model 'resnet9'"),
         (["--model", "resnet8", "--data", "digitz"], "unknown dataset 'digitz'"),
         (["--model", "resnet8", "--input", "224"], "HEIGHT,WIDTH,CHANNELS"),
         (["--model", "resnet8", "--input", "8,0,3"], "HEIGHT,WIDTH,CHANNELS"),
         (["--model", "resnet8", "--input", "8,8,3", "--data", "digits"], "leave one of them out"),
         (["--model", "resnet8", "--classes", "0"], "classes is a whole number from 1"),
-        (["--module", "nowhere.py:make"], "no file nowhere.py"),
-        (["--module", "nowhere.py"], "expected --module FILE.py:FUNCTION"),
-        (["--module", "a.py:b", "--classes", "3"], "--classes is for networks of the zoo"),
+        (["--model", "nowhere.py:make"], "no file nowhere.py"),
+        (["--model", "nowhere.py"], "expected --model FILE.py:FUNCTION"),
+        (["--model", "a.py:b", "--classes", "3"], "--classes is for networks of the zoo"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(arguments, sentence, capsys):
@@ -172,5 +171,5 @@ def test_help_lists_the_options(capsys):
     assert ended.value.code == 0
     told = capsys.readouterr().out
     assert "usage: pfrl inspect" in told
-    for option in ("--model", "--module", "--data", "--input", "--classes", "--json", "--dot"):
+    for option in ("--model", "--model", "--data", "--input", "--classes", "--json", "--dot"):
         assert option in told

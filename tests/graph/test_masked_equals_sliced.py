@@ -13,7 +13,8 @@ from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import Compressed, compress, run_graph
 from pfrl.graph import split_variables, trace
 from pfrl.graph.masks import Masks, slice_variables
-from pfrl.methods.channels.choose import choose, l1_scores
+from pfrl.methods.channels.base import choose
+from pfrl.methods.channels.criteria import l1_scores
 from tests.support.conformance import assert_close, everything
 from tests.support.tiny import Branches, Shared, made, randomised, resnet8, shape
 

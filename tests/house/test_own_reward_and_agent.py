@@ -8,6 +8,7 @@ from agents import AGENTS, AgentError
 from envs import Problem
 from envs.problem import ProblemError
 from envs.rewards import REWARDS
+from experiments.run.inputs import needs_latency
 from experiments.settings.compression import CompressSettings
 from experiments.studies.sweep.searches import SweepSettings
 from pfrl.cost import Budget
@@ -92,8 +93,8 @@ def test_options_of_an_own_agent():
 
 def test_commands_know_both_by_name():
     assert REWARDS["frugal"].wording == "Accuracy less a tenth of the MACs that are left."
-    assert not CompressSettings(agent="halves", reward="frugal").resolved().needs_latency
-    assert CompressSettings(reward="speedy").resolved().needs_latency
+    assert not needs_latency(CompressSettings(agent="halves", reward="frugal").resolved())
+    assert needs_latency(CompressSettings(reward="speedy").resolved())
     assert SweepSettings(agents=("halves", "one_level", "ddpg")).agents[0] == "halves"
     kinds = {name: (AGENTS[name].learns, bool(AGENTS[name].rule)) for name in ("halves", "ddpg")}
     assert kinds == {"halves": (False, False), "ddpg": (True, False)}

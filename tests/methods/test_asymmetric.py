@@ -8,7 +8,7 @@ from flax import nnx
 
 from pfrl.graph import trace
 from pfrl.graph.masks import Masks
-from pfrl.methods.repair.asymmetric import repair_asymmetric
+from pfrl.methods.repair.asymmetric import AsymmetricRepair
 from pfrl.methods.repair.reconstruct import ReconstructError, gather, repair
 from tests.support.tiny import TwoConvs, made, shape
 
@@ -32,7 +32,7 @@ def test_each_layer_is_fitted_to_what_the_repaired_ones_before_give_it():
     w = {name: np.asarray(value, float) for name, value in graph.source.variables.items()}
     batches = [np.random.default_rng(i).normal(size=(40, 5)).astype(np.float32) for i in (0, 1)]
     kept = {"a": np.array([0, 2, 3, 5]), "b": np.array([1, 2, 4])}
-    found = repair_asymmetric(graph, graph.source.variables, batches, kept, ridge=NO_RIDGE)
+    found = AsymmetricRepair(graph, graph.source.variables, batches, ridge=NO_RIDGE)(kept)
 
     x = np.concatenate(batches).astype(float)
     first = np.maximum(x @ w["a.kernel"] + w["a.bias"], 0)
@@ -55,7 +55,7 @@ def test_behind_one_removal_it_is_the_symmetric_repair_and_then_it_goes_on():
     kept = {"conv1": np.array([0, 3, 4, 6]), "conv2": np.arange(8)}
     every = 10**6
     symmetric = repair(graph, gather(graph, variables, batches, every), variables, kept)
-    found = repair_asymmetric(graph, variables, batches, kept, every)
+    found = AsymmetricRepair(graph, variables, batches, every)(kept)
     np.testing.assert_allclose(found["conv2.kernel"], symmetric["conv2.kernel"], atol=1e-3)
     # The last layer loses no input, but its inputs have changed: it makes the best of them.
     masks = Masks(graph)
@@ -71,6 +71,5 @@ def test_behind_one_removal_it_is_the_symmetric_repair_and_then_it_goes_on():
 
 def test_nothing_to_look_at_is_refused():
     graph = trace(made(Three), shape(1, 5))
-    kept = {"a": np.arange(6), "b": np.arange(6)}
     with pytest.raises(ReconstructError, match="expected batches of inputs and a ridge above zero"):
-        repair_asymmetric(graph, graph.source.variables, [], kept)
+        AsymmetricRepair(graph, graph.source.variables, [])

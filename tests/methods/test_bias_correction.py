@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from pfrl.compression.calibration import survey
+from pfrl.compression.calibration import gather_statistics
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Preparer
 from pfrl.compression.recipe import Recipe
@@ -24,7 +24,7 @@ from pfrl.models.zoo.layers import BatchNorm
 from tests.support.conformance import random_source
 from tests.support.tiny import Branches, Shared, TwoConvs, shape
 
-rounded = jax.jit(fake_quantize_weights, static_argnames="axis")
+rounded = jax.jit(fake_quantize_weights)
 
 
 def normal(*size, seed=0):
@@ -242,17 +242,17 @@ def test_a_recipe_corrects_what_its_policy_rounds():
     errors, mended = {}, {}
     for corrected in (False, True):
         recipe = Recipe(bias_correction=corrected, images=40)
-        seen = survey(graph, recipe, [(x, None)])
-        small = compress(graph.source, policy, graph=graph, survey=seen)
+        seen = gather_statistics(graph, recipe, [(x, None)])
+        small = compress(graph.source, policy, graph=graph, statistics=seen)
         whole = compress(
             graph.source,
             replace(policy, weight_bits=dict.fromkeys(policy.weight_bits, 32)),
             graph=graph,
-            survey=seen,
+            statistics=seen,
         )
         mended[corrected] = small.variables
         errors[corrected] = np.abs((small(x) - whole(x)).mean(0)).max()
-        prepared = Preparer(graph, seen)(policy)
+        prepared = Preparer(seen)(policy)
         sliced = slice_variables(graph, prepared.variables, prepared.kept)
         for name, value in sliced.items():
             np.testing.assert_array_equal(value, small.variables[name])

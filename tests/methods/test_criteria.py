@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pfrl.compression.calibration import gather_statistics
+from pfrl.compression.recipe import Recipe, RecipeError
 from pfrl.graph import trace
-from pfrl.methods.channels.choose import choose, l1_scores
-from pfrl.methods.channels.criteria import CRITERIA, CriterionError, channel_scores
+from pfrl.methods.channels import criteria
+from pfrl.methods.channels.base import channel_scores, choose
+from pfrl.methods.channels.criteria import l1_scores
 from tests.support.conformance import random_source
 from tests.support.narrow import MODERN
 from tests.support.tiny import Branches, Shared, TwoConvs, resnet8, shape
@@ -50,10 +53,20 @@ FLATTENED = {
 }
 
 
+SCORING = ("l1", "l2", "bn_scale", "fpgm", "taylor", "activation", "random")
+
+
+def scores_of(graph, variables, criterion, batches=(), normalise=False, **options):
+    """By group, from statistics of the network."""
+    recipe = Recipe(criterion=criterion, normalise=normalise)
+    seen = gather_statistics(graph, recipe, batches, variables=variables, **options)
+    return channel_scores(getattr(criteria, criterion), seen)
+
+
 def score(criterion, **options):
     graph = plain_graph()
     assert list(graph.groups) == ["a"]
-    return channel_scores(graph, graph.source.variables, criterion, **options)["a"]
+    return scores_of(graph, graph.source.variables, criterion, **options)["a"]
 
 
 def test_l1_and_l2_add_what_is_put_in_and_what_is_taken_out():
@@ -76,7 +89,7 @@ def test_fpgm_looks_at_what_produces_a_channel_only():
     for name in ("first.kernel", "shared.kernel"):
         kernel = np.asarray(variables[name], float).reshape(-1, 6).T
         expected += np.linalg.norm(kernel[:, None] - kernel, axis=-1).sum(1)
-    scores = channel_scores(graph, variables, "fpgm")
+    scores = scores_of(graph, variables, "fpgm")
     np.testing.assert_allclose(scores["first"], expected, rtol=1e-6)
 
 
@@ -106,7 +119,7 @@ def test_activation_is_what_the_reading_layer_gets():
 def test_bn_scale_and_its_fallback():
     source = random_source(TwoConvs)
     graph = trace(source, shape(2, 8, 8, 1))
-    scores = channel_scores(graph, source.variables, "bn_scale")
+    scores = scores_of(graph, source.variables, "bn_scale")
     assert set(scores) == {"conv1", "conv2"}
     np.testing.assert_allclose(scores["conv1"], np.abs(source.variables["bn1.scale"]))
     np.testing.assert_allclose(scores["conv2"], np.abs(source.variables["bn2.scale"]))
@@ -116,7 +129,7 @@ def test_bn_scale_and_its_fallback():
 def test_bn_scale_of_flax_and_not_the_biases():
     source = random_source(Branches)
     graph = trace(source, shape(2, 6, 6, 2))
-    scores = channel_scores(graph, source.variables, "bn_scale")
+    scores = scores_of(graph, source.variables, "bn_scale")
     np.testing.assert_allclose(scores["mix"], np.abs(source.variables["bn.scale"]))
     np.testing.assert_array_equal(scores["left"], l1_scores(graph, source.variables)["left"])
 
@@ -128,7 +141,7 @@ def test_channels_with_several_places():
     batches = [(x, None)]
 
     def found(criterion, **options):
-        return channel_scores(graph, FLATTENED, criterion, **options)[name]
+        return scores_of(graph, FLATTENED, criterion, **options)[name]
 
     np.testing.assert_allclose(found("l1"), [1 + 1 + 3, 2 + 2 + 4])
     np.testing.assert_allclose(found("l2"), [1 + 10**0.5, 2 + 20**0.5])
@@ -151,13 +164,13 @@ def test_heads():
     x = rng.normal(size=(5, 1, 2)).astype(np.float32)
     batches = [(x, None)]
 
-    l1 = channel_scores(graph, p, "l1")
+    l1 = scores_of(graph, p, "l1")
     expected = sum(np.abs(p[name]).sum((0, 2)) for name in ("q", "k", "v"))
     expected += np.abs(p["out"]).sum((1, 2))
     np.testing.assert_allclose(l1[heads[0].name], expected, rtol=1e-6)
     # With one token, what the last layer reads are the values.
     values = np.abs(np.einsum("ni,ihd->nhd", x[:, 0], p["v"])).mean(0)
-    found = channel_scores(graph, p, "activation", batches=batches)
+    found = scores_of(graph, p, "activation", batches=batches)
     np.testing.assert_allclose(found[heads[0].name], values.sum(1), rtol=1e-5)
     (within,) = (n for n, g in graph.groups.items() if g.kind != "heads" and "v" in g.producers)
     np.testing.assert_allclose(found[within], values.sum(0), rtol=1e-5)
@@ -173,7 +186,7 @@ def test_normalisation_makes_arrays_count_alike():
     # An array that is zero everywhere adds nothing.
     graph = plain_graph()
     empty = {**PLAIN, "a": np.zeros((2, 3), np.float32)}
-    found = channel_scores(graph, empty, "l1", normalise=True)["a"]
+    found = scores_of(graph, empty, "l1", normalise=True)["a"]
     np.testing.assert_allclose(found, b)
 
 
@@ -185,12 +198,11 @@ def test_random_scores_follow_the_seed():
 
 
 def test_what_is_missing_is_said():
-    with pytest.raises(CriterionError, match="no channel criterion is named 'l3'; choose one of a"):
-        score("l3")
+    with pytest.raises(RecipeError, match="unknown criterion 'l3'; expected one of activation, bn"):
+        scores_of(plain_graph(), PLAIN, "l3")
     for name in ("taylor", "activation"):
-        for batches in (None, []):
-            with pytest.raises(CriterionError, match=f"'{name}' looks at data and got no batch"):
-                score(name, batches=batches)
+        with pytest.raises(RecipeError, match=f"criterion '{name}' looks at data and got none"):
+            score(name)
 
 
 @cache
@@ -200,14 +212,14 @@ def network(name):
     return trace(source, shape(4, *image)), source.variables
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", SCORING)
 @pytest.mark.parametrize("name", ["resnet8", "vit_tiny"])
 def test_every_criterion_scores_every_channel(name, criterion):
     graph, variables = network(name)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4, *graph.input_shape)).astype(np.float32)
     batches = [(x, np.arange(4))]
-    scores = channel_scores(graph, variables, criterion, batches=batches)
+    scores = scores_of(graph, variables, criterion, batches=batches)
     assert {n: len(s) for n, s in scores.items()} == graph.full_counts()
     for group, each in scores.items():
         assert np.isfinite(each).all() and (each >= 0).all(), group

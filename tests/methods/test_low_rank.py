@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from pfrl.compression.calibration import gather_statistics
 from pfrl.compression.policy import Policy
+from pfrl.compression.recipe import Recipe
 from pfrl.compression.saved import load, save
 from pfrl.compression.sliced import compress
 from pfrl.deploy.onnx.export import to_onnx
 from pfrl.graph import trace
 from pfrl.graph.frontends import from_function
 from pfrl.graph.masks import Masks
-from pfrl.methods.channels.choose import choose
-from pfrl.methods.channels.criteria import channel_scores
 from pfrl.methods.low_rank.decompose import DecomposeError, decomposable, decompose
 from pfrl.methods.low_rank.factors import split_kernel, split_matrix
 from pfrl.methods.repair.reconstruct import gather, repair
@@ -230,13 +230,20 @@ def test_a_shared_kernel_becomes_two_for_all_its_layers():
         decompose(graph, {"shared": "channel", "shared#2": "spatial"})
 
 
+def strongest(graph, counts):
+    """The channels with the largest L2 norms."""
+    select = gather_statistics(graph, Recipe(criterion="l2")).select
+    assert select is not None
+    return select(counts)
+
+
 @pytest.mark.parametrize("kind", ["channel", "spatial"])
 def test_the_strongest_channels_between_are_the_truncated_svd(kind):
     graph, rank = two_convs(), 3
     kernel = np.asarray(graph.source.variables["conv2.kernel"], np.float64)
     wide = trace(decompose(graph, {"conv2": kind}, full=True), *graph.inputs)
     counts = wide.full_counts() | {"conv2.first": rank}
-    kept = choose(channel_scores(wide, wide.source.variables, "l2"), counts)
+    kept = strongest(wide, counts)
     assert kept["conv2.first"].tolist() == [0, 1, 2]
     masks = Masks(wide)
     masked = masks.apply(wide.source.variables, jnp.asarray(masks.vector(kept)))
@@ -268,7 +275,7 @@ def ranks(graph, count):
     """All channels of all groups, but ``count`` of each group between two layers."""
     full = graph.full_counts()
     counts = full | {name: min(count, full[name]) for name in full if name.endswith(".first")}
-    return choose(channel_scores(graph, graph.source.variables, "l2"), counts)
+    return strongest(graph, counts)
 
 
 def test_repair_refits_the_second_layer():

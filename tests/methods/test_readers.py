@@ -10,7 +10,8 @@ import pytest
 from pfrl.compression.sliced import run_graph
 from pfrl.graph import trace
 from pfrl.graph.kernels import find_kernels
-from pfrl.methods.channels.choose import choose, l1_scores
+from pfrl.methods.channels.base import choose
+from pfrl.methods.channels.criteria import l1_scores
 from pfrl.methods.channels.lasso import lasso
 from pfrl.methods.channels.proximal import proximal
 from pfrl.methods.channels.readers import SelectionError, check_counts, find_readers, row_channels

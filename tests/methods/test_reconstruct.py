@@ -13,7 +13,8 @@ from pfrl.compression.sliced import Compressed, run_graph
 from pfrl.data import load
 from pfrl.graph import trace
 from pfrl.graph.masks import Masks, slice_variables
-from pfrl.methods.channels.choose import choose, l1_scores
+from pfrl.methods.channels.base import choose
+from pfrl.methods.channels.criteria import l1_scores
 from pfrl.methods.repair.reconstruct import ReconstructError, gather, repair
 from pfrl.models.catalogue import build, load_weights, pretrained_path
 from tests.support.tiny import Dense, Shared, TwoConvs, made, randomised, resnet8, shape

@@ -15,7 +15,7 @@ from pfrl.graph.kernels import Kernel
 from pfrl.graph.masks import Masks, slice_variables
 from pfrl.methods.repair.reconstruct import Gram, ReconstructError, gather, repair
 from pfrl.methods.repair.sparse_repair import repair_sparse
-from pfrl.methods.sparsity.sparsify import allocate, kernel_masks, n_of_m_mask
+from pfrl.methods.sparsity.sparsify import allocate, magnitude_mask, n_of_m_mask
 from pfrl.models.catalogue import build, load_weights, pretrained_path
 from tests.support.tiny import Dense, made, randomised, resnet8, shape
 
@@ -212,7 +212,11 @@ def test_most_weights_of_a_trained_network_are_not_missed():
     @jax.jit
     def find_masks(variables):
         blocks = {layer.kernel: n_of_m_mask(variables[layer.kernel], 1, 8) for layer in inner}
-        return {"largest": kernel_masks(graph, variables, shares), "1 of 8": blocks}
+        largest = {
+            layer.kernel: magnitude_mask(variables[layer.kernel], shares[layer.name])
+            for layer in graph.layers
+        }
+        return {"largest": largest, "1 of 8": blocks}
 
     predict = jax.jit(lambda v: run_graph(graph, v, images, False)[0])
 

@@ -13,7 +13,6 @@ from pfrl.methods.sparsity.sparsify import (
     PROTOCOLS,
     SparsityError,
     allocate,
-    kernel_masks,
     magnitude_mask,
     n_of_m_mask,
     zeros_of,
@@ -155,6 +154,15 @@ def test_the_mask_of_a_masked_kernel_is_that_of_the_sliced_one(seed):
     ):
         np.testing.assert_array_equal(masked[:, :, inputs[:, None], outputs], sliced)
         assert masked.sum() == sliced.sum()
+
+
+def kernel_masks(graph, variables, sparsity, alive=None):
+    """``magnitude_mask`` of every kernel; of layers that share one the first one's share counts."""
+    shares = {layer.kernel: sparsity[layer.name] for layer in reversed(graph.layers)}
+    return {
+        name: magnitude_mask(variables[name], share, None if alive is None else alive[name])
+        for name, share in shares.items()
+    }
 
 
 def test_the_masks_of_a_masked_network_are_those_of_the_sliced_one(network):

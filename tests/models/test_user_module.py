@@ -1,4 +1,4 @@
-"""``pfrl inspect --module`` on files that a user might write, whole and broken."""
+"""``pfrl inspect --model`` on files that a user might write, whole and broken."""
 
 import re
 import sys
@@ -45,7 +45,7 @@ def module(tmp_path):
     def write(code: str, function: str = "make") -> list[str]:
         path = tmp_path / "net.py"
         path.write_text(HEAD + code)
-        return ["--module", f"{path}:{function}"]
+        return ["--model", f"{path}:{function}"]
 
     return write
 
@@ -198,4 +198,4 @@ def test_the_example_of_the_documentation_is_a_network(tmp_path, capsys):
     functions = re.findall(r"^def (\w+)\(\):", code.group(1), re.MULTILINE)
     assert len(functions) >= 2
     for function in functions:
-        assert document(capsys, "--module", f"{path}:{function}")["groups"]
+        assert document(capsys, "--model", f"{path}:{function}")["groups"]

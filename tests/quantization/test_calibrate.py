@@ -8,6 +8,7 @@ import pytest
 from pfrl.evaluation.compilations import compilations
 from pfrl.graph import trace
 from pfrl.graph.masks import Masks, kept_places, slice_variables
+from pfrl.methods.quantization.base import CALIBRATIONS
 from pfrl.methods.quantization.histogram import (
     CLIPS,
     SMOOTHING,
@@ -17,14 +18,17 @@ from pfrl.methods.quantization.histogram import (
     percentile_range,
 )
 from pfrl.methods.quantization.ranges import (
-    METHODS,
     CalibrationError,
     Observation,
+    best_steps,
     observe,
     ranges,
-    weight_scales,
 )
-from pfrl.methods.quantization.uniform import fake_quantize_activations, fake_quantize_weights
+from pfrl.methods.quantization.uniform import (
+    fake_quantize_activations,
+    fake_quantize_weights,
+    largest_steps,
+)
 from tests.support.conformance import random_source
 from tests.support.tiny import Dense, TwoConvs, made, shape
 
@@ -69,7 +73,7 @@ def test_what_the_layers_read():
         expected, _ = np.histogram(every, 50, (start, stop))
         # A value at the edge of a bin may be in the next one.
         assert counts.sum() == every.size and np.abs(counts - expected).sum() <= 4
-    got = ranges(found, "minmax", {"a": 8, "b": 2})
+    got = ranges(found, CALIBRATIONS["minmax"], {"a": 8, "b": 2})
     assert got == {name: (layer.low, layer.high) for name, layer in found.items()}
 
 
@@ -154,8 +158,8 @@ def test_one_outlier_is_worst_for_the_extremes(bits):
     values[7] = 80.0
     layer = observed(counted(values, 8192))
     errors = {}
-    for method in METHODS:
-        low, high = ranges({"a": layer}, method, {"a": bits}, percentile=99.9)["a"]
+    for method, calibration in CALIBRATIONS.items():
+        low, high = ranges({"a": layer}, calibration, {"a": bits})["a"]
         rounded = np.asarray(activations(values, np.int32(bits), low, high))
         # Of all others: the outlier itself is lost to whoever clips it.
         errors[method] = np.delete(np.square(rounded - values), 7).mean()
@@ -163,20 +167,20 @@ def test_one_outlier_is_worst_for_the_extremes(bits):
             assert high < 20, method
     worst = max(errors, key=errors.__getitem__)
     assert worst == "minmax"
-    assert all(errors["minmax"] > 5 * errors[name] for name in METHODS if name != "minmax")
+    assert all(errors["minmax"] > 5 * errors[name] for name in CALIBRATIONS if name != "minmax")
 
 
 def test_fewer_bits_clip_more():
     layer = observed(counted(normal(50_000), 8192))
-    highs = [ranges({"a": layer}, "mse", {"a": bits})["a"][1] for bits in (2, 4, 8)]
+    highs = [ranges({"a": layer}, CALIBRATIONS["mse"], {"a": bits})["a"][1] for bits in (2, 4, 8)]
     assert highs[0] < 0.7 * highs[1] < highs[1] < highs[2]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CALIBRATIONS)
 def test_layers_that_read_a_constant_or_are_not_quantized(method):
     constant = observed(Histogram(2.0, 2.0, np.asarray([5, 0, 0])))
     layers = {"a": constant, "b": observed(counted(normal(100), 10))}
-    found = ranges(layers, method, {"a": 4, "b": 32})
+    found = ranges(layers, CALIBRATIONS[method], {"a": 4, "b": 32})
     assert found == {"a": (2.0, 2.0), "b": (layers["b"].low, layers["b"].high)}
 
 
@@ -206,13 +210,13 @@ def test_masked_equals_sliced():
     kept = kept_places(graph, KEPT)["conv2.kernel"][2]
     assert np.allclose(small["conv2"].mean, large["conv2"].mean[..., kept], atol=1e-5)
     widths = dict.fromkeys(small, 4)
-    for method in METHODS:
-        ours, theirs = ranges(small, method, widths, 90), ranges(large, method, widths, 90)
+    for method, calibration in CALIBRATIONS.items():
+        ours, theirs = (ranges(seen, calibration, widths) for seen in (small, large))
         for name, ends in ours.items():
             assert np.allclose(ends, theirs[name], rtol=1e-3, atol=1e-3), (method, name)
     # The zeros of removed channels are half of what conv2 reads, and would count.
-    ours, theirs = (ranges(seen, "percentile", widths, 90) for seen in (small, whole))
-    assert theirs["conv2"][1] < 0.9 * ours["conv2"][1]
+    ours, theirs = (percentile_range(seen["conv2"].histogram, 90) for seen in (small, whole))
+    assert theirs[1] < 0.9 * ours[1]
 
 
 def mixing(p, x):
@@ -241,21 +245,19 @@ def test_scales_of_kernels():
     # Many ones and a single 4: at 2 bits (integers -1, 0, 1) the one that costs least is near 1.
     column = np.asarray([1.0] * 99 + [4.0], np.float32)
     kernel = np.stack([column, np.zeros(100, np.float32), 10 * column], axis=1)
-    assert np.allclose(weight_scales(kernel, np.int32(2), "minmax"), [4, 1, 40])
-    found = np.asarray(weight_scales(kernel, np.int32(2), "mse"))
+    assert np.allclose(largest_steps(kernel, 2), [4, 1, 40])
+    found = np.asarray(best_steps(kernel, np.int32(2)))
     # Of all s, 99·(s - 1)² + (4 - s)² is least at (99 + 4) / 100; the tried ones are 3 % apart.
     assert np.allclose(found[[0, 2]], [1.03, 10.3], rtol=0.03)
     assert 0 < found[1] <= 1
-    across = weight_scales(kernel.T, np.int32(2), "mse", axis=0)
-    assert np.allclose(across, found)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_the_scale_of_least_error_is_never_worse_than_the_largest_value(bits):
     kernel = normal(3, 3, 16, 8) * np.exp(normal(8, seed=1))
     errors = {}
-    for method in ("minmax", "mse"):
-        scale = weight_scales(kernel, np.int32(bits), method)
+    scales = {"minmax": largest_steps(kernel, bits), "mse": best_steps(kernel, np.int32(bits))}
+    for method, scale in scales.items():
         rounded = weights(kernel, np.int32(bits), scale=scale)
         errors[method] = np.square(rounded - kernel).sum((0, 1, 2))
     assert (errors["mse"] <= errors["minmax"] * 1.0001).all()
@@ -266,18 +268,16 @@ def test_the_scale_of_least_error_is_never_worse_than_the_largest_value(bits):
 def test_scales_of_masked_kernels_are_those_of_sliced_ones():
     kernel, alive = normal(3, 6, 4), np.zeros((1, 6, 1), bool)
     alive[:, [0, 2, 5]] = True
-    for method in ("minmax", "mse"):
-        small = weight_scales(kernel[:, [0, 2, 5]], np.int32(3), method)
-        found = weight_scales(kernel, np.int32(3), method, alive=alive)
-        assert np.allclose(found, small, rtol=1e-6)
+    small = best_steps(kernel[:, [0, 2, 5]], np.int32(3))
+    assert np.allclose(best_steps(kernel, np.int32(3), alive), small, rtol=1e-6)
 
 
 def test_scales_compile_once_for_all_widths():
     kernel = normal(5, 4)
-    weight_scales(kernel, np.int32(2))
+    best_steps(kernel, np.int32(2))
     before = compilations()
     for bits in (3, 4, 8, 32):
-        assert (np.asarray(weight_scales(kernel, np.int32(bits))) > 0).all()
+        assert (np.asarray(best_steps(kernel, np.int32(bits))) > 0).all()
     assert compilations() == before
 
 
@@ -289,9 +289,5 @@ def test_what_is_missing_is_said():
     with pytest.raises(CalibrationError, match="layer 'b' reads values from nan"):
         observe(graph, broken, [normal(4, 3)])
     layer = observed(counted(normal(100), 10))
-    with pytest.raises(CalibrationError, match="'max'; choose one of minmax, percentile, mse"):
-        ranges({"a": layer}, "max", {"a": 8})
     with pytest.raises(CalibrationError, match="'b' has none"):
-        ranges({"a": layer, "b": layer}, "mse", {"a": 8})
-    with pytest.raises(CalibrationError, match="choose minmax or mse"):
-        weight_scales(normal(3, 2), np.int32(8), "entropy")
+        ranges({"a": layer, "b": layer}, CALIBRATIONS["mse"], {"a": 8})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pfrl.evaluation.compilations import compilations
-from pfrl.methods.quantization.pact import SMALLEST_CLIP, clip_penalty, pact
+from pfrl.methods.quantization.pact import SMALLEST_CLIP, pact
 from pfrl.methods.quantization.uniform import fake_quantize_activations
 
 clipped = jax.jit(pact)
@@ -82,11 +82,3 @@ def test_types_are_kept_and_widths_compile_once():
     found = [np.asarray(clipped(x, np.float32(1), np.int32(b))) for b in (2, 3, 4, 32)]
     assert compilations() == before
     assert len({each.tobytes() for each in found}) == 4
-
-
-def test_the_penalty_is_that_of_weight_decay():
-    clips = {"a": jnp.float32(3.0), "b": jnp.float32(-1.0)}
-    assert np.allclose(clip_penalty(clips, 0.2), 0.1 * 10)
-    gradient = jax.jit(jax.grad(lambda c: clip_penalty(c, 0.2)))(clips)
-    assert np.allclose([gradient["a"], gradient["b"]], [0.6, -0.2])
-    assert clip_penalty({}, 0.2) == 0

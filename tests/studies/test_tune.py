@@ -8,7 +8,7 @@ import pytest
 
 from envs.task import load_network
 from experiments import cli
-from experiments.run.compression import find_weights
+from experiments.run.inputs import find_weights
 from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.tune import trials as tune
 from experiments.studies.tune.pipeline import LOOKS, Pipeline

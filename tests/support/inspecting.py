@@ -18,6 +18,6 @@ def refused(capsys, *arguments: str) -> str:
     assert cli.main(["inspect", *arguments]) == cli.USER_ERROR
     captured = capsys.readouterr()
     assert captured.out == ""
-    (line,) = captured.err.splitlines()
-    assert line.startswith("pfrl: ")
+    *progress, line = captured.err.splitlines()
+    assert line.startswith("pfrl: ") and all(each.endswith(" ...") for each in progress)
     return line

@@ -2,10 +2,11 @@
 
 Every cell: the masked network's step and prediction jit, and compile once for all policies;
 types, names and shapes stay; the policy's numbers are met exactly; masked equals sliced;
-policy and recipe survive JSON. A new method is a new row in ``tests/methods_table.py``.
+policy and recipe survive JSON. A registered method is a row by itself.
 """
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -14,14 +15,16 @@ import numpy as np
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Prepared, Preparer
 from pfrl.compression.recipe import Recipe
+from pfrl.compression.rounding import slice_quantizers
 from pfrl.compression.sliced import Compressed, assemble
 from pfrl.cost import CostModel
 from pfrl.deploy.packed.pack import pack
 from pfrl.evaluation.compilations import compilations
 from pfrl.graph import Graph
 from pfrl.graph.masks import alive_elements, kept_places, slice_variables
+from pfrl.methods.quantization.base import WEIGHT_QUANTIZERS
 from pfrl.methods.quantization.uniform import FLOAT_BITS
-from pfrl.methods.sparsity.sparsify import zeros_of
+from pfrl.methods.sparsity.base import SPARSIFIERS
 from pfrl.training.optimizers import QUANTIZER
 from tests.support.conformance import assert_close
 from tests.support.methods_table import (
@@ -110,7 +113,7 @@ def assert_widths(policy: Policy, recipe: Recipe, kernels: Any) -> None:
         bits = policy.weight_bits[layer]
         if bits == FLOAT_BITS:
             continue
-        if recipe.weights == "codebook":
+        if WEIGHT_QUANTIZERS[recipe.weights].steps is None:
             # The zeros of what is masked are no entries.
             assert len(np.setdiff1d(kernel, [0])) <= 2**bits
         else:
@@ -124,18 +127,17 @@ def assert_met(graph: Graph, row: Row, policy: Policy, prepared: Prepared) -> No
     assert {n: len(kept) for n, kept in prepared.kept.items()} == policy.counts(graph)
     sparse = {n: share for n, share in policy.sparsity.items() if share}
     kernels = {layer.kernel: sparse[layer.name] for layer in graph.layers if layer.name in sparse}
-    assert prepared.support.keys() == kernels.keys()
-    places = kept_places(graph, prepared.kept)
+    assert prepared.weight_masks.keys() == kernels.keys()
+    places, sparsifier = kept_places(graph, prepared.kept), SPARSIFIERS[row.recipe.pattern]
     for name, alive in alive_elements(graph, prepared.kept, kernels).items():
-        stays = prepared.support[name]
+        stays = prepared.weight_masks[name]
         assert not (stays & ~alive).any()
         np.testing.assert_array_equal(np.asarray(prepared.variables[name]) != 0, stays)
-        if row.recipe.pattern == "magnitude":
-            zeros = int(alive.sum()) - int(stays.sum())
-            assert zeros == zeros_of(kernels[name], int(alive.sum()))
-        else:
+        part = stays[np.ix_(*places[name])]
+        assert part.sum() == stays.sum() == sparsifier.stays(part.shape, kernels[name])
+        if ":" in row.recipe.pattern:
             n, m = map(int, row.recipe.pattern.split(":"))
-            assert_blocks(stays[np.ix_(*places[name])], n, m)
+            assert_blocks(part, n, m)
 
 
 def assert_blocks(stays: np.ndarray, n: int, m: int) -> None:
@@ -185,18 +187,9 @@ def _as(value: Any, dtype: Any) -> Any:
 
 def sliced(graph: Graph, small: Compressed, found: Any, variables: Any) -> dict[str, Any]:
     """Arrays of full size, those of quantizers among them, as the sliced network has them."""
-    places = kept_places(graph, small.kept)
     part = slice_variables(graph, {**variables, **found}, small.kept)
-    for name in found:
-        if name.startswith(QUANTIZER):
-            kernel, _, what = name.removeprefix(QUANTIZER).rpartition(".")
-            value = np.asarray(found[name])
-            if what == "step":
-                value = value[places[kernel][-1]]
-            elif what == "indices":
-                value = value[np.ix_(*places[kernel])]
-            part[name] = value
-    return {name: part[name] for name in found}
+    part |= slice_quantizers(graph, small.recipe, found, small.kept)
+    return {name: part.get(name, found[name]) for name in found}
 
 
 def assert_survives_json(
@@ -206,7 +199,7 @@ def assert_survives_json(
     recipe = Recipe.from_json(json.loads(json.dumps(row.recipe.to_json())))
     again = Policy.from_json(json.loads(json.dumps(policy.to_json())))
     assert (recipe, again) == (row.recipe, policy)
-    found = Preparer(graph, looked_up(network, row)._replace(recipe=recipe))(again)
+    found = Preparer(replace(looked_up(network, row), recipe=recipe))(again)
     for ours, theirs in zip(prepared, found, strict=True):
         assert ours.keys() == theirs.keys()
         for name in ours:

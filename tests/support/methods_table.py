@@ -1,6 +1,6 @@
-"""The conformance table's rows, one a method, and what its cells have in common."""
+"""The conformance table's rows, one a registered method, and what its cells have in common."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -11,15 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pfrl.compression.calibration import Survey, survey
+from pfrl.compression.calibration import CalibrationStatistics, gather_statistics
 from pfrl.compression.masked import MaskedNetwork
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Preparer
-from pfrl.compression.recipe import Recipe
+from pfrl.compression.recipe import METHODS, Recipe
 from pfrl.compression.rounding import Quantizer
 from pfrl.compression.sliced import Compressed
 from pfrl.graph import Graph, trace
-from pfrl.methods.channels.criteria import CRITERIA
 from pfrl.methods.low_rank.decompose import decomposable, decompose
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.models import catalogue as zoo
@@ -99,7 +98,7 @@ def sparse(*shares: float) -> MakePolicy:
 
 
 def rounded(weights: tuple[int, ...], activations: tuple[int, ...] = (FLOAT_BITS,)) -> MakePolicy:
-    """Pruned, every layer with one of these widths."""
+    """Pruned, every layer with one of these bit widths."""
 
     def policy(graph: Graph, seed: int) -> Policy:
         rng = np.random.default_rng([seed, 2])
@@ -112,7 +111,7 @@ def rounded(weights: tuple[int, ...], activations: tuple[int, ...] = (FLOAT_BITS
 
 
 def together(first: MakePolicy, second: MakePolicy) -> MakePolicy:
-    """The sparsity of the first and the widths of the second."""
+    """The sparsity of the first and the bit widths of the second."""
     return lambda graph, seed: replace(second(graph, seed), sparsity=first(graph, seed).sparsity)
 
 
@@ -123,35 +122,37 @@ WEIGHTS, SPARSE = rounded(WIDTHS), sparse(*SHARES)
 BOTH = rounded((4, 6, 8), (3, 4, 8, FLOAT_BITS))
 SPARSE_AND_ROUNDED = together(SPARSE, BOTH)
 
+KINDS: dict[str, tuple[str, MakePolicy]] = {
+    "criterion": ("", pruned),
+    "repair": ("repair ", pruned),
+    "pattern": ("pattern ", SPARSE),
+    "weights": ("weights ", WEIGHTS),
+    "calibration": ("calibration ", BOTH),
+    "clips": ("clips ", BOTH),
+}
+"""By field of a recipe, how the rows of its methods begin, and their policies."""
+OTHER_POLICIES = {
+    "pattern 2:4": sparse(*HALVES),
+    "pattern 4:8": sparse(*HALVES),
+    "weights codebook": rounded((1, 2, 4, 32)),
+}
+
+
+def rows_of(field: str, names: Iterable[str]) -> dict[str, Row]:
+    """A row for every registered method of a kind, by default expectations."""
+    start, policy = KINDS[field]
+    return {
+        start + name: Row(
+            replace(Recipe(), **{field: name}), OTHER_POLICIES.get(start + name, policy)
+        )
+        for name in names
+    }
+
+
 ROWS: dict[str, Row] = {
-    "l1": Row(Recipe(), pruned),
-    "l2": Row(Recipe(criterion="l2"), pruned),
-    "bn_scale": Row(Recipe(criterion="bn_scale"), pruned),
-    "fpgm": Row(Recipe(criterion="fpgm"), pruned),
-    "taylor": Row(Recipe(criterion="taylor", normalise=True), pruned),
-    "activation": Row(Recipe(criterion="activation"), pruned),
-    "random": Row(Recipe(criterion="random"), pruned),
-    "lasso": Row(Recipe(criterion="lasso"), pruned),
-    "proximal": Row(Recipe(criterion="proximal"), pruned),
-    "discrimination": Row(Recipe(criterion="discrimination"), pruned),
-    "least squares": Row(Recipe(repair="least_squares"), pruned),
-    "asymmetric": Row(Recipe(repair="asymmetric"), pruned),
-    "sparse": Row(Recipe(), SPARSE),
+    **{name: row for field in KINDS for name, row in rows_of(field, METHODS[field]).items()},
+    "normalised": Row(Recipe(criterion="taylor", normalise=True), pruned),
     "sparse, repaired": Row(Recipe(sparse_repair=True), SPARSE),
-    "2:4": Row(Recipe(pattern="2:4"), sparse(*HALVES)),
-    "4:8": Row(Recipe(pattern="4:8"), sparse(*HALVES)),
-    "weights minmax": Row(Recipe(weights="minmax"), WEIGHTS),
-    "weights mse": Row(Recipe(weights="mse"), WEIGHTS),
-    "weights lsq": Row(Recipe(weights="lsq"), WEIGHTS),
-    "codebook, weights": Row(Recipe(weights="codebook", codebook="weights"), WEIGHTS),
-    "codebook, clusters": Row(Recipe(weights="codebook", codebook="clusters"), WEIGHTS),
-    "codebook, both": Row(Recipe(weights="codebook", codebook="both"), rounded((1, 2, 4, 32))),
-    "calibration minmax": Row(Recipe(calibration="minmax"), BOTH),
-    "calibration percentile": Row(Recipe(calibration="percentile"), BOTH),
-    "calibration mse": Row(Recipe(calibration="mse"), BOTH),
-    "calibration entropy": Row(Recipe(calibration="entropy"), BOTH),
-    "clips lsq": Row(Recipe(clips="lsq"), BOTH),
-    "clips pact": Row(Recipe(clips="pact"), BOTH),
     "bias correction": Row(Recipe(bias_correction=True), WEIGHTS),
     "low rank, svd": Row(Recipe(criterion="l2"), pruned, False, "svd"),
     "low rank, channel": Row(Recipe(criterion="l2"), pruned, False, "channel"),
@@ -201,31 +202,38 @@ def batches(network: Any, low_rank: str = "") -> list[tuple[np.ndarray, np.ndarr
 
 
 @cache
-def _seen(network: Any, low_rank: str, recipe: Recipe, quantized: bool) -> Survey:
+def _seen(network: Any, low_rank: str, recipe: Recipe, quantized: bool) -> CalibrationStatistics:
     graph = traced(network, low_rank)
-    return survey(graph, recipe, batches(network, low_rank), quantized=quantized)
+    return gather_statistics(graph, recipe, batches(network, low_rank), quantized=quantized)
 
 
-def looked_up(network: Any, row: Row) -> Survey:
+def looked_up(network: Any, row: Row) -> CalibrationStatistics:
     """What the row's recipe needs to know; rows that need the same share it, as it compiles."""
-    find = lambda recipe, quantized=False: _seen(network, row.low_rank, recipe, quantized)  # noqa: E731
-    criterion = row.recipe.criterion if row.recipe.criterion in CRITERIA else "l1"
-    scores = find(Recipe(criterion=criterion, normalise=row.recipe.normalise)).scores
-    grams = find(Recipe(repair="least_squares"))
-    observations = find(Recipe(), True).observations
-    return grams._replace(recipe=row.recipe, scores=scores, observations=observations)
+    everything = Recipe(repair="least_squares", calibration="mse")
+    seen = _seen(network, row.low_rank, everything, True)
+    return replace(seen, recipe=row.recipe, select=_select(network, row))
+
+
+def _select(network: Any, row: Row) -> Any:
+    criterion = Recipe(criterion=row.recipe.criterion, normalise=row.recipe.normalise)
+    return _chosen(network, row.low_rank, criterion)
+
+
+@cache
+def _chosen(network: Any, low_rank: str, recipe: Recipe) -> Any:
+    return _seen(network, low_rank, recipe, False).select
 
 
 @cache
 def prepared_by(network: Any, name: str) -> Preparer:
     """Of a row, for all its policies."""
     row = ROWS[name]
-    return Preparer(traced(network, row.low_rank), looked_up(network, row))
+    return Preparer(looked_up(network, row))
 
 
 def rounding(recipe: Recipe) -> Recipe:
     """All of a recipe that is in a network's program: rows that round alike share theirs."""
-    return Recipe(weights=recipe.weights, codebook=recipe.codebook, clips=recipe.clips)
+    return Recipe(weights=recipe.weights, clips=recipe.clips)
 
 
 @cache
@@ -300,10 +308,10 @@ _COMPILED: dict[Any, Any] = {}
 
 def sliced_step(small: Compressed, x: Any, labels: Any) -> dict[str, Any]:
     """``a_step`` of a sliced network; equal programs compile once."""
-    arguments = dict(small.variables), dict(small.support), x, labels
+    arguments = dict(small.variables), dict(small.weight_masks), x, labels
 
-    def run(variables: Any, support: Any, x: Any, labels: Any) -> dict[str, Any]:
-        own = replace(small, support=support)
+    def run(variables: Any, masks: Any, x: Any, labels: Any) -> dict[str, Any]:
+        own = replace(small, weight_masks=masks)
         return a_step(own.apply, own.trainable)(variables, x, labels)
 
     lowered = jax.jit(run).lower(*arguments)
@@ -315,8 +323,9 @@ def sliced_step(small: Compressed, x: Any, labels: Any) -> dict[str, Any]:
 
 OFTEN = frozenset(
     {
-        *("l1", "taylor", "lasso", "least squares", "sparse", "2:4", "weights lsq"),
-        *("codebook, both", "calibration percentile", "clips pact", "bias correction"),
+        *("l1", "normalised", "lasso", "repair least_squares", "pattern magnitude"),
+        *("pattern 2:4", "weights lsq", "weights codebook", "calibration percentile"),
+        *("clips pact", "bias correction"),
         *("low rank, svd", "prune, repair, sparsify, lsq"),
     }
 )

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import get_args, get_type_hints
 
 import numpy as np
 
 from pfrl.compression.policy import Policy
-from pfrl.compression.recipe import Recipe
+from pfrl.compression.recipe import METHODS, Recipe
 from pfrl.cost import BudgetError, CostModel, largest_that_fits
 from pfrl.graph import Graph
 from pfrl.methods.quantization.uniform import FLOAT_BITS
@@ -60,7 +59,7 @@ def cells() -> Iterator[Cell]:
 
 def channels() -> Iterator[Cell]:
     """Every criterion at half of the MACs, the same share of every group."""
-    for criterion in get_args(get_type_hints(Recipe)["criterion"]):
+    for criterion in METHODS["criterion"]:
         plain = Recipe(criterion=criterion)
         repaired = replace(plain, repair="least_squares")
         yield Cell("channels", criterion, half_of_macs, repaired, (("statistics", plain),))

@@ -12,12 +12,12 @@ import numpy as np
 
 from envs.task import load_network
 from experiments.records.run_folder import RunFolder
-from experiments.run.compression import find_weights
+from experiments.run.inputs import find_weights
 from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.methods.cells import Cell, cells
 from experiments.studies.methods.table import HEADINGS, write_table
 from experiments.studies.study import complete
-from pfrl.compression.calibration import survey_network
+from pfrl.compression.calibration import gather_from
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import Compressed, compress
 from pfrl.cost import CostModel
@@ -140,8 +140,8 @@ def evaluate(
     rounded = any(bits < FLOAT_BITS for bits in policy.act_bits.values())
     costs, before = CostModel(graph).of(policy), {}
     for name, recipe in cell.before:
-        survey = survey_network(graph, recipe, dataset, seed, rounded)
-        small = compress(graph.source, policy, graph=graph, survey=survey)
+        statistics = gather_from(graph, recipe, dataset, seed, rounded)
+        small = compress(graph.source, policy, graph=graph, statistics=statistics)
         if cell.section == "channels":
             before["pruned"] = judge(small, small.variables, dataset, test)
         if cell.trained:
@@ -149,9 +149,9 @@ def evaluate(
         before[name] = judge(small, small.variables, dataset, test)
     if not cell.trained:
         return {"costs": costs, "before": before, "seconds": time.perf_counter() - start}
-    survey = survey_network(graph, cell.recipe, dataset, seed, rounded)
+    statistics = gather_from(graph, cell.recipe, dataset, seed, rounded)
     start_policy = replace(policy, sparsity={}) if cell.gradual else policy
-    small = compress(graph.source, start_policy, graph=graph, survey=survey)
+    small = compress(graph.source, start_policy, graph=graph, statistics=statistics)
     small = with_statistics(small, dataset, seed)
     if cell.section == "channels":
         before["repaired"] = judge(small, small.variables, dataset, test)

@@ -17,7 +17,8 @@ from envs.task import load_network, read_latency
 from experiments.records.history import read_history, unbeaten
 from experiments.records.run_folder import RunFolder
 from experiments.run.choose import Candidate, find_candidates
-from experiments.run.compression import LATENCY_FILE, find_weights
+from experiments.run.compression import LATENCY_FILE
+from experiments.run.inputs import find_weights
 from experiments.run.latency import measure_latency
 from experiments.run.recorded import recorded_search
 from experiments.settings.blocks import NetworkBlock, SettingsError

@@ -18,7 +18,7 @@ from envs.decisions import Decisions
 from envs.problem import Problem
 from envs.task import NetworkTask, load_network
 from experiments.records.run_folder import RunFolder
-from experiments.run.compression import find_weights
+from experiments.run.inputs import find_weights
 from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.proxy.table import LONG, write_study
 from experiments.studies.study import complete

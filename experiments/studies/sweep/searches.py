@@ -17,7 +17,7 @@ from envs.decisions import Decisions
 from envs.knobs import KnobName, needed
 from envs.task import load_network
 from experiments.records.run_folder import RunFolder
-from experiments.run.compression import find_weights
+from experiments.run.inputs import find_weights
 from experiments.run.recorded import recorded_search
 from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.study import complete

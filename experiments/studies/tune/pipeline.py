@@ -13,7 +13,7 @@ import optax
 
 from experiments.studies.methods.comparison import with_statistics
 from experiments.studies.tune.space import DEFAULTS, recipe_of
-from pfrl.compression.calibration import survey_network
+from pfrl.compression.calibration import gather_from
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
 from pfrl.compression.sliced import Compressed, compress
@@ -124,10 +124,10 @@ class Pipeline:
 
     def _make_start(self, recipe: Recipe) -> Start:
         rounded = any(bits <= 8 for bits in self.policy.act_bits.values())
-        survey = survey_network(self.graph, recipe, self.dataset, self._seed, rounded)
+        statistics = gather_from(self.graph, recipe, self.dataset, self._seed, rounded)
         # Zeros come during the training, by the schedule.
         dense = replace(self.policy, sparsity={})
-        small = compress(self.graph.source, dense, graph=self.graph, survey=survey)
+        small = compress(self.graph.source, dense, graph=self.graph, statistics=statistics)
         small = with_statistics(small, self.dataset, self._seed)
         run = drive(self._make_step(small), steps_per_call(jax.default_backend()), donate=True)
         return Start(small, run, compiled(lambda v, x: small.apply(v, x, False)[0]))

@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from pfrl.compression.recipe import Recipe
+from pfrl.compression.rounding import own_arrays
 from pfrl.compression.sliced import Compressed
 from pfrl.deploy.packed.encoding import TYPES, PackedError, Stored, decode, encode, values_of
 from pfrl.deploy.packed.file import Sizes, read_packed, write_packed
 from pfrl.deploy.packed.storage import Storage
 from pfrl.graph import Variables
-from pfrl.methods.quantization.coding import CODINGS
+from pfrl.methods.quantization.base import WEIGHT_QUANTIZERS
+from pfrl.methods.quantization.coding import codes as coded
+from pfrl.methods.quantization.coding import layout, own_of
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.training.optimizers import QUANTIZER
 
@@ -91,7 +94,7 @@ def unpack(path: Path) -> Variables:
 def _encoded(small: Compressed, name: str, stored: Stored, bits: int) -> bytes:
     """The bytes of a variable; kernels that are smaller in float are rounded too."""
     value = np.asarray(small.variables[name])
-    stays = np.asarray(small.support.get(name, np.ones(value.shape, bool)))
+    stays = np.asarray(small.weight_masks.get(name, np.ones(value.shape, bool)))
     codes, table = np.where(stays, value, np.zeros((), value.dtype)), NO_TABLE
     if bits < FLOAT_BITS:
         if not np.isfinite(value).all():
@@ -99,12 +102,11 @@ def _encoded(small: Compressed, name: str, stored: Stored, bits: int) -> bytes:
                 f"'{name}' has values that are no finite numbers, and cannot be quantized; train"
                 " the network again with a lower learning rate"
             )
-        coding = CODINGS[small.recipe.weights]
-        state = _state(small.variables, f"{QUANTIZER}{name}.")
-        codes, table = coding.codes(codes, state, bits, stays)
+        quantizer = WEIGHT_QUANTIZERS[small.recipe.weights]
+        codes, table = coded(quantizer, codes, own_arrays(small.variables, name), bits, stays)
         if stored.format in TYPES:
-            layout = coding.layout(value.shape, bits, int(stays.sum()))
-            rounded = values_of(layout.format, codes, table, bits)
+            format = layout(quantizer, value.shape, bits, int(stays.sum())).format
+            rounded = values_of(format, codes, table, bits)
             codes, table = np.where(stays, rounded, np.float32(0)), NO_TABLE
     return encode(stored, codes, table, stays)
 
@@ -113,14 +115,5 @@ def _derived(
     name: str, kernel: np.ndarray, table: np.ndarray, bits: int, recipe: Recipe
 ) -> Variables:
     """What a kernel's quantizer keeps beside it, as far as it follows from the file."""
-    state = CODINGS[recipe.weights].state(kernel, table, bits)
-    return {f"{QUANTIZER}{name}.{part}": value for part, value in state.items()}
-
-
-def _state(variables: Variables, prefix: str) -> Variables:
-    """What a quantizer keeps beside a kernel, by the last part of the names."""
-    return {
-        name.removeprefix(prefix): value
-        for name, value in variables.items()
-        if name.startswith(prefix)
-    }
+    own = own_of(WEIGHT_QUANTIZERS[recipe.weights], kernel, table, bits)
+    return {f"{QUANTIZER}{name}.{part}": value for part, value in own.items()}

@@ -9,9 +9,10 @@ import numpy as np
 from pfrl.compression.recipe import PLAIN, Recipe
 from pfrl.deploy.packed.encoding import Stored, smallest
 from pfrl.graph import Count, Graph, Layer
-from pfrl.methods.quantization.coding import CODINGS
+from pfrl.methods.quantization.base import WEIGHT_QUANTIZERS
+from pfrl.methods.quantization.coding import layout
 from pfrl.methods.quantization.uniform import FLOAT_BITS
-from pfrl.methods.sparsity.sparsify import zeros_of
+from pfrl.methods.sparsity.base import SPARSIFIERS
 
 
 class _Array(NamedTuple):
@@ -47,7 +48,8 @@ class Storage:
     """
 
     def __init__(self, graph: Graph, recipe: Recipe = PLAIN):
-        self._recipe, self._coding = recipe, CODINGS[recipe.weights]
+        self._quantizer = WEIGHT_QUANTIZERS[recipe.weights]
+        self._sparsifier = SPARSIFIERS[recipe.pattern]
         layers: dict[str, list[Layer]] = {}
         for layer in graph.layers:
             layers.setdefault(layer.kernel, []).append(layer)
@@ -94,20 +96,11 @@ class Storage:
         stays = elements
         shares = [share for layer in array.layers if (share := sparsity.get(layer.name))]
         if shares:
-            stays = self._stays(shape, shares[0])
+            stays = self._sparsifier.stays(shape, shares[0])
         if bits >= FLOAT_BITS:
             return smallest(array.dtype.name, shape, 8 * array.dtype.itemsize, (0,), stays)
-        layout = self._coding.layout(shape, bits, stays)
-        return smallest(layout.format, shape, bits, layout.table, stays, layout.zeros_coded)
-
-    def _stays(self, shape: tuple[int, ...], share: float) -> int:
-        """How many weights of a sparse kernel are not zero."""
-        elements = math.prod(shape)
-        if self._recipe.pattern == "magnitude":
-            return elements - zeros_of(share, elements)
-        n, m = map(int, self._recipe.pattern.split(":"))
-        blocks, rest = divmod(shape[-2], m)
-        return elements // max(shape[-2], 1) * (blocks * n + min(n, rest))
+        format, table, zeros_coded = layout(self._quantizer, shape, bits, stays)
+        return smallest(format, shape, bits, table, stays, zeros_coded)
 
 
 def _kernels_alone(graph: Graph) -> set[str]:

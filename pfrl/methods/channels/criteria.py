@@ -1,12 +1,11 @@
 """Which channels matter: criteria that score every channel of every group."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from scipy.spatial.distance import cdist
 
 from pfrl.graph import Graph, Member, Variables
@@ -15,90 +14,23 @@ from pfrl.graph.labelled.labels import Labelled
 from pfrl.graph.labelled.program import FUSED
 from pfrl.graph.layers import find_layers, made_labels
 from pfrl.graph.slicing import run
-
-Loss = Callable[[Any, Any], jax.Array]
-"""``(outputs, labels) -> scalar``."""
-
-Parts = dict[str, list[np.ndarray]]
-"""For every group what each of its arrays adds to the scores, ``[channels]`` each."""
+from pfrl.methods.base import Statistics
+from pfrl.methods.channels.base import Parts, scoring, total
+from pfrl.registry import register
 
 
-class CriterionError(ValueError):
-    """An unknown criterion, or one without the data that it needs."""
-
-
-class Evidence(NamedTuple):
-    """What a criterion may look at beside the weights.
-
-    Attributes:
-      batches: ``(inputs [N, ...], labels)``, at least one where it is asked for.
-      loss: of the outputs and the labels.
-      seed: of random scores.
-    """
-
-    batches: tuple[tuple[Any, Any], ...]
-    loss: Loss
-    seed: int
-
-
-Criterion = Callable[[Graph, Variables, Evidence], Parts]
-
-
-def channel_scores(
-    graph: Graph,
-    variables: Variables,
-    criterion: str,
-    *,
-    batches: Iterable[tuple[Any, Any]] | None = None,
-    loss: Loss | None = None,
-    seed: int = 0,
-    normalise: bool = False,
-) -> dict[str, np.ndarray]:
-    """A score ``[channels]`` for every group; the channels with the highest ones should stay.
-
-    A channel's score is the sum of what all arrays of its group say of it: of all
-    layers on a residual stream, say, and a head's of all channels within the head.
-
-    Args:
-      graph: of the network.
-      variables: its arrays, of full size.
-      criterion: a name in ``CRITERIA``.
-      batches: ``(inputs [N, ...], labels)``, for those in ``NEEDS_BATCHES``; best all
-        of one shape: every other one compiles again. 'activation' leaves labels unread.
-      loss: of 'taylor', ``(outputs, labels) -> scalar``; by default the mean
-        cross-entropy of logits ``[N, K]`` against whole numbers ``[N]``.
-      seed: of 'random'.
-      normalise: divide what every array adds by its mean over the channels, so that
-        large kernels do not drown small ones.
-
-    Raises:
-      CriterionError: if the criterion is unknown, or has no batch and needs one.
-    """
-    if criterion not in CRITERIA:
-        names = ", ".join(sorted(CRITERIA))
-        raise CriterionError(f"no channel criterion is named {criterion!r}; choose one of {names}")
-    found = () if batches is None or criterion not in NEEDS_BATCHES else tuple(batches)
-    if criterion in NEEDS_BATCHES and not found:
-        raise CriterionError(
-            f"the criterion {criterion!r} looks at data and got no batch;"
-            " give batches=[(inputs, labels), ...]"
-        )
-    parts = CRITERIA[criterion](graph, variables, Evidence(found, loss or _cross_entropy, seed))
-    scores = {}
-    for name, group in graph.groups.items():
-        scores[name] = np.zeros(group.size)
-        for part in parts[name]:
-            mean = part.mean() if normalise else 1.0
-            scores[name] += part / mean if mean else part
-    return scores
-
-
-def l1(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
+def l1(statistics: Statistics) -> Parts:
     """Sums of absolute kernel values (Li et al. 2017, arXiv 1608.08710, section 3.1).
 
     The slices of the layers that produce a channel and of those that read it
     count alike: a channel matters as much as is put into it and taken from it.
     """
+
+    return kernel_sums(statistics.graph, statistics.variables)
+
+
+def kernel_sums(graph: Graph, variables: Variables) -> dict[str, list[np.ndarray]]:
+    """What 'l1' takes of a network that nothing else is known of."""
 
     def norm(member: Member) -> np.ndarray:
         kernel = np.abs(np.asarray(variables[member.parameter]))
@@ -108,27 +40,34 @@ def l1(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
     return {name: [norm(m) for m in members] for name, members in _kernel_members(graph)}
 
 
-def l2(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
+def l1_scores(graph: Graph, variables: Variables) -> dict[str, np.ndarray]:
+    """L1 norm of all kernel slices that go with a channel, ``[channels]`` of every group."""
+    parts = kernel_sums(graph, variables)
+    return {name: total(parts[name], group.size) for name, group in graph.groups.items()}
+
+
+def l2(statistics: Statistics) -> Parts:
     """Euclidean norm of a channel's slice of every kernel (He et al. 2018, arXiv 1808.06866)."""
 
     def norm(member: Member) -> np.ndarray:
-        return np.sqrt(np.square(_slices(variables, member)).sum(axis=1))
+        return np.sqrt(np.square(_slices(statistics.variables, member)).sum(axis=1))
 
-    return {name: [norm(m) for m in members] for name, members in _kernel_members(graph)}
+    return {name: [norm(m) for m in members] for name, members in _kernel_members(statistics.graph)}
 
 
-def bn_scale(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
+def bn_scale(statistics: Statistics) -> Parts:
     """Absolute scale of every normalisation (Liu et al. 2017, arXiv 1708.06519, section 3).
 
     A scale is a trainable array with one axis that the network first uses as a
     factor: of a batch or layer normalisation, or of the whole channel. A group
     that has none gets its 'l1' scores.
     """
+    graph, variables = statistics.graph, statistics.variables
     labelled = _evaluation(graph)
     names = sorted(graph.source.variables)
     vectors = {n for n in graph.source.trainable if np.ndim(graph.source.variables[n]) == 1}
     scales = _factors(labelled, names) & vectors - {layer.kernel for layer in graph.layers}
-    parts = l1(graph, variables, evidence)
+    parts = kernel_sums(graph, variables)
     for name, group in graph.groups.items():
         members = [member for member in group.members if member.parameter in scales]
         found = [np.abs(_slices(variables, member)).sum(axis=1) for member in members]
@@ -136,13 +75,14 @@ def bn_scale(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
     return parts
 
 
-def fpgm(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
+def fpgm(statistics: Statistics) -> Parts:
     """Filter pruning by geometric median (He et al. 2019, arXiv 1811.00250, equation 4).
 
     The sum of Euclidean distances from a channel's slice of a kernel that produces
     it to those of all other channels: the filter next to the geometric median is
     the one that the others can best stand in for.
     """
+    graph, variables = statistics.graph, statistics.variables
     labelled = _evaluation(graph)
     names = sorted(graph.source.variables)
     producing: set[tuple[str, int]] = set()
@@ -164,7 +104,7 @@ def fpgm(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
     }
 
 
-def taylor(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
+def taylor(statistics: Statistics) -> Parts:
     """First-order change of the loss (Molchanov et al. 2019, arXiv 1906.10771, section 3).
 
     ``(Σ gradient · weight)²`` over a channel's slice of a kernel, which is the squared
@@ -174,6 +114,7 @@ def taylor(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
     the same change twice. In evaluation mode: behind a batch normalisation with the
     batch's statistics the sum would be zero, as no scale of the kernel matters.
     """
+    graph, variables = statistics.graph, statistics.variables
     members = dict(_kernel_members(graph))
     owned = sorted({member.parameter for each in members.values() for member in each})
 
@@ -182,7 +123,7 @@ def taylor(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
         def objective(kernels: Variables) -> jax.Array:
             labelled, tree = graph.program(x, False)
             results = run(labelled, _arguments(graph, {**others, **kernels}, x))
-            return evidence.loss(jax.tree.unflatten(tree, results)[0], labels)
+            return statistics.loss(jax.tree.unflatten(tree, results)[0], labels)
 
         gradients = jax.grad(objective)(kernels)
         products = {name: kernels[name] * gradients[name] for name in owned}
@@ -196,14 +137,14 @@ def taylor(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
 
     kernels = {name: jnp.asarray(variables[name]) for name in owned}
     others = {name: value for name, value in variables.items() if name not in kernels}
-    found = [jax.device_get(importance(kernels, others, *batch)) for batch in evidence.batches]
+    found = [jax.device_get(importance(kernels, others, *batch)) for batch in statistics.batches]
     return {
         name: [np.mean([f[name][i] for f in found], axis=0, dtype=float) for i in range(len(each))]
         for name, each in members.items()
     }
 
 
-def activation(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
+def activation(statistics: Statistics) -> Parts:
     """Mean absolute activation where a layer reads the channel (arXiv 1611.06440, section 2.2).
 
     Mean over examples and positions, sum over a channel's places in what a layer
@@ -211,6 +152,8 @@ def activation(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
     in evaluation mode. What is read in products of activations alone, as queries and
     keys of attention are, gets its 'l1' scores.
     """
+
+    graph, variables = statistics.graph, statistics.variables
 
     @jax.jit
     def magnitudes(variables: Variables, x: Any) -> dict[int, jax.Array]:
@@ -227,7 +170,7 @@ def activation(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
 
     sums: dict[str, dict[tuple[str, int], np.ndarray]] = {name: {} for name in graph.groups}
     names = sorted(graph.source.variables)
-    for x, _ in evidence.batches:
+    for x, _ in statistics.batches:
         labelled, _ = graph.program(x, False)
         owners, layers = _owners(graph, labelled), find_layers(labelled, names)
         for number, values in jax.device_get(magnitudes(variables, x)).items():
@@ -242,35 +185,22 @@ def activation(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
                 for row, value in zip(labelled.atoms.rows(label), each, strict=True):
                     for group, channel in (owners[leaf] for leaf in row if leaf in owners):
                         new = np.zeros(graph.groups[group].size)
-                        total = sums[group].setdefault((layers[number], axis), new)
-                        total[channel] += value / len(evidence.batches)
-    parts = l1(graph, variables, evidence)
+                        each_of = sums[group].setdefault((layers[number], axis), new)
+                        each_of[channel] += value / len(statistics.batches)
+    parts = kernel_sums(graph, variables)
     return {name: list(sums[name].values()) or parts[name] for name in graph.groups}
 
 
-def random(graph: Graph, variables: Variables, evidence: Evidence) -> Parts:
+def random(statistics: Statistics) -> Parts:
     """Uniform numbers from 0 to 1, the same for the same seed: what a criterion has to beat."""
-    rng = np.random.default_rng(evidence.seed)
-    return {name: [rng.random(group.size)] for name, group in graph.groups.items()}
+    rng = np.random.default_rng(statistics.seed)
+    return {name: [rng.random(group.size)] for name, group in statistics.graph.groups.items()}
 
 
-CRITERIA: dict[str, Criterion] = {
-    "l1": l1,
-    "l2": l2,
-    "bn_scale": bn_scale,
-    "fpgm": fpgm,
-    "taylor": taylor,
-    "activation": activation,
-    "random": random,
-}
-"""By name, what every array of a group says of its channels."""
-
-NEEDS_BATCHES = frozenset({"taylor", "activation"})
-"""The criteria that look at data."""
-
-
-def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+for _score in (l1, l2, bn_scale, fpgm, random):
+    register("criterion", _score.__name__, scoring(_score))
+for _score in (taylor, activation):
+    register("criterion", _score.__name__, scoring(_score, "batches"))
 
 
 def _kernel_members(graph: Graph) -> Iterator[tuple[str, list[Member]]]:

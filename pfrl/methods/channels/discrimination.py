@@ -5,14 +5,16 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 
 from pfrl.graph import Graph, Variables
-from pfrl.methods.channels.choose import choose, l1_scores
-from pfrl.methods.channels.criteria import Loss
+from pfrl.methods.base import Statistics
+from pfrl.methods.channels.base import Criterion, choose
+from pfrl.methods.channels.criteria import l1_scores
 from pfrl.methods.channels.readers import Reader, SelectionError, check_counts, find_readers
 from pfrl.methods.channels.stages import Batches, Head, fit_heads, stage_ends, watch
-from pfrl.methods.repair.reconstruct import gather, repair
+from pfrl.methods.repair.reconstruct import Grams, repair
+from pfrl.registry import register
+from pfrl.training.losses import Loss, cross_entropy
 
 Kept = Mapping[str, np.ndarray]
 """Indices of the channels that stay, by group."""
@@ -35,19 +37,7 @@ class Part(NamedTuple):
     gradient: Callable[[Variables, Variables, Any, Any], dict[str, Any]]
 
 
-def discrimination(
-    graph: Graph,
-    variables: Variables,
-    batches: Iterable[tuple[Any, Any]],
-    counts: Mapping[str, int],
-    stages: int = 3,
-    seed: int = 0,
-    *,
-    loss: Loss | None = None,
-    weight: float = 1.0,
-    rounds: int = 4,
-    positions: int = 10,
-) -> dict[str, np.ndarray]:
+class Discrimination:
     """DCP's channel selection (Zhuang et al. 2018, arXiv 1810.11809).
 
     The network is cut into stages, with an auxiliary head at the end of each but the last
@@ -73,43 +63,16 @@ def discrimination(
       variables: its arrays, of full size, which are not changed.
       batches: ``(inputs [N, ...], labels)``; best all of one shape. Every group that loses
         channels takes one gradient of each batch.
-      counts: how many channels of every group stay.
+      grams: from ``gather``, of the same arrays.
       stages: with the last; heads are put where they share the MACs evenly.
-      seed: of the positions for the reconstruction.
       loss: ``(outputs, labels) -> scalar``; by default the mean cross-entropy of logits
         ``[N, K]`` against whole numbers ``[N]``.
       weight: of the gradient of the stage's loss; that of the reconstruction has 1.
       rounds: for one group; as many as channels that stay is one by one.
-      positions: of an image that the reconstruction looks at; see ``gather``.
-
-    Returns:
-      ascending indices for every group. Those that no kernel sums over keep the channels
-      with the highest L1 scores.
 
     Raises:
-      SelectionError: if a count is missing or out of range, there is no batch or no round.
+      SelectionError: if there is no batch or no round.
       StageError: see ``stage_ends`` and ``fit_heads``.
-    """
-    check_counts(graph, counts)
-    select = Discrimination(
-        graph,
-        variables,
-        batches,
-        stages,
-        seed,
-        loss=loss,
-        weight=weight,
-        rounds=rounds,
-        positions=positions,
-    )
-    return select(counts)
-
-
-class Discrimination:
-    """``discrimination`` of one network for any counts; what it compiles, it compiles once.
-
-    What does not depend on the counts is done here: second moments are gathered and heads
-    fitted. For the arguments see ``discrimination``.
     """
 
     def __init__(
@@ -117,13 +80,12 @@ class Discrimination:
         graph: Graph,
         variables: Variables,
         batches: Iterable[tuple[Any, Any]],
+        grams: Grams,
         stages: int = 3,
-        seed: int = 0,
         *,
-        loss: Loss | None = None,
+        loss: Loss = cross_entropy,
         weight: float = 1.0,
         rounds: int = 4,
-        positions: int = 10,
     ):
         self._graph, self._variables, self._batches = graph, variables, tuple(batches)
         self._weight, self._rounds = weight, rounds
@@ -132,17 +94,20 @@ class Discrimination:
                 f"expected batches=[(inputs, labels), ...] and at least one round,"
                 f" got {len(self._batches)} and {rounds}"
             )
-        grams = gather(graph, variables, [x for x, _ in self._batches], positions, seed)
         found = {n: find_readers(group, variables, grams) for n, group in graph.groups.items()}
         readers = {name: each for name, each in found.items() if each}
         # Of all groups, whether they lose channels or not: a gradient by other kernels for
         # every policy would be compiled for every policy.
-        self._parts = _parts(
-            graph, variables, self._batches, readers, stages, loss or _cross_entropy
-        )
+        self._parts = _parts(graph, variables, self._batches, readers, stages, loss)
 
     def __call__(self, counts: Mapping[str, int]) -> dict[str, np.ndarray]:
-        """Ascending indices of the channels that stay, ``counts[group]`` of every group."""
+        """Ascending indices of the channels that stay, ``counts[group]`` of every group.
+
+        Groups that no kernel sums over keep the channels with the highest L1 scores.
+
+        Raises:
+          SelectionError: if a count is missing or out of range.
+        """
         graph, variables, batches = self._graph, self._variables, self._batches
         check_counts(graph, counts)
         parts = {name: part for name, part in self._parts.items() if counts[name] < part.size}
@@ -272,5 +237,14 @@ def _fitted(
     return empty
 
 
-def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+def _prepare(statistics: Statistics) -> Discrimination:
+    return Discrimination(
+        statistics.graph,
+        statistics.variables,
+        statistics.batches,
+        statistics.moments,
+        loss=statistics.loss,
+    )
+
+
+register("criterion", "discrimination", Criterion(_prepare, frozenset({"batches", "moments"})))

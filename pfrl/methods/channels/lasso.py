@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -9,8 +10,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import lars_path_gram
 
 from pfrl.graph import Graph, Variables
+from pfrl.methods.base import Statistics
+from pfrl.methods.channels.base import Criterion, Select
 from pfrl.methods.channels.readers import Reader, select
 from pfrl.methods.repair.reconstruct import Gram
+from pfrl.registry import register
 
 
 def lasso(
@@ -88,3 +92,10 @@ def on_path(form: np.ndarray, count: int) -> np.ndarray:
 
 def _pick(readers: Sequence[Reader], size: int, count: int) -> np.ndarray:
     return on_path(quadratic(readers, size), count)
+
+
+def _prepare(statistics: Statistics) -> Select:
+    return partial(lasso, statistics.graph, statistics.variables, statistics.moments)
+
+
+register("criterion", "lasso", Criterion(_prepare, frozenset({"moments"})))

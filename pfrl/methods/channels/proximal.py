@@ -7,8 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from pfrl.graph import Graph, Variables
+from pfrl.methods.base import Statistics
+from pfrl.methods.channels.base import Criterion, Select
 from pfrl.methods.channels.readers import Reader, select
 from pfrl.methods.repair.reconstruct import Gram
+from pfrl.registry import register
 
 
 class Part(NamedTuple):
@@ -142,3 +145,10 @@ def _pick(
         if alive == count:
             break
     return np.argsort(-np.where(fewer > 0, np.inf, more), kind="stable")[:count]
+
+
+def _prepare(statistics: Statistics) -> Select:
+    return partial(proximal, statistics.graph, statistics.variables, statistics.moments)
+
+
+register("criterion", "proximal", Criterion(_prepare, frozenset({"moments"})))

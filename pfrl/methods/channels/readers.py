@@ -10,7 +10,8 @@ import numpy as np
 
 from pfrl.graph import Graph, Group, Variables
 from pfrl.graph.kernels import Kernel
-from pfrl.methods.channels.choose import choose, l1_scores
+from pfrl.methods.channels.base import choose
+from pfrl.methods.channels.criteria import l1_scores
 from pfrl.methods.repair.reconstruct import Gram
 
 

@@ -3,67 +3,44 @@
 Weight sharing of Deep Compression (Han et al. 2016, arXiv 1510.00149, section 3): a kernel
 is stored as indices of ``bits`` bits into a codebook of float32 values. Codebooks are fitted
 on the host and used in traced code, where they are all of one length, so that a search over
-bit widths compiles once.
+bit widths compiles once. There are three quantizers, by what training changes:
+
+- 'codebook_weights': gradients pass straight through to the weights.
+- 'codebook_clusters': the centers, each with the mean of the gradients of its weights, which
+  stay in the cluster that they started in.
+- 'codebook': weights and centers.
 """
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pfrl.methods.quantization.kmeans import kmeans, sort_values
-from pfrl.methods.quantization.uniform import FLOAT_BITS
+from pfrl.methods.quantization.base import WeightQuantizer
+from pfrl.methods.quantization.kmeans import kmeans
+from pfrl.methods.quantization.uniform import FLOAT_BITS, straight_through
+from pfrl.registry import register
 
 ENTRIES = 256
 """Length of every codebook in traced code; those of less than 8 bits use its first entries."""
 MOST_BITS = 8
-TRAINED = ("weights", "clusters", "both")
-"""What ``codebook_quantize`` passes gradients to."""
 
 
-class CodebookError(ValueError):
-    """What is to be trained is nothing that a codebook has; the message says what is."""
-
-
-def fit_codebooks(
-    kernel: Any,
-    alive: Any = None,
-    *,
-    init: str = "quantile",
-    seed: int = 0,
-    iterations: int = 300,
-    zero: bool = False,
-) -> np.ndarray:
-    """A codebook of a kernel for every bit width from 1 to 8, float32 ``[8, 256]``.
-
-    Row ``b - 1`` is for ``b`` bits. Entries that are not needed repeat the last one.
+def fit_centers(kernel: np.ndarray, bits: int, alive: np.ndarray | None = None) -> np.ndarray:
+    """float32 ``[256]``, the first ``2^bits`` in use; of no weights or no codebook zeros.
 
     Args:
       kernel: any shape.
+      bits: 1 to 8, or 32 for no codebook.
       alive: 0 and 1, broadcastable to the kernel: only weights at a 1 count.
-      init, seed, iterations: see ``kmeans``.
-      zero: whether entry 0 is exactly zero; see ``codebook_quantize``.
-
-    Raises:
-      KMeansError: see ``kmeans``.
     """
-    kernel = np.asarray(kernel)
-    if alive is not None:
-        kernel = kernel[np.broadcast_to(np.asarray(alive) > 0, kernel.shape)]
-    values = sort_values(kernel)
-    rows = []
-    for bits in range(1, MOST_BITS + 1):
-        centers = kmeans(values, 2**bits, init=init, seed=seed, iterations=iterations, zero=zero)
-        if zero:
-            centers = np.concatenate([[0.0], centers[centers != 0]])
-        rows.append(np.pad(centers, (0, ENTRIES - len(centers)), mode="edge"))
-    return np.asarray(rows, np.float32)
-
-
-def codebook_of(codebooks: Any, bits: int | jax.Array) -> jax.Array:
-    """The row ``[256]`` for a bit width, which may be traced; at 32 bits any row will do."""
-    return jnp.asarray(codebooks)[jnp.clip(bits, 1, MOST_BITS) - 1]
+    values = kernel if alive is None else kernel[np.broadcast_to(alive > 0, kernel.shape)]
+    if bits >= FLOAT_BITS or not values.size:
+        return np.zeros(ENTRIES, np.float32)
+    return _padded(kmeans(values, 2**bits))
 
 
 def assign(kernel: jax.Array, centers: jax.Array, used: int | jax.Array) -> jax.Array:
@@ -84,55 +61,35 @@ def assign(kernel: jax.Array, centers: jax.Array, used: int | jax.Array) -> jax.
     return order.astype(jnp.uint8)[jnp.searchsorted(middles, kernel)]
 
 
-def lookup(indices: jax.Array, centers: jax.Array) -> jax.Array:
-    """The centers at the indices; a center's gradient is the sum of those of its weights."""
-    return centers[indices.astype(jnp.int32)]
-
-
 def codebook_quantize(
     kernel: jax.Array,
     centers: jax.Array,
     bits: int | jax.Array,
     alive: jax.Array | None = None,
     *,
-    train: str = "weights",
+    train_weights: bool = True,
+    train_centers: bool = True,
     indices: jax.Array | None = None,
-    zero: bool = False,
 ) -> jax.Array:
     """The kernel with every weight replaced by a center; unchanged at 32 bits.
-
-    What is trained (as PocketFlow calls it):
-
-    - 'weights': gradients pass straight through to the weights; ``refit`` the
-      centers from time to time.
-    - 'clusters': the centers, each with the sum of the gradients of its weights.
-      Give the ``indices`` of the start, or weights change their cluster on the way.
-    - 'both': weights and centers.
 
     Args:
       kernel: any shape.
       centers: ``[256]``, of which the first ``2^bits`` are in use.
       bits: scalar, 1 to 8 or 32, may be traced.
       alive: 0 and 1, broadcastable to the kernel: what is 0 stays zero.
-      train: one of ``TRAINED``.
+      train_weights: whether gradients pass straight through to the weights.
+      train_centers: whether a center gets the sum of the gradients of its weights.
       indices: of the kernel's weights, from ``assign``, to keep; else they are assigned anew.
-      zero: whether entry 0 is zero, and stays it.
-
-    Raises:
-      CodebookError: if ``train`` is none of the above.
     """
-    if train not in TRAINED:
-        raise CodebookError(f"cannot train {train!r}; choose one of {', '.join(TRAINED)}")
     centers = centers.astype(kernel.dtype)
-    if zero:
-        centers = _with_zero(centers)
-    if train == "weights":
+    if not train_centers:
         centers = jax.lax.stop_gradient(centers)
     if indices is None:
         fixed = jax.lax.stop_gradient((kernel, centers))
         indices = assign(*fixed, 2 ** jnp.minimum(bits, MOST_BITS))
-    quantized = lookup(indices, centers)
-    if train != "clusters":
+    quantized = centers[indices.astype(jnp.int32)]
+    if train_weights:
         # Exactly the center: what is added is zero, with the gradient of the kernel.
         quantized += kernel - jax.lax.stop_gradient(kernel)
     if alive is not None:
@@ -140,25 +97,62 @@ def codebook_quantize(
     return jnp.where(bits >= FLOAT_BITS, kernel, quantized)
 
 
-def refit(
-    kernel: jax.Array,
-    indices: jax.Array,
-    centers: jax.Array,
-    alive: jax.Array | None = None,
-    *,
-    zero: bool = False,
+def _round(
+    kernel: Any, own: Mapping[str, Any], bits: Any, alive: Any, weights: bool, centers: bool
 ) -> jax.Array:
-    """Every center at the mean of its weights, ``[256]``: a step of Lloyd's that may be traced.
+    present = jnp.asarray(kernel.size if alive is None else alive.sum(), jnp.float32)
+    # The mean gradient of a center's weights, not their sum: it learns as fast as they do.
+    share = 2.0 ** jnp.minimum(bits, MOST_BITS) / jnp.maximum(present, 1)
+    table = straight_through(own["centers"] * share, own["centers"])
+    return codebook_quantize(
+        kernel,
+        table,
+        bits,
+        alive,
+        train_weights=weights,
+        train_centers=centers,
+        indices=own.get("indices"),
+    )
 
-    A center without weights stays where it is. For the arguments see ``codebook_quantize``.
-    """
-    weights = jnp.ones_like(kernel) if alive is None else jnp.broadcast_to(alive, kernel.shape)
-    places, weights = indices.astype(jnp.int32), weights.astype(centers.dtype)
-    counts = jnp.zeros_like(centers).at[places].add(weights)
-    sums = jnp.zeros_like(centers).at[places].add(kernel.astype(centers.dtype) * weights)
-    centers = jnp.where(counts > 0, sums / jnp.maximum(counts, 1), centers)
-    return _with_zero(centers) if zero else centers
+
+def _start(kernel: Any, bits: int, alive: Any, fixed: bool) -> dict[str, Any]:
+    centers = fit_centers(np.asarray(kernel), bits, alive)
+    if not fixed:
+        return {"centers": centers}
+    used = 2 ** min(bits, MOST_BITS)
+    return {"centers": centers, "indices": np.asarray(assign(kernel, jnp.asarray(centers), used))}
 
 
-def _with_zero(centers: jax.Array) -> jax.Array:
-    return jnp.where(jnp.arange(ENTRIES) == 0, 0, centers)
+def _restored(kernel: np.ndarray, table: Any, bits: int, fixed: bool) -> dict[str, Any]:
+    """The different values of a rounded kernel are its centers."""
+    values = kernel if bits < FLOAT_BITS else np.zeros_like(kernel)
+    centers = np.unique(values)
+    if len(centers) > 2 ** min(bits, MOST_BITS):
+        centers = centers[centers != 0]  # what is zero does not stay
+    found = {"centers": _padded(centers)}
+    if fixed:
+        middles = (centers[1:] + centers[:-1]) / 2
+        found["indices"] = np.searchsorted(middles, values).astype(np.uint8)
+    return found
+
+
+def _padded(centers: np.ndarray) -> np.ndarray:
+    """float32 ``[256]``; entries that are not needed repeat the last one."""
+    return np.pad(centers, (0, ENTRIES - len(centers)), mode="edge").astype(np.float32)
+
+
+def _quantizer(weights: bool, centers: bool) -> WeightQuantizer:
+    fixed = not weights
+    return WeightQuantizer(
+        partial(_round, weights=weights, centers=centers),
+        start=partial(_start, fixed=fixed),
+        trained=frozenset({"centers"} if centers else ()),
+        cut={"indices": "weights"},
+        least_bits=1,
+        restored=partial(_restored, fixed=fixed),
+    )
+
+
+register("weight_quantizer", "codebook", _quantizer(True, True))
+register("weight_quantizer", "codebook_weights", _quantizer(True, False))
+register("weight_quantizer", "codebook_clusters", _quantizer(False, True))

@@ -8,17 +8,22 @@ integer, ``-2^(bits-1)``, unused, as the exporters do; a learned offset (LSQ+) t
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from pfrl.methods.quantization.base import ActivationQuantizer, WeightQuantizer
+from pfrl.methods.quantization.ranges import best_steps
 from pfrl.methods.quantization.uniform import (
     FLOAT_BITS,
-    SHORTEST,
+    activation_grid,
     straight_through,
     weight_levels,
     widened,
 )
+from pfrl.registry import register
 
 SMALLEST_STEP = 1e-6
 """Below it a step is taken for as large as this, so that it stays positive."""
@@ -74,53 +79,6 @@ def lsq_weights(
     return lsq(kernel, step, bits, -top, top, elements)
 
 
-def lsq_activations(
-    x: jax.Array,
-    step: jax.Array,
-    bits: jax.Array,
-    zero_point: jax.Array,
-    alive: jax.Array | None = None,
-) -> jax.Array:
-    """``lsq`` of activations ``[N, ...]`` on the unsigned integers from 0 to ``2^bits - 1``.
-
-    The step and the zero point of a calibrated range (``activation_grid``) are a good start.
-
-    Args:
-      x, step, bits: see ``lsq``; one step for all of ``x``.
-      zero_point: the integer that stands for 0.
-      alive: 0 and 1, broadcastable to one example ``[1, ...]``: the inputs that are there.
-    """
-    levels = 2.0 ** jnp.minimum(bits, 16) - 1
-    example = (1, *x.shape[1:])
-    elements = kept_elements(example, range(x.ndim), alive)
-    return lsq(x, step, bits, -zero_point, levels - zero_point, elements)
-
-
-def initial_step(
-    x: jax.Array,
-    largest: jax.Array,
-    axes: Sequence[int] | None = None,
-    alive: jax.Array | None = None,
-) -> jax.Array:
-    """``2 · mean |x| / sqrt(Q)`` (section 2.1), over the elements that are there.
-
-    Where all of them are zero the step is 1.
-
-    Args:
-      x: weights, or a batch of activations.
-      largest: ``Q``, the largest integer of the grid, may be traced.
-      axes: those that share a step; all by default. Of a kernel ``[..., O]`` all but the last.
-      alive: 0 and 1, broadcastable to ``x``.
-
-    Returns:
-      float32, ``x``'s shape without ``axes``.
-    """
-    axes = tuple(range(x.ndim) if axes is None else axes)
-    magnitude = jnp.abs(widened(x)) * (1 if alive is None else alive)
-    mean = magnitude.sum(axes) / jnp.maximum(kept_elements(x.shape, axes, alive), 1)
-    return jnp.where(mean > SHORTEST, 2 * mean / jnp.sqrt(largest), 1.0)
-
-
 def kept_elements(
     shape: Sequence[int], axes: Sequence[int], alive: jax.Array | None = None
 ) -> jax.Array:
@@ -128,3 +86,30 @@ def kept_elements(
     if alive is None:
         return jnp.asarray(math.prod(shape[a] for a in axes), jnp.float32)
     return jnp.broadcast_to(alive, tuple(shape)).astype(jnp.float32).sum(tuple(axes))
+
+
+def _round_input(x: Any, step: Any, bits: Any, low: Any, high: Any, elements: Any) -> jax.Array:
+    grid = activation_grid(bits, low, high)
+    return lsq(x, step, bits, -grid.zero_point, grid.levels - grid.zero_point, elements)
+
+
+register(
+    "weight_quantizer",
+    "lsq",
+    WeightQuantizer(
+        lambda kernel, own, bits, alive: lsq_weights(kernel, own["step"], bits, alive),
+        start=lambda kernel, bits, alive: {"step": best_steps(kernel, bits, alive)},
+        trained=frozenset({"step"}),
+        cut={"step": "outputs"},
+        steps=lambda kernel, own, bits: np.maximum(own["step"], np.float32(SMALLEST_STEP)),
+        restored=lambda kernel, steps, bits: {"step": steps},
+    ),
+)
+register(
+    "activation_quantizer",
+    "lsq",
+    ActivationQuantizer(
+        _round_input,
+        lambda bits, low, high: np.asarray(activation_grid(bits, low, high).scale, np.float32),
+    ),
+)

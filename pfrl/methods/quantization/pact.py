@@ -1,11 +1,12 @@
 """Learned clips of activations: PACT (Choi et al. 2018, arXiv 1805.06085)."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from pfrl.methods.quantization.base import ActivationQuantizer
 from pfrl.methods.quantization.uniform import fake_quantize_activations, straight_through
+from pfrl.registry import register
 
 SMALLEST_CLIP = 1e-3
 """Below it a clip is taken for as large as this, so that the range stays one."""
@@ -42,14 +43,11 @@ def pact(
     return fake_quantize_activations(x, bits, clip * low, clip * high)
 
 
-def clip_penalty(clips: Any, decay: float) -> jax.Array:
-    """L2 regularisation ``decay / 2 · Σ clip²`` of all clips, for the loss (section 3).
-
-    Without it a clip that starts wide stays so; its gradient is ``decay · clip``.
-
-    Args:
-      clips: a tree of scalars.
-      decay: the paper takes that of the weights.
-    """
-    squares = [jnp.square(clip).sum() for clip in jax.tree.leaves(clips)]
-    return decay / 2 * sum(squares, jnp.zeros(()))
+register(
+    "activation_quantizer",
+    "pact",
+    ActivationQuantizer(
+        lambda x, clip, bits, low, high, elements: pact(x, clip, bits, low, high),
+        lambda bits, low, high: np.float32(1.0),
+    ),
+)

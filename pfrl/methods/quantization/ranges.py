@@ -1,7 +1,6 @@
 """Where to clip: ranges of activations and scales of kernels, from data that is seen once."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +11,7 @@ from pfrl.graph import Graph, Variables
 from pfrl.graph.labelled.labels import Labelled
 from pfrl.graph.layers import find_layers
 from pfrl.graph.slicing import run
+from pfrl.methods.quantization.base import Calibration, WeightQuantizer
 from pfrl.methods.quantization.histogram import (
     Histogram,
     Range,
@@ -26,12 +26,14 @@ from pfrl.methods.quantization.uniform import (
     weight_levels,
     widened,
 )
+from pfrl.registry import register
 
 BINS = 8192
 """Of the histograms: a clip at a thirtieth of the range still has a bin for each of 8 bits."""
 CLIPS = np.geomspace(1, 0.1, 80, dtype=np.float32)
 """Shares of the largest magnitude that kernels are tried to be clipped at, 3 % apart."""
-METHODS = ("minmax", "percentile", "mse", "entropy")
+PERCENTILE = 99.99
+"""Of the calibration by percentiles."""
 
 
 class CalibrationError(ValueError):
@@ -108,87 +110,98 @@ def observe(
 
 
 def ranges(
-    observations: Observations,
-    method: str,
-    act_bits: Mapping[str, int],
-    percentile: float = 99.99,
+    observations: Observations, calibration: Calibration, act_bits: Mapping[str, int]
 ) -> dict[str, Range]:
     """``(low, high)`` of every layer's input at its width.
 
     Args:
       observations: from ``observe``.
-      method: 'minmax', the mean extremes of a batch; 'percentile', 'mse' or 'entropy', of
-        the histogram: see ``pfrl.methods.quantization.histogram``.
-      act_bits: of every layer, 2 to 8; those with 32 get their extremes, which nobody uses.
-      percentile: of 'percentile'.
+      calibration: finds the ranges of layers of 2 to 8 bits; those with 32 get their
+        extremes, which nobody uses.
+      act_bits: of every layer.
 
     Raises:
-      CalibrationError: if the method is unknown, or a layer has no width.
+      CalibrationError: if a layer has no width.
     """
-    if method not in METHODS:
-        names = ", ".join(METHODS)
-        raise CalibrationError(f"no calibration is named {method!r}; choose one of {names}")
     missing = observations.keys() - act_bits.keys()
     if missing:
         raise CalibrationError(
             f"expected the bits of every layer that was observed; '{min(missing)}' has none"
         )
     return {
-        name: _range(layer, method, act_bits[name], percentile)
+        name: extremes(layer, bits)
+        if (bits := act_bits[name]) >= FLOAT_BITS or layer.histogram.start == layer.histogram.stop
+        else calibration.range(layer, bits)
         for name, layer in observations.items()
     }
 
 
-def _range(layer: Observation, method: str, bits: int, percentile: float) -> Range:
-    histogram = layer.histogram
-    if method == "minmax" or bits >= FLOAT_BITS or histogram.start == histogram.stop:
-        return layer.low, layer.high
-    if method == "percentile":
-        return percentile_range(histogram, percentile)
-    return (mse_range if method == "mse" else entropy_range)(histogram, bits)
+def extremes(layer: Observation, bits: int) -> Range:
+    """The mean extremes of a batch."""
+    return layer.low, layer.high
 
 
-@partial(jax.jit, static_argnames=("method", "axis"))
-def weight_scales(
-    kernel: jax.Array,
-    bits: jax.Array,
-    method: str = "mse",
-    axis: int = -1,
-    alive: jax.Array | None = None,
-) -> jax.Array:
-    """The step of every output channel's grid; compiled once for a kernel's shape.
+_HISTOGRAMS = frozenset({"inputs", "histograms"})
+register("calibration", "minmax", Calibration(extremes))
+register(
+    "calibration",
+    "percentile",
+    Calibration(lambda layer, bits: percentile_range(layer.histogram, PERCENTILE), _HISTOGRAMS),
+)
+register(
+    "calibration",
+    "mse",
+    Calibration(lambda layer, bits: mse_range(layer.histogram, bits), _HISTOGRAMS),
+)
+register(
+    "calibration",
+    "entropy",
+    Calibration(lambda layer, bits: entropy_range(layer.histogram, bits), _HISTOGRAMS),
+)
+
+
+@jax.jit
+def best_steps(kernel: jax.Array, bits: jax.Array, alive: jax.Array | None = None) -> jax.Array:
+    """The step of every output channel's grid with the least squared error.
+
+    It is one of ``CLIPS`` of the step at which nothing is clipped. Compiled once for a
+    kernel's shape.
 
     Args:
-      kernel: any shape with output channels on ``axis``.
+      kernel: ``[..., O]``.
       bits: scalar, 2 to 8 or 32, may be traced.
-      method: 'minmax': the largest magnitude over ``2^(bits-1) - 1``; 'mse': that clip of
-        ``CLIPS`` of it which has the least squared error.
       alive: 0 and 1, broadcastable to the kernel: the weights that are there.
 
     Returns:
       float32 ``[O]``, above zero; a channel of zeros has the grid of ``[-1, 1]``.
-
-    Raises:
-      CalibrationError: if the method is unknown.
     """
-    if method not in ("minmax", "mse"):
-        raise CalibrationError(f"no scale of kernels is named {method!r}; choose minmax or mse")
     kernel = widened(kernel) if alive is None else widened(kernel) * alive
-    others = tuple(a for a in range(kernel.ndim) if a != axis % kernel.ndim)
+    others = tuple(range(kernel.ndim - 1))
     largest = jnp.max(jnp.abs(kernel), axis=others)
     widest = jnp.where(largest > SHORTEST, largest, 1.0) / weight_levels(bits)
-    if method == "minmax":
-        return widest
 
     def better(best: tuple, share: jax.Array) -> tuple[tuple, None]:
         error, scale = best
         tried = widest * share
-        change = fake_quantize_weights(kernel, bits, axis, tried) - kernel
+        change = fake_quantize_weights(kernel, bits, tried) - kernel
         new = jnp.square(change).sum(others)
         return (jnp.minimum(new, error), jnp.where(new < error, tried, scale)), None
 
     start = jnp.full_like(widest, jnp.inf), widest
     return jax.lax.scan(better, start, jnp.asarray(CLIPS))[0][1]
+
+
+register(
+    "weight_quantizer",
+    "mse",
+    WeightQuantizer(
+        lambda kernel, own, bits, alive: fake_quantize_weights(kernel, bits, own["step"]),
+        start=lambda kernel, bits, alive: {"step": best_steps(kernel, bits, alive)},
+        cut={"step": "outputs"},
+        steps=lambda kernel, own, bits: np.asarray(own["step"], np.float32),
+        restored=lambda kernel, steps, bits: {"step": steps},
+    ),
+)
 
 
 def _passes(

@@ -13,6 +13,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from pfrl.methods.quantization.base import ActivationQuantizer, WeightQuantizer
+from pfrl.registry import register
 
 FLOAT_BITS = 32
 """Not quantized."""
@@ -46,7 +50,7 @@ def activation_grid(bits: jax.Array, low: jax.Array, high: jax.Array) -> Activat
 
 
 def fake_quantize_weights(
-    kernel: jax.Array, bits: jax.Array, axis: int = -1, scale: jax.Array | None = None
+    kernel: jax.Array, bits: jax.Array, scale: jax.Array | None = None
 ) -> jax.Array:
     """Symmetric grid per output channel: ``s · clip(round(w / s), -q, q)``, ``q = 2^(bits-1) - 1``.
 
@@ -54,13 +58,13 @@ def fake_quantize_weights(
     leave the scale alone; a channel of zeros stays zero.
 
     Args:
-      kernel: any shape with output channels on ``axis``.
+      kernel: ``[..., O]``.
       bits: scalar, 2 to 8 or 32, may be traced.
       scale: ``s`` of every output channel ``[O]``, above zero; by default its largest
         magnitude over ``q``, so that nothing is clipped.
     """
     wide, levels = widened(kernel), weight_levels(bits)
-    others = tuple(a for a in range(kernel.ndim) if a != axis % kernel.ndim)
+    others = tuple(range(kernel.ndim - 1))
     if scale is None:
         largest = jnp.max(jnp.abs(wide), axis=others, keepdims=True)
         scale, clipped = jnp.where(largest > SHORTEST, largest, 1.0) / levels, wide
@@ -105,3 +109,27 @@ def clip(x: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
 def widened(x: jax.Array) -> jax.Array:
     """In float32, if it is of a shorter type: bfloat16 has no more digits than 8 bits."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def largest_steps(kernel: np.ndarray, bits: int) -> np.ndarray:
+    """float32 ``[O]``: the step that ``fake_quantize_weights`` takes by default."""
+    largest = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0)
+    return np.where(largest > SHORTEST, largest, np.float32(1)) / np.float32(2 ** (bits - 1) - 1)
+
+
+# The grid follows from the rounded kernel too: (q / L) * L / L is q / L for every float.
+register(
+    "weight_quantizer",
+    "minmax",
+    WeightQuantizer(
+        lambda kernel, own, bits, alive: fake_quantize_weights(kernel, bits),
+        steps=lambda kernel, own, bits: largest_steps(kernel, bits),
+    ),
+)
+register(
+    "activation_quantizer",
+    "fixed",
+    ActivationQuantizer(
+        lambda x, own, bits, low, high, elements: fake_quantize_activations(x, bits, low, high)
+    ),
+)

@@ -13,18 +13,13 @@ from pfrl.graph.kernels import find_kernels, positions_of, rows_at
 from pfrl.graph.labelled.labels import Labelled
 from pfrl.graph.masks import Masks
 from pfrl.graph.slicing import run
+from pfrl.methods.base import Statistics
+from pfrl.methods.repair.base import Repair
 from pfrl.methods.repair.reconstruct import ReconstructError, draw_positions, traced, wanted_layers
+from pfrl.registry import register
 
 
-def repair_asymmetric(
-    graph: Graph,
-    variables: Variables,
-    batches: Iterable[Any],
-    kept: Mapping[str, np.ndarray],
-    positions: int = 10,
-    ridge: float = 1e-4,
-    seed: int = 0,
-) -> Variables:
+class AsymmetricRepair:
     """Kernels whose outputs on the *compressed* network's inputs are nearest to the old outputs.
 
     The asymmetric reconstruction of Zhang et al. 2016 (arXiv 1505.06798), which He et al.
@@ -42,24 +37,12 @@ def repair_asymmetric(
       graph: of the network.
       variables: arrays of the base network, of full size.
       batches: normalised training inputs ``[N, ...]``, of one shape.
-      kept: indices of the channels that stay, for every group.
       positions: of every image, at which a layer's output is looked at.
       ridge: damping, relative to the mean second moment of the kept inputs.
       seed: of the positions.
 
-    Returns:
-      as ``reconstruct.repair``.
-
     Raises:
       ReconstructError: if there is no batch, or ``ridge`` is not above zero.
-    """
-    return AsymmetricRepair(graph, variables, batches, positions, ridge, seed)(kept)
-
-
-class AsymmetricRepair:
-    """``repair_asymmetric`` of one network for any channels that stay; compiled once.
-
-    For the arguments see there.
     """
 
     def __init__(
@@ -93,7 +76,11 @@ class AsymmetricRepair:
         self._moments = jax.jit(_moments(graph, self._labelled, self._wanted, self._masks))
 
     def __call__(self, kept: Mapping[str, np.ndarray]) -> Variables:
-        """See ``repair_asymmetric``."""
+        """Arrays as those of ``reconstruct.repair``.
+
+        Args:
+          kept: indices of the channels that stay, for every group.
+        """
         removed = self._graph.removed_atoms(self._labelled, kept)
         mask = self._masks.vector(kept)
         base = {name: jnp.asarray(value) for name, value in self._variables.items()}
@@ -123,7 +110,7 @@ class AsymmetricRepair:
 def _solve(
     among: np.ndarray, across: np.ndarray, weights: np.ndarray, stays: np.ndarray, ridge: float
 ) -> np.ndarray:
-    """``W'`` of ``repair_asymmetric`` for ``ZᵀZ`` and ``ZᵀX``, zero where inputs are removed."""
+    """``W'`` of ``AsymmetricRepair`` for ``ZᵀZ`` and ``ZᵀX``, zero where inputs are removed."""
     result = np.zeros_like(weights)
     result[stays] = weights[stays]
     own = among[np.ix_(stays, stays)]
@@ -163,3 +150,14 @@ def _moments(graph: Graph, labelled: Labelled, wanted: Mapping[int, str], masks:
         }
 
     return moments
+
+
+def _prepare(statistics: Statistics) -> AsymmetricRepair:
+    inputs = [x for x, _ in statistics.batches]
+    recipe = statistics.recipe
+    return AsymmetricRepair(
+        statistics.graph, statistics.variables, inputs, recipe.positions, recipe.ridge
+    )
+
+
+register("repair", "asymmetric", Repair(_prepare, frozenset({"batches"})))

@@ -4,19 +4,23 @@ The Gram matrices that it takes are gathered once from the base network, so that
 repairing a policy's network is a few small solves and no training.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from threadpoolctl import ThreadpoolController
 
 from pfrl.graph import Graph, Variables
 from pfrl.graph.kernels import Kernel, find_kernels, positions_of, rows_at
 from pfrl.graph.labelled.labels import Labelled
 from pfrl.graph.layers import find_layers
 from pfrl.graph.slicing import run
+from pfrl.methods.base import Statistics
+from pfrl.methods.repair.base import Repair
+from pfrl.registry import register
 
 
 class ReconstructError(ValueError):
@@ -209,3 +213,23 @@ def _moments(labelled: Labelled, wanted: Mapping[int, str]) -> Any:
         return found
 
     return moments
+
+
+def _prepare(statistics: Statistics) -> Callable[[Mapping[str, np.ndarray]], Variables]:
+    libraries = ThreadpoolController()
+
+    def refitted(kept: Mapping[str, np.ndarray]) -> Variables:
+        # The solves are small: threads would wait for each other longer than they work.
+        with libraries.limit(limits=1, user_api="blas"):
+            return repair(
+                statistics.graph,
+                statistics.moments,
+                statistics.variables,
+                kept,
+                statistics.recipe.ridge,
+            )
+
+    return refitted
+
+
+register("repair", "least_squares", Repair(_prepare, frozenset({"moments"})))

@@ -4,7 +4,8 @@ The masks are functions of traced values, equal on a network with channels maske
 the one with them sliced off; the shares of the layers are found on the host.
 """
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -12,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pfrl.graph import Graph, Variables
+from pfrl.methods.sparsity.base import Sparsifier
+from pfrl.registry import register
 
 Scalar = float | jax.Array
 """A number that may be traced."""
@@ -115,6 +118,30 @@ def n_of_m_mask(
     return jnp.moveaxis(stays & living, -1, axis)
 
 
+def n_of_m_stays(shape: tuple[int, ...], n: int, m: int) -> int:
+    """How many weights ``n_of_m_mask`` leaves of a kernel ``[..., I, O]``."""
+    blocks, rest = divmod(shape[-2], m)
+    return math.prod(shape) // max(shape[-2], 1) * (blocks * n + min(n, rest))
+
+
+def n_of_m(n: int, m: int) -> Sparsifier:
+    """The sparsifier of the pattern n:m along the input channels."""
+    return Sparsifier(
+        lambda kernel, share, alive: n_of_m_mask(kernel, n, m, alive=alive),
+        lambda shape, share: n_of_m_stays(shape, n, m),
+        (1 - n / m,),
+    )
+
+
+def _magnitude_stays(shape: tuple[int, ...], share: float) -> int:
+    return math.prod(shape) - zeros_of(share, math.prod(shape))
+
+
+register("sparsifier", "magnitude", Sparsifier(magnitude_mask, _magnitude_stays))
+register("sparsifier", "2:4", n_of_m(2, 4))
+register("sparsifier", "4:8", n_of_m(4, 8))
+
+
 def _alive_magnitudes(kernel: jax.Array, alive: Any) -> jax.Array:
     """Absolute values, and -1 for what is not alive."""
     magnitudes = jnp.abs(kernel)
@@ -124,28 +151,6 @@ def _alive_magnitudes(kernel: jax.Array, alive: Any) -> jax.Array:
 def _ranks(values: jax.Array) -> jax.Array:
     """For every value on the last axis, how many are larger or equal and before it."""
     return jnp.argsort(jnp.argsort(-values, axis=-1, stable=True), axis=-1)
-
-
-def kernel_masks(
-    graph: Graph,
-    variables: Variables,
-    sparsity: Mapping[str, Scalar],
-    alive: Variables | None = None,
-) -> dict[str, jax.Array]:
-    """``magnitude_mask`` of every kernel, by variable.
-
-    Args:
-      graph: of the network.
-      variables: its arrays, of full size or sliced.
-      sparsity: by layer; of a kernel that several share, its first layer's counts.
-      alive: by variable, as of ``magnitude_mask``: ``Masks.apply`` of arrays of ones.
-    """
-    return {
-        name: magnitude_mask(
-            variables[name], sparsity[layers[0]], None if alive is None else alive[name]
-        )
-        for name, layers in _kernels(graph).items()
-    }
 
 
 def allocate(

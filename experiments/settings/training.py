@@ -1,0 +1,33 @@
+"""What a user can set for ``pfrl pretrain``."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from experiments.settings.blocks import CommandSettings, Flat, ModelBlock, ZeroShare
+from pfrl.bounds import Count, NotNegative, Positive, Whole
+
+
+@dataclass(frozen=True)
+class PretrainSettings(CommandSettings):
+    """Train a network on the training split, for ``pfrl compress`` to start from."""
+
+    network: Flat[ModelBlock] = field(default_factory=ModelBlock)
+    epochs: Positive = 16.0
+    """Passes over the training images."""
+    batch: Count = 64
+    """Images a step."""
+    learning_rate: Positive = 0.1
+    """Peak learning rate; rises over a fifth of the steps and falls as a cosine."""
+    weight_decay: NotNegative = 5e-4
+    """On kernels only."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd (Nesterov momentum) or adamw, which heat maps need: with --learning-rate 0.003."""
+    label_smoothing: ZeroShare = 0.0
+    """Share of a label's probability that is spread over all classes; 0.1 is usual."""
+    seed: Whole = 0
+    """Seed of the initial weights, of shuffling and of augmentation."""
+    out: Path | None = None
+    """The .npz file. Default: runs/pretrained/MODEL_DATA.npz. Goes on from OUT.checkpoint.npz."""
+    test: bool = False
+    """Also write the metric on the test split, once, at the end."""

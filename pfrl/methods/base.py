@@ -1,0 +1,56 @@
+"""What methods may know of the base network: calibration statistics, gathered once for all."""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:  # a recipe is checked against the registries, and must not wait for JAX
+    from pfrl.graph import Graph, Variables
+    from pfrl.methods.quantization.ranges import Observations
+    from pfrl.methods.repair.reconstruct import Grams
+    from pfrl.training.losses import Loss
+
+STATISTICS = ("batches", "moments", "inputs", "histograms")
+"""What a method can say that it *needs*; of ``Statistics`` only what is needed is gathered."""
+
+
+class Options(Protocol):
+    """The numbers of a recipe that its methods share; see ``Recipe``."""
+
+    @property
+    def normalise(self) -> bool: ...
+    @property
+    def ridge(self) -> float: ...
+    @property
+    def positions(self) -> int: ...
+
+
+class Statistics(Protocol):
+    """What a method is given of the base network; ``CalibrationStatistics`` keeps to it.
+
+    Attributes:
+      graph: of the base network.
+      recipe: its numbers.
+      variables: arrays of full size, which nobody changes.
+      loss: of the task, ``(outputs, targets) -> scalar``.
+      seed: of whatever is random.
+      batches: ``(inputs [N, ...], targets)`` of training data, if a method needs 'batches'.
+      moments: of what every kernel reads, if one needs 'moments': see ``Gram``.
+      inputs: extremes and means of what every layer reads, if one needs 'inputs': see
+        ``Observation``; with their histograms, if one needs 'histograms' too.
+    """
+
+    @property
+    def graph(self) -> "Graph": ...
+    @property
+    def recipe(self) -> Options: ...
+    @property
+    def variables(self) -> "Variables": ...
+    @property
+    def loss(self) -> "Loss": ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def batches(self) -> tuple[tuple[Any, Any], ...]: ...
+    @property
+    def moments(self) -> "Grams": ...
+    @property
+    def inputs(self) -> "Observations": ...
