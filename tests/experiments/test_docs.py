@@ -85,8 +85,12 @@ COMMANDS = [page for page in USERS if page.name in ("README.md", "compress.md")]
 
 
 @pytest.mark.parametrize("page", COMMANDS, ids=lambda page: page.name)
-def test_commands_are_understood(page, monkeypatch, capsys):
+def test_commands_are_understood(page, tmp_path, monkeypatch, capsys):
     """Every ``pfrl`` line of the guide parses, and its settings go together."""
+    monkeypatch.chdir(tmp_path)
+    for _, code in blocks(page.read_text(), "py"):
+        # A file that the commands name is shown with its name in its first line.
+        (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
     ran = []
     for module in (compress, inspect, pareto, sweep):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
