@@ -33,7 +33,8 @@ from experiments.records.history import read_history
 from experiments.records.machine import machine
 from experiments.run.inputs import find_weights
 from experiments.settings.blocks import NetworkBlock, SettingsError
-from experiments.studies.proxy.scores import ProxySettings, draw_policies
+from experiments.studies.proxy.scores import draw_policies
+from experiments.studies.proxy.settings import ProxySettings
 from experiments.studies.proxy.table import LONG
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
@@ -146,9 +147,7 @@ def find_cases(settings: PeersSettings) -> list[Case]:
             )
         return [Case(Policy.from_json(line["policy"]), line) for line in lines]
     drawn = ProxySettings(
-        settings.model,
-        settings.data,
-        settings.weights,
+        NetworkBlock(settings.model, settings.data, settings.weights),
         settings.target,
         settings.policies,
         seed=settings.seed,

@@ -70,23 +70,32 @@ def inspect(read: Read) -> Sequence[Path]:
 
 def methods(read: Read) -> Sequence[Path]:
     """Compare the compression methods on one network after the same fine-tuning."""
+    from experiments.studies.methods.settings import MethodsSettings
+
+    settings = read(MethodsSettings)
     from experiments.studies.methods import comparison
 
-    return [comparison.run(read(comparison.MethodsSettings))]
+    return [comparison.run(settings)]
 
 
 def sweep(read: Read) -> Sequence[Path]:
     """Compare searchers with equal evaluation budgets, targets and seeds."""
+    from experiments.studies.sweep.settings import SweepSettings
+
+    settings = read(SweepSettings)
     from experiments.studies.sweep import searches
 
-    return searches.run(read(searches.SweepSettings))
+    return searches.run(settings)
 
 
 def proxy(read: Read) -> Sequence[Path]:
     """Compare the ranks that short evaluations give to policies with those after long training."""
+    from experiments.studies.proxy.settings import ProxySettings
+
+    settings = read(ProxySettings)
     from experiments.studies.proxy import scores
 
-    return scores.run(read(scores.ProxySettings))
+    return scores.run(settings)
 
 
 def pareto(read: Read) -> Sequence[Path]:

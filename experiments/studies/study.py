@@ -7,16 +7,66 @@ twice the work of one.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+from envs import NetworkTask, Problem
 from experiments.records.history import Line
 from experiments.records.run_folder import RunFolder
+from experiments.settings.blocks import NetworkBlock, SpaceBlock
 from experiments.watch.progress import stage
+from pfrl.compression.recipe import Recipe
+from pfrl.cost import Budget
 from pfrl.cpu import core_pool, cores
+from pfrl.evaluation.config import EpisodeConfig
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Key = TypeVar("Key", bound=NamedTuple)
+
+
+class Searches(Protocol):
+    """Settings of a study that searches policies."""
+
+    @property
+    def network(self) -> NetworkBlock: ...
+    @property
+    def space(self) -> SpaceBlock: ...
+    @property
+    def episode(self) -> EpisodeConfig: ...
+    @property
+    def recipe(self) -> Recipe: ...
+    @property
+    def out(self) -> Path: ...
+
+
+def problem_of(
+    settings: Searches, weights: str, target: str, seed: int = 0, latency: Path | None = None
+) -> Problem:
+    """The problem of one budget. All searches of a study share evaluator and cache.
+
+    Args:
+      settings: of the study.
+      weights: path of the base network's.
+      target: the budget, such as 'macs=0.5'.
+      seed: of the batches that evaluations are fine-tuned on.
+      latency: a measured latency table, if latency matters.
+
+    Raises:
+      BudgetError, ProblemError: if it is no budget, or the search space makes no sense.
+    """
+    task = NetworkTask(
+        settings.network.model,
+        settings.network.data,
+        weights,
+        seed,
+        episode=settings.episode,
+        recipe=settings.recipe,
+        latency_table=None if latency is None else str(latency),
+        cache=str(settings.out / "evaluations.sqlite"),
+        **settings.space.opened(),
+    )
+    return Problem(task, budget=Budget.parse(target), **settings.space.bounds())
 
 
 def complete(

@@ -133,9 +133,9 @@ def test_a_run_goes_on_where_it_ended(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        (["--sections", "codebook"], "expected sections of channels, sparsity, rounding, bits"),
-        (["--workers", "-1"], "at least one seed and workers from 0"),
-        (["--seeds", "0"], "at least one seed"),
+        (["--workers", "-1"], "workers is a whole number from 0, got -1"),
+        (["--seeds", "0"], "seeds is a whole number from 1, got 0"),
+        (["--sections"], "sections has no value; give one at least"),
         (["--model", "resnet9"], "unknown model 'resnet9'"),
     ],
 )

@@ -11,7 +11,7 @@ from experiments.records.history import read_history, unbeaten
 from experiments.run import recorded
 from experiments.settings.blocks import SettingsError
 from experiments.studies.pareto import front as pareto
-from experiments.studies.pareto.front import ParetoSettings
+from experiments.studies.pareto.settings import ParetoSettings
 from pfrl.compression.policy import Policy
 from pfrl.data import Dataset
 from pfrl.evaluation.config import EpisodeConfig
@@ -136,11 +136,11 @@ def test_searches_are_not_mixed(whole):
     [
         (["--model", "resnet9"], "unknown model 'resnet9'"),
         (["--agent", "dqn"], "unknown agent 'dqn'"),
-        (["--limits", "1.5"], "limits are shares"),
+        (["--limits", "1.5"], "limits is a number above 0 and up to 1, got 1.5"),
         (["--limits", "0.5", "0.501"], "limits differ"),
         (["--limits", "0.5", "0.001", "--no-latency"], "cannot be met"),
         (["--metric", "latency", "--no-latency"], "needs its model"),
-        (["--pick", "0"], "pick is a row"),
+        (["--pick", "0"], "pick is a whole number from 1, got 0"),
         (["--episodes", "0"], "episodes"),
     ],
 )

@@ -83,7 +83,7 @@ def test_searches_share_the_evaluations_of_one_file(whole):
         (["--agents", "oracle"], "unknown agent 'oracle'; expected one of cmaes, ddpg, "),
         (["--targets", "macs=3"], "macs"),
         (["--episodes", "0"], "episodes is a whole number from 1"),
-        (["--seeds", "-1"], "seeds are whole numbers from 0"),
+        (["--seeds", "-1"], "seeds is a whole number from 0, got -1"),
     ],
 )
 def test_wrong_input_is_one_sentence(words, told, tmp_path, capsys):

@@ -13,8 +13,8 @@ from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.tune import trials as tune
 from experiments.studies.tune.pipeline import LOOKS, Pipeline
 from experiments.studies.tune.report import tuning_figure
+from experiments.studies.tune.settings import TuneSettings
 from experiments.studies.tune.space import DEFAULTS, GROUPS, Name, applicable, parameters_of
-from experiments.studies.tune.trials import TuneSettings
 from pfrl.compression.policy import Policy
 from pfrl.tasks import Classification
 from pfrl.training.fit import Diverged
@@ -180,7 +180,7 @@ def test_bits_and_zeros_are_those_of_the_policy(network):
         (["--target", "flops=0.5"], "unknown metric 'flops'"),
         (["--target", "macs=0.0001"], "cannot be met"),
         (["--trials", "1"], "trials is a whole number from 2"),
-        (["--sparsity", "1"], "sparsity is a share"),
+        (["--sparsity", "1"], "sparsity is a number from 0 to below 1, got 1"),
         (["--policy", "nowhere.json"], "no file nowhere.json can be read"),
         (["--policy", "a.json", "--target", "macs=0.5"], "leave out --target"),
         (["--tune", "sparsity"], "'sparsity' makes no difference"),

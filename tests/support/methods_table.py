@@ -22,13 +22,11 @@ from pfrl.graph import Graph, trace
 from pfrl.methods.low_rank.decompose import decomposable, decompose
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.models import catalogue as zoo
-from pfrl.models.zoo.mobilenet import MobileNetV2
 from pfrl.models.zoo.vit import VisionTransformer
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import TrainState, make_train_step
 from tests.support.conformance import BATCH, random_inputs, random_source
-from tests.support.narrow import V2
-from tests.support.tiny import resnet8
+from tests.support.narrow import CLASSIC
 
 SIDE = 32
 
@@ -37,13 +35,9 @@ def _full(name: str) -> tuple[Any, tuple[int, ...]]:
     return lambda rngs: zoo.build(name, 10, (SIDE, SIDE, 3), rngs), (SIDE, SIDE, 3)
 
 
-# Time and memory of a cell grow with the number of layers: one or two blocks of each kind.
 COLUMNS: dict[str, tuple[Any, tuple[int, ...]]] = {
-    "resnet": (resnet8, (8, 8, 1)),
-    "mobilenet_v2": (
-        lambda rngs: MobileNetV2(5, 2, 0.25, 0.2, True, 4, V2[:2], rngs=rngs),
-        (16, 16, 2),
-    ),
+    "resnet": CLASSIC["resnet20"],
+    "mobilenet_v2": CLASSIC["mobilenet_v2"],
     "vit_tiny": (
         lambda rngs: VisionTransformer(5, 3, (8, 12), 4, 12, 1, 3, 2, 0.1, rngs=rngs),
         (8, 12, 3),

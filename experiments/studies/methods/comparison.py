@@ -1,11 +1,11 @@
 """``pfrl methods``: compare the compression methods on one network, and write the table."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +13,9 @@ import numpy as np
 from envs.task import load_network
 from experiments.records.run_folder import RunFolder
 from experiments.run.inputs import find_weights
-from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.methods.cells import Cell, cells
-from experiments.studies.methods.table import HEADINGS, write_table
+from experiments.studies.methods.settings import MethodsSettings
+from experiments.studies.methods.table import write_table
 from experiments.studies.study import complete
 from pfrl.compression.calibration import gather_from
 from pfrl.compression.policy import Policy
@@ -44,41 +44,6 @@ GRADUAL_FROM = 0.3
 """Share of the final sparsity at its first step."""
 
 
-@dataclass(frozen=True)
-class MethodsSettings:
-    """Compare channel criteria, sparsity, bit widths and codebooks after the same fine-tuning."""
-
-    FREE: ClassVar = ("sections", "seeds", "workers", "out")
-    """What may change when a comparison goes on."""
-
-    model: str = "resnet20"
-    """A network of the zoo."""
-    data: str = "fashion_mnist"
-    """Data set: digits, fashion_mnist, cifar10 or imagefolder:PATH (a folder or .zip)."""
-    weights: Path | None = None
-    """Trained weights (.npz). Default: those that come with the package for this model and data."""
-    sections: tuple[str, ...] = (
-        "channels",
-        "sparsity",
-        "rounding",
-        "bits",
-        "codebooks",
-        "together",
-    )
-    """Which parts of the comparison."""
-    seeds: int = 3
-    """How often everything is repeated."""
-    images: int = 8_000
-    """Training images of a fine-tuning, those that come twice counted twice."""
-    learning_rate: float = 0.02
-    """Peak learning rate of the fine-tuning."""
-    out: Path = Path("runs/methods")
-    """Directory of results.jsonl, one line a network, and methods.md. The same command goes on with
-    what is there, and may ask for more sections and seeds; another one is refused."""
-    workers: int = 0
-    """Processes, each on a core of its own. Default: one a core."""
-
-
 class Evaluated(NamedTuple):
     """One job: a cell of a section, under a seed."""
 
@@ -97,15 +62,9 @@ def run(settings: MethodsSettings) -> Path:
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
-    strange = set(settings.sections) - set(HEADINGS)
-    if strange or settings.workers < 0 or settings.seeds < 1:
-        raise SettingsError(
-            f"expected sections of {', '.join(HEADINGS)}, at least one seed and workers from 0;"
-            f" got {', '.join(settings.sections)}, {settings.seeds} and {settings.workers}"
-        )
-    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
+    weights = find_weights(settings.network)
     folder = RunFolder("methods", settings, weights)
-    settings = replace(settings, weights=weights)
+    settings = replace(settings, network=replace(settings.network, weights=weights))
     names = [(cell.section, cell.name) for cell in cells() if cell.section in settings.sections]
     jobs = [Evaluated(*name, seed) for seed in range(settings.seeds) for name in names]
     work = partial(evaluate_job, settings)
@@ -116,7 +75,8 @@ def run(settings: MethodsSettings) -> Path:
 @cache
 def opened(settings: MethodsSettings) -> tuple[Dataset, Graph, Split]:
     """What all networks of this process come from, and the images that judge them."""
-    dataset, graph = load_network(settings.model, settings.data, str(settings.weights))
+    network = settings.network
+    dataset, graph = load_network(network.model, network.data, str(network.weights))
     return dataset, graph, dataset.open_test()
 
 

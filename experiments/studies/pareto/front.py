@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from envs import NetworkTask, Problem
+from agents import AGENTS
+from envs import Problem
 from envs.decisions import Decisions
 from envs.task import load_network, read_latency
 from experiments.records.history import read_history, unbeaten
@@ -21,14 +22,14 @@ from experiments.run.compression import LATENCY_FILE
 from experiments.run.inputs import find_weights
 from experiments.run.latency import measure_latency
 from experiments.run.recorded import recorded_search
-from experiments.settings.blocks import NetworkBlock, SettingsError
+from experiments.settings.blocks import SettingsError
 from experiments.studies.pareto.report import write_pareto_report
 from experiments.studies.pareto.settings import ParetoSettings, folder_name
-from experiments.studies.study import complete
+from experiments.studies.study import complete, problem_of
 from experiments.watch.board import Board
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
-from pfrl.cost import Budget, CostModel
+from pfrl.cost import CostModel
 from pfrl.files import write_json
 from pfrl.graph import Graph
 
@@ -53,10 +54,11 @@ def run(settings: ParetoSettings) -> list[Path]:
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
-    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
+    _ = AGENTS[settings.agent]
+    weights = find_weights(settings.network)
     folder = RunFolder("pareto", settings, weights)
     with stage("loading and tracing"):
-        dataset, graph = load_network(settings.model, settings.data, str(weights))
+        dataset, graph = load_network(settings.network.model, settings.network.data, str(weights))
     limits = sorted(settings.limits)
     _check_limits(settings, folder, graph, str(weights))
     jobs = [Search(limit) for limit in (*limits, None)]
@@ -95,40 +97,26 @@ def _check_limits(settings: ParetoSettings, folder: RunFolder, graph: Graph, wei
     if settings.latency and known:
         model = read_latency(graph, path)
     elif settings.latency:
-        model = measure_latency(graph, settings.keep_min, settings.round_to, settings.seed)
+        model = measure_latency(
+            graph, settings.space.keep_min, settings.space.round_to, settings.seed
+        )
     costs = CostModel(graph, model, settings.recipe)
     for limit in settings.limits:
-        Decisions(problem_of(settings, weights, limit), graph, costs)
+        Decisions(_problem(settings, weights, limit), graph, costs)
     if model is not None and not known:
         folder.begin()
         write_json(path, model.to_json())
 
 
-def problem_of(settings: ParetoSettings, weights: str, limit: float) -> Problem:
-    """The problem of a limit; its task is that of all, so that they share evaluator and cache."""
-    task = NetworkTask(
-        settings.model,
-        settings.data,
-        weights,
-        settings.seed,
-        quantized=bool({"weight_bits", "act_bits"} & set(settings.knobs)),
-        episode=settings.episode,
-        recipe=settings.recipe,
-        latency_table=str(settings.out / LATENCY_FILE) if settings.latency else None,
-        cache=str(settings.out / "evaluations.sqlite"),
-    )
-    return Problem(
-        task,
-        settings.knobs,
-        Budget.parse(f"{settings.metric}={limit:g}"),
-        keep_min=settings.keep_min,
-        round_to=settings.round_to,
-    )
+def _problem(settings: ParetoSettings, weights: str, limit: float) -> Problem:
+    table = settings.out / LATENCY_FILE if settings.latency else None
+    target = f"{settings.metric}={limit:g}"
+    return problem_of(settings, weights, target, settings.seed, table)
 
 
 def search(settings: ParetoSettings, weights: str, job: Search) -> dict[str, Any]:
     """What a job's line says: the re-scored candidates of a limit, or the base network's score."""
-    problem = problem_of(settings, weights, settings.limits[0] if job.limit is None else job.limit)
+    problem = _problem(settings, weights, settings.limits[0] if job.limit is None else job.limit)
     opened = problem.open()
     evaluator = opened.evaluator
     if job.limit is None:

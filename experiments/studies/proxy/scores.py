@@ -4,13 +4,12 @@ A search sees a policy by a short evaluation, and hands over a network that is t
 long. What counts is whether both put policies of equal cost into the same order.
 """
 
-import dataclasses
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,11 +19,13 @@ from envs.task import NetworkTask, load_network
 from experiments.records.run_folder import RunFolder
 from experiments.run.inputs import find_weights
 from experiments.settings.blocks import NetworkBlock, SettingsError
+from experiments.studies.proxy.settings import ProxySettings
 from experiments.studies.proxy.table import LONG, write_study
 from experiments.studies.study import complete
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import PLAIN, REPAIRED
 from pfrl.cost import Assignment, Budget, CostModel, largest_that_fits
+from pfrl.data import Dataset
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.base import Tuning
 from pfrl.evaluation.config import EpisodeConfig
@@ -39,68 +40,6 @@ DRAWS = 1_000
 """Draws for every policy that is asked for, before it is said that there are none."""
 PARTS = 2**40
 """Of the interval in which the common factor of all actions is looked for."""
-LEAST = {"policies": 2, "workers": 0, "search_images": 1, "long_images": 1, "supernet_steps": 1}
-"""Of settings that are whole numbers."""
-
-
-@dataclass(frozen=True)
-class ProxySettings:
-    """Compare the ranks that each fidelity gives to policies of equal cost with those after a
-    long fine-tuning."""
-
-    FREE: ClassVar = ("policies", "fidelities", "workers", "out")
-    """What may change when a study goes on."""
-
-    model: str = "resnet20"
-    """A network of the zoo."""
-    data: str = "fashion_mnist"
-    """Data set: digits, fashion_mnist, cifar10 or imagefolder:PATH (a folder or .zip)."""
-    weights: Path | None = None
-    """Trained weights (.npz). Default: those that come with the package for this model and data."""
-    target: str = "macs=0.5"
-    """Cost that all policies have: METRIC=VALUE with macs, params, bytes or bops."""
-    policies: int = 60
-    """Random policies."""
-    fidelities: tuple[Literal["reconstruct", "finetune", "supernet"], ...] = (
-        "reconstruct",
-        "finetune",
-        "supernet",
-    )
-    """What is compared."""
-    long_images: int = 16_000
-    """Training images of the long fine-tuning, those that come twice counted twice."""
-    learning_rate: float = 0.02
-    """Of the first step of the long fine-tuning; it falls as a cosine."""
-    search_images: int = 2_000
-    """Images of the search split that judge evaluations; the others of the split are held out."""
-    supernet_steps: int = 400
-    """Training steps of the shared network of the fidelity supernet."""
-    keep_min: float = 0.2
-    """Smallest share of a group's channels that a policy may keep, before rounding."""
-    round_to: int = 4
-    """Kept channels are a multiple of this."""
-    seed: int = 0
-    """Seed of the policies and of all training."""
-    out: Path = Path("runs/proxy")
-    """Directory of results.jsonl, one line a policy and fidelity, of the tables and the picture.
-    The same command goes on with what is there, and may ask for more policies and fidelities;
-    another one is refused."""
-    workers: int = 0
-    """Processes, each on a core of its own. Default: one a core."""
-
-    def __post_init__(self) -> None:
-        names = self.fidelities
-        if not names or len(set(names)) != len(names):
-            raise SettingsError(f"fidelities are different ones, at least one; got {list(names)}")
-        for name, least in LEAST.items():
-            if getattr(self, name) < least:
-                raise SettingsError(
-                    f"{name} is a whole number from {least}, got {getattr(self, name)}"
-                )
-        if Budget.parse(self.target).needs_latency:
-            raise SettingsError(
-                "policies of equal latency are not drawn; give macs, params, bytes or bops"
-            )
 
 
 class Scored(NamedTuple):
@@ -116,10 +55,14 @@ def run(settings: ProxySettings) -> list[Path]:
     Raises:
       ValueError: a subclass with a sentence for the user, if what was given is wrong.
     """
-    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
+    if Budget.parse(settings.target).needs_latency:
+        raise SettingsError(
+            "policies of equal latency are not drawn; give macs, params, bytes or bops"
+        )
+    weights = find_weights(settings.network)
     folder = RunFolder("proxy", settings, weights)
-    settings = dataclasses.replace(settings, weights=weights)
-    _, graph = load_network(settings.model, settings.data, str(weights))
+    settings = replace(settings, network=replace(settings.network, weights=weights))
+    _, graph = opened(settings.network)
     policies = draw_policies(settings, graph)
     # Fidelity by fidelity, for a process keeps one evaluator at a time.
     jobs = [
@@ -132,6 +75,11 @@ def run(settings: ProxySettings) -> list[Path]:
     return write_study(folder.path, lines, folder.facts)
 
 
+def opened(network: NetworkBlock) -> tuple[Dataset, Graph]:
+    """The data set, and the network that all policies are of; its weights were found."""
+    return load_network(network.model, network.data, str(network.weights))
+
+
 def draw_policies(settings: ProxySettings, graph: Graph) -> list[Policy]:
     """Different random policies, all of which cost what the target says; more begin with the same.
 
@@ -139,8 +87,8 @@ def draw_policies(settings: ProxySettings, graph: Graph) -> list[Policy]:
       SettingsError: if there are not as many.
       BudgetError: if the target cannot be met.
     """
-    task = NetworkTask(settings.model, settings.data, str(settings.weights))
-    budget = Budget.parse(settings.target)
+    network, budget = settings.network, Budget.parse(settings.target)
+    task = NetworkTask(network.model, network.data, str(network.weights))
     problem = Problem(task, budget=budget, keep_min=settings.keep_min, round_to=settings.round_to)
     decisions = Decisions(problem, graph, CostModel(graph))
     assert decisions.limit is not None
@@ -229,7 +177,7 @@ def evaluator_of(settings: ProxySettings, fidelity: str) -> tuple[NetworkEvaluat
     The long fine-tuning begins without a repair, the same as none of them.
     """
     start = time.perf_counter()
-    dataset, graph = load_network(settings.model, settings.data, str(settings.weights))
+    dataset, graph = opened(settings.network)
     kind: Any = "finetune" if fidelity == LONG else fidelity
     config = EpisodeConfig(
         kind, search_images=settings.search_images, supernet_steps=settings.supernet_steps

@@ -23,7 +23,6 @@ from experiments.records.run_folder import RunFolder
 from experiments.run.differences import paired_differences
 from experiments.run.inputs import find_weights
 from experiments.run.latency import measure_latency
-from experiments.settings.blocks import NetworkBlock
 from experiments.settings.compression import DEFAULTS as WISH
 from experiments.studies.study import complete
 from experiments.studies.tune.pipeline import Pipeline
@@ -57,10 +56,11 @@ def run(settings: TuneSettings) -> Path:
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
-    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
+    network = settings.network
+    weights = find_weights(network)
     folder = RunFolder("tune", settings, weights)
     with stage("loading and tracing"):
-        dataset, graph = load_network(settings.model, settings.data, str(weights))
+        dataset, graph = load_network(network.model, network.data, str(weights))
     policy = find_policy(settings, folder, graph, str(weights))
     parameters = parameters_of(settings.tune, policy)
     folder.begin()
@@ -76,7 +76,7 @@ def run(settings: TuneSettings) -> Path:
     costs = CostModel(graph)
     result = {
         **folder.facts,
-        "weights": settings.weights and str(settings.weights),
+        "weights": network.weights and str(network.weights),
         "task": dataset.task.wording._asdict(),
         "costs": {"base": costs.base, "compressed": costs.of(policy)},
         **outcome(folder, trials, pipeline),
@@ -94,15 +94,10 @@ def find_policy(settings: TuneSettings, folder: RunFolder, graph: Graph, weights
     budget = Budget.parse(settings.target or WISH["target"])
     latency = None
     if budget.needs_latency:
-        latency = measure_latency(graph, settings.keep_min, settings.round_to, settings.seed)
-    task = NetworkTask(settings.model, settings.data, weights)
-    problem = Problem(
-        task,
-        settings.knobs,
-        budget,
-        keep_min=settings.keep_min,
-        round_to=settings.round_to,
-    )
+        space = settings.space
+        latency = measure_latency(graph, space.keep_min, space.round_to, settings.seed)
+    task = NetworkTask(settings.network.model, settings.network.data, weights)
+    problem = Problem(task, budget=budget, **settings.space.bounds())
     decisions = Decisions(problem, graph, CostModel(graph, latency))
     at = decisions.uniform(decisions.limit)
     if settings.sparsity:

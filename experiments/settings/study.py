@@ -1,0 +1,26 @@
+"""What the settings of every study have in common."""
+
+from dataclasses import dataclass, fields
+from typing import ClassVar, Self
+
+from experiments.settings.blocks import CommandSettings, SettingsError
+
+
+@dataclass(frozen=True)
+class StudySettings(CommandSettings):
+    """Settings of a study, whose folder grows as more jobs are asked for."""
+
+    FREE: ClassVar[tuple[str, ...]] = ()
+    """Settings that may change when a study goes on: they add jobs, and change no result."""
+
+    def resolved(self) -> Self:
+        """See ``CommandSettings``.
+
+        Raises:
+          SettingsError: also if there is nothing where several values can be.
+        """
+        settings = super().resolved()
+        for each in fields(settings):
+            if getattr(settings, each.name) == ():
+                raise SettingsError(f"{each.name} has no value; give one at least")
+        return settings

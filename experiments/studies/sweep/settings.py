@@ -1,0 +1,42 @@
+"""What a user can set for ``pfrl sweep``."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from experiments.settings.blocks import Flat, NetworkBlock, SpaceBlock
+from experiments.settings.study import StudySettings
+from pfrl.bounds import Count, Positive, Whole
+from pfrl.compression.recipe import REPAIRED, Recipe
+from pfrl.evaluation.config import EpisodeConfig
+
+
+@dataclass(frozen=True)
+class SweepSettings(StudySettings):
+    """Compare searchers with equal evaluation budgets, targets and seeds."""
+
+    FREE: ClassVar = ("agents", "targets", "seeds", "workers", "out")
+
+    network: Flat[NetworkBlock] = field(default_factory=lambda: NetworkBlock("resnet20", "cifar10"))
+    agents: tuple[str, ...] = ("uniform", "random", "ddpg", "ppo")
+    """Who searches: agents of 'pfrl compress'."""
+    targets: tuple[str, ...] = ("macs=0.5",)
+    """Budgets, as of 'pfrl compress'."""
+    seeds: tuple[Whole, ...] = (0, 1, 2, 3, 4)
+    """Of the searches, and of the fine-tuning of what they find."""
+    episodes: Count = 150
+    """Evaluations of every search."""
+    space: Flat[SpaceBlock] = field(default_factory=lambda: SpaceBlock(("keep",), round_to=1))
+    episode: EpisodeConfig = field(default_factory=lambda: EpisodeConfig(fidelity="reconstruct"))
+    """What one evaluation does."""
+    recipe: Recipe = REPAIRED
+    """By which methods a policy is carried out."""
+    images: Count = 6_000
+    """Training images of the fine-tuning before the test."""
+    learning_rate: Positive = 0.02
+    """Learning rate that the fine-tuning begins with."""
+    workers: Whole = 0
+    """Processes, each on a core of its own. Default: one a core."""
+    out: Path = Path("runs/sweep")
+    """Where histories, search.csv and search.md go. The same command goes on with what is
+    there, and may ask for more agents, targets and seeds; another one is refused."""
