@@ -51,7 +51,8 @@ def study(request, tmp_path, monkeypatch, capsys):
 
     def start(*words):
         code = cli.main([command, *BASE, *COMMANDS[command], "--out", str(out), *words])
-        return code, capsys.readouterr().err
+        said = capsys.readouterr().err.splitlines(keepends=True)
+        return code, "".join(line for line in said if line.startswith("pfrl: "))
 
     assert start()[0] == cli.INTERRUPTED
     assert (out / "config.json").exists()

@@ -22,10 +22,9 @@ from pfrl.graph import Graph, trace
 from pfrl.methods.low_rank.decompose import decomposable, decompose
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.models import catalogue as zoo
-from pfrl.models.zoo.vit import VisionTransformer
 from pfrl.training.step import TrainState, make_train_step, sgd
 from tests.support.conformance import BATCH, random_inputs, random_source
-from tests.support.narrow import CLASSIC
+from tests.support.narrow import CLASSIC, MODERN
 
 SIDE = 32
 
@@ -37,10 +36,7 @@ def _full(name: str) -> tuple[Any, tuple[int, ...]]:
 COLUMNS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "resnet": CLASSIC["resnet20"],
     "mobilenet_v2": CLASSIC["mobilenet_v2"],
-    "vit_tiny": (
-        lambda rngs: VisionTransformer(5, 3, (8, 12), 4, 12, 1, 3, 2, 0.1, rngs=rngs),
-        (8, 12, 3),
-    ),
+    "vit_tiny": MODERN["vit_tiny"],
 }
 FULL = {name: _full(name) for name in ("resnet20", "mobilenet_v2", "vit_tiny")}
 # Compiling is nearly all of the time, and less than half as long without these.
