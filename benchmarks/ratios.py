@@ -25,7 +25,8 @@ from pfrl.graph.masks import Masks
 from pfrl.methods.channels.base import choose
 from pfrl.methods.channels.criteria import l1_scores
 from pfrl.models.zoo.layers import BatchNorm
-from pfrl.training.step import TrainState, make_train_step, sgd
+from pfrl.training.optimizers import sgd
+from pfrl.training.step import TrainState, make_train_step
 
 CLASSES = 10
 

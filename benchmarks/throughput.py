@@ -91,7 +91,8 @@ def jax_steps(setup: Setup, batch: int, seed: int) -> Callable[[int], None]:
     from benchmarks.ratios import with_flax_norms
     from pfrl.graph import from_nnx, split_variables
     from pfrl.models.catalogue import build
-    from pfrl.training.step import TrainState, make_train_step, sgd
+    from pfrl.training.optimizers import sgd
+    from pfrl.training.step import TrainState, make_train_step
 
     network = build("resnet20", CLASSES, IMAGE, seed)
     source = from_nnx(with_flax_norms(network) if setup.flax_norms else network)

@@ -23,6 +23,7 @@ LEAVES = (
     *(f"pfrl.{room}." for room in ("graph", "cpu", "models", "tasks", "data", "methods", "cost")),
     "pfrl.compression.policy",
     "pfrl.deploy.",
+    "pfrl.registry",
 )
 COMPREHENSIONS = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
 

@@ -39,7 +39,7 @@ def number(value: float | None) -> str:
 
 
 def cost(metric: str, value: float | None) -> str:
-    """A cost with its unit: ``20.4 M``, ``272 KiB``, ``0.862 ms``."""
+    """A cost with its unit: ``20.4 M``, ``272 kB`` (of 1,000 bytes), ``0.862 ms``."""
     if not is_number(value):
         return DASH
     unit = unit_of(metric, value)
@@ -47,7 +47,7 @@ def cost(metric: str, value: float | None) -> str:
 
 
 def cost_phrase(metric: str, value: float | None) -> str:
-    """A cost in a sentence: ``20.4 M MACs``, ``a packed size of 68 KiB``."""
+    """A cost in a sentence: ``20.4 M MACs``, ``a packed size of 68 kB``."""
     found = described(metric)
     if found.noun:
         return f"{cost(metric, value)} {found.noun}"

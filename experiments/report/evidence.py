@@ -15,11 +15,13 @@ from experiments.records.wording import (
     bullets,
     code_block,
     cost,
+    described,
     details,
     duration,
     is_number,
     number,
     percent,
+    points,
     section,
     sentence,
     table,
@@ -37,9 +39,9 @@ FOLD_ABOVE = 30
 def layers(report: Entry, policy: Entry | None, picture: str) -> str:
     """The policy as a picture and as a table.
 
-    With ``report["layers"]`` (``[{"layer", "group", "channels", "kept",
+    With ``report["layers"]`` (``[{"layer", "groups", "channels", "kept",
     "macs_base", "macs"}]``) a row is a layer; without it, a row is a name of
-    the policy.
+    the policy. A layer whose channels are of several groups names all of them.
     """
     if policy is None:
         return ""
@@ -59,11 +61,11 @@ def layers(report: Entry, policy: Entry | None, picture: str) -> str:
 
 def _layer_table(rows: Sequence[Entry], policy: Entry) -> str:
     bits = quantized_layers(policy)
-    header = ["layer", "channel group", "channels", "kept", "MACs before", "after"]
+    header = ["layer", "channel groups", "channels", "kept", "MACs before", "after"]
     cells = [
         [
             f"`{row['layer']}`",
-            f"`{row['group']}`" if row.get("group") else "fixed",
+            " + ".join(f"`{group}`" for group in row["groups"]) or "fixed",
             str(row["channels"]),
             f"{row['kept']} ({percent(row['kept'] / row['channels'], 0)})",
             cost("macs", row.get("macs_base")),
@@ -108,16 +110,15 @@ def search(
     facts = report.get("search") or {}
     metric, wording = metric_of(report), wording_of(report)
     lines = [_spent(report, facts), _phases(history)]
+    taken = None if chosen is None else history[chosen]["episode"]
     if chosen is not None:
         line = history[chosen]
         lines.append(
             f"Handed over: episode {line['episode']} (reward {number(line['reward'])}, search"
             f" {_named(line['accuracy'], wording)}, {cost(metric, line['costs'].get(metric))})."
         )
-    elif rescored := facts.get("rescored"):
-        uniform = next((row for row in rescored if row["episode"] is None), None)
-        if uniform is not None:
-            lines.append("Handed over: the uniform policy; it was better than the agent's best.")
+    elif any(row["episode"] is None for row in facts.get("rescored") or ()):
+        lines.append("Handed over: the uniform policy; the table of candidates says why.")
     if final := facts.get("final_actor"):
         lines.append(
             "The agent's own choice at the end, without exploration: reward"
@@ -129,7 +130,7 @@ def search(
         bullets(*lines),
         shown.get("search", ""),
         shown.get("tradeoff", ""),
-        _rescored(facts.get("rescored"), history, chosen, wording),
+        _rescored(facts, metric, taken, wording),
     )
 
 
@@ -182,28 +183,39 @@ def _phases(history: Sequence[Line]) -> str:
     return f"Episodes: {', '.join(parts)}; {lost or 'none'} diverged."
 
 
-def _rescored(
-    rescored: Sequence[Entry] | None, history: Sequence[Line], chosen: int | None, wording: Wording
-) -> str:
-    if not rescored:
+def _rescored(facts: Entry, metric: str, taken: int | None, wording: Wording) -> str:
+    """The candidates and why one of them was ``taken``: an episode, or None, the uniform policy."""
+    rows, images = facts.get("rescored"), facts.get("held_out_images")
+    if not rows:
         return ""
-    taken = history[chosen]["episode"] if chosen is not None else None
-    rows = [
+    cells = [
         (
             ("uniform policy" if row["episode"] is None else f"{row['episode']}")
             + (" (handed over)" if row["episode"] == taken else ""),
             _shown(row["search_accuracy"], wording),
             _shown(row["held_out_accuracy"], wording),
+            _behind(row["behind_best"], wording) if row["behind_best"] else "best",
+            cost(metric, row["cost"]),
         )
-        for row in rescored
+        for row in rows
     ]
     text = (
-        "The best of many is flattered by its own selection, so the policies with the highest"
-        " rewards were judged again, after a longer fine-tuning and on search images that no"
-        " reward had used:"
+        "The best of many is flattered by its own selection. So the policies with the highest"
+        f" rewards were judged again, after a longer fine-tuning and on {images} held-out images of"
+        " the search split, which no reward had used. Candidates that cannot be told apart from the"
+        " best one by these images (the 95 % interval of the difference includes 0) count as equal:"
+        f" of them the cheapest in {described(metric).title} was handed over."
     )
-    header = ("episode", f"{wording.metric} in the search", "on held-out images")
-    return f"{text}\n\n{table(header, rows)}"
+    held_out = f"on {images} held-out images"
+    header = ("episode", f"{wording.metric} in the search", held_out, "against the best (points)")
+    return f"{text}\n\n{table((*header, described(metric).title), cells)}"
+
+
+def _behind(difference: Entry, wording: Wording) -> str:
+    """``−1.39 (−4.20 to +1.42)`` of the metric, where the best's quality is higher by that much."""
+    low, high = sorted(wording.change(0.0 - difference[end]) for end in ("low", "high"))
+    change = points(wording.change(0.0 - difference["difference"]))
+    return f"{change} ({points(low)} to {points(high)})"
 
 
 def measured(report: Entry) -> str:

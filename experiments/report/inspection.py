@@ -106,7 +106,7 @@ def _image_shape(text: str) -> ImageShape:
 
 
 def facts(name: str, graph: Graph) -> dict[str, Any]:
-    """All that ``inspect`` tells, as plain data; docs/graph.md says what the keys mean."""
+    """All that ``inspect`` tells, as plain data; docs/guide/graph.md says what the keys mean."""
     full = graph.full_counts()
     half = Policy.uniform(graph, keep=0.5).counts(graph)
     macs = graph.macs_at(half)

@@ -40,7 +40,7 @@ class Mark(NamedTuple):
 PHASES = {
     "uniform": Mark("uniform policy", "s", GREEN),
     "random": Mark("random policy", "o", GREY, filled=False),
-    "warmup": Mark("warm-up: random policy", "o", GREY, filled=False),
+    "warmup": Mark("warm-up, not decided by the agent", "o", GREY, filled=False),
     "explore": Mark("agent exploring", "o", BLUE),
     "final": Mark("agent's own choice, no exploration", "D", VERMILION),
 }
@@ -65,16 +65,21 @@ def search_figure(
     figure = Figure(figsize=(WIDTH, 6.2 if both else 4.2), layout="constrained")
     panels = figure.subplots(2 if both else 1, 1, sharex=True, squeeze=False)[:, 0]
     best = [position for position in best_so_far(history) if position is not None]
+    extreme = f"{'lowest' if wording.error else 'highest'} {wording.metric}"
     outcome = "none without divergence"
     if best:
         shown = percent(wording.value(history[best[-1]]["accuracy"]), 1)
-        outcome = f"the best {wording.phrase.format(shown)}"
-    reward = f"1 − {wording.metric}" if wording.error else f"the {wording.metric}"
+        outcome = (
+            f"{wording.metric} {shown} at the highest reward" if both else f"{extreme} {shown}"
+        )
+    reward = f"the reward is {'1 −' if wording.error else 'the'} {wording.metric}"
+    if both and sound:
+        most = percent(wording.value(max(line["accuracy"] for line in sound)), 1)
+        reward = f"the {extreme} is {most}"
     _title(
         panels[0],
         f"The search: {_networks(history)} tried, {outcome}",
-        "Each mark is one network, judged on images that are kept for the search"
-        + ("" if both else f"; the reward is {reward}"),
+        f"Each mark is one network, judged on images that are kept for the search; {reward}",
     )
     _curve(panels[0], history, value, chosen, wording)
     panels[0].set_ylabel(f"search {wording.metric} (%)")

@@ -14,14 +14,24 @@ FLOAT_POSITION = 10
 
 
 def policy_figure(
-    policy: Mapping[str, Any], title: str = "The policy: what each layer keeps"
+    policy: Mapping[str, Any],
+    title: str = "The policy: what each layer keeps",
+    groups: Mapping[str, Sequence[int]] | None = None,
 ) -> Figure:
     """Keep share of every channel group and, where they are chosen, bits of every layer.
 
     From top to bottom in the policy's order, the network's; the height grows
     with the number of layers.
+
+    Args:
+      policy: plain data of a ``Policy``.
+      title: above the picture.
+      groups: by channel group how many channels are kept and how many there were: shares are of
+        these. Without it they are what the policy asks for, before any rounding.
     """
     keep = policy.get("keep") or {}
+    if groups:
+        keep = {name: groups[name][0] / groups[name][1] for name in keep}
     layers = quantized_layers(policy)
     panels = [name for name, there in (("keep", keep), ("bits", layers)) if there]
     rows = max(len(keep), len(layers), 5)

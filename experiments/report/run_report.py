@@ -73,7 +73,7 @@ def _draw(
     quality = sentence(wording.metric)
     if policy is not None:
         text = "Channels kept and bits, layer by layer"
-        figures["policy"] = policy_figure(policy), text
+        figures["policy"] = policy_figure(policy, groups=report.get("groups")), text
     if history:
         text = f"{quality} of every episode of the search"
         figures["search"] = pictures.search_figure(history, chosen, wording), text

@@ -196,7 +196,7 @@ def files(report: Entry, run_dir: Path) -> str:
     artefacts = report.get("artefacts") or {}
     place = {key: _relative(path, run_dir) for key, path in artefacts.items() if path}
     packed = report.get("packed") or {}
-    size = f" of {packed['arrays'] / 1000:.1f} kB" if packed else ""
+    size = f" of {cost('bytes', packed['arrays'])}" if packed else ""
     lines = [
         f"[{place[key]}]({place[key]}): {text}"
         for key, text in (

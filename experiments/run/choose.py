@@ -1,4 +1,4 @@
-"""Which policy is handed over: the best few are judged again, on images that no reward has used."""
+"""Which policy is handed over: the best few are judged again, on held-out images."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from agents import Episode
 from envs.rewards import Reference, reward_of
 from experiments.records.run_folder import RunFolder
+from experiments.run.differences import paired_differences
 from experiments.run.inputs import needs_latency
 from experiments.run.latency import measure_policies
 from experiments.run.search import Searched
@@ -59,31 +60,68 @@ def choose_policy(
     searched: Searched,
     reference: Reference,
     uniform: Candidate | None,
-) -> tuple[Candidate, list[Entry]]:
-    """The winner and the table of all candidates.
+    metric: str,
+) -> tuple[Candidate, Entry]:
+    """The candidate that is handed over, and how all candidates were judged.
 
     The best of many owes some of its score to luck, and after a few steps of
     fine-tuning policies rank differently than after many (so in Distiller's
     AMC experiments). So the candidates are fine-tuned for longer and judged on
-    held-out images. Where latency matters, it is now measured on the exported
-    candidates, and one that keeps to a latency budget is preferred.
+    held-out images, which no reward has used. Where latency matters, it is now
+    measured on the exported candidates.
+
+    Args:
+      settings: of the run.
+      folder: keeps the scores in ``rescored.json``, for a run that goes on.
+      searched: the finished search.
+      reference: what rewards are computed from.
+      uniform: a candidate besides the best of the search.
+      metric: of the objective; see ``pick``.
+
+    Returns:
+      The candidate, and ``{"images", "candidates"}``: how many images were held out, and a row a
+      candidate.
     """
     evaluator = searched.opened.evaluator
     candidates = find_candidates(searched.result.history, settings.finish.candidates, uniform)
-    table = folder.read("rescored.json")
-    if table is None:
-        table = _rescore(settings, evaluator, candidates, reference)
-        write_json(folder.path / "rescored.json", table)
-    budget = searched.problem.budget
-    share = None
+    budget, share = searched.problem.budget, None
     if budget is not None and budget.metric == "latency":
         share = budget.limit(reference.costs) / reference.costs["latency"]
+    table = folder.read("rescored.json")
+    if table is None:
+        table = _rescore(settings, evaluator, candidates, reference, metric, share)
+        write_json(folder.path / "rescored.json", table)
+    return candidates[pick(table["candidates"], share)], table
 
-    def merit(place: int) -> tuple[bool, float]:
-        row = table[place]
-        return share is None or row["latency_ratio"] <= share, row["held_out_reward"]
 
-    return candidates[max(range(len(table)), key=merit)], table
+def pick(rows: Sequence[Entry], share: float | None) -> int:
+    """The position of the row that is handed over.
+
+    Of the rows that cannot be told apart from the best one (the interval of the difference
+    includes 0), the cheapest: otherwise chance could hand over a network that another one, such as
+    the uniform policy, beats in cost and equals in quality.
+
+    Args:
+      rows: with ``cost``, ``held_out_reward`` and ``behind_best``, None of the best itself.
+      share: see ``_eligible``.
+    """
+
+    def alike(n: int) -> bool:
+        behind = rows[n]["behind_best"]
+        return behind is None or behind["low"] <= 0
+
+    found = filter(alike, _eligible(rows, share))
+    return min(found, key=lambda n: (rows[n]["cost"], -rows[n]["held_out_reward"]))
+
+
+def _eligible(rows: Sequence[Entry], share: float | None) -> list[int]:
+    """Positions of the rows that did not diverge and whose latency is at most ``share`` of the
+    base's; of all rows, where there is none."""
+    everything = range(len(rows))
+    sound = [n for n in everything if not rows[n]["diverged"]] or list(everything)
+    if share is None:
+        return sound
+    return [n for n in sound if rows[n]["latency_ratio"] <= share] or sound
 
 
 def _rescore(
@@ -91,28 +129,36 @@ def _rescore(
     evaluator: Evaluator,
     candidates: Sequence[Candidate],
     reference: Reference,
-) -> list[Entry]:
+    metric: str,
+    share: float | None,
+) -> Entry:
     speeds = _measure(settings, evaluator, candidates)
-    table = []
-    steps = settings.finish.rescore_steps
+    rows, qualities = [], {}
     with stage("re-scoring candidates") as progress:
         for place, (candidate, speed) in enumerate(zip(candidates, speeds, strict=True)):
-            held_out, finite = evaluator.score(candidate.policy, "held_out", steps)
+            judged = evaluator.score(candidate.policy, "held_out", settings.finish.rescore_steps)
             costs = dict(candidate.evaluation.costs)
             if speed is not None:
                 costs["latency"] = speed * reference.costs["latency"]
-            judged = Evaluation(held_out, costs, 0.0, not finite)
-            table.append(
+            evaluation = Evaluation(judged.accuracy, costs, 0.0, not judged.finite)
+            qualities[str(place)] = judged.each
+            rows.append(
                 {
                     "episode": candidate.episode,
                     "search_accuracy": candidate.evaluation.accuracy,
-                    "held_out_accuracy": held_out,
-                    "held_out_reward": reward_of(settings.reward or "", judged, reference),
+                    "held_out_accuracy": judged.accuracy,
+                    "held_out_reward": reward_of(settings.reward or "", evaluation, reference),
                     "latency_ratio": speed,
+                    "cost": costs[metric],
+                    "diverged": not judged.finite,
                 }
             )
             progress(place + 1, len(candidates))
-    return table
+    best = max(_eligible(rows, share), key=lambda n: rows[n]["held_out_reward"])
+    differences, _ = paired_differences(qualities[str(best)], qualities)
+    for place, row in enumerate(rows):
+        row["behind_best"] = None if place == best else differences[str(place)]._asdict()
+    return {"images": len(qualities[str(best)]), "candidates": rows}
 
 
 def _measure(

@@ -1,22 +1,20 @@
 """From a finished search to a measured network: re-score, slice, train, export, measure, report."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from scipy.stats import t as student
 
 from envs.decisions import Decisions
 from envs.rewards import Reference
 from envs.task import load_network
 from experiments.records.machine import machine
 from experiments.records.run_folder import RunFolder, command, versions
-from experiments.report.intervals import Difference, paired_difference
 from experiments.run.choose import Candidate, choose_policy
+from experiments.run.differences import paired_differences
 from experiments.run.inputs import find_weights
 from experiments.run.networks import Network, export, train_fully
 from experiments.run.search import Searched
@@ -65,7 +63,9 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
     control = None
     if settings.finish.controls:
         control = Candidate(None, uniform, _evaluate_uniform(folder, evaluator, uniform))
-    chosen, rescored = choose_policy(settings, folder, searched, reference, control)
+    chosen, rescored = choose_policy(
+        settings, folder, searched, reference, control, decisions.metric
+    )
     write_json(folder.path / "policy.json", chosen.policy.to_json())
     achieved = decisions.cost(Assignment.of(chosen.policy, graph))
     notes: list[str] = []
@@ -86,7 +86,12 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         name: _entry(network, paths[name], quality[name], latencies[name])
         for name, network in networks.items()
     }
-    facts = {**searched.facts, "rescored": rescored, "chosen": chosen.episode}
+    facts = {
+        **searched.facts,
+        "rescored": rescored["candidates"],
+        "held_out_images": rescored["images"],
+        "chosen": chosen.episode,
+    }
     if control is not None:
         score = control.evaluation
         facts["uniform"] = {"accuracy": score.accuracy, "costs": score.costs}
@@ -119,6 +124,10 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
             "agreement": agreement,
         },
         "search": facts,
+        "groups": {
+            name: [count, graph.groups[name].size]
+            for name, count in chosen.policy.counts(graph).items()
+        },
         "layers": _layer_rows(graph, chosen.policy),
         "packed": {"arrays": packed.payload, "file": packed.file},
         "input": {
@@ -182,7 +191,7 @@ def _networks(
         for network in to_train
     }
     if settings.finish.controls and "uniform" not in trained:
-        notes.append("The uniform policy itself won the re-scoring: it is what was handed over.")
+        notes.append("The uniform policy was chosen among the candidates and handed over.")
         trained["uniform"] = dataclasses.replace(trained["compressed"], name="uniform")
     return {"base": base, **trained}
 
@@ -223,34 +232,6 @@ def _judge(
     return joined, float(np.concatenate(alike).mean())
 
 
-def paired_differences(
-    quality: np.ndarray, others: Mapping[str, np.ndarray]
-) -> tuple[dict[str, Difference], str]:
-    """How much better a network is than others on the same images, and after whom the intervals.
-
-    Where every image is right or wrong, see ``paired_difference``; else they are Student's, of
-    the mean of the images' differences.
-
-    Args:
-      quality: of the network's answers ``[N]``, in [0, 1].
-      others: likewise, by name.
-    """
-    if all(np.isin(found, (0, 1)).all() for found in (quality, *others.values())):
-        found = {name: paired_difference(quality, other) for name, other in others.items()}
-        return found, "Agresti and Min (2005)"
-    found = {name: _mean_difference(quality - other) for name, other in others.items()}
-    return found, "Student's t"
-
-
-def _mean_difference(differences: np.ndarray) -> Difference:
-    """The mean of ``[N]`` in [-1, 1] and its 95 % interval; of one image anything is possible."""
-    mean, count = float(differences.mean()), len(differences)
-    if count < 2:
-        return Difference(mean, -1.0, 1.0)
-    margin = student.ppf(0.975, count - 1) * differences.std(ddof=1) / math.sqrt(count)
-    return Difference(mean, max(mean - float(margin), -1.0), min(mean + float(margin), 1.0))
-
-
 def _entry(network: Network, path: Path, quality: np.ndarray, latency: Measurement) -> Entry:
     return {
         "test_accuracy": float(quality.mean()),
@@ -283,7 +264,7 @@ def _layer_rows(graph: Graph, policy: Policy) -> list[Entry]:
     return [
         {
             "layer": layer.name,
-            "group": next(iter(layer.c_out.groups), None),
+            "groups": list(layer.c_out.groups),
             "channels": layer.c_out.at(full),
             "kept": layer.c_out.at(kept),
             "macs_base": layer.macs,

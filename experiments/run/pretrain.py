@@ -48,6 +48,7 @@ def run(settings: PretrainSettings) -> Path:
         settings.learning_rate,
         weight_decay=settings.weight_decay,
         optimizer=settings.optimizer,
+        label_smoothing=settings.label_smoothing,
         seed=settings.seed,
     )
     with stage(f"training {model} on {data}") as progress:

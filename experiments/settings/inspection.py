@@ -28,7 +28,7 @@ class InspectSettings(CommandSettings):
     classes: Count | None = None
     """Width of the logits. Default: 10."""
     json: bool = False
-    """Print one JSON document (its keys: docs/graph.md) in place of tables."""
+    """Print one JSON document (its keys: docs/guide/graph.md) in place of tables."""
     dot: Path | None = None
     """Write the coupling of layers and groups as Graphviz source into this file."""
     svg: Path | None = None

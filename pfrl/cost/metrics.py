@@ -30,8 +30,8 @@ COUNTS = (
     Unit(1.0, "", ""),
 )
 SIZES = (
-    Unit(2.0**20, "MiB", "MiB"),
-    Unit(2.0**10, "KiB", "KiB"),
+    Unit(1e6, "MB", "MB"),
+    Unit(1e3, "kB", "kB"),
     Unit(1.0, "bytes", "bytes"),
 )
 TIMES = (Unit(1.0, "ms", "ms"),)
@@ -103,7 +103,7 @@ def _latency(costs: "CostModel", at: "Assignment") -> float:
 
 register("metric", "macs", Metric(_macs, True, "MACs per image", "MACs"))
 register("metric", "params", Metric(_params, True, "parameters", "parameters"))
-BYTES = {**MANY, "B": 1.0, "kB": 1e3, "MB": 1e6}
+BYTES = {**MANY, "B": 1.0, "kB": 1e3, "MB": 1e6, "KiB": 1024.0, "MiB": 1024.0**2}
 register("metric", "bytes", Metric(_bytes, True, "packed size", suffixes=BYTES, units=SIZES))
 register("metric", "bops", Metric(_bops, True, "bit operations per image", "bit operations"))
 register(

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import Compressed
 from pfrl.deploy.runtimes.base import REFERENCE
@@ -38,6 +40,27 @@ class Tuning(NamedTuple):
     images: int
     learning_rate: float
     seed: int
+
+
+class Judged(NamedTuple):
+    """How good a network is on images.
+
+    Attributes:
+      quality: mean over the images that were judged.
+      finite: whether all outputs, and the training, were numbers.
+      exact: whether all images were judged.
+      each: quality ``[N]`` of every image, in order; empty where networks are judged in a batch.
+    """
+
+    quality: float
+    finite: bool
+    exact: bool
+    each: np.ndarray = np.empty(0)
+
+    @property
+    def accuracy(self) -> float:
+        """The quality, or 0 of a network that diverged."""
+        return self.quality if self.finite else 0.0
 
 
 class Evaluator(ABC):
@@ -83,7 +106,7 @@ class Evaluator(ABC):
         return [self.evaluate(policy) for policy in policies]
 
     @abstractmethod
-    def score(self, policy: Policy, images: str, steps: int | None = None) -> tuple[float, bool]:
+    def score(self, policy: Policy, images: str, steps: int | None = None) -> Judged:
         """How good a policy's network is on all of some images.
 
         Args:
@@ -91,9 +114,6 @@ class Evaluator(ABC):
           images: 'reward', those of evaluations, or 'held_out', which no reward has used.
           steps: of fine-tuning on batches of their own, the same for every policy, instead of
             those of an evaluation.
-
-        Returns:
-          the mean quality, 0 if training diverged, and whether all stayed finite.
         """
 
     @abstractmethod
@@ -130,7 +150,7 @@ class Wrapper(Evaluator):
     def evaluate_batch(self, policies: Sequence[Policy]) -> list[Evaluation]:
         return self.inner.evaluate_batch(policies)
 
-    def score(self, policy: Policy, images: str, steps: int | None = None) -> tuple[float, bool]:
+    def score(self, policy: Policy, images: str, steps: int | None = None) -> Judged:
         return self.inner.score(policy, images, steps)
 
     def network(self, policy: Policy, tuning: Tuning | None = None) -> Compressed:

@@ -23,7 +23,7 @@ from pfrl.compression.sliced import Compressed, assemble
 from pfrl.cost import CostModel
 from pfrl.data import Dataset
 from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES, Judge
-from pfrl.evaluation.base import Choice, Evaluator, Tuning
+from pfrl.evaluation.base import Choice, Evaluator, Judged, Tuning
 from pfrl.evaluation.batched import Batched
 from pfrl.evaluation.cache import digest, facts_of, policy_key
 from pfrl.evaluation.config import EpisodeConfig, Evaluation
@@ -126,7 +126,11 @@ class NetworkEvaluator(Evaluator):
 
     def evaluate(self, policy: Policy) -> Evaluation:
         """Evaluate a policy; equal policies give equal accuracies."""
-        return self._judged(policy, "reward", None, self._bound)
+        start = time.perf_counter()
+        judged = self._judged(policy, "reward", None, self._bound)
+        seconds = time.perf_counter() - start
+        costs = self.costs.of(policy)
+        return Evaluation(judged.accuracy, costs, seconds, not judged.finite, judged.exact)
 
     def evaluate_batch(self, policies: Sequence[Policy]) -> list[Evaluation]:
         """Evaluate policies in one batch, for GPUs and TPUs: see ``pfrl.evaluation.batched``.
@@ -147,10 +151,9 @@ class NetworkEvaluator(Evaluator):
             for each in [found[policy_key(policy, self.graph)]]
         ]
 
-    def score(self, policy: Policy, images: str, steps: int | None = None) -> tuple[float, bool]:
-        """Accuracy on the 'reward' or the 'held_out' images; whether all stayed finite."""
-        found = self._judged(policy, images, steps, None)
-        return found.accuracy, not found.diverged
+    def score(self, policy: Policy, images: str, steps: int | None = None) -> Judged:
+        """How good a policy's network is on the 'reward' or the 'held_out' images."""
+        return self._judged(policy, images, steps, None)
 
     def network(self, policy: Policy, tuning: Tuning | None = None) -> Compressed:
         """The sliced network of a policy. Its training is that of the masked one, so that
@@ -170,7 +173,7 @@ class NetworkEvaluator(Evaluator):
 
     def _judged(
         self, policy: Policy, images: str, steps: int | None, bound: Bound | None
-    ) -> Evaluation:
+    ) -> Judged:
         start = time.perf_counter()
         batches = None
         if steps is not None:
@@ -188,10 +191,7 @@ class NetworkEvaluator(Evaluator):
         )
         end = time.perf_counter()
         self.seconds["validation"] += end - trained
-        finite = finite and judged.finite
-        accuracy = judged.quality if finite else 0.0
-        costs = self.costs.of(policy)
-        return Evaluation(accuracy, costs, end - start, not finite, judged.exact)
+        return judged._replace(finite=judged.finite and finite)
 
     def _judge(self, policy: Policy, masked: Masked, name: str) -> Judge:
         runtime, shape = self._runtimes[name], self.graph.input_shape

@@ -7,14 +7,14 @@ Which is fastest depends on the machine, so it is measured.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from pfrl.data import Dataset, Split
 from pfrl.deploy.onnx.export import ExportError
 from pfrl.deploy.runtimes.base import Judge, Unavailable
-from pfrl.evaluation.base import Choice
+from pfrl.evaluation.base import Choice, Judged
 from pfrl.files import FileError
 from pfrl.tasks import Task
 from pfrl.training.backend import each
@@ -111,20 +111,6 @@ def _close(ours: Iterable[np.ndarray], theirs: Iterable[np.ndarray]) -> bool:
     )
 
 
-class Judged(NamedTuple):
-    """Mean quality of the images that were judged, whether all outputs were numbers, and all
-    images judged."""
-
-    quality: float
-    finite: bool
-    exact: bool
-
-    @property
-    def accuracy(self) -> float:
-        """The quality, or 0 of a network that diverged."""
-        return self.quality if self.finite else 0.0
-
-
 def validate(
     judge: Judge,
     images: Images,
@@ -143,17 +129,18 @@ def validate(
     Returns:
       the mean quality of the images that were judged, and what it is worth.
     """
-    total, count, finite = 0.0, 0, True
+    total, count, finite, found = 0.0, 0, True, [np.empty(0)]
     for place, (outputs, (_, targets)) in enumerate(
         zip(_answers(judge, images), images, strict=True), 1
     ):
         outputs = outputs[: len(targets)]
         finite = finite and bool(np.isfinite(outputs).all())
-        total += float(task.quality(outputs, targets).sum())
+        found.append(task.quality(outputs, targets))
+        total += float(found[-1].sum())
         count += len(targets)
         if stop is not None and place < len(images) and stop(total, count):
             return Judged(total / count, finite, exact=False)
-    return Judged(total / max(count, 1), finite, exact=True)
+    return Judged(total / max(count, 1), finite, True, np.concatenate(found))
 
 
 def _answers(judge: Judge, images: Images) -> Iterator[np.ndarray]:

@@ -19,7 +19,6 @@ class Wording(NamedTuple):
     Attributes:
       metric: what the number is called that is reported, such as 'accuracy'.
       error: whether that number is one minus the quality, so that lower is better.
-      phrase: of a network in a sentence; ``{}`` is the number.
       definition: what the number is, as a sentence; empty where everybody knows.
       agreement: what two runtimes do whose outputs ``agree``, as in 'They <...> 99 % of the
         images'.
@@ -30,7 +29,6 @@ class Wording(NamedTuple):
 
     metric: str
     error: bool
-    phrase: str
     definition: str
     agreement: str
     outputs: str

@@ -21,7 +21,6 @@ class Classification:
     wording = Wording(
         metric="accuracy",
         error=False,
-        phrase="{} correct",
         definition="",
         agreement="name the same class for",
         outputs="logits",

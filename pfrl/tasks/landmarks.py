@@ -51,7 +51,6 @@ class Landmarks:
         return Wording(
             metric="NME",
             error=True,
-            phrase="with an NME of {}",
             definition=(
                 "NME: normalised mean error, the mean distance of an image's points from where they"
                 f" are in truth, over {of}; 100 % at most, and lower is better. Rewards"

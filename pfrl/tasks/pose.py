@@ -57,7 +57,6 @@ class Pose:
         return Wording(
             metric=metric,
             error=False,
-            phrase=f"with a {metric} of {{}}",
             definition=(
                 f"{metric}: percentage of correct key points, the share of an image's visible key"
                 f" points that are found within {self.alpha:g} of {of}, mean over the images. A"

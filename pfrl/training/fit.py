@@ -18,7 +18,7 @@ from pfrl.tasks import Classification, Task
 from pfrl.training.backend import drive, steps_per_call
 from pfrl.training.checkpoint import load_state, save_state
 from pfrl.training.config import ConfigError, FitConfig
-from pfrl.training.losses import Loss, cross_entropy, mixup, on_mixed
+from pfrl.training.losses import Loss, cross_entropy
 from pfrl.training.mesh import mesh_for, replicate, share_out
 from pfrl.training.optimizers import make_optimizer
 from pfrl.training.step import Apply, Distillation, Project, TrainState, make_train_step
@@ -50,10 +50,6 @@ def mean_quality(
     return total / len(split)
 
 
-accuracy = mean_quality
-"""Its name where there are classes."""
-
-
 def fit(
     apply: Apply,
     variables: Variables,
@@ -61,7 +57,6 @@ def fit(
     dataset: Dataset,
     config: FitConfig,
     *,
-    loss: Loss | None = None,
     teacher: Callable[[Any], Any] | None = None,
     distillation: Distillation | None = None,
     project: Project | None = None,
@@ -75,9 +70,7 @@ def fit(
     Args:
       apply: see ``pfrl.training.step.Apply``; called without extras.
       variables, trainable: as of a ``Source``.
-      loss: of outputs and targets; by default that of the data set's task, for
-        classes with labels smoothed as the config says.
-      teacher: what it answers to a batch, for ``distillation``: outputs, or ``Observed``.
+      teacher: its outputs of a batch, for ``distillation``.
       project: see ``pfrl.training.step.Project``; also applied once before the first
         step, as step 0.
       mesh: devices to share batches out over; by default all, if there are several
@@ -99,7 +92,7 @@ def fit(
         apply,
         optimizer,
         distillation if teacher else None,
-        loss=_loss(config, dataset.task, loss),
+        loss=_loss(config, dataset.task),
         project=project,
     )
     # Copies: the step consumes its state, and the caller's arrays are not ours to give away.
@@ -139,17 +132,16 @@ def fit(
     return {**state.parameters, **state.statistics}
 
 
-def _loss(config: FitConfig, task: Task, loss: Loss | None) -> Loss:
-    """What is minimised on the batches of ``_batches``."""
-    if config.label_smoothing:
-        if loss is not None or not isinstance(task, Classification):
-            raise ConfigError(
-                f"label_smoothing is {config.label_smoothing}, which is for the cross-entropy of a"
-                " classification; set it to 0 for another task or a loss of your own"
-            )
-        loss = partial(cross_entropy, smoothing=config.label_smoothing)
-    loss = loss or task.loss
-    return on_mixed(loss) if config.mixup else loss
+def _loss(config: FitConfig, task: Task) -> Loss:
+    """The task's loss; for classes with labels smoothed as the config says."""
+    if not config.label_smoothing:
+        return task.loss
+    if not isinstance(task, Classification):
+        raise ConfigError(
+            f"label_smoothing is {config.label_smoothing}, which is for the cross-entropy of a"
+            " classification; set it to 0 for another task"
+        )
+    return partial(cross_entropy, smoothing=config.label_smoothing)
 
 
 def _batches(
@@ -160,13 +152,8 @@ def _batches(
     first, skipped = divmod(done, per_epoch)
     for epoch in range(first, -(-steps // per_epoch)):
         rng = np.random.default_rng([config.seed, epoch])
-        # Its own generator, so that the images are those of a training without mixup.
-        (mixing,) = rng.spawn(1)
-        batches: Iterator[tuple[np.ndarray, Any]] = dataset.training_batches(
-            config.batch, rng, min(per_epoch, steps - epoch * per_epoch)
-        )
-        if config.mixup:
-            batches = (mixup(x, targets, config.mixup, mixing) for x, targets in batches)
+        left = min(per_epoch, steps - epoch * per_epoch)
+        batches = dataset.training_batches(config.batch, rng, left)
         yield from islice(batches, skipped if epoch == first else 0, None)
 
 

@@ -1,10 +1,9 @@
-"""What training minimises: cross-entropy, its smoothed form, and any loss on mixed pairs."""
+"""What training minimises by default: cross-entropy, and its smoothed form."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 import optax
 
 Loss = Callable[[Any, Any], jax.Array]
@@ -21,44 +20,3 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
     if not smoothing:
         return sharp
     return (1 - smoothing) * sharp - smoothing * jax.nn.log_softmax(logits).mean()
-
-
-class Mixed(NamedTuple):
-    """Targets of examples that were mixed in pairs: ``share · first + (1 - share) · second``."""
-
-    first: Any
-    second: Any
-    share: Any
-
-
-def mixup(
-    x: np.ndarray, targets: np.ndarray, alpha: float, rng: np.random.Generator
-) -> tuple[np.ndarray, Mixed]:
-    """Every example of a batch mixed with another one (Zhang et al. 2018, arXiv 1710.09412).
-
-    One share λ ~ Beta(α, α) for the batch, and the partners are its own examples in
-    random order, as in the paper's experiments.
-
-    Args:
-      x: float32 ``[N, ...]``.
-      targets: ``[N, ...]``.
-      alpha: α, above 0.
-
-    Returns:
-      ``λ · x + (1 - λ) · partners`` and the targets of both, for a loss ``on_mixed``.
-    """
-    share, order = np.float32(rng.beta(alpha, alpha)), rng.permutation(len(x))
-    return share * x + (1 - share) * x[order], Mixed(targets, targets[order], share)
-
-
-def on_mixed(loss: Loss) -> Loss:
-    """The loss on ``Mixed`` targets: losses are mixed, not targets, so that any loss will do.
-
-    For cross-entropy, which is linear in its targets, both are the same.
-    """
-
-    def mixed_loss(outputs: Any, targets: Mixed) -> jax.Array:
-        first, second = loss(outputs, targets.first), loss(outputs, targets.second)
-        return targets.share * first + (1 - targets.share) * second
-
-    return mixed_loss

@@ -51,10 +51,5 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def share_out(tree: Any, mesh: Mesh) -> Any:
-    """Every array in equal parts of its first axis; numbers, which have none, are everywhere."""
-
-    def place(leaf: Any) -> jax.Array:
-        spec = PartitionSpec(mesh.axis_names) if np.ndim(leaf) else PartitionSpec()
-        return jax.device_put(leaf, NamedSharding(mesh, spec))
-
-    return jax.tree.map(place, tree)
+    """Every array in equal parts of its first axis."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(mesh.axis_names)))

@@ -58,26 +58,16 @@ def _scaled_quantizers(factor: float) -> list[optax.GradientTransformation]:
     return [] if factor == 1 else [optax.masked(optax.scale(factor), learned)]
 
 
-def step_decay(peak: float, milestones: tuple[int, ...], factor: float) -> optax.Schedule:
-    """``peak · factor^m``, where m milestones have been reached (arXiv 1512.03385, section 4.2)."""
-    return lambda count: peak * factor ** (count >= jnp.asarray(milestones, jnp.int32)).sum()
-
-
 def learning_rate(config: FitConfig, steps: int) -> optax.Schedule:
-    """The rise and what follows, as a function of the steps done.
+    """A linear rise and a fall as a cosine, as a function of the steps done.
 
     The first step is taken at a tenth of the peak, or at the peak if there is no rise.
     The cosine is that of SGDR (arXiv 1608.03983), without restarts.
     """
     peak, rise = config.learning_rate, int(config.warmup * steps)
-    milestones = tuple(round(share * steps) - rise for share in config.milestones)
-    schedules = {
-        "cosine": optax.cosine_decay_schedule(peak, steps - rise),
-        "step": step_decay(peak, milestones, config.factor),
-        "constant": optax.constant_schedule(peak),
-    }
     rising = optax.linear_schedule(peak / 10, peak, rise)
-    return optax.join_schedules([rising, schedules[config.schedule]], [rise])
+    falling = optax.cosine_decay_schedule(peak, steps - rise)
+    return optax.join_schedules([rising, falling], [rise])
 
 
 def make_optimizer(config: FitConfig, steps: int) -> optax.GradientTransformation:

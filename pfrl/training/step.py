@@ -1,6 +1,6 @@
 """One train step of any network function: loss, gradient, update, projection."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import Any, NamedTuple
@@ -11,12 +11,11 @@ import numpy as np
 import optax
 
 from pfrl.graph.source import Variables
-from pfrl.training.distillation import Distillation, distilled, outputs_of
+from pfrl.training.distillation import Distillation, distilled
 from pfrl.training.losses import Loss, cross_entropy
-from pfrl.training.optimizers import sgd as sgd  # also known by its old place
 
 Apply = Callable[..., tuple[Any, Variables]]
-"""``apply(variables, x, train, *extras) -> (outputs, statistics)``; outputs may be ``Observed``."""
+"""``apply(variables, x, train, *extras) -> (outputs, statistics)``."""
 
 Project = Callable[..., Variables]
 """``project(parameters, step, *extras) -> parameters``, which training goes on with.
@@ -24,10 +23,6 @@ Project = Callable[..., Variables]
 ``step`` is the number of updates done, a traced int32: what depends on it, such as the
 sparsity of gradual pruning, changes without compiling anew.
 """
-
-
-class MaskError(ValueError):
-    """Masks that do not belong to the parameters; the message says which."""
 
 
 class TrainState(NamedTuple):
@@ -44,29 +39,6 @@ class TrainState(NamedTuple):
     statistics: Variables
     optimizer: Any
     step: Any = np.int32(0)
-
-
-def masking(masks: Mapping[str, Any]) -> Project:
-    """Sparse training: what a mask of 0 and 1 has at zero stays zero.
-
-    Args:
-      masks: by parameter, of its shape; parameters without one are left alone.
-
-    Raises:
-      MaskError: when called, if a mask has no parameter of its name and shape.
-    """
-
-    def project(parameters: Variables, step: Any, *extras: Any) -> Variables:
-        for name, mask in masks.items():
-            if name not in parameters or np.shape(mask) != np.shape(parameters[name]):
-                found = list(np.shape(parameters[name])) if name in parameters else "no parameter"
-                raise MaskError(
-                    f"the mask of '{name}' is {list(np.shape(mask))} and the network has {found};"
-                    " give masks by parameter, of the parameters' shapes"
-                )
-        return {**parameters, **{name: parameters[name] * mask for name, mask in masks.items()}}
-
-    return project
 
 
 @dataclass(frozen=True)
@@ -96,16 +68,12 @@ class TrainStep:
         return self.update(state, found, *extras)
 
     def parts(self, batch: Any) -> list[Any]:
-        """A batch (arrays of N examples, and scalars, which all parts share) in equal parts."""
+        """A batch, arrays of N examples each, in equal parts."""
         images = len(jax.tree.leaves(batch)[0])
         size = images // gcd(images, self.ghosts)
 
-        def part(start: int) -> Any:
-            return jax.tree.map(
-                lambda array: array[start : start + size] if np.ndim(array) else array, batch
-            )
-
-        return [part(start) for start in range(0, images, size)]
+        starts = range(0, images, size)
+        return [jax.tree.map(lambda a, n=n: a[n : n + size], batch) for n in starts]
 
 
 def make_train_step(
@@ -131,10 +99,10 @@ def make_train_step(
     """
 
     def objective(parameters, statistics, x, targets, teacher, *extras):
-        answer, statistics = apply({**parameters, **statistics}, x, True, *extras)
-        value = loss(outputs_of(answer), targets)
+        outputs, statistics = apply({**parameters, **statistics}, x, True, *extras)
+        value = loss(outputs, targets)
         if distillation is not None:
-            value = distilled(value, answer, teacher, distillation)
+            value = distilled(value, outputs, teacher, distillation)
         return value, statistics
 
     def gradient(state: TrainState, *arguments):

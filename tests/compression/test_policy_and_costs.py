@@ -234,6 +234,7 @@ def test_raising_a_knob_never_lowers_a_cost(name, data):
         ("bops=1.5G", "bops", 1.5e9, False),
         ("params=2e4", "params", 20_000.0, False),
         ("bytes=60kB", "bytes", 60_000.0, False),
+        ("bytes=60KiB", "bytes", 61_440.0, False),
         ("bytes=0.5MB", "bytes", 500_000.0, False),
         ("bytes=900B", "bytes", 900.0, False),
         ("bytes=60k", "bytes", 60_000.0, False),
@@ -269,7 +270,10 @@ def test_budgets_are_read(text, metric, value, relative):
         ("macs=5ms", "'ms' is no unit of macs; expected none, or one of k, M, G"),
         ("latency=2MB", "'MB' is no unit of latency; expected none, or one of ms"),
         ("latency=2s", "'s' is no unit of latency"),
-        ("bytes=60KB", "'KB' is no unit of bytes; expected none, or one of k, M, G, B, kB, MB"),
+        (
+            "bytes=60KB",
+            "'KB' is no unit of bytes; expected none, or one of k, M, G, B, kB, MB, KiB, MiB",
+        ),
     ],
 )
 def test_what_is_no_budget_is_refused(text, message):

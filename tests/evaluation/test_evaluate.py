@@ -19,8 +19,9 @@ from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.recorded import Recorded, RecordError
 from pfrl.evaluation.validation import split_search
 from pfrl.graph import trace
-from pfrl.training.fit import accuracy
-from pfrl.training.step import TrainState, make_train_step, sgd
+from pfrl.training.fit import mean_quality
+from pfrl.training.optimizers import sgd
+from pfrl.training.step import TrainState, make_train_step
 from tests.support.tiny import TwoConvs, made, shape, stripes
 
 SEED = 3
@@ -61,7 +62,8 @@ def test_after_the_first_evaluation_nothing_compiles(graph, evaluator):
     tried = policies(graph, 12)
     before = compilations()
     found = [evaluator.evaluate(policy) for policy in tried]
-    held_out, finite = evaluator.score(tried[0], "held_out")
+    judged = evaluator.score(tried[0], "held_out")
+    held_out, finite = judged.accuracy, judged.finite
     assert compilations() == before
     assert len({tuple(evaluation.costs.values()) for evaluation in found}) == 12
     assert len({evaluation.accuracy for evaluation in found}) > 3
@@ -175,8 +177,8 @@ def test_an_evaluation_is_what_the_sliced_network_does(graph, evaluator):
     for images, part in zip(
         ("reward", "held_out"), split_search(DATA.search, CONFIG.search_images), strict=True
     ):
-        expected = accuracy(logits, DATA, part)
-        found, _ = evaluator.score(policy, images)
+        expected = mean_quality(logits, DATA, part)
+        found = evaluator.score(policy, images).accuracy
         # A value at the border of two steps of a grid may fall on either side: two images' worth.
         assert found == pytest.approx(expected, abs=2.5 / len(part))
         assert found > 0.4, "it learns: chance is a quarter"
@@ -224,5 +226,6 @@ def test_a_diverging_evaluation_is_an_evaluation(graph):
     assert evaluation.diverged
     assert evaluation.accuracy == 0.0
     assert evaluation.costs == CostModel(graph).of(policy)
-    assert evaluator.score(policy, "held_out") == (0.0, False)
+    judged = evaluator.score(policy, "held_out")
+    assert (judged.accuracy, judged.finite) == (0.0, False)
     assert not evaluator.statistics.inputs

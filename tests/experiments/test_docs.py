@@ -16,9 +16,15 @@ from experiments import cli
 from experiments.report import inspection as inspect
 from experiments.run import compression as compress
 from experiments.run import pretrain
+from experiments.studies.methods import comparison as methods
+from experiments.studies.pareto import front as pareto
+from experiments.studies.proxy import scores as proxy
+from experiments.studies.sweep import searches as sweep
+from experiments.studies.tune import trials as tune
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+USERS = sorted([ROOT / "README.md", *(ROOT / "docs" / "guide").glob("*.md")])
 README = (ROOT / "README.md").read_text()
 
 
@@ -46,33 +52,54 @@ def test_blocks_and_tables_are_found():
     assert tables(page) == [[["`c`", "d"]]]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/environment.md", "docs/methods.md"])
+RUN = [page for page in USERS if "python" in page.read_text() and page.name != "graph.md"]
+"""Pages whose snippets are one session each; those of graph.md are a file that is inspected."""
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_snippets_run(page, tmp_path, monkeypatch, capsys):
     """In order, as somebody would type them in one session."""
     monkeypatch.chdir(tmp_path)
-    snippets = blocks((ROOT / page).read_text(), "python")
-    assert len(snippets) >= 2
     # A class looks for its module by name.
     session: dict = {"__name__": __name__}
-    for line, code in snippets:
-        exec(compile("\n" * line + code, str(ROOT / page), "exec"), session)
+    for line, code in blocks(page.read_text(), "python"):
+        exec(compile("\n" * line + code, str(page), "exec"), session)
     assert "nan" not in capsys.readouterr().out
 
 
-def test_commands_are_understood(monkeypatch, capsys):
-    """Every ``pfrl`` line of the README parses, and its settings go together."""
+def commands(text: str) -> list[list[str]]:
+    """Words of every ``pfrl ...`` line with options, in fenced blocks and in running text."""
+    lines = [line for _, code in blocks(text, "sh") for line in code.splitlines()]
+    written = [code for code in re.findall(r"`([^`\n]+)`", text) if " --" in code]
+    # Placeholders in running text, such as N and DIR, are no values.
+    lines += [code for code in written if not re.search(r"\.\.\.| [A-Z]+\b", code)]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("pfrl ")]
+
+
+def test_commands_are_found_in_blocks_and_in_text():
+    page = "`pfrl a --b 1` and `pfrl c` \n```sh\npfrl d  # e\n```\n"
+    assert commands(page) == [["d"], ["a", "--b", "1"]]
+
+
+COMMANDS = [page for page in USERS if page.name in ("README.md", "compress.md")]
+
+
+@pytest.mark.parametrize("page", COMMANDS, ids=lambda page: page.name)
+def test_commands_are_understood(page, tmp_path, monkeypatch, capsys):
+    """Every ``pfrl`` line of the guide parses, and its settings go together."""
+    monkeypatch.chdir(tmp_path)
+    for _, code in blocks(page.read_text(), "py"):
+        # A file that the commands name is shown with its name in its first line.
+        (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
     ran = []
-    monkeypatch.setattr(compress, "run", lambda settings: ran.append(settings.resolved()) or [])
-    monkeypatch.setattr(pretrain, "run", lambda settings: ran.append(settings) or settings.out)
-    monkeypatch.setattr(inspect, "run", lambda settings: ran.append(settings) or [])
-    lines = [line for _, code in blocks(README, "sh") for line in code.splitlines()]
-    commands = [shlex.split(line)[1:] for line in lines if line.startswith("pfrl ")]
-    assert {command[0] for command in commands} == {"compress", "inspect", "pretrain"}
-    for command in commands:
-        assert cli.main(command) == 0, capsys.readouterr().err
-    assert len(ran) == len(commands)
-    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"make ([a-z]+) ", "\n".join(lines))) <= targets
+    for module in (compress, inspect, pareto, sweep):
+        monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
+    for module in (methods, pretrain, proxy, tune):
+        monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or Path())
+    given = [c for c in commands(page.read_text()) if c[1:] and c[1:] != ["--help"]]
+    for command in given:
+        assert cli.main(command) == 0, (command, capsys.readouterr().err)
+    assert len(ran) == len(given)
 
 
 def test_inline_commands_are_understood(capsys):
@@ -104,7 +131,7 @@ def test_every_make_target_is_in_the_readme():
 def test_links_and_tests_that_are_named_are_there(page):
     text = page.read_text()
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    files = re.findall(r"`((?:tests|pfrl|envs|agents|experiments)/[\w/]+(?:\.py|/))`", text)
+    files = re.findall(r"`((?:tests|pfrl|envs|agents|experiments)/[\w/]+(?:\.py|/))", text)
     missing = [link for link in links if not (page.parent / link).exists()]
     missing += [file for file in files if not (ROOT / file).exists()]
     assert missing == []
@@ -127,7 +154,7 @@ def rows_of(options: type) -> list[list[str]]:
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: options.__name__)
 def test_options_of_the_agents(options):
     """One table for every agent that has any; it follows the name of the type in the text."""
-    text = (ROOT / "docs" / "agents.md").read_text()
+    text = (ROOT / "docs" / "guide" / "agents.md").read_text()
     known = rows_of(INHERITED[options]) if options in INHERITED else []
     expected = [row for row in rows_of(options) if row not in known]
     described = tables(text[text.index(f"`agents.{options.__name__}`") :])[0]
@@ -135,7 +162,7 @@ def test_options_of_the_agents(options):
 
 
 def test_fields_of_a_problem():
-    described = tables((ROOT / "docs" / "environment.md").read_text())[0]
+    described = tables((ROOT / "docs" / "guide" / "environment.md").read_text())[0]
     assert [row[0] for row in described] == [f"`{f.name}`" for f in dataclasses.fields(Problem)]
     for row, field in zip(described[1:], dataclasses.fields(Problem)[1:], strict=True):
         written = row[1].strip("`").replace("−", "-").replace('"', "'")

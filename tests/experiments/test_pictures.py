@@ -9,6 +9,7 @@ from experiments.records.history import best_so_far, chosen_position, pareto_fro
 from experiments.report.pictures import save_png, search_figure, to_pixels, tradeoff_figure
 from experiments.report.policy_picture import policy_figure, quantized_layers
 from pfrl.files import FileError
+from pfrl.tasks import Landmarks
 from tests.support.invented_run import episode_line, invented_history, random_policy
 
 
@@ -62,7 +63,7 @@ def test_search_curve_shows_phases_best_and_divergence():
     assert curve["best reward so far"].get_ydata() == pytest.approx([50, 50, 50, 70])
     assert np.asarray(curve["training diverged (no accuracy)"].get_xdata()).tolist() == [1]
     assert labels(figure) == [
-        "warm-up: random policy",
+        "warm-up, not decided by the agent",
         "agent exploring",
         "agent's own choice, no exploration",
         "training diverged (no accuracy)",
@@ -70,6 +71,10 @@ def test_search_curve_shows_phases_best_and_divergence():
         "handed over",
     ]
     assert top.get_ylabel() == "search accuracy (%)"
+    assert figure.get_suptitle() == (
+        "The search: 4 compressed networks tried, accuracy 70.0 % at the highest reward"
+    )
+    assert top.get_title("left").endswith("; the highest accuracy is 70.0 %")
     # A diverged episode's reward does not squeeze the others.
     assert bottom.get_ylim()[0] > -3
 
@@ -77,6 +82,22 @@ def test_search_curve_shows_phases_best_and_divergence():
 def test_search_curve_is_one_panel_where_the_reward_is_the_accuracy():
     figure = search_figure([episode_line(0, 0.5, 10), episode_line(1, 0.6, 10)])
     assert [axes.get_ylabel() for axes in figure.axes] == ["search accuracy (%)"]
+    assert figure.get_suptitle() == (
+        "The search: 2 compressed networks tried, highest accuracy 60.0 %"
+    )
+
+
+def test_the_title_says_what_is_best_by_what():
+    history = [episode_line(0, 0.955, 10, reward=-1.0), episode_line(1, 1.0, 10, reward=-2.0)]
+    figure = search_figure(history)
+    assert figure.get_suptitle().endswith("accuracy 95.5 % at the highest reward")
+    assert figure.axes[0].get_title("left").endswith("the highest accuracy is 100.0 %")
+    history = [episode_line(0, 0.9, 10), episode_line(1, 0.8, 10)]
+    assert (
+        search_figure(history, wording=Landmarks().wording)
+        .get_suptitle()
+        .endswith("lowest NME 10.0 %")
+    )
 
 
 def test_search_curve_of_nothing_but_divergence():
@@ -119,6 +140,12 @@ def test_policy_picture_has_a_bar_for_each_group_and_layer():
     widths = [bar.get_width() for bar in quantized.patches if isinstance(bar, Rectangle)]
     assert widths == [8, 3, 10, 10]
     assert quantized.get_xticklabels()[-1].get_text() == "float"
+
+
+def test_the_picture_shows_what_is_kept_after_rounding_as_the_table_does():
+    policy = {"keep": {"conv1": 0.55}}
+    (keep,) = policy_figure(policy, groups={"conv1": [8, 16]}).axes
+    assert [text.get_text() for text in keep.texts] == ["50 %"]
 
 
 def test_policy_picture_leaves_out_what_is_no_knob():

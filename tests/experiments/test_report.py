@@ -30,7 +30,7 @@ def test_report_begins_with_the_verdict_and_renders(tmp_path):
     assert verdict == (
         "**2.00 times fewer MACs; 1.42 → 0.862 ms per image, measured: 1.65 times as fast"
         " (95 % interval 1.61 to 1.69); test accuracy 93.12 % → 92.71 % (−0.41 points, 95 %"
-        " interval −0.80 to −0.02); file 1.05 MiB → 566 KiB.**"
+        " interval −0.80 to −0.02); file 1.10 MB → 579 kB.**"
     )
     assert "better." in text and "worse." in text
     html = html_of(text)
@@ -39,6 +39,13 @@ def test_report_begins_with_the_verdict_and_renders(tmp_path):
     for picture in ("policy.png", "search.png", "tradeoff.png"):
         assert f'<img src="{picture}"' in html
         assert (run / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_says_on_how_many_images_the_winner_was_chosen(tmp_path):
+    text = write_report(write_run(tmp_path)).read_text().replace("\u00a0", " ")
+    assert "on 1000 held-out images of the search split" in text
+    assert "| uniform policy | 86.10 % | 80.10 % | −6.10 (−2.00 to −1.00) | 14.9 M |" in text
+    assert "the cheapest in MACs per image was handed over" in text
 
 
 def test_notes_say_that_bits_are_simulated():
@@ -69,12 +76,14 @@ def test_the_table_of_a_deep_network_is_folded():
 
 
 def test_layers_are_listed_where_they_are_known():
-    layer = {"layer": "layer1.0.conv1", "group": "layer1.0.conv1", "channels": 16, "kept": 12}
-    fixed = {"layer": "linear", "group": None, "channels": 10, "kept": 10}
-    rows = [{**layer, "macs_base": 2_359_296, "macs": 1_769_472}, fixed]
+    layer = {"layer": "layer1.0.conv1", "groups": ["layer1.0.conv1"], "channels": 16, "kept": 12}
+    both = {"layer": "layer2.0.conv2", "groups": ["conv1", "more"], "channels": 32, "kept": 17}
+    fixed = {"layer": "linear", "groups": [], "channels": 10, "kept": 10}
+    rows = [{**layer, "macs_base": 2_359_296, "macs": 1_769_472}, both, fixed]
     policy = {"keep": {"layer1.0.conv1": 0.75}, "weight_bits": {}, "act_bits": {}}
     text = evidence.layers({"layers": rows}, policy, "").replace("\u00a0", " ")
     assert "| `layer1.0.conv1` | `layer1.0.conv1` | 16 | 12 (75 %) | 2.36 M | 1.77 M |" in text
+    assert "| `layer2.0.conv2` | `conv1` + `more` | 32 | 17 (53 %)" in text
     assert "| `linear` | fixed | 10 | 10 (100 %) | – | – |" in text
 
 

@@ -55,7 +55,8 @@ def test_numbers_are_written_for_people():
         "–",
     ]
     assert cost("macs", 31_021_440) == "31.0 M"
-    assert cost("bytes", 1_104_882) == "1.05 MiB"
+    assert cost("bytes", 1_104_882) == "1.10 MB"
+    assert cost("bytes", 1_000) == "1.00 kB"
     assert cost("latency", 0.8617) == "0.862 ms"
     assert cost("params", 90) == "90.0"
     assert points(-0.0041) == "−0.41"

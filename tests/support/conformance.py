@@ -18,7 +18,8 @@ from pfrl.compression.sliced import compress, run_graph
 from pfrl.graph import Source, trace
 from pfrl.graph.frontends import as_source
 from pfrl.graph.masks import Masks, slice_variables
-from pfrl.training.step import TrainState, make_train_step, sgd
+from pfrl.training.optimizers import sgd
+from pfrl.training.step import TrainState, make_train_step
 from tests.support.tiny import randomised
 
 BATCH = 6

@@ -22,7 +22,8 @@ from pfrl.graph import Graph, trace
 from pfrl.methods.low_rank.decompose import decomposable, decompose
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.models import catalogue as zoo
-from pfrl.training.step import TrainState, make_train_step, sgd
+from pfrl.training.optimizers import sgd
+from pfrl.training.step import TrainState, make_train_step
 from tests.support.conformance import BATCH, random_inputs, random_source
 from tests.support.narrow import CLASSIC, MODERN
 

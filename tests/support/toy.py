@@ -12,7 +12,7 @@ from envs import OpenedTask, Task
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import compress
 from pfrl.cost import CostModel
-from pfrl.evaluation.base import Evaluator
+from pfrl.evaluation.base import Evaluator, Judged
 from pfrl.evaluation.config import Evaluation
 from pfrl.evaluation.recorded import Recorded
 from pfrl.graph import Graph, trace
@@ -58,7 +58,7 @@ class Invented(Evaluator):
         return self._evaluation_of(policy)
 
     def score(self, policy, images, steps=None):
-        return self.evaluate(policy).accuracy, True
+        return Judged(self.evaluate(policy).accuracy, True, True)
 
     def network(self, policy, tuning=None):
         return compress(self.graph.source, policy, graph=self.graph)

@@ -13,7 +13,8 @@ from jax import lax
 import pfrl
 from pfrl.cpu import fast
 from pfrl.graph import from_nnx, split_variables
-from pfrl.training.step import TrainState, make_train_step, sgd
+from pfrl.training.optimizers import sgd
+from pfrl.training.step import TrainState, make_train_step
 from tests.support.tiny import Branches, made, resnet8, shape
 
 CHANNELS_LAST = ("NHWC", "HWIO", "NHWC")

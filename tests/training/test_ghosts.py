@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from pfrl.training import backend
-from pfrl.training.losses import Mixed
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import TrainState, make_train_step
 
@@ -64,11 +63,11 @@ def test_a_step_is_the_mean_of_those_of_the_halves():
 def test_parts_are_of_equal_size(images, ghosts, sizes):
     x, labels = batch(images)
     step = make_train_step(normalised, OPTIMIZER, ghosts=ghosts)
-    parts = step.parts((x, Mixed(labels, labels[::-1], np.float32(0.3)), None))
+    parts = step.parts((x, labels, None))
     assert [len(part[0]) for part in parts] == sizes
     assert np.array_equal(np.concatenate([part[0] for part in parts]), x)
-    assert np.array_equal(np.concatenate([part[1].first for part in parts]), labels)
-    assert all(part[1].share == np.float32(0.3) and part[2] is None for part in parts)
+    assert np.array_equal(np.concatenate([part[1] for part in parts]), labels)
+    assert all(part[2] is None for part in parts)
 
 
 def test_a_state_does_not_depend_on_the_number_of_cores(monkeypatch):

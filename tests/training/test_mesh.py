@@ -56,7 +56,7 @@ def fitted(source, batch, **options):
         devices.append(batch // shape[0])
         return jax.numpy.zeros((batch, 4))
 
-    config = FitConfig(1, batch, 0.02, mixup=0.5, label_smoothing=0.1)
+    config = FitConfig(1, batch, 0.02, label_smoothing=0.1)
     data = stripes(train=batch * STEPS, search=4)
     variables, trainable = source.variables, source.trainable
     after = fit(source.apply, variables, trainable, data, config, teacher=teacher, **options)

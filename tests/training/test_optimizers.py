@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pfrl.training.config import ConfigError, FitConfig
-from pfrl.training.optimizers import adamw, decayed, learning_rate, make_optimizer, sgd, step_decay
+from pfrl.training.optimizers import adamw, decayed, learning_rate, make_optimizer, sgd
 
 
 def rates(steps, at, **options):
@@ -27,34 +27,10 @@ def test_the_cosine_rises_and_falls_to_zero():
     assert rates(20, [8], warmup=0.2) == [(1 + np.sqrt(0.5)) / 2]
 
 
-# 20 steps, of which 2 rise; the milestones are reached when 10 and 15 steps are done.
-def test_steps_fall_at_their_milestones():
-    found = rates(20, [0, 1, 2, 9, 10, 14, 15, 19], warmup=0.1, schedule="step")
-    assert found == [0.1, 0.55, 1, 1, 0.1, 0.1, 0.01, 0.01]
-    found = rates(8, [0, 1, 2, 7], warmup=0, schedule="step", milestones=(0.25,), factor=0.5)
-    assert found == [1, 1, 0.5, 0.5]
-    assert rates(8, [0, 7], warmup=0, schedule="step", milestones=()) == [1, 1]
-
-
-# Three of them at once: 2 * 0.5³.
-def test_milestones_that_coincide_all_count():
-    schedule = step_decay(2.0, (3, 3, 3), 0.5)
-    assert np.asarray([schedule(np.int32(t)) for t in (2, 3)]).tolist() == [2.0, 0.25]
-
-
-def test_constant_is_constant_after_its_rise():
-    assert rates(10, [0, 5, 9], warmup=0, schedule="constant") == [1, 1, 1]
-    assert rates(10, [0, 1, 2, 9], warmup=0.2, schedule="constant") == [0.1, 0.55, 1, 1]
-
-
 @settings(deadline=None, max_examples=40)
-@given(
-    schedule=st.sampled_from(["cosine", "step", "constant"]),
-    steps=st.integers(1, 60),
-    warmup=st.floats(0, 0.5),
-)
-def test_after_the_rise_no_schedule_rises_again(schedule, steps, warmup):
-    config = FitConfig(learning_rate=0.3, warmup=warmup, schedule=schedule)
+@given(steps=st.integers(1, 60), warmup=st.floats(0, 0.5))
+def test_the_learning_rate_rises_once_and_falls_once(steps, warmup):
+    config = FitConfig(learning_rate=0.3, warmup=warmup)
     found = np.asarray(jax.vmap(learning_rate(config, steps))(np.arange(60)))[:steps]
     rise = int(warmup * steps)
     assert found.min() >= 0
@@ -120,19 +96,11 @@ def test_the_config_chooses_the_optimizer():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"optimizer": "lion"}, "unknown optimizer 'lion'; expected sgd or adamw"),
-        ({"schedule": "linear"}, "unknown schedule 'linear'; expected cosine or step or constant"),
-        ({"label_smoothing": 1.0}, "label_smoothing is a share from 0 to below 1, got 1.0"),
-        ({"warmup": -0.1}, "warmup is a share from 0 to below 1, got -0.1"),
-        ({"mixup": -1.0}, "mixup is a number above 0, or 0 for none, got -1.0"),
-        ({"factor": 0.0}, "factor is a number above 0, got 0.0"),
+        ({"label_smoothing": 1.0}, "label_smoothing is a number from 0 to below 1, got 1.0"),
+        ({"warmup": -0.1}, "warmup is a number from 0 to below 1, got -0.1"),
         ({"quantizer_rate": float("nan")}, "quantizer_rate is a number above 0, got nan"),
-        ({"schedule": "step", "milestones": (0.7, 0.5)}, r"ascending, .* got \(0.7, 0.5\)"),
-        ({"schedule": "step", "milestones": (0.1,)}, r"between warmup \(0.2\) and 1, got \(0.1,\)"),
     ],
 )
 def test_settings_that_make_no_sense(options, sentence):
     with pytest.raises(ConfigError, match=sentence):
         FitConfig(**options)
-    # Milestones are of the schedule step alone.
-    assert FitConfig(milestones=(0.7, 0.5)).schedule == "cosine"

@@ -8,9 +8,9 @@ import pytest
 from pfrl.evaluation.compilations import compilations
 from pfrl.methods.sparsity.sparsify import magnitude_mask, zhu_gupta
 from pfrl.training.backend import drive, steps_per_call
-from pfrl.training.losses import Mixed, cross_entropy, on_mixed
-from pfrl.training.optimizers import adamw, sgd
-from pfrl.training.step import MaskError, TrainState, make_train_step, masking
+from pfrl.training.losses import cross_entropy
+from pfrl.training.optimizers import sgd
+from pfrl.training.step import TrainState, make_train_step
 
 
 def test_cross_entropy_is_in_nats_and_a_mean():
@@ -50,32 +50,6 @@ def batches(count):
         yield rng.normal(size=(6, 3)).astype(np.float32), rng.integers(0, 2, 6), None
 
 
-# Momentum and decay would move an element that is off, and AdamW would by its whole rate.
-@pytest.mark.parametrize("make", [sgd, adamw])
-def test_what_a_mask_has_at_zero_stays_zero(make):
-    optimizer = make(0.1, 0.1)
-    mask = np.arange(24).reshape(3, 8) % 3 > 0
-    step = jax.jit(make_train_step(dense, optimizer, project=masking({"a.kernel": mask})))
-    before = state = start(optimizer)
-    for batch in batches(3):
-        state, _ = step(state, *batch)
-        assert np.array_equal(state.parameters["a.kernel"] != 0, mask)
-    assert state.step == 3
-    # What has no mask, and what a mask leaves, has learnt.
-    for name, value in state.parameters.items():
-        moved = np.not_equal(value, before.parameters[name])
-        assert moved[mask if name == "a.kernel" else ...].all()
-
-
-@pytest.mark.parametrize(
-    ("name", "shape", "found"), [("c", (3, 8), "no parameter"), ("a.kernel", (8,), r"\[3, 8\]")]
-)
-def test_masks_of_other_parameters(name, shape, found):
-    project = masking({name: np.ones(shape)})
-    with pytest.raises(MaskError, match=rf"mask of '{name}' is \[.*\] and the network has {found}"):
-        project(start(sgd(0.1, 0.0)).parameters, 0)
-
-
 # Zhu and Gupta's schedule from step 0 to 2 and half of 24 elements: after a step the share is
 # 0.5 · (1 - 0.5³) = 7/16, which is 10.5 elements and rounded to the even 10; after two 12.
 def test_gradual_pruning_by_the_traced_step_compiles_once():
@@ -109,15 +83,14 @@ def test_on_a_cpu_steps_are_driven_one_by_one_and_elsewhere_many():
     assert steps_per_call("gpu") == steps_per_call("tpu") == 20
 
 
-# Seven steps in calls of three: 3, 3 and 1, with targets and extras that are trees.
+# Seven steps in calls of three: 3, 3 and 1.
 def test_a_scan_over_stacked_batches_takes_the_same_steps():
     def apply(variables, x, train, scale):
         return dense(variables, scale * x, train)
 
     optimizer = sgd(0.1, 0.01)
-    step = make_train_step(apply, optimizer, loss=on_mixed(cross_entropy))
-    mixed = [(x, Mixed(y, y[::-1], np.float32(0.3)), None) for x, y, _ in batches(7)]
-    one, many = (drive(step, n)(start(optimizer), iter(mixed), jnp.asarray(0.5)) for n in (1, 3))
+    step = make_train_step(apply, optimizer)
+    one, many = (drive(step, n)(start(optimizer), batches(7), jnp.asarray(0.5)) for n in (1, 3))
     assert one[0].step == many[0].step == one[0].statistics["calls"] == 7
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

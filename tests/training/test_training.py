@@ -14,9 +14,8 @@ from pfrl.files import load_arrays
 from pfrl.tasks import Classification
 from pfrl.training.config import ConfigError
 from pfrl.training.distillation import Distillation
-from pfrl.training.fit import Diverged, FitConfig, accuracy, fit
-from pfrl.training.losses import cross_entropy, mixup
-from pfrl.training.step import masking
+from pfrl.training.fit import Diverged, FitConfig, fit, mean_quality
+from pfrl.training.losses import cross_entropy
 from tests.support.tiny import stripes
 
 DATA = stripes(train=64, search=8, crop=0)
@@ -38,9 +37,7 @@ def start():
 
 # A batch of 8 makes 8 steps an epoch: 3.75 epochs are 30 steps.
 CONFIG = FitConfig(epochs=3.75, batch=8, learning_rate=0.01, seed=5)
-EVERYTHING = replace(
-    CONFIG, optimizer="adamw", schedule="step", label_smoothing=0.1, mixup=0.4, warmup=0.1
-)
+EVERYTHING = replace(CONFIG, optimizer="adamw", label_smoothing=0.1, warmup=0.1)
 SHORT = replace(CONFIG, epochs=0.125)
 
 
@@ -58,7 +55,7 @@ def test_training_learns_and_leaves_its_input_alone():
     for name, value in start().items():
         assert np.array_equal(before[name], value)
         assert not np.array_equal(after[name], value)
-    score = accuracy(lambda x: linear(after, x, False)[0], DATA, DATA.train)
+    score = mean_quality(lambda x: linear(after, x, False)[0], DATA, DATA.train)
     assert score > 0.9
 
 
@@ -153,8 +150,7 @@ def test_labels_are_smoothed_by_the_config():
     assert loss != pytest.approx(float(cross_entropy(logits, labels)), rel=1e-3)
 
 
-# The teacher is asked about the mixed images, and its answer weighs as much as the labels.
-def test_mixup_goes_with_a_teacher():
+def test_a_teacher_is_asked_about_the_images_of_the_step():
     asked = []
 
     def teacher(x):
@@ -165,15 +161,11 @@ def test_mixup_goes_with_a_teacher():
         return jnp.square(outputs - teacher).mean()
 
     soft = Distillation(0.5, divergence=squares)
-    loss, x, labels = first_loss(replace(SHORT, mixup=1.0), teacher=teacher, distillation=soft)
-    # The images are those of a training without mixup: shares and partners are drawn apart.
-    (rng,) = np.random.default_rng([SHORT.seed, 0]).spawn(1)
-    mixed, targets = mixup(np.asarray(x), np.asarray(labels), 1.0, rng)
-    np.testing.assert_array_equal(asked[0], mixed)
-    logits = linear(start(), jnp.asarray(mixed), True)[0]
-    hard = targets.share * cross_entropy(logits, targets.first)
-    hard += (1 - targets.share) * cross_entropy(logits, targets.second)
-    assert loss == pytest.approx(float(0.5 * hard + 0.5 * jnp.square(logits).mean()), rel=1e-5)
+    loss, x, labels = first_loss(SHORT, teacher=teacher, distillation=soft)
+    np.testing.assert_array_equal(asked[0], x)
+    logits = linear(start(), x, True)[0]
+    hard = float(cross_entropy(logits, labels))
+    assert loss == pytest.approx(0.5 * hard + 0.5 * float(jnp.square(logits).mean()), rel=1e-5)
 
 
 class Furthest(Classification):
@@ -183,27 +175,27 @@ class Furthest(Classification):
         return jnp.abs(outputs.sum(-1) - targets).max()
 
 
-def test_the_task_has_the_loss_unless_one_is_given():
-    data, task = replace(DATA, task=Furthest()), Furthest()
-    loss, x, labels = first_loss(SHORT, loss=task.loss)
-    assert loss == pytest.approx(float(task.loss(linear(start(), x, True)[0], labels)), rel=1e-5)
-    told = []
+def test_the_task_has_the_loss():
+    told, (_, x, labels) = [], first_loss(SHORT)
+    data = replace(DATA, task=Furthest())
     fit(linear, start(), TRAINABLE, data, SHORT, progress=lambda *report: told.append(report[2]))
-    assert told == [loss]
+    expected = float(Furthest().loss(linear(start(), x, True)[0], labels))
+    assert told == [pytest.approx(expected, rel=1e-5)]
 
 
 def test_labels_that_are_no_classes_are_not_smoothed():
-    with pytest.raises(ConfigError, match=r"label_smoothing is 0\.1, which is for"):
-        trained(EVERYTHING, loss=cross_entropy)
     points: Any = SimpleNamespace(loss=cross_entropy)
-    with pytest.raises(ConfigError, match="set it to 0 for another task"):
+    with pytest.raises(ConfigError, match=r"label_smoothing is 0\.1, .* to 0 for another task"):
         fit(linear, start(), TRAINABLE, replace(DATA, task=points), EVERYTHING)
 
 
-def test_a_sparse_network_is_sparse_from_the_first_step_to_the_last():
+def test_a_projection_holds_from_the_first_step_to_the_last():
     mask = np.random.default_rng(1).random((64, 4)) < 0.25
+
+    def project(parameters, done):
+        return {**parameters, "kernel": parameters["kernel"] * mask}
+
     sparse = start() | {"kernel": start()["kernel"] * mask}
-    project = masking({"kernel": mask})
     loss, x, labels = first_loss(SHORT, project=project)
     assert loss == pytest.approx(float(cross_entropy(linear(sparse, x, True)[0], labels)), rel=1e-5)
     after = trained(project=project)
@@ -220,9 +212,9 @@ def test_accuracy_counts_real_images_only_and_pads_the_last_batch():
         shapes.append(x.shape)
         return np.eye(4)[np.zeros(len(x), int)]
 
-    assert accuracy(zero, DATA, part, batch=3) == 4 / 7
+    assert mean_quality(zero, DATA, part, batch=3) == 4 / 7
     assert shapes == [(3, 8, 8, 1)] * 3
-    assert accuracy(zero, DATA, part) == 4 / 7
+    assert mean_quality(zero, DATA, part) == 4 / 7
     assert shapes[3:] == [(7, 8, 8, 1)]
 
 
@@ -233,5 +225,5 @@ def test_accuracy_sees_normalised_images():
         seen.append(x)
         return np.zeros((len(x), 4))
 
-    accuracy(logits, DATA, DATA.search)
+    mean_quality(logits, DATA, DATA.search)
     assert np.array_equal(seen[0], DATA.normalize(DATA.search.images))

@@ -29,7 +29,7 @@ from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.methods.repair.batch_norm import find_momentum, reestimate
 from pfrl.methods.sparsity.sparsify import magnitude_mask, zhu_gupta
 from pfrl.training.backend import compiled
-from pfrl.training.fit import FitConfig, accuracy, fit
+from pfrl.training.fit import FitConfig, fit, mean_quality
 from pfrl.training.step import Distillation, Project
 
 BATCH = 64
@@ -189,7 +189,7 @@ def judge(small: Compressed, variables: Variables, dataset: Dataset, test: Split
         return small.apply(fixed, x, False)[0]
 
     if small.quantized:
-        return accuracy(compiled(logits), dataset, test)
+        return mean_quality(compiled(logits), dataset, test)
     with TemporaryDirectory() as folder:
         path = export_onnx(logits, small.graph.input_shape, Path(folder) / "small.onnx")
-        return accuracy(Session(path).logits, dataset, test)
+        return mean_quality(Session(path).logits, dataset, test)

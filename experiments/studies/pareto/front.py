@@ -30,7 +30,6 @@ from experiments.watch.board import Board
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
 from pfrl.cost import CostModel
-from pfrl.evaluation.validation import split_search
 from pfrl.files import write_json
 from pfrl.graph import Graph
 
@@ -122,10 +121,9 @@ def search(settings: ParetoSettings, weights: str, job: Search) -> dict[str, Any
     evaluator = opened.evaluator
     if job.limit is None:
         whole = Policy.uniform(opened.graph)
-        held_out, _ = evaluator.score(whole, "held_out", settings.rescore_steps)
-        others = split_search(evaluator.dataset.search, settings.episode.search_images)[1]
-        base = {"held_out_accuracy": held_out, "costs": opened.costs.base, "images": len(others)}
-        return {"base": base}
+        judged = evaluator.score(whole, "held_out", settings.rescore_steps)
+        images, costs = len(judged.each), opened.costs.base
+        return {"base": {"held_out_accuracy": judged.accuracy, "costs": costs, "images": images}}
     folder = settings.out / folder_name(job.limit)
     history = folder / "history.jsonl"
     board = Board(folder / "tb", first_episode=len(read_history(history)))
@@ -140,14 +138,14 @@ def search(settings: ParetoSettings, weights: str, job: Search) -> dict[str, Any
     control = Candidate(None, uniform, evaluator.evaluate(uniform))
     points = []
     for candidate in find_candidates(found.history, settings.candidates, control):
-        held_out, finite = evaluator.score(candidate.policy, "held_out", settings.rescore_steps)
-        if finite:
+        judged = evaluator.score(candidate.policy, "held_out", settings.rescore_steps)
+        if judged.finite:
             points.append(
                 {
                     "target": f"{settings.metric}={job.limit:g}",
                     "episode": candidate.episode,
                     "search_accuracy": candidate.evaluation.accuracy,
-                    "held_out_accuracy": held_out,
+                    "held_out_accuracy": judged.quality,
                     "costs": candidate.evaluation.costs,
                     "policy": candidate.policy.to_json(),
                 }

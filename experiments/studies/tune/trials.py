@@ -20,7 +20,7 @@ from envs.decisions import Decisions
 from envs.task import load_network
 from experiments.records.history import Line
 from experiments.records.run_folder import RunFolder
-from experiments.run.finish import paired_differences
+from experiments.run.differences import paired_differences
 from experiments.run.inputs import find_weights
 from experiments.run.latency import measure_latency
 from experiments.settings.compression import DEFAULTS as WISH

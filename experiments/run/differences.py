@@ -1,0 +1,40 @@
+"""How much better one network is than others on the same images, with intervals."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.stats import t as student
+
+from experiments.report.intervals import Difference, paired_difference
+
+
+def paired_differences(
+    quality: np.ndarray, others: Mapping[str, np.ndarray]
+) -> tuple[dict[str, Difference], str]:
+    """How much better a network is than others on the same images, and whose intervals these are.
+
+    Where every image is right or wrong, see ``paired_difference``; else they are Student's, of
+    the mean of the images' differences.
+
+    Args:
+      quality: of the network's answers ``[N]``, in [0, 1].
+      others: likewise, by name.
+
+    Returns:
+      Differences of the mean qualities by name, and the interval's name.
+    """
+    if all(np.isin(found, (0, 1)).all() for found in (quality, *others.values())):
+        found = {name: paired_difference(quality, other) for name, other in others.items()}
+        return found, "Agresti and Min (2005)"
+    found = {name: _mean_difference(quality - other) for name, other in others.items()}
+    return found, "Student's t"
+
+
+def _mean_difference(differences: np.ndarray) -> Difference:
+    """The mean of ``[N]`` in [-1, 1] and its 95 % interval; of one image anything is possible."""
+    mean, count = float(differences.mean()), len(differences)
+    if count < 2:
+        return Difference(mean, -1.0, 1.0)
+    margin = student.ppf(0.975, count - 1) * differences.std(ddof=1) / math.sqrt(count)
+    return Difference(mean, max(mean - float(margin), -1.0), min(mean + float(margin), 1.0))

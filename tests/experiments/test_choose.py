@@ -1,0 +1,53 @@
+"""Which candidate is handed over: hand-worked tables of held-out scores."""
+
+import numpy as np
+import pytest
+
+from experiments.run.choose import pick
+from experiments.run.differences import paired_differences
+
+
+def row(cost, reward, low, *, diverged=False, ratio=None):
+    """A candidate whose held-out quality is at least ``low`` below the best; None: the best."""
+    behind = {"difference": 0.1, "low": low, "high": 0.9} if low is not None else None
+    return {
+        "cost": cost,
+        "held_out_reward": reward,
+        "behind_best": behind,
+        "diverged": diverged,
+        "latency_ratio": ratio,
+    }
+
+
+def test_the_best_is_taken_where_all_others_are_clearly_worse():
+    assert pick([row(5, 0.8, 0.02), row(9, 0.9, None), row(1, 0.5, 0.3)], None) == 1
+
+
+def test_of_those_that_cannot_be_told_apart_the_cheapest_is_taken():
+    rows = [row(9, 0.9, None), row(7, 0.89, -0.005), row(8, 0.89, 0.0), row(3, 0.6, 0.2)]
+    assert pick(rows, None) == 1
+
+
+def test_among_equal_costs_the_higher_reward_and_then_the_first_counts():
+    assert pick([row(7, 0.8, -0.1), row(7, 0.9, -0.1), row(7, 0.9, -0.1)], None) == 1
+
+
+def test_a_network_that_diverged_is_not_taken():
+    assert pick([row(1, 0.99, -0.01, diverged=True), row(9, 0.9, -0.01)], None) == 1
+    assert pick([row(1, 0.1, -0.01, diverged=True)], None) == 0
+
+
+def test_a_latency_budget_that_is_kept_to_comes_first():
+    rows = [row(0.3, 0.99, -0.01, ratio=0.6), row(0.5, 0.9, -0.01, ratio=0.5)]
+    assert pick(rows, 0.5) == 1
+    assert pick(rows, 0.4) == 0  # nobody keeps to it
+
+
+def test_qualities_that_are_no_ones_and_zeros_have_the_interval_of_student():
+    found, interval = paired_differences(np.asarray([0.5, 0.7]), {"a": np.asarray([0.4, 0.4])})
+    # Differences 0.1 and 0.3: mean 0.2, deviation sqrt(0.02), quantile 12.706 of one degree.
+    assert interval == "Student's t"
+    assert found["a"].difference == pytest.approx(0.2)
+    assert found["a"].high == 1.0  # 0.2 + 12.706 * 0.1 is more than there can be
+    _, interval = paired_differences(np.asarray([1.0, 0]), {"a": np.asarray([0.0, 0])})
+    assert interval == "Agresti and Min (2005)"
