@@ -12,7 +12,18 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import blended_transform_factory
 
 from experiments.records.wording import cost
-from experiments.report.pictures import BLUE, DARK, GREEN, GREY, ORANGE, PALE, VERMILION, WIDTH
+from experiments.report.pictures import (
+    BLUE,
+    DARK,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALE,
+    VERMILION,
+    WIDTH,
+    subtitle,
+    title,
+)
 from pfrl.files import write_text, write_whole
 from pfrl.graph import Graph, Group, Layer
 
@@ -78,7 +89,7 @@ def dot_source(graph: Graph, title: str) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def coupling_figure(graph: Graph, title: str) -> Figure:
+def coupling_figure(graph: Graph, heading: str) -> Figure:
     """Layers as rows in order of execution, groups as columns.
 
     The size grows with both. A line joins all layers of a group: filled where a
@@ -88,14 +99,9 @@ def coupling_figure(graph: Graph, title: str) -> Figure:
     width = max(WIDTH, 4.2 + COLUMN * (columns + 1))
     figure = Figure(figsize=(width, 2.1 + ROW * max(rows, 4)), layout="constrained")
     axes = figure.subplots()
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-    axes.set_title(
-        "A column is a group: a channel goes from all layers on its line at once",
-        loc="left",
-        fontsize=9.5,
-        color=GREY,
-        pad=28,
-    )
+    title(figure, heading)
+    text = "A column is a group: a channel goes from all layers on its line at once"
+    subtitle(axes, text, pad=28)
     row = {layer.name: place for place, layer in enumerate(graph.layers)}
     _rows(axes, graph.layers, columns)
     for column, group in enumerate(graph.groups.values()):
