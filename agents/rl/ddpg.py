@@ -30,3 +30,4 @@ class AMCAgent(OffPolicyAgent, WrittenOutUpdates, DDPG):
 
 
 search_ddpg = partial(search_off_policy, AMCAgent)
+"""A ``Search``; see ``search_off_policy``."""

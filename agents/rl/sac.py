@@ -31,3 +31,4 @@ class SACAgent(OffPolicyAgent, WrittenOutSAC):
 
 
 search_sac = partial(search_off_policy, SACAgent)
+"""A ``Search``; see ``search_off_policy``."""

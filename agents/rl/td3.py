@@ -37,3 +37,4 @@ class TD3Agent(OffPolicyAgent, WrittenOutUpdates):
 
 
 search_td3 = partial(search_off_policy, TD3Agent)
+"""A ``Search``; see ``search_off_policy``."""

@@ -34,3 +34,4 @@ class TQCAgent(OffPolicyAgent, TQC):
 
 
 search_tqc = partial(search_off_policy, TQCAgent)
+"""A ``Search``; see ``search_off_policy``."""

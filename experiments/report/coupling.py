@@ -21,6 +21,7 @@ from experiments.report.pictures import (
     PALE,
     VERMILION,
     WIDTH,
+    marks,
     subtitle,
     title,
 )
@@ -148,25 +149,8 @@ def _line(axes: Axes, column: int, group: Group, row: dict[str, int]) -> None:
     consumers = [row[name] for name in group.consumers]
     places = [*producers, *consumers]
     axes.vlines(column, min(places), max(places), color=colour, linewidth=1.2, zorder=2)
-    axes.plot(
-        [column] * len(consumers),
-        consumers,
-        linestyle="none",
-        marker=marker,
-        markersize=8,
-        markerfacecolor="white",
-        markeredgecolor=colour,
-        zorder=3,
-    )
-    axes.plot(
-        [column] * len(producers),
-        producers,
-        linestyle="none",
-        marker=marker,
-        markersize=4.5,
-        color=colour,
-        zorder=4,
-    )
+    marks(axes, [column] * len(consumers), consumers, marker, 8, "white", colour, zorder=3)
+    marks(axes, [column] * len(producers), producers, marker, 4.5, colour, colour, zorder=4)
 
 
 def _rows(axes: Axes, layers: Sequence[Layer], columns: int) -> None:
@@ -222,11 +206,11 @@ def _legend(graph: Graph) -> list[Line2D]:
             label=label,
         )
 
-    marks = [
+    entries = [
         mark("produces the group's channels", "o", 4.5),
         mark("reads them", "o", 8, filled=False),
         mark("has output channels that stay", "x", 6),
     ]
     if any(group.kind == "heads" for group in graph.groups.values()):
-        marks.insert(2, mark("the same, of whole heads", "s", 4.5))
-    return marks
+        entries.insert(2, mark("the same, of whole heads", "s", 4.5))
+    return entries

@@ -289,7 +289,7 @@ def marks(
     size: float,
     inside: str,
     edge: str,
-    label: str,
+    label: str | None = None,
     **style: Any,
 ) -> None:
     """Points that no line joins."""

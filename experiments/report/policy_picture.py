@@ -15,6 +15,7 @@ FLOAT_POSITION = 10
 
 def policy_figure(
     policy: Mapping[str, Any],
+    heading: str = "The policy: what each layer keeps",
     groups: Mapping[str, Sequence[int]] | None = None,
 ) -> Figure:
     """Keep share of every channel group and, where they are chosen, bits of every layer.
@@ -24,6 +25,7 @@ def policy_figure(
 
     Args:
       policy: plain data of a ``Policy``.
+      heading: above the picture.
       groups: by channel group how many channels are kept and how many there were: shares are of
         these. Without it they are what the policy asks for, before any rounding.
     """
@@ -34,7 +36,7 @@ def policy_figure(
     panels = [name for name, there in (("keep", keep), ("bits", layers)) if there]
     rows = max(len(keep), len(layers), 5)
     figure = Figure(figsize=(WIDTH, 1.5 + 0.2 * rows), layout="constrained")
-    title(figure, "The policy: what each layer keeps")
+    title(figure, heading)
     if not panels:
         figure.text(0.5, 0.5, "Nothing is pruned and nothing is quantized.", ha="center")
         return figure
