@@ -61,6 +61,8 @@ NotNegative = Annotated[float, Bounds(0)]
 """A number from 0."""
 Share = Annotated[float, Bounds(0, 1)]
 """A number from 0 to 1."""
+BelowOne = Annotated[float, Bounds(0, 1, below=True)]
+"""A number from 0 to below 1."""
 
 
 def check(settings: Any, error: type[ValueError] = BoundsError, prefix: str = "") -> None:
