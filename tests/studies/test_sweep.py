@@ -50,7 +50,7 @@ def test_every_search_has_its_history_its_line_and_its_row(whole):
     assert sorted((row["agent"], row["seed"]) for row in rows) == sorted(
         (line["agent"], str(line["seed"])) for line in lines
     )
-    text = (whole / "search.md").read_text()
+    text = (whole / "search.md").read_text().replace("\u00a0", " ")
     assert re.search(r"^\| random \| 2 \| 3 \| [0-9.]+ ± [0-9.]+ \|", text, re.M)
     assert "\n- `pfrl" in text
 
