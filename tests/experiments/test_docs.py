@@ -88,7 +88,7 @@ def own(tmp_path_factory):
     path.write_text("\n".join(code for _, code in blocks(EXTEND.read_text(), "python")))
     load_plugin(path)
     yield path
-    registry._plugins.remove(path)
+    registry._loaded.remove(path)
     place = module_name(path)
     for kind, name in [key for key, found in registry._places.items() if found == place]:
         del registry._items[kind][name], registry._places[kind, name]
