@@ -20,7 +20,7 @@ from pfrl.cost import Budget
 from pfrl.cpu import core_pool, cores
 from pfrl.evaluation.config import EpisodeConfig
 
-Task = TypeVar("Task")
+Given = TypeVar("Given")
 Result = TypeVar("Result")
 Key = TypeVar("Key", bound=NamedTuple)
 
@@ -129,7 +129,7 @@ def _line(work: Callable[[Any], dict[str, Any]], job: Any) -> Line:
 
 
 def share_out(
-    function: Callable[[Task], Result], tasks: Iterable[Task], workers: int
+    function: Callable[[Given], Result], tasks: Iterable[Given], workers: int
 ) -> Iterator[Result]:
     """Results of ``function(task)``, each as soon as it is there.
 

@@ -14,7 +14,7 @@ from pfrl.methods.channels.base import CRITERIA, Select
 from pfrl.methods.quantization.base import CALIBRATIONS
 from pfrl.methods.quantization.ranges import Observations, observe, ranges
 from pfrl.methods.repair.reconstruct import Grams, gather
-from pfrl.training.losses import Loss, cross_entropy
+from pfrl.tasks.losses import Loss, cross_entropy
 
 
 @dataclass(frozen=True, eq=False)

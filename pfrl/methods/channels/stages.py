@@ -13,7 +13,7 @@ from pfrl.graph.kernels import positions_of
 from pfrl.graph.labelled.labels import Labelled
 from pfrl.graph.layers import find_layers
 from pfrl.graph.slicing import run
-from pfrl.training.losses import Loss
+from pfrl.tasks.losses import Loss
 
 Batches = Sequence[tuple[Any, Any]]
 """``(inputs [N, ...], labels)``."""
