@@ -54,15 +54,20 @@ OWN = """--model resnet8 --data light_digits --recipe.criterion early --recipe.r
 @pytest.fixture(scope="module")
 def nothing_of_users():
     """A process that knows no name of a user's file, as it is when a command starts."""
-    places, items, files = (registry._places, registry._items, registry._plugins)
-    before = dict(places), {kind: dict(found) for kind, found in items.items()}, list(files)
-    for kind, name in [key for key, place in places.items() if place.startswith("pfrl_user")]:
-        del places[kind, name], items[kind][name]
-    files.clear()
+    files, before = list(registry._loaded), forgotten()
+    registry._loaded.clear()
     yield
-    places.clear(), items.clear()
-    places.update(before[0]), items.update(before[1])
-    files[:] = before[2]
+    forgotten()
+    registry._loaded[:] = files
+    for (kind, name), (place, item) in before.items():
+        registry._places[kind, name], registry._items[kind][name] = place, item
+
+
+def forgotten():
+    """What users' files registered, which is registered no more."""
+    places = registry._places
+    keys = [key for key, place in places.items() if place.startswith("pfrl_user")]
+    return {key: (places.pop(key), registry._items[key[0]].pop(key[1])) for key in keys}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +86,7 @@ def test_compress_uses_all_of_them(own, tmp_path):
  --finish.rescore-steps 1 --agent halves --reward frugal --target channels=0.5""".split()
     assert cli.main(["compress", *own, *finish, "--out", str(tmp_path / "run")]) == 0
     lines = read_history(tmp_path / "run/history.jsonl")
-    base = json.loads((tmp_path / "run/report.json").read_text())["base"]["costs"]["channels"]
+    base = json.loads((tmp_path / "run/report.json").read_text())["budget"]["base"]
     for line in lines:
         assert line["costs"]["channels"] <= base / 2
         paid = line["accuracy"] - 0.1 * line["costs"]["channels"] / base
