@@ -6,7 +6,7 @@ own draws (``noise="own"``), and its entropy takes the place of a decaying
 deviation. The last episode plays the Gaussian's mean.
 """
 
-from functools import partial
+from pathlib import Path
 
 import gymnasium
 
@@ -30,5 +30,8 @@ class SACAgent(OffPolicyAgent, WrittenOutSAC):
         super().__init__(env, recorder, options, warmup, seed, ent_coef=entropy_weight(options))
 
 
-search_sac = partial(search_off_policy, SACAgent)
-"""A ``Search``; see ``search_off_policy``."""
+def search_sac(
+    env: Recorder, episodes: int, seed: int, options: SACOptions, tensorboard: Path | None
+) -> None:
+    """A ``Search``: warm-up, exploration, and the episode of the actor's mean actions."""
+    search_off_policy(SACAgent, env, episodes, seed, options, tensorboard)

@@ -4,7 +4,7 @@ The actor is SAC's (see ``agents.rl.sac``); the critics predict quantiles of the
 return, and the largest of them are left out of the target.
 """
 
-from functools import partial
+from pathlib import Path
 
 import gymnasium
 from sb3_contrib import TQC
@@ -33,5 +33,8 @@ class TQCAgent(OffPolicyAgent, TQC):
         )
 
 
-search_tqc = partial(search_off_policy, TQCAgent)
-"""A ``Search``; see ``search_off_policy``."""
+def search_tqc(
+    env: Recorder, episodes: int, seed: int, options: TQCOptions, tensorboard: Path | None
+) -> None:
+    """A ``Search``: warm-up, exploration, and the episode of the actor's mean actions."""
+    search_off_policy(TQCAgent, env, episodes, seed, options, tensorboard)
