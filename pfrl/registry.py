@@ -41,7 +41,6 @@ KINDS = (
     "dataset",
     "task",
     "runtime",
-    "model",
 )
 """What can be registered."""
 

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from experiments.settings.blocks import Flat, KeepShare, NetworkBlock, SettingsError, SpaceBlock
 from experiments.settings.study import StudySettings
 from pfrl.bounds import Count, Whole
 from pfrl.compression.recipe import REPAIRED, Recipe
+from pfrl.cost.budget import Budget
 from pfrl.evaluation.config import EpisodeConfig
 
 
@@ -18,8 +19,8 @@ class ParetoSettings(StudySettings):
     FREE: ClassVar = ("limits", "pick", "workers", "out")
 
     network: Flat[NetworkBlock] = field(default_factory=NetworkBlock)
-    metric: Literal["macs", "params", "bytes", "bops", "latency"] = "macs"
-    """What is limited."""
+    metric: str = "macs"
+    """What is limited: macs, params, bytes, bops, latency, or a metric of your own."""
     limits: tuple[KeepShare, ...] = (0.3, 0.5, 0.7)
     """Its limits, as shares of the base network's, each with a search of its own."""
     space: Flat[SpaceBlock] = field(default_factory=lambda: SpaceBlock(("keep",)))
@@ -49,6 +50,8 @@ class ParetoSettings(StudySettings):
 
     def resolved(self) -> Self:
         settings = super().resolved()
+        for limit in self.limits:
+            Budget.parse(f"{self.metric}={limit:g}")
         if len({folder_name(limit) for limit in self.limits}) < len(self.limits):
             raise SettingsError("limits differ by a hundredth at least; leave some out")
         if self.metric == "latency" and not self.latency:
