@@ -199,7 +199,7 @@ def _run(arguments: list[str]) -> None:
         commands.add_parser(name, help=command.__doc__, add_help=False)
     # Only the word that names the command; its options are tyro's.
     name = parser.parse_args(arguments[:1]).command
-    load_plugins(_plugins(arguments))
+    load_plugins(_plugin_files(arguments))
     paths = COMMANDS[name](lambda settings: _read(settings, name, arguments[1:]))
     for path in paths:
         print(path)
@@ -228,7 +228,7 @@ def _read(kind: type[Settings], name: str, arguments: list[str]) -> Settings:
     return settings
 
 
-def _plugins(arguments: list[str]) -> tuple[Path, ...]:
+def _plugin_files(arguments: list[str]) -> tuple[Path, ...]:
     """Files after ``--plugin``: run before settings are read, which may name what they bring."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--plugin", action="append", type=Path, nargs="?", default=[])

@@ -14,7 +14,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from types import UnionType
-from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 
 class BoundsError(ValueError):
@@ -61,10 +61,14 @@ NotNegative = Annotated[float, Bounds(0)]
 """A number from 0."""
 Share = Annotated[float, Bounds(0, 1)]
 """A number from 0 to 1."""
+BelowOne = Annotated[float, Bounds(0, 1, below=True)]
+"""A number from 0 to below 1."""
 
 
 def check(settings: Any, error: type[ValueError] = BoundsError, prefix: str = "") -> None:
     """See to it that every field of a dataclass, and of those in it, is within its bounds.
+
+    A field of a ``Literal`` holds one of its values.
 
     Args:
       settings: an instance of a dataclass. Fields are bounded by their types, also inside of
@@ -78,6 +82,9 @@ def check(settings: Any, error: type[ValueError] = BoundsError, prefix: str = ""
     hints = get_type_hints(type(settings), include_extras=True)
     for field in dataclasses.fields(settings):
         hint, value = hints[field.name], getattr(settings, field.name)
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            choices = " or ".join(map(repr, get_args(hint)))
+            raise error(f"{prefix}{field.name} is {choices}, got {value!r}")
         for bounds, whole, number in _bounded(hint, value):
             if not bounds.hold(number):
                 raise error(f"{prefix}{field.name} {bounds.words(whole)}, got {number}")

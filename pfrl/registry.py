@@ -24,7 +24,7 @@ _items: dict[str, dict[str, Any]] = {}
 """By kind and name, whatever was registered; also of kinds whose registry is not made yet."""
 _places: dict[tuple[str, str], str] = {}
 """By kind and name the module that registered it."""
-_plugins: list[Path] = []
+_loaded: list[Path] = []
 """Files of users that were run, in order."""
 
 KINDS = (
@@ -132,14 +132,14 @@ def load_plugin(path: Path) -> None:
       UserCodeError: if there is no such file, or it fails.
     """
     path = path.resolve()
-    if path not in _plugins:
+    if path not in _loaded:
         run_file(path)
-        _plugins.append(path)
+        _loaded.append(path)
 
 
 def plugins() -> tuple[Path, ...]:
     """The files that were loaded, for a process that is to know the same names."""
-    return tuple(_plugins)
+    return tuple(_loaded)
 
 
 def load_plugins(paths: tuple[Path, ...]) -> None:

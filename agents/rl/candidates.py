@@ -22,21 +22,17 @@ ELITE_SIGMAS = (0.05, 0.5)
 
 
 def truncated_normal(
-    mean: np.ndarray,
-    sigma: float | np.ndarray,
-    rng: np.random.Generator,
-    low: float = -1.0,
-    high: float = 1.0,
+    mean: np.ndarray, sigma: float | np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Samples within [low, high] of normal distributions around ``mean`` (any shape, in there too).
+    """Samples within [-1, 1] of normal distributions around ``mean`` (any shape, in there too).
 
     By inversion: ``mean + sigma · Phi⁻¹(u)`` with u uniform between
-    ``Phi((low - mean) / sigma)`` and ``Phi((high - mean) / sigma)``.
+    ``Phi((-1 - mean) / sigma)`` and ``Phi((1 - mean) / sigma)``.
     """
     if np.all(sigma == 0):
         return mean
-    u = rng.uniform(ndtr((low - mean) / sigma), ndtr((high - mean) / sigma))
-    return np.clip(mean + sigma * ndtri(u), low, high)
+    u = rng.uniform(ndtr((-1 - mean) / sigma), ndtr((1 - mean) / sigma))
+    return np.clip(mean + sigma * ndtri(u), -1, 1)
 
 
 class DryRun(Protocol):

@@ -4,13 +4,13 @@ stable-baselines3."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from agents.base import Agent, AgentError
+from pfrl.bounds import Bounds, Count, NotNegative, Positive, Share, Whole, check
 from pfrl.registry import register
 
-MAX_WARMUP = 0.25
-Start = Literal["centre", "random"]
+FirstPolicy = Literal["centre", "random"]
 
 
 @dataclass(frozen=True)
@@ -18,60 +18,53 @@ class OffPolicyOptions:
     """What AMC (arXiv 1802.03494) changed, for every off-policy agent; see
     ``agents.rl.offpolicy``."""
 
-    warmup: float = 0.15
+    warmup: Annotated[float, Bounds(0, 0.25)] = 0.15
     """Share of the episodes that are played with uniform random actions, at most 0.25."""
-    start: Start = "centre"
+    start: FirstPolicy = "centre"
     """What the first episode of the warm-up plays: at every step action 0, which stands for the
     uniform policy under the budget (see ``envs.decisions``), or random actions like the others."""
     share_reward: bool = True
     """Give the episode's reward to each of its transitions; off: to the last one only."""
     baseline: bool = True
     """Subtract the moving average of the episodes' rewards from the rewards in every update."""
-    baseline_decay: float = 0.95
+    baseline_decay: Share = 0.95
     """Weight of the past in that average, 0 to 1."""
     noise: Literal["truncated", "gaussian", "own"] = "truncated"
     """Exploration around the actor's action: a normal distribution that is truncated to the
     range of actions, a plain one whose samples are clipped to it, or, where the actor draws
     its actions anyway, the actor's own."""
-    sigma: float = 0.5
+    sigma: NotNegative = 0.5
     """Its standard deviation in the first episode after the warm-up, in AMC's units: actions in
     [0, 1]. Actions here lie in [-1, 1], so twice as much is applied."""
-    sigma_decay: float = 0.95
+    sigma_decay: Share = 0.95
     """The standard deviation is multiplied by this after every later episode."""
-    actor_learning_rate: float = 1e-3
+    actor_learning_rate: Positive = 1e-3
     """Adam's learning rate of the actor."""
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: Positive = 1e-3
     """Adam's learning rate of the critic."""
     hidden: tuple[int, ...] = (64, 64)
     """Units of the hidden layers of actor and critic."""
-    tau: float = 0.01
+    tau: Share = 0.01
     """Share by which the target networks move to the networks in an update."""
-    gamma: float = 0.9
+    gamma: Share = 0.9
     """Discount factor; with ``share_reward``, 0 is regression on the episode's reward."""
-    batch: int = 64
+    batch: Count = 64
     """Transitions an update."""
-    replay: int = 100
+    replay: Count = 100
     """Episodes that the replay memory holds."""
-    updates: int = 1
+    updates: Count = 1
     """Updates per transition, all made when an episode ends."""
-    screen: int = 64
+    screen: Count = 64
     """Candidates of an exploration episode, of which a model of the reward that is fitted to the
     episodes so far chooses one; with 1, or in an environment that cannot tell what an episode
     would execute, there is no model. See ``agents.rl.surrogate``."""
-    elite: float = 0.5
+    elite: Share = 0.5
     """Share of the candidates that are drawn around the best episodes so far, not the actor."""
     kappa: float = 0.5
     """Standard deviations that the model adds to a candidate's mean reward, for its doubt."""
 
     def __post_init__(self) -> None:
-        _check_share("warmup", self.warmup, MAX_WARMUP)
-        for name in ("baseline_decay", "sigma_decay", "tau", "gamma", "elite"):
-            _check_share(name, getattr(self, name), 1.0)
-        _check_choice("start", self.start, "centre", "random")
-        _check_positive(self, "actor_learning_rate", "critic_learning_rate")
-        _check_positive(self, "batch", "replay", "updates", "screen")
-        if self.sigma < 0:
-            raise AgentError(f"sigma is {self.sigma}; choose 0 (no exploration) or more")
+        check(self, AgentError)
 
 
 @dataclass(frozen=True)
@@ -85,11 +78,6 @@ class DeterministicOptions(OffPolicyOptions):
     """How actions stay in their range: by inverting gradients (arXiv 1511.04143) or by a tanh,
     AMC's sigmoid, which saturates in short searches."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_choice("bound", self.bound, "inverting", "tanh")
-        _check_choice("noise", self.noise, "truncated", "gaussian")
-
 
 @dataclass(frozen=True)
 class DDPGOptions(DeterministicOptions):
@@ -100,16 +88,12 @@ class DDPGOptions(DeterministicOptions):
 class TD3Options(DeterministicOptions):
     """TD3 (arXiv 1802.09477); see ``agents.rl.td3``."""
 
-    policy_delay: int = 2
+    policy_delay: Count = 2
     """Updates of the critics for one of the actor and the target networks."""
-    target_noise: float = 0.2
+    target_noise: Positive = 0.2
     """Standard deviation of the noise on the target actor's actions, which lie in [-1, 1]."""
-    target_noise_clip: float = 0.5
+    target_noise_clip: Positive = 0.5
     """Largest absolute value of that noise."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_positive(self, "policy_delay", "target_noise", "target_noise_clip")
 
 
 @dataclass(frozen=True)
@@ -119,17 +103,12 @@ class EntropyOptions(OffPolicyOptions):
     noise: Literal["own", "truncated", "gaussian"] = "own"
     """Exploration: the actor's own draws, or, around its mean action, a normal distribution that
     is truncated to the range of actions or a plain one whose samples are clipped to it."""
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: Positive = 1e-3
     """Adam's learning rate of the critics and of the entropy's weight."""
-    entropy: float = 0.01
+    entropy: Positive = 0.01
     """Weight of the entropy, for rewards between 0 and 1; the first one if it is learned."""
     learn_entropy: bool = False
     """Learn the weight, so that the entropy comes to -1 per action."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_choice("noise", self.noise, "own", "truncated", "gaussian")
-        _check_positive(self, "entropy")
 
 
 @dataclass(frozen=True)
@@ -141,43 +120,42 @@ class SACOptions(EntropyOptions):
 class TQCOptions(EntropyOptions):
     """TQC (arXiv 2005.04269); see ``agents.rl.tqc``."""
 
-    critics: int = 2
+    critics: Count = 2
     """Critics, each of which predicts the quantiles of the return."""
-    quantiles: int = 25
+    quantiles: Count = 25
     """Quantiles of a critic."""
-    drop: int = 2
+    drop: Whole = 2
     """Largest quantiles of each critic that are left out of the target."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_positive(self, "critics", "quantiles")
-        if not 0 <= self.drop < self.quantiles:
-            raise AgentError(f"drop is {self.drop}; choose 0 to {self.quantiles - 1}")
+        if self.drop >= self.quantiles:
+            raise AgentError(f"drop is below the {self.quantiles} quantiles, got {self.drop}")
 
 
 @dataclass(frozen=True)
 class PPOOptions:
     """PPO (arXiv 1707.06347) for searches of some hundred episodes."""
 
-    start: Start = "centre"
+    start: FirstPolicy = "centre"
     """What the first episode plays: at every step action 0, which stands for the uniform policy
     under the budget (see ``envs.decisions``), and which nothing is learned from; or draws of the
     policy like all others."""
-    updates: int = 12
+    updates: Count = 12
     """Updates that a search makes at the least, if it has as many episodes: a rollout is
     ``(episodes - 1) // updates`` episodes long, one at the least."""
-    learning_rate: float = 3e-3
+    learning_rate: Positive = 3e-3
     """Adam's learning rate of policy and value function."""
-    epochs: int = 10
+    epochs: Count = 10
     """Passes over a rollout in an update."""
-    minibatches: int = 4
+    minibatches: Count = 4
     """Parts that a rollout is cut into for a gradient step; reduced to a divisor of its length."""
-    parallel: int = 1
+    parallel: Count = 1
     """Episodes that are played side by side and evaluated together (``envs.vector``); a rollout
     is a multiple of it. What does not fill a rollout is played one by one."""
-    gamma: float = 1.0
+    gamma: Share = 1.0
     """Discount factor."""
-    gae_lambda: float = 1.0
+    gae_lambda: Share = 1.0
     """Of the generalized advantage estimator; 1 is the reward minus the value."""
     entropy: float = 0.0
     """Weight of the entropy bonus."""
@@ -187,27 +165,7 @@ class PPOOptions:
     """Units of the hidden layers of policy and value function."""
 
     def __post_init__(self) -> None:
-        _check_choice("start", self.start, "centre", "random")
-        _check_positive(self, "updates", "learning_rate", "epochs", "minibatches", "parallel")
-        for name in ("gamma", "gae_lambda"):
-            _check_share(name, getattr(self, name), 1.0)
-
-
-def _check_share(name: str, value: float, limit: float) -> None:
-    if not 0 <= value <= limit:
-        raise AgentError(f"{name} is {value}; choose a value from 0 to {limit:g}")
-
-
-def _check_choice(name: str, value: str, *choices: str) -> None:
-    if value not in choices:
-        *others, last = map(repr, choices)
-        raise AgentError(f"{name} is {value!r}; choose {', '.join(others)} or {last}")
-
-
-def _check_positive(options: object, *names: str) -> None:
-    for name in names:
-        if not getattr(options, name) > 0:
-            raise AgentError(f"{name} is {getattr(options, name)}; choose a value above 0")
+        check(self, AgentError)
 
 
 for _name, _options in {

@@ -11,11 +11,12 @@ its raw action (1: all is kept, -1: the least, in equal parts of the choices) is
 2018), whose pruning ratios are proportional to the logarithm of a layer's size.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from agents.base import AgentError, Recorder
+from agents.base import AgentError, Recorder, Search
 from agents.search.proposals import play_vector
 from envs.decisions import Decisions
 from pfrl.cost import METRICS, largest_that_fits
@@ -24,25 +25,15 @@ STRENGTHS = np.linspace(0, 2, 2001)
 """Among which the smallest that meets the budget is looked for."""
 
 
-def search_uniform(
-    env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
-) -> None:
-    """A ``Search`` that prunes all steps alike; see ``_scan``."""
-    _scan(env, episodes, np.ones(len(_decided(env))), "uniform")
+def _profiled(profile: Callable[[int], np.ndarray], phase: str = "explore") -> Search:
+    """A ``Search`` by a profile of so many decided steps; see ``_scan``."""
 
+    def search(
+        env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
+    ) -> None:
+        _scan(env, episodes, profile(len(_decided(env))), phase)
 
-def search_shallow(
-    env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
-) -> None:
-    """A ``Search`` that prunes the first half of the decided steps; see ``_scan``."""
-    _scan(env, episodes, shallow(len(_decided(env))))
-
-
-def search_deep(
-    env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
-) -> None:
-    """A ``Search`` that prunes the last half of the decided steps; see ``_scan``."""
-    _scan(env, episodes, shallow(len(_decided(env)))[::-1])
+    return search
 
 
 def search_log_params(
@@ -63,6 +54,11 @@ def search_log_params(
 def shallow(steps: int) -> np.ndarray:
     """The profile ``[steps]`` that is 1 in the first half, with the middle step, else 0."""
     return (np.arange(steps) < steps / 2).astype(float)
+
+
+search_uniform = _profiled(np.ones, "uniform")
+search_shallow = _profiled(shallow)
+search_deep = _profiled(lambda steps: shallow(steps)[::-1])
 
 
 def log_params(params: list[int]) -> np.ndarray:

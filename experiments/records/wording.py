@@ -1,7 +1,9 @@
 """How numbers and tables are written for people: costs with units, percent, time, Markdown."""
 
+import csv
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeGuard
 
 from pfrl.cost.metrics import METRICS, Metric, Unit
@@ -99,6 +101,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
     rule = [":--" if column < left else "--:" for column in range(len(header))]
     lines = [[cell(text, column) for column, text in enumerate(row)] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines))
+
+
+def comma_separated(rows: Iterable[Sequence[object]]) -> str:
+    """The text of a CSV file."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
 
 
 def section(title: str, *parts: str) -> str:

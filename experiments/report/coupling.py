@@ -12,7 +12,19 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import blended_transform_factory
 
 from experiments.records.wording import cost
-from experiments.report.pictures import BLUE, DARK, GREEN, GREY, ORANGE, PALE, VERMILION, WIDTH
+from experiments.report.pictures import (
+    BLUE,
+    DARK,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALE,
+    VERMILION,
+    WIDTH,
+    marks,
+    subtitle,
+    title,
+)
 from pfrl.files import write_text, write_whole
 from pfrl.graph import Graph, Group, Layer
 
@@ -78,7 +90,7 @@ def dot_source(graph: Graph, title: str) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def coupling_figure(graph: Graph, title: str) -> Figure:
+def coupling_figure(graph: Graph, heading: str) -> Figure:
     """Layers as rows in order of execution, groups as columns.
 
     The size grows with both. A line joins all layers of a group: filled where a
@@ -88,14 +100,9 @@ def coupling_figure(graph: Graph, title: str) -> Figure:
     width = max(WIDTH, 4.2 + COLUMN * (columns + 1))
     figure = Figure(figsize=(width, 2.1 + ROW * max(rows, 4)), layout="constrained")
     axes = figure.subplots()
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-    axes.set_title(
-        "A column is a group: a channel goes from all layers on its line at once",
-        loc="left",
-        fontsize=9.5,
-        color=GREY,
-        pad=28,
-    )
+    title(figure, heading)
+    text = "A column is a group: a channel goes from all layers on its line at once"
+    subtitle(axes, text, pad=28)
     row = {layer.name: place for place, layer in enumerate(graph.layers)}
     _rows(axes, graph.layers, columns)
     for column, group in enumerate(graph.groups.values()):
@@ -142,25 +149,8 @@ def _line(axes: Axes, column: int, group: Group, row: dict[str, int]) -> None:
     consumers = [row[name] for name in group.consumers]
     places = [*producers, *consumers]
     axes.vlines(column, min(places), max(places), color=colour, linewidth=1.2, zorder=2)
-    axes.plot(
-        [column] * len(consumers),
-        consumers,
-        linestyle="none",
-        marker=marker,
-        markersize=8,
-        markerfacecolor="white",
-        markeredgecolor=colour,
-        zorder=3,
-    )
-    axes.plot(
-        [column] * len(producers),
-        producers,
-        linestyle="none",
-        marker=marker,
-        markersize=4.5,
-        color=colour,
-        zorder=4,
-    )
+    marks(axes, [column] * len(consumers), consumers, marker, 8, "white", colour, zorder=3)
+    marks(axes, [column] * len(producers), producers, marker, 4.5, colour, colour, zorder=4)
 
 
 def _rows(axes: Axes, layers: Sequence[Layer], columns: int) -> None:
@@ -216,11 +206,11 @@ def _legend(graph: Graph) -> list[Line2D]:
             label=label,
         )
 
-    marks = [
+    entries = [
         mark("produces the group's channels", "o", 4.5),
         mark("reads them", "o", 8, filled=False),
         mark("has output channels that stay", "x", 6),
     ]
     if any(group.kind == "heads" for group in graph.groups.values()):
-        marks.insert(2, mark("the same, of whole heads", "s", 4.5))
-    return marks
+        entries.insert(2, mark("the same, of whole heads", "s", 4.5))
+    return entries

@@ -26,6 +26,11 @@ class Mean(NamedTuple):
     mean: float
     margin: float | None
 
+    def percent(self, signed: bool = False) -> str:
+        """Of shares: ``81.00 ± 12.71``."""
+        text = f"{100 * self.mean:{'+' if signed else ''}.2f}"
+        return text if self.margin is None else f"{text} ± {100 * self.margin:.2f}"
+
 
 class Difference(NamedTuple):
     """``accuracy_a - accuracy_b`` and the bounds of its interval, all shares in [-1, 1]."""

@@ -76,9 +76,9 @@ def search_figure(
     if both and sound:
         most = percent(wording.value(max(line["accuracy"] for line in sound)), 1)
         reward = f"the {extreme} is {most}"
-    _title(
+    title(figure, f"The search: {_networks(history)} tried, {outcome}")
+    subtitle(
         panels[0],
-        f"The search: {_networks(history)} tried, {outcome}",
         f"Each mark is one network, judged on images that are kept for the search; {reward}",
     )
     _curve(panels[0], history, value, chosen, wording)
@@ -86,10 +86,10 @@ def search_figure(
     if both:
         _curve(panels[1], history, lambda line: line["reward"], chosen, wording)
         panels[1].set_ylabel("reward")
-        _subtitle(panels[1], "The reward is what the agent tries to raise")
+        subtitle(panels[1], "The reward is what the agent tries to raise")
     panels[-1].set_xlabel("episode (one network each)")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    _legend(figure, panels[0])
+    legend(figure, panels[0])
     return figure
 
 
@@ -122,37 +122,25 @@ def tradeoff_figure(
         beside.append(limit)
     unit = unit_of(metric, max(*values, limit or 0.0, 0.0))
     x = np.asarray(values) / unit.divisor
-    _title(
-        axes,
+    title(
+        figure,
         f"{sentence(wording.metric)} against {described(metric).title}: {_networks(history)}",
+    )
+    subtitle(
+        axes,
         f"{'Down' if wording.error else 'Up'} and to the left is better; judged on images that are"
         " kept for the search",
     )
-    _marks(axes, history, x, value, wording)
+    _episodes(axes, history, x, value, wording)
     front = pareto_front(history, metric)
-    axes.plot(
-        x[front],
-        [value(history[i]) for i in front],
-        color=DARK,
-        linewidth=1.3,
-        drawstyle="steps-post",
-        zorder=2,
-        label="Pareto front: none is both cheaper and better",
-    )
+    y = [value(history[i]) for i in front]
+    staircase(axes, x[front], y, "Pareto front: none is both cheaper and better")
     if uniform is not None:
-        axes.plot(
-            uniform["costs"][metric] / unit.divisor,
-            value(uniform),
-            linestyle="none",
-            marker="s",
-            markersize=9,
-            color=GREEN,
-            markeredgecolor=DARK,
-            label="uniform policy of the same budget",
-            zorder=5,
-        )
+        place = uniform["costs"][metric] / unit.divisor
+        label = "uniform policy of the same budget"
+        marks(axes, place, value(uniform), "s", 9, GREEN, DARK, label, zorder=5)
     if chosen is not None:
-        _star(axes, x[chosen], value(history[chosen]))
+        star(axes, x[chosen], value(history[chosen]), "handed over")
     _finish(axes)
     _widen(axes, [spent / unit.divisor for spent in (*values, *beside)])
     if limit is not None:
@@ -164,7 +152,7 @@ def tradeoff_figure(
         top = axes.secondary_xaxis("top", functions=(_times(scale), _times(1 / scale)))
         top.set_xlabel("% of the uncompressed network", fontsize=9, color=GREY)
         top.tick_params(labelsize=8, colors=GREY)
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
@@ -202,23 +190,16 @@ def _curve(
     wording: Wording,
 ) -> None:
     episodes = [line["episode"] for line in history]
-    _marks(axes, history, episodes, value, wording)
+    _episodes(axes, history, episodes, value, wording)
     best = best_so_far(history)
-    axes.plot(
-        episodes,
-        [np.nan if i is None else value(history[i]) for i in best],
-        color=DARK,
-        linewidth=1.3,
-        drawstyle="steps-post",
-        zorder=2,
-        label="best reward so far",
-    )
+    y = [np.nan if i is None else value(history[i]) for i in best]
+    staircase(axes, episodes, y, "best reward so far")
     if chosen is not None:
-        _star(axes, episodes[chosen], value(history[chosen]))
+        star(axes, episodes[chosen], value(history[chosen]), "handed over")
     _finish(axes)
 
 
-def _marks(
+def _episodes(
     axes: Axes,
     history: Sequence[Line],
     x: Iterable[float],
@@ -231,46 +212,35 @@ def _marks(
     for phase, mark in PHASES.items():
         members = [i for i, line in enumerate(history) if line["phase"] == phase and is_sound(line)]
         if members:
-            axes.plot(
+            final = phase == "final"
+            inside, edge = (mark.colour, "white") if mark.filled else ("white", mark.colour)
+            marks(
+                axes,
                 x[members],
                 [value(history[i]) for i in members],
-                linestyle="none",
-                marker=mark.marker,
-                markersize=size + 2 * (phase == "final"),
-                markerfacecolor=mark.colour if mark.filled else "white",
-                markeredgecolor=mark.colour if not mark.filled else "white",
-                markeredgewidth=1.2 if not mark.filled else 0.5,
-                label=mark.label,
-                zorder=4 if phase == "final" else 3,
+                mark.marker,
+                size + 2 * final,
+                inside,
+                edge,
+                mark.label,
+                markeredgewidth=0.5 if mark.filled else 1.2,
+                zorder=4 if final else 3,
             )
     lost = [i for i, line in enumerate(history) if not is_sound(line)]
     if lost:
-        axes.plot(
+        marks(
+            axes,
             x[lost],
             np.full(len(lost), 0.025),
+            "x",
+            7,
+            VERMILION,
+            VERMILION,
+            f"training diverged (no {wording.metric})",
             transform=axes.get_xaxis_transform(),
-            linestyle="none",
-            marker="x",
-            markersize=7,
-            color=VERMILION,
             markeredgewidth=2,
-            label=f"training diverged (no {wording.metric})",
             zorder=4,
         )
-
-
-def _star(axes: Axes, x: float, y: float) -> None:
-    axes.plot(
-        x,
-        y,
-        linestyle="none",
-        marker="*",
-        markersize=17,
-        color=ORANGE,
-        markeredgecolor=DARK,
-        label="handed over",
-        zorder=6,
-    )
 
 
 def _limit(axes: Axes, x: float, label: str) -> None:
@@ -297,17 +267,46 @@ def _times(factor: float) -> Callable[[Any], Any]:
     return lambda values: np.asarray(values) * factor
 
 
-def _title(axes: Axes, title: str, subtitle: str) -> None:
-    figure = axes.get_figure(root=True)
-    assert isinstance(figure, Figure)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-    _subtitle(axes, subtitle)
+def title(figure: Figure, text: str) -> None:
+    figure.suptitle(text, x=0.01, ha="left", fontsize=13, fontweight="bold")
 
 
-def _subtitle(axes: Axes, text: str) -> None:
-    axes.set_title(text, loc="left", fontsize=9.5, color=GREY)
+def subtitle(axes: Axes, text: str, size: float = 9.5, pad: float | None = None) -> None:
+    axes.set_title(text, loc="left", fontsize=size, color=GREY, pad=pad)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=3, fontsize=8.5, frameon=False)
+def legend(figure: Figure, axes: Axes, **style: Any) -> None:
+    """Below the figure, of what one of its panels shows."""
+    place: dict[str, Any] = {"loc": "outside lower left", "ncols": 3}
+    figure.legend(*axes.get_legend_handles_labels(), **place, fontsize=8.5, frameon=False, **style)
+
+
+def marks(
+    axes: Axes,
+    x: Any,
+    y: Any,
+    marker: str,
+    size: float,
+    inside: str,
+    edge: str,
+    label: str | None = None,
+    **style: Any,
+) -> None:
+    """Points that no line joins."""
+    colours = {"markerfacecolor": inside, "markeredgecolor": edge}
+    axes.plot(
+        x, y, linestyle="none", marker=marker, markersize=size, label=label, **colours, **style
+    )
+
+
+def star(axes: Axes, x: float, y: float, label: str) -> None:
+    """The one that was chosen."""
+    marks(axes, x, y, "*", 17, ORANGE, DARK, label, zorder=6)
+
+
+def staircase(
+    axes: Axes, x: Any, y: Any, label: str, color: str = DARK, zorder: int = 2, alpha: float = 1
+) -> None:
+    """The best so far, or up to a cost."""
+    style: dict[str, Any] = {"color": color, "zorder": zorder, "alpha": alpha}
+    axes.plot(x, y, linewidth=1.3, drawstyle="steps-post", label=label, **style)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.report.pictures import BLUE, DARK, GREY, ORANGE, PALE, WIDTH
+from experiments.report.pictures import BLUE, DARK, GREY, ORANGE, PALE, WIDTH, subtitle, title
 
 FLOAT_POSITION = 10
 """Where 32 bits stand on an axis of 2 to 8."""
@@ -15,7 +15,7 @@ FLOAT_POSITION = 10
 
 def policy_figure(
     policy: Mapping[str, Any],
-    title: str = "The policy: what each layer keeps",
+    heading: str = "The policy: what each layer keeps",
     groups: Mapping[str, Sequence[int]] | None = None,
 ) -> Figure:
     """Keep share of every channel group and, where they are chosen, bits of every layer.
@@ -25,7 +25,7 @@ def policy_figure(
 
     Args:
       policy: plain data of a ``Policy``.
-      title: above the picture.
+      heading: above the picture.
       groups: by channel group how many channels are kept and how many there were: shares are of
         these. Without it they are what the policy asks for, before any rounding.
     """
@@ -36,7 +36,7 @@ def policy_figure(
     panels = [name for name, there in (("keep", keep), ("bits", layers)) if there]
     rows = max(len(keep), len(layers), 5)
     figure = Figure(figsize=(WIDTH, 1.5 + 0.2 * rows), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    title(figure, heading)
     if not panels:
         figure.text(0.5, 0.5, "Nothing is pruned and nothing is quantized.", ha="center")
         return figure
@@ -64,8 +64,7 @@ def _keep_bars(axes: Axes, keep: Mapping[str, float]) -> None:
     for row, share in zip(rows, shares, strict=True):
         axes.text(101.5, row, f"{share:.0f} %", va="center", fontsize=7.5, color=DARK)
     _rows(axes, keep)
-    title = f"Blue is kept, {np.mean(shares):.0f} % on average; grey is removed"
-    axes.set_title(title, loc="left", fontsize=9, color=GREY)
+    subtitle(axes, f"Blue is kept, {np.mean(shares):.0f} % on average; grey is removed", 9)
     axes.set_xlim(0, 114)
     axes.set_xticks(range(0, 101, 25))
     axes.set_xlabel("channels kept (%)")

@@ -1,12 +1,10 @@
 """How much better one network is than others on the same images, with intervals."""
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import t as student
 
-from experiments.report.intervals import Difference, paired_difference
+from experiments.report.intervals import Difference, mean_interval, paired_difference
 
 
 def paired_differences(
@@ -33,8 +31,7 @@ def paired_differences(
 
 def _mean_difference(differences: np.ndarray) -> Difference:
     """The mean of ``[N]`` in [-1, 1] and its 95 % interval; of one image anything is possible."""
-    mean, count = float(differences.mean()), len(differences)
-    if count < 2:
+    mean, margin = mean_interval(differences.tolist())
+    if margin is None:
         return Difference(mean, -1.0, 1.0)
-    margin = student.ppf(0.975, count - 1) * differences.std(ddof=1) / math.sqrt(count)
-    return Difference(mean, max(mean - float(margin), -1.0), min(mean + float(margin), 1.0))
+    return Difference(mean, max(mean - margin, -1.0), min(mean + margin, 1.0))

@@ -31,12 +31,11 @@ from pfrl.evaluation.base import Evaluator
 from pfrl.evaluation.config import Evaluation
 from pfrl.files import write_json
 from pfrl.graph import Graph
+from pfrl.training.fit import JUDGED_AT_ONCE
 
 Entry = dict[str, Any]
 
 PACKED = "model.packed"
-JUDGED_AT_ONCE = 250
-"""Test images whose outputs are in memory together: maps are large."""
 
 
 def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) -> Entry:
@@ -220,14 +219,12 @@ def _judge(
     ours = jax.jit(compressed.outputs)
     quality: dict[str, list[np.ndarray]] = {name: [] for name in paths}
     alike = []
-    for start in range(0, len(test), JUDGED_AT_ONCE):
-        part = test.take(slice(start, start + JUDGED_AT_ONCE))
-        images, missing = dataset.normalize(part.images), JUDGED_AT_ONCE - len(part)
-        theirs = {name: session.logits(images) for name, session in sessions.items()}
+    for images, targets in dataset.batches(test, JUDGED_AT_ONCE):
+        count = len(targets)
+        theirs = {name: session.logits(images[:count]) for name, session in sessions.items()}
         for name, outputs in theirs.items():
-            quality[name].append(task.quality(outputs, part.labels))
-        padded = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        alike.append(task.agree(np.asarray(ours(padded))[: len(part)], theirs["compressed"]))
+            quality[name].append(task.quality(outputs, targets))
+        alike.append(task.agree(np.asarray(ours(images))[:count], theirs["compressed"]))
     joined = {name: np.concatenate(parts) for name, parts in quality.items()}
     return joined, float(np.concatenate(alike).mean())
 

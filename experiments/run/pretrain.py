@@ -12,7 +12,7 @@ from experiments.watch.progress import stage
 from pfrl.data import Split, load
 from pfrl.data.seen import seen
 from pfrl.files import save_arrays
-from pfrl.models.network import fresh
+from pfrl.models.network import initial
 from pfrl.training.backend import compiled
 from pfrl.training.fit import FitConfig, fit, mean_quality
 
@@ -38,7 +38,7 @@ def run(settings: PretrainSettings) -> Path:
     print(dataset.summary, file=sys.stderr)
     task = dataset.task
     outputs = task.outputs(len(dataset.classes))
-    source, view = fresh(model, outputs, dataset.image_shape, task.dense, nnx.Rngs(settings.seed))
+    source, view = initial(model, outputs, dataset.image_shape, task.dense, nnx.Rngs(settings.seed))
     dataset = seen(dataset, *view)
     name = f"{Path(model).name.replace('.py:', '_')}_{data.replace(':', '_').replace('/', '_')}"
     out = settings.out or Path("runs/pretrained") / f"{name}.npz"

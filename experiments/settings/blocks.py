@@ -11,14 +11,13 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import tyro
 
 from envs.knobs import KnobName, needed
-from pfrl.bounds import Bounds, Count, Positive, check
+from pfrl.bounds import BelowOne, Bounds, Count, Positive, check
 
 Block = TypeVar("Block")
 Flat = Annotated[Block, tyro.conf.arg(name="")]
 """A block whose options have no prefix."""
 
 BitWidth = Annotated[int, Bounds(2, 8)]
-ZeroShare = Annotated[float, Bounds(0, 1, below=True)]
 KeepShare = Annotated[float, Bounds(0, 1, above=True)]
 
 
@@ -95,7 +94,7 @@ class SpaceBlock:
     """Lowest and highest bit width of the knobs weight_bits and act_bits."""
     edge_bits: BitWidth = 8
     """Bit width of the first and the last layer, which are not decided."""
-    sparsity_range: tuple[ZeroShare, ZeroShare] = (0.0, 0.9)
+    sparsity_range: tuple[BelowOne, BelowOne] = (0.0, 0.9)
     """Smallest and largest share of zeros of the knob sparsity."""
     sparsity_step: Positive = 0.1
     """From one share of zeros to the next."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from experiments.settings.blocks import CommandSettings, Flat, ModelBlock, ZeroShare
-from pfrl.bounds import Count, NotNegative, Positive, Whole
+from experiments.settings.blocks import CommandSettings, Flat, ModelBlock
+from pfrl.bounds import BelowOne, Count, NotNegative, Positive, Whole
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class PretrainSettings(CommandSettings):
     """On kernels only."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd (Nesterov momentum) or adamw, which heat maps need: with --learning-rate 0.003."""
-    label_smoothing: ZeroShare = 0.0
+    label_smoothing: BelowOne = 0.0
     """Share of a label's probability that is spread over all classes; 0.1 is usual."""
     seed: Whole = 0
     """Seed of the initial weights, of shuffling and of augmentation."""

@@ -20,7 +20,7 @@ from pfrl.cost import Budget
 from pfrl.cpu import core_pool, cores
 from pfrl.evaluation.config import EpisodeConfig
 
-Task = TypeVar("Task")
+Given = TypeVar("Given")
 Result = TypeVar("Result")
 Key = TypeVar("Key", bound=NamedTuple)
 
@@ -40,22 +40,18 @@ class Searches(Protocol):
     def out(self) -> Path: ...
 
 
-def problem_of(
-    settings: Searches, weights: str, target: str, seed: int = 0, latency: Path | None = None
-) -> Problem:
-    """The problem of one budget. All searches of a study share evaluator and cache.
+def task_of(
+    settings: Searches, weights: str, seed: int = 0, latency: Path | None = None
+) -> NetworkTask:
+    """The network and the data of a study, whose searches share evaluator and cache.
 
     Args:
       settings: of the study.
       weights: path of the base network's.
-      target: the budget, such as 'macs=0.5'.
       seed: of the batches that evaluations are fine-tuned on.
       latency: a measured latency table, if latency matters.
-
-    Raises:
-      BudgetError, ProblemError: if it is no budget, or the search space makes no sense.
     """
-    task = NetworkTask(
+    return NetworkTask(
         settings.network.model,
         settings.network.data,
         weights,
@@ -66,7 +62,23 @@ def problem_of(
         cache=str(settings.out / "evaluations.sqlite"),
         **settings.space.opened(),
     )
-    return Problem(task, budget=Budget.parse(target), **settings.space.bounds())
+
+
+def problem_of(
+    settings: Searches, task: NetworkTask, target: str, reward: str = "accuracy"
+) -> Problem:
+    """The problem of one budget.
+
+    Args:
+      settings: of the study.
+      task: as of ``task_of``.
+      target: the budget, such as 'macs=0.5'.
+      reward: what episodes are rewarded by.
+
+    Raises:
+      BudgetError, ProblemError: if it is no budget, or the search space makes no sense.
+    """
+    return Problem(task, budget=Budget.parse(target), reward=reward, **settings.space.bounds())
 
 
 def complete(
@@ -117,7 +129,7 @@ def _line(work: Callable[[Any], dict[str, Any]], job: Any) -> Line:
 
 
 def share_out(
-    function: Callable[[Task], Result], tasks: Iterable[Task], workers: int
+    function: Callable[[Given], Result], tasks: Iterable[Given], workers: int
 ) -> Iterator[Result]:
     """Results of ``function(task)``, each as soon as it is there.
 

@@ -21,7 +21,7 @@ from pfrl.methods.quantization.ranges import (
     with_histograms,
 )
 from pfrl.methods.repair.reconstruct import Grams, as_grams, second_moments
-from pfrl.training.losses import Loss, cross_entropy
+from pfrl.tasks.losses import Loss, cross_entropy
 
 
 @dataclass(frozen=True, eq=False)

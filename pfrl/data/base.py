@@ -106,6 +106,20 @@ class Dataset:
             images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
         return images
 
+    def batches(self, split: Split, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """All of a split in order, in batches of one shape.
+
+        The last batch is filled up with zeros, so that nothing compiles for it.
+
+        Yields:
+          normalised images float32 ``[size, H, W, C]``, and targets of those that are of the split.
+        """
+        for start in range(0, len(split), size):
+            part = split.take(slice(start, start + size))
+            missing = size - len(part)
+            images = np.pad(self.normalize(part.images), ((0, missing), (0, 0), (0, 0), (0, 0)))
+            yield images, part.labels
+
     def training_batches(
         self, batch: int, rng: np.random.Generator, count: int | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -54,14 +54,8 @@ def batched(dataset: Dataset, split: Split) -> Images:
       dataset: says how images are normalised.
       split: of it.
     """
-    split = split.take(np.random.default_rng(0).permutation(len(split)))
-    batches = []
-    for start in range(0, len(split), BATCH):
-        part = split.take(slice(start, start + BATCH))
-        missing = BATCH - len(part)
-        images = np.pad(dataset.normalize(part.images), ((0, missing), (0, 0), (0, 0), (0, 0)))
-        batches.append((images, part.labels))
-    return batches
+    order = np.random.default_rng(0).permutation(len(split))
+    return list(dataset.batches(split.take(order), BATCH))
 
 
 def choose_runtime(judges: dict[str, Callable[[], Judge]], images: Images, task: Task) -> Choice:

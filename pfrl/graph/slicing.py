@@ -170,13 +170,6 @@ def _split(
     return equation.primitive.bind(*operands, sizes=tuple(sizes), axis=axis)
 
 
-def _dynamic_slice(
-    labelled: Labelled, number: int, equation: Equation, operands: list, removed: np.ndarray
-) -> Any:
-    shape = _result_shape(labelled, equation, removed)
-    return equation.primitive.bind(*operands, slice_sizes=shape)
-
-
 def _gather(
     labelled: Labelled, number: int, equation: Equation, operands: list, removed: np.ndarray
 ) -> Any:
@@ -225,7 +218,7 @@ SLICED: dict[str, Callable] = {
     "pad": _pad,
     "slice": _slice,
     "split": _split,
-    "dynamic_slice": _dynamic_slice,
+    "dynamic_slice": _shaped("slice_sizes"),
     "gather": _gather,
     "conv_general_dilated": _conv,
 }

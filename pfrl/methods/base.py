@@ -6,7 +6,7 @@ if TYPE_CHECKING:  # a recipe is checked against the registries, and must not wa
     from pfrl.graph import Graph, Variables
     from pfrl.methods.quantization.ranges import Observations
     from pfrl.methods.repair.reconstruct import Grams
-    from pfrl.training.losses import Loss
+    from pfrl.tasks.losses import Loss
 
 STATISTICS = ("batches", "moments", "inputs", "histograms")
 """What a method can say that it *needs*; of ``Statistics`` only what is needed is gathered."""

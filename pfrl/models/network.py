@@ -93,7 +93,7 @@ class Network(NamedTuple):
           ModelError, FileError: if the network does not suit the data or its weights do not fit.
           UserCodeError: if the user's file fails or gives no network.
         """
-        source, view = fresh(self.model, outputs, image_shape, dense, seed=0)
+        source, view = initial(self.model, outputs, image_shape, dense, seed=0)
         own = is_own(self.model) and self.weights.resolve() == parse(self.model).path.resolve()
         if own:
             _check_trained(self.model, source)
@@ -107,7 +107,7 @@ def is_own(model: str) -> bool:
     return ".py:" in model or model.endswith(".py")
 
 
-def fresh(
+def initial(
     model: str, outputs: int, image_shape: ImageShape, dense: bool, seed: Any
 ) -> tuple[Source, View]:
     """A network as it is before its weights are read, and how it sees the data.

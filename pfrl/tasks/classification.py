@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from pfrl.registry import register
 from pfrl.tasks.base import TargetError, Wording
+from pfrl.tasks.losses import cross_entropy
 
 
 @register("task", "classification")
@@ -41,7 +41,7 @@ class Classification:
 
     def loss(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
         """Mean cross-entropy in nats."""
-        return optax.softmax_cross_entropy_with_integer_labels(outputs, targets).mean()
+        return cross_entropy(outputs, targets)
 
     def divergence(self, outputs: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
         """``T² · KL`` of the softened distributions."""

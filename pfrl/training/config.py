@@ -1,12 +1,9 @@
 """What a user can set for a training in full."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from pfrl.bounds import Bounds, Count, NotNegative, Positive, Whole, check
-
-BelowOne = Annotated[float, Bounds(0, 1, below=True)]
-"""A share from 0 to below 1."""
+from pfrl.bounds import BelowOne, Count, NotNegative, Positive, Whole, check
 
 
 class ConfigError(ValueError):

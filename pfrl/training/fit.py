@@ -15,39 +15,39 @@ from jax.sharding import Mesh
 from pfrl.data import Dataset, Split
 from pfrl.graph.source import Variables
 from pfrl.tasks import Classification, Task
+from pfrl.tasks.losses import Loss, cross_entropy
 from pfrl.training.backend import drive, steps_per_call
 from pfrl.training.checkpoint import load_state, save_state
 from pfrl.training.config import ConfigError, FitConfig
-from pfrl.training.losses import Loss, cross_entropy
 from pfrl.training.mesh import mesh_for, replicate, share_out
 from pfrl.training.optimizers import make_optimizer
 from pfrl.training.step import Apply, Distillation, Project, TrainState, make_train_step
 
 REPORT_EVERY = 20
 """Steps between two looks at the loss, each of which waits for the device."""
+JUDGED_AT_ONCE = 250
+"""Images whose outputs are in memory together: maps are large."""
 
 
 class Diverged(ArithmeticError):
     """The loss was no number."""
 
 
-def mean_quality(
-    outputs_of: Callable[[Any], Any], dataset: Dataset, split: Split, batch: int = 250
-) -> float:
-    """Mean quality of the answers to the images of ``split``, in [0, 1], by the data set's task.
+def qualities(
+    outputs_of: Callable[[Any], Any], dataset: Dataset, split: Split
+) -> Iterator[np.ndarray]:
+    """Quality of every answer to the images of ``split``, in [0, 1], by the data set's task.
 
-    For classes that is the accuracy. The last batch is padded to the full size, so that
-    nothing compiles for it.
+    Batch by batch, ``[N]``.
     """
-    batch = min(batch, len(split))
-    total = 0.0
-    for start in range(0, len(split), batch):
-        part = split.take(slice(start, start + batch))
-        missing = batch - len(part)
-        images = np.pad(dataset.normalize(part.images), ((0, missing), (0, 0), (0, 0), (0, 0)))
-        outputs = np.asarray(outputs_of(images))[: len(part)]
-        total += float(dataset.task.quality(outputs, part.labels).sum())
-    return total / len(split)
+    for images, targets in dataset.batches(split, min(JUDGED_AT_ONCE, len(split))):
+        outputs = np.asarray(outputs_of(images))[: len(targets)]
+        yield dataset.task.quality(outputs, targets)
+
+
+def mean_quality(outputs_of: Callable[[Any], Any], dataset: Dataset, split: Split) -> float:
+    """The mean of ``qualities``; for classes that is the accuracy."""
+    return sum(float(part.sum()) for part in qualities(outputs_of, dataset, split)) / len(split)
 
 
 def fit(

@@ -11,8 +11,8 @@ import numpy as np
 import optax
 
 from pfrl.graph.source import Variables
+from pfrl.tasks.losses import Loss, cross_entropy
 from pfrl.training.distillation import Distillation, distilled
-from pfrl.training.losses import Loss, cross_entropy
 
 Apply = Callable[..., tuple[Any, Variables]]
 """``apply(variables, x, train, *extras) -> (outputs, statistics)``."""

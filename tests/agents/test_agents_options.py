@@ -31,20 +31,20 @@ def test_an_unknown_agent_is_refused():
 
 
 @pytest.mark.parametrize(("kind", "field", "value", "message"), [
-    (DDPGOptions, "warmup", 0.3, "warmup is 0.3; choose a value from 0 to 0.25"),
-    (DDPGOptions, "baseline_decay", 1.5, "baseline_decay is 1.5; choose a value from 0 to 1"),
-    (DDPGOptions, "noise", "pink", "choose 'truncated' or 'gaussian'"),
-    (DDPGOptions, "noise", "own", "noise is 'own'; choose 'truncated' or 'gaussian'"),
-    (DDPGOptions, "start", "end", "start is 'end'; choose 'centre' or 'random'"),
-    (DDPGOptions, "screen", 0, "screen is 0; choose a value above 0"),
-    (TD3Options, "policy_delay", 0, "policy_delay is 0; choose a value above 0"),
-    (SACOptions, "noise", "pink", "choose 'own', 'truncated' or 'gaussian'"),
-    (SACOptions, "entropy", 0.0, "entropy is 0.0; choose a value above 0"),
-    (TQCOptions, "drop", 25, "drop is 25; choose 0 to 24"),
-    (DDPGOptions, "sigma", -0.1, "choose 0 .* or more"),
-    (DDPGOptions, "batch", 0, "batch is 0; choose a value above 0"),
-    (PPOOptions, "learning_rate", 0.0, "learning_rate is 0.0; choose a value above 0"),
-    (PPOOptions, "gae_lambda", float("nan"), "gae_lambda is nan"),
+    (DDPGOptions, "warmup", 0.3, "warmup is a number from 0 to 0.25, got 0.3"),
+    (DDPGOptions, "baseline_decay", 1.5, "baseline_decay is a number from 0 to 1, got 1.5"),
+    (DDPGOptions, "noise", "pink", "noise is 'truncated' or 'gaussian', got 'pink'"),
+    (DDPGOptions, "noise", "own", "noise is 'truncated' or 'gaussian', got 'own'"),
+    (DDPGOptions, "start", "end", "start is 'centre' or 'random', got 'end'"),
+    (DDPGOptions, "screen", 0, "screen is a whole number from 1, got 0"),
+    (TD3Options, "policy_delay", 0, "policy_delay is a whole number from 1, got 0"),
+    (SACOptions, "noise", "pink", "'own' or 'truncated' or 'gaussian', got 'pink'"),
+    (SACOptions, "entropy", 0.0, "entropy is a number above 0, got 0.0"),
+    (TQCOptions, "drop", 25, "drop is below the 25 quantiles, got 25"),
+    (DDPGOptions, "sigma", -0.1, "sigma is a number from 0, got -0.1"),
+    (DDPGOptions, "batch", 0, "batch is a whole number from 1, got 0"),
+    (PPOOptions, "learning_rate", 0.0, "learning_rate is a number above 0, got 0.0"),
+    (PPOOptions, "gae_lambda", float("nan"), "gae_lambda is a number from 0 to 1, got nan"),
 ])  # fmt: skip
 def test_wrong_options_are_refused_in_one_sentence(kind, field, value, message):
     with pytest.raises(AgentError, match=message):

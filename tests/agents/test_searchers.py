@@ -367,15 +367,15 @@ def test_log_params_needs_layers():
 
 
 @pytest.mark.parametrize(("kind", "field", "value", "message"), [
-    (EvolutionOptions, "population", 0, "population is 0; choose a whole number from 1"),
-    (EvolutionOptions, "crossover", 1.5, "crossover is 1.5; choose a value from 0 to 1"),
-    (EvolutionOptions, "removal", "best", "removal is 'best'; choose 'worst' or 'oldest'"),
-    (GreedyOptions, "start", "end", "start is 'end'; choose 'centre' or 'random'"),
-    (GreedyOptions, "tries", 0, "tries is 0; choose a whole number from 1"),
-    (GreedyOptions, "step", 0.01, "step is 0.01; choose a value from shortest on"),
-    (TPEOptions, "n_startup_trials", 0, "n_startup_trials is 0; choose a whole number from 1"),
-    (CMAESOptions, "popsize", 2, "popsize is 2; choose None or a whole number from 3"),
-    (CMAESOptions, "sigma0", 0.0, "sigma0 is 0.0; choose a value above 0"),
+    (EvolutionOptions, "population", 0, "population is a whole number from 1, got 0"),
+    (EvolutionOptions, "crossover", 1.5, "crossover is a number from 0 to 1, got 1.5"),
+    (EvolutionOptions, "removal", "best", "removal is 'worst' or 'oldest', got 'best'"),
+    (GreedyOptions, "start", "end", "start is 'centre' or 'random', got 'end'"),
+    (GreedyOptions, "tries", 0, "tries is a whole number from 1, got 0"),
+    (GreedyOptions, "step", 0.01, "step is from shortest .0.05. on, got 0.01"),
+    (TPEOptions, "n_startup_trials", 0, "n_startup_trials is a whole number from 1, got 0"),
+    (CMAESOptions, "popsize", 2, "popsize is a whole number from 3, got 2"),
+    (CMAESOptions, "sigma0", 0.0, "sigma0 is a number above 0, got 0.0"),
 ])  # fmt: skip
 def test_wrong_options_are_refused_in_one_sentence(kind, field, value, message):
     with pytest.raises(AgentError, match=message):

@@ -1,14 +1,17 @@
 """The documentation is true: its snippets run, its commands parse, its tables are the code's."""
 
 import dataclasses
+import pkgutil
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import agents
 import pfrl
 from agents import AGENTS, DDPGOptions, SACOptions, TD3Options, TQCOptions
 from envs import Problem
@@ -21,11 +24,20 @@ from experiments.studies.pareto import front as pareto
 from experiments.studies.proxy import scores as proxy
 from experiments.studies.sweep import searches as sweep
 from experiments.studies.tune import trials as tune
+from pfrl import registry
+from pfrl.deploy.packed.pack import pack, unpack
+from pfrl.deploy.runtimes.base import RUNTIMES
+from pfrl.registry import load_plugin
+from pfrl.tasks.base import TASKS
+from pfrl.user_code import module_name
+from tests.support.tiny import TwoConvs, made, shape
+from tests.support.toy import ToyTask
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 USERS = sorted([ROOT / "README.md", *(ROOT / "docs" / "guide").glob("*.md")])
 README = (ROOT / "README.md").read_text()
+EXTEND = ROOT / "docs" / "guide" / "extend.md"
 
 
 def blocks(text: str, language: str) -> list[tuple[int, str]]:
@@ -52,8 +64,10 @@ def test_blocks_and_tables_are_found():
     assert tables(page) == [[["`c`", "d"]]]
 
 
-RUN = [page for page in USERS if "python" in page.read_text() and page.name != "graph.md"]
-"""Pages whose snippets are one session each; those of graph.md are a file that is inspected."""
+FILES = ("graph.md", "extend.md")
+"""Pages whose snippets are a file that commands name."""
+RUN = [page for page in USERS if blocks(page.read_text(), "python") and page.name not in FILES]
+"""Pages whose snippets are one session each."""
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
@@ -67,36 +81,104 @@ def test_snippets_run(page, tmp_path, monkeypatch, capsys):
     assert "nan" not in capsys.readouterr().out
 
 
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """The examples of ``extend.md`` as one plugin; what it registers is forgotten afterwards."""
+    path = tmp_path_factory.mktemp("own") / "mine.py"
+    path.write_text("\n".join(code for _, code in blocks(EXTEND.read_text(), "python")))
+    load_plugin(path)
+    yield path
+    registry._loaded.remove(path)
+    place = module_name(path)
+    for kind, name in [key for key, found in registry._places.items() if found == place]:
+        del registry._items[kind][name], registry._places[kind, name]
+
+
+def test_own_methods_compress_and_are_packed(own, tmp_path):
+    graph = pfrl.trace(made(TwoConvs), shape(1, 8, 8, 1))
+    recipe = pfrl.Recipe(criterion="largest_weight", repair="rescaled", weights="powers_of_two")
+    policy = pfrl.Policy.uniform(graph, keep=0.5, weight_bits=3)
+    small = pfrl.compress(graph.source, policy, graph=graph, recipe=recipe)
+    first, second = (np.asarray(graph.source.variables[f"conv{n}.kernel"]) for n in (1, 2))
+    largest = np.abs(first).max((0, 1, 2)) + np.abs(second).max((0, 1, 3))
+    kept = small.kept["conv1"]
+    assert sorted(np.argsort(-largest)[:4]) == kept.tolist()
+    expected = 2 * second[:, :, kept][..., small.kept["conv2"]]
+    np.testing.assert_allclose(small.variables["conv2.kernel"], expected)
+
+    sizes = pack(small, tmp_path / "small.packed")
+    assert sizes.payload == pfrl.CostModel(graph, recipe=recipe).of(policy)["bytes"]
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype(np.float32)
+    again = small.apply(unpack(tmp_path / "small.packed"), x, False)[0]
+    np.testing.assert_allclose(again, small(x), rtol=1e-5, atol=1e-6)
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnToy(ToyTask):
+    """Another task than the one that is kept open for all tests, whose costs are the usual ones."""
+
+
+def test_own_rewards_metrics_agents_and_the_rest_are_used_by_name(own):
+    problem = Problem(OwnToy(), budget=pfrl.Budget.parse("outputs=0.5"), reward="thrifty")
+    base = problem.open().costs.base
+    result = agents.search("coins", problem, 3, seed=0)
+    assert len(result.history) == 3
+    for episode in result.history:
+        costs = episode.evaluation.costs
+        assert costs["outputs"] <= base["outputs"] / 2
+        paid = episode.evaluation.accuracy - 0.1 * costs["macs"] / base["macs"]
+        assert episode.reward == pytest.approx(paid)
+    graph = pfrl.trace(made(TwoConvs), shape(1, 8, 8, 1))
+    assert pfrl.CostModel(graph).base["outputs"] == 8 * 8 * 8 + 4 * 4 * 8 + 4
+
+    ours, digits = pfrl.load_data("inverted_digits"), pfrl.load_data("digits")
+    assert np.array_equal(ours.search.images, 255 - digits.search.images)
+    assert TASKS["top_two"]().quality([[1, 3, 2]] * 3, [0, 1, 2]).tolist() == [0, 1, 1]
+    judge = RUNTIMES["sliced-xla"].judge(lambda x: 2 * x, (3,))
+    assert judge(np.ones((2, 3), np.float32)).tolist() == [[2, 2, 2]] * 2
+
+
+def test_own_examples_are_short():
+    code = [code.splitlines() for _, code in blocks(EXTEND.read_text(), "python")]
+    assert [lines for lines in code if sum(map(bool, lines)) > 20] == []
+
+
 def commands(text: str) -> list[list[str]]:
     """Words of every ``pfrl ...`` line with options, in fenced blocks and in running text."""
     lines = [line for _, code in blocks(text, "sh") for line in code.splitlines()]
     written = [code for code in re.findall(r"`([^`\n]+)`", text) if " --" in code]
     # Placeholders in running text, such as N and DIR, are no values.
     lines += [code for code in written if not re.search(r"\.\.\.| [A-Z]+\b", code)]
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("pfrl ")]
+    # What a shell does with the output is not the command's.
+    words = [
+        shlex.split(line.split(" > ")[0], comments=True)[1:]
+        for line in lines
+        if line.startswith("pfrl ")
+    ]
+    return [each for each in words if each[1:] and each[-1] != "--help"]
 
 
 def test_commands_are_found_in_blocks_and_in_text():
-    page = "`pfrl a --b 1` and `pfrl c` \n```sh\npfrl d  # e\n```\n"
-    assert commands(page) == [["d"], ["a", "--b", "1"]]
+    page = "`pfrl a --b 1` and `pfrl c` \n```sh\npfrl d 2 > f  # e\n```\n"
+    assert commands(page) == [["d", "2"], ["a", "--b", "1"]]
 
 
-COMMANDS = [page for page in USERS if page.name in ("README.md", "compress.md")]
+COMMANDS = [page for page in USERS if commands(page.read_text())]
 
 
 @pytest.mark.parametrize("page", COMMANDS, ids=lambda page: page.name)
-def test_commands_are_understood(page, tmp_path, monkeypatch, capsys):
+def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
     """Every ``pfrl`` line of the guide parses, and its settings go together."""
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(own.parent if page == EXTEND else tmp_path)
     for _, code in blocks(page.read_text(), "py"):
         # A file that the commands name is shown with its name in its first line.
         (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
     ran = []
-    for module in (compress, inspect, pareto, sweep):
+    for module in (compress, inspect, pareto, sweep, proxy):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
-    for module in (methods, pretrain, proxy, tune):
+    for module in (methods, pretrain, tune):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or Path())
-    given = [c for c in commands(page.read_text()) if c[1:] and c[1:] != ["--help"]]
+    given = commands(page.read_text())
     for command in given:
         assert cli.main(command) == 0, (command, capsys.readouterr().err)
     assert len(ran) == len(given)
@@ -131,10 +213,21 @@ def test_every_make_target_is_in_the_readme():
 def test_links_and_tests_that_are_named_are_there(page):
     text = page.read_text()
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    files = re.findall(r"`((?:tests|pfrl|envs|agents|experiments)/[\w/]+(?:\.py|/))", text)
+    floors = "tests|pfrl|envs|agents|experiments|benchmarks"
+    files = re.findall(rf"[` ]((?:{floors})/[\w/]+(?:\.py|/))", text)
     missing = [link for link in links if not (page.parent / link).exists()]
     missing += [file for file in files if not (ROOT / file).exists()]
+    missing += [n for n in re.findall(rf"`((?:{floors})(?:\.\w+)+)`", text) if not is_there(n)]
     assert missing == []
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is that of a module, or of something in one."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 def code_of(value: object) -> str:

@@ -15,7 +15,7 @@ def unchanged(monkeypatch):
     items = {kind: dict(found) for kind, found in registry._items.items()}
     monkeypatch.setattr(registry, "_items", items)
     monkeypatch.setattr(registry, "_places", dict(registry._places))
-    monkeypatch.setattr(registry, "_plugins", list(registry._plugins))
+    monkeypatch.setattr(registry, "_loaded", list(registry._loaded))
 
 
 def written(path, text):

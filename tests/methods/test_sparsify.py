@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from pfrl.graph import trace
 from pfrl.graph.masks import Masks, slice_variables
 from pfrl.methods.sparsity.sparsify import (
-    PROTOCOLS,
     SparsityError,
     allocate,
     magnitude_mask,
@@ -193,24 +192,6 @@ def kernel_zeros(graph, shares):
     }
 
 
-def test_uniform_and_heuristic_by_hand():
-    # Kernels of 12 and 8 elements.
-    graph = trace(made(Dense), shape(2, 3))
-    variables = graph.source.variables
-    # 10 of 20: 6 and 4.
-    assert allocate(graph, variables, 0.5, "uniform") == {"a": 0.5, "b": 0.5}
-    # 11 of 20: 6.6 and 4.4, so 6 and 4, and one more for the larger remainder.
-    assert allocate(graph, variables, 0.55, "uniform") == {"a": 7 / 12, "b": 4 / 8}
-    # 19 of 20 do not fit, as one of each stays; 18 do: 10.8 and 7.2, so 11 and 7.
-    assert allocate(graph, variables, 0.9, "uniform") == {"a": 11 / 12, "b": 7 / 8}
-    # 12 ln 12 = 29.819 and 8 ln 8 = 16.636: of 10 zeros 6.42 and 3.58, so 6 and 4;
-    # of 16 zeros 10.27 and 5.73, so 10 and 6;
-    # of 18 zeros 11.55 and 6.45: a takes no more than 11, and b the other 7.
-    assert allocate(graph, variables, 0.5, "heuristic") == {"a": 6 / 12, "b": 4 / 8}
-    assert allocate(graph, variables, 0.8, "heuristic") == {"a": 10 / 12, "b": 6 / 8}
-    assert allocate(graph, variables, 0.9, "heuristic") == {"a": 11 / 12, "b": 7 / 8}
-
-
 def test_one_threshold_for_all_kernels():
     graph = trace(made(Dense), shape(2, 3))
     a, b = np.full((3, 4), 0.5), np.full((4, 2), 0.1)
@@ -218,28 +199,25 @@ def test_one_threshold_for_all_kernels():
     variables = {**graph.source.variables, "a.kernel": a, "b.kernel": b}
     # In order: four 0.05 of a, six 0.1 of b, eight 0.5 of a, two 2.0 of b.
     for zeros, of_a, of_b in ((2, 2, 0), (4, 4, 0), (7, 4, 3), (10, 4, 6), (12, 6, 6)):
-        shares = allocate(graph, variables, zeros / 20, "global")
+        shares = allocate(graph, variables, zeros / 20)
         assert shares == {"a": of_a / 12, "b": of_b / 8}
     # The largest of a, one of the eight, stays though it is smaller than those of b.
-    assert allocate(graph, variables, 0.9, "global") == {"a": 11 / 12, "b": 7 / 8}
+    assert allocate(graph, variables, 0.9) == {"a": 11 / 12, "b": 7 / 8}
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
 @settings(max_examples=25, deadline=None)
-@given(total=st.floats(0, 0.97), ends=st.booleans())
-def test_the_total_is_met_exactly(network, protocol, total, ends):
-    variables, layers = network.source.variables, network.layers
-    skip = (layers[0].name, layers[-1].name) if ends else ()
-    shares = allocate(network, variables, total, protocol, skip)
+@given(total=st.floats(0, 0.97))
+def test_the_total_is_met_exactly(network, total):
+    layers = network.layers
+    shares = allocate(network, network.source.variables, total)
     elements = sum(layer.params for layer in layers)
     zeros = kernel_zeros(network, shares)
     assert sum(zeros.values()) == round(total * elements)
     assert all(zeros[layer.kernel] < layer.params for layer in layers)
-    assert all(shares[name] == 0 for name in skip)
 
 
 def test_the_masks_of_shares_have_the_zeros_of_the_total(network):
-    shares = allocate(network, network.source.variables, 0.6, "global")
+    shares = allocate(network, network.source.variables, 0.6)
     masks = jax.jit(lambda v, s: kernel_masks(network, v, s))(network.source.variables, shares)
     off = {name: int((~np.asarray(mask)).sum()) for name, mask in masks.items()}
     assert off == kernel_zeros(network, shares)
@@ -250,35 +228,26 @@ def test_the_masks_of_shares_have_the_zeros_of_the_total(network):
     assert largest <= smallest
 
 
-def test_layers_that_share_a_kernel_share_its_zeros_and_skip_it_together():
+def test_layers_that_share_a_kernel_share_its_zeros():
     graph = trace(made(Shared), shape(2, 6, 6, 2))
     variables = graph.source.variables
     names = [layer.name for layer in graph.layers]
     assert names == ["first", "shared", "shared#2", "out"]
-    # Kernels of 108, 324 and 18 elements: 225 zeros, so 54, 162 and 9.
-    assert allocate(graph, variables, 0.5, "uniform") == dict.fromkeys(names, 0.5)
+    shares = allocate(graph, variables, 0.5)
+    assert shares["shared"] == shares["shared#2"]
+    # Kernels of 108, 324 and 18 elements.
+    assert sum(kernel_zeros(graph, shares).values()) == 225
     assert kernel_masks(graph, variables, dict.fromkeys(names, 0.5)).keys() == {
         "first.kernel",
         "shared.kernel",
         "out.kernel",
     }
-    # 45 zeros in the 126 elements of the two others: 38.57 and 6.43, so 39 and 6.
-    shares = allocate(graph, variables, 0.1, "uniform", skip=("shared#2",))
-    assert shares == {"first": 39 / 108, "shared": 0, "shared#2": 0, "out": 6 / 18}
 
 
 def test_what_cannot_be_allocated_is_refused():
     graph = trace(made(TwoConvs), shape(2, 8, 8, 1))
     variables = graph.source.variables
     # Kernels of 72, 576 and 32 elements, of which one each stays.
-    with pytest.raises(SparsityError, match="'best'; choose one of global, heuristic, uniform"):
-        allocate(graph, variables, 0.5, "best")
-    with pytest.raises(SparsityError, match="'conv9' is to be skipped, and no layer"):
-        allocate(graph, variables, 0.5, "uniform", skip=("conv1", "conv9"))
     with pytest.raises(SparsityError, match=r"1\.0 is 680 zeros.* room for 0 to 677"):
-        allocate(graph, variables, 1.0, "uniform")
-    with pytest.raises(SparsityError, match=r"0\.5 is 340 zeros.* room for 0 to 102"):
-        allocate(graph, variables, 0.5, "global", skip=("conv2",))
-    every = [layer.name for layer in graph.layers]
-    for protocol in PROTOCOLS:
-        assert set(allocate(graph, variables, 0, protocol, skip=every).values()) == {0}
+        allocate(graph, variables, 1.0)
+    assert set(allocate(graph, variables, 0).values()) == {0}

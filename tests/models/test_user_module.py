@@ -190,7 +190,7 @@ def test_a_file_that_gives_no_network_is_refused(code, sentence, module, capsys)
 
 
 def test_the_example_of_the_documentation_is_a_network(tmp_path, capsys):
-    page = (ROOT / "docs" / "graph.md").read_text()
+    page = (ROOT / "docs/guide/graph.md").read_text()
     code = re.search(r"```python\n(.*?)```", page, re.DOTALL)
     assert code is not None
     path = tmp_path / "mynet.py"

@@ -9,7 +9,7 @@ import pytest
 from experiments import cli
 from experiments.records.history import read_history
 from experiments.report.intervals import StatisticsError, mean_interval
-from experiments.studies.sweep.table import table, write_results
+from experiments.studies.sweep.table import page, write_results
 from pfrl.evaluation.cache import EvaluationCache
 
 QUICK = [
@@ -50,7 +50,7 @@ def test_every_search_has_its_history_its_line_and_its_row(whole):
     assert sorted((row["agent"], row["seed"]) for row in rows) == sorted(
         (line["agent"], str(line["seed"])) for line in lines
     )
-    text = (whole / "search.md").read_text()
+    text = (whole / "search.md").read_text().replace("\u00a0", " ")
     assert re.search(r"^\| random \| 2 \| 3 \| [0-9.]+ ± [0-9.]+ \|", text, re.M)
     assert "\n- `pfrl" in text
 
@@ -115,7 +115,7 @@ def test_cells_are_means_with_students_interval():
         *(line("ddpg", 0, 0.73, 0.8), line("ddpg", 1, 0.77, 0.8)),
         line("uniform", 0, 0.90, 0.8),
     ]
-    rows = table(lines, FACTS).splitlines()
+    rows = page(lines, FACTS).replace("\u00a0", " ").splitlines()
     assert "difference to tpe" in rows[2]
     # The rule is the best, and is no searcher to compare with.
     assert rows[4].startswith("| uniform | 1 | 9 | 90.00 | 80.00 | +18.00 | 1.0 | 5.0% |")

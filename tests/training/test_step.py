@@ -7,8 +7,8 @@ import pytest
 
 from pfrl.evaluation.compilations import compilations
 from pfrl.methods.sparsity.sparsify import magnitude_mask, zhu_gupta
+from pfrl.tasks.losses import cross_entropy
 from pfrl.training.backend import drive, steps_per_call
-from pfrl.training.losses import cross_entropy
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import TrainState, make_train_step
 

@@ -130,7 +130,7 @@ def half_of_macs(graph: Graph) -> Policy:
 
 def _sparse(share: float) -> Callable[[Graph], Policy]:
     def policy(graph: Graph) -> Policy:
-        shares = allocate(graph, graph.source.variables, share, "global")
+        shares = allocate(graph, graph.source.variables, share)
         return replace(Policy.uniform(graph), sparsity=shares)
 
     return policy

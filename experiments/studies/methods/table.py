@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from experiments.records.history import Line
+from experiments.records.wording import DASH, table
 from experiments.report.intervals import mean_interval
 from pfrl.files import write_text
 
@@ -61,38 +62,33 @@ def write_table(folder: Path, lines: Sequence[Line], commands: Sequence[str]) ->
     for section, (title, text) in HEADINGS.items():
         mine = [line for line in lines if line["section"] == section]
         if mine:
-            parts += [f"## {title}\n", f"{text}\n", *section_table(mine)]
+            parts += [f"## {title}\n", f"{text}\n", section_table(mine), ""]
     return write_text(folder / "methods.md", "\n".join(parts))
 
 
-def section_table(lines: Sequence[Line]) -> list[str]:
+def section_table(lines: Sequence[Line]) -> str:
     """The rows of a section, in the order of its lines."""
     names = list(dict.fromkeys(line["name"] for line in lines))
     before = list(dict.fromkeys(stage for line in lines for stage in line["before"]))
     trained = ["fine-tuned"] if any("after" in line for line in lines) else []
     head = ["", *before, *trained, "MACs", "kB", "seeds"]
-    rows = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
+    rows = []
     for name in names:
         mine = [line for line in lines if line["name"] == name]
         stages = [[x["before"][s] for x in mine if s in x["before"]] for s in before]
         costs = mine[0]["costs"]
-        cells = [
+        rows.append([
             name,
             *map(percent, stages),
             *(percent(x["after"] for x in mine if "after" in x) for _ in trained),
             f"{costs['macs'] / 1e6:.1f} M",
             f"{costs['bytes'] / 1e3:.1f}",
             str(len(mine)),
-        ]
-        rows.append(f"| {' | '.join(cells)} |")
-    return [*rows, ""]
+        ])  # fmt: skip
+    return table(head, rows)
 
 
 def percent(values: Iterable[float]) -> str:
     """``mean ± half-width`` of shares in percent; a dash for none."""
     values = list(values)
-    if not values:
-        return "–"
-    mean, margin = mean_interval(values)
-    text = f"{100 * mean:.2f}"
-    return text if margin is None else f"{text} ± {100 * margin:.2f}"
+    return mean_interval(values).percent() if values else DASH

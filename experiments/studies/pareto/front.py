@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from agents import AGENTS
 from envs import Problem
 from envs.decisions import Decisions
-from envs.task import load_network, read_latency
+from envs.task import read_latency
 from experiments.records.history import read_history, unbeaten
 from experiments.records.run_folder import RunFolder
 from experiments.run.choose import Candidate, find_candidates
@@ -25,11 +25,10 @@ from experiments.run.recorded import recorded_search
 from experiments.settings.blocks import SettingsError
 from experiments.studies.pareto.report import write_pareto_report
 from experiments.studies.pareto.settings import ParetoSettings, folder_name
-from experiments.studies.study import complete, problem_of
+from experiments.studies.study import complete, problem_of, task_of
 from experiments.watch.board import Board
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
-from pfrl.cost import CostModel
 from pfrl.files import write_json
 from pfrl.graph import Graph
 
@@ -58,7 +57,7 @@ def run(settings: ParetoSettings) -> list[Path]:
     weights = find_weights(settings.network)
     folder = RunFolder("pareto", settings, weights)
     with stage("loading and tracing"):
-        dataset, graph = load_network(settings.network.model, settings.network.data, str(weights))
+        dataset, graph = task_of(settings, str(weights)).network()
     limits = sorted(settings.limits)
     _check_limits(settings, folder, graph, str(weights))
     jobs = [Search(limit) for limit in (*limits, None)]
@@ -100,7 +99,7 @@ def _check_limits(settings: ParetoSettings, folder: RunFolder, graph: Graph, wei
         model = measure_latency(
             graph, settings.space.keep_min, settings.space.round_to, settings.seed
         )
-    costs = CostModel(graph, model, settings.recipe)
+    costs = task_of(settings, weights).costs(graph, model)
     for limit in settings.limits:
         Decisions(_problem(settings, weights, limit), graph, costs)
     if model is not None and not known:
@@ -111,7 +110,7 @@ def _check_limits(settings: ParetoSettings, folder: RunFolder, graph: Graph, wei
 def _problem(settings: ParetoSettings, weights: str, limit: float) -> Problem:
     table = settings.out / LATENCY_FILE if settings.latency else None
     target = f"{settings.metric}={limit:g}"
-    return problem_of(settings, weights, target, settings.seed, table)
+    return problem_of(settings, task_of(settings, weights, settings.seed, table), target)
 
 
 def search(settings: ParetoSettings, weights: str, job: Search) -> dict[str, Any]:

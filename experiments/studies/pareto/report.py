@@ -1,7 +1,5 @@
 """What ``pfrl pareto`` found, for people: ``pareto.md``, ``pareto.png`` and ``pareto.csv``."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from experiments.records.wording import (
     axis_label,
     bullets,
     code_block,
+    comma_separated,
     cost,
     details,
     percent,
@@ -24,7 +23,20 @@ from experiments.records.wording import (
     unit_of,
 )
 from experiments.report.intervals import accuracy_interval
-from experiments.report.pictures import BLUE, DARK, GREEN, GREY, ORANGE, PALE, WIDTH, save_png
+from experiments.report.pictures import (
+    BLUE,
+    DARK,
+    GREEN,
+    ORANGE,
+    PALE,
+    WIDTH,
+    legend,
+    marks,
+    save_png,
+    staircase,
+    subtitle,
+    title,
+)
 from pfrl.files import write_text
 from pfrl.tasks import Wording
 
@@ -74,34 +86,17 @@ def front_figure(result: Entry, wording: Wording) -> Figure:
     axes = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
     count, kept = len(result["points"]), len(result["front"])
     objectives = [COLUMNS[name] for name in result["objectives"]]
-    figure.suptitle(
-        f"{kept} of {count} networks are on the front",
-        x=0.01,
-        ha="left",
-        fontsize=13,
-        fontweight="bold",
-    )
-    axes[0].set_title(
+    title(figure, f"{kept} of {count} networks are on the front")
+    subtitle(
+        axes[0],
         "Numbers are rows of the table. Each of these is better than any other network in"
         f" {wording.metric}, {' or '.join(objectives)}.\n{'Down' if wording.error else 'Up'} and to"
         " the left is better.",
-        loc="left",
-        fontsize=9.5,
-        color=GREY,
     )
     for each, name in zip(axes, costs, strict=True):
         _panel(each, result, name, wording)
     axes[0].set_ylabel(f"{wording.metric} on held-out search images (%)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower left",
-        ncols=3,
-        fontsize=8.5,
-        frameon=False,
-        labelspacing=1.1,
-    )
+    legend(figure, axes[0], labelspacing=1.1)
     return figure
 
 
@@ -116,37 +111,14 @@ def _panel(axes: Axes, result: Entry, metric: str, wording: Wording) -> None:
         )
 
     chosen = [every[place] for place in result["front"]]
-    axes.plot(
-        *np.transpose([at(point) for point in every]),
-        linestyle="none",
-        marker="o",
-        markersize=7,
-        markerfacecolor="#C9C9C9",
-        markeredgecolor="white",
-        label="re-scored network that another one beats",
-        zorder=2,
-    )
-    axes.plot(
-        *np.transpose([at(point) for point in chosen]),
-        linestyle="none",
-        marker="o",
-        markersize=13,
-        markerfacecolor=BLUE,
-        markeredgecolor="white",
-        label="on the front, with its row",
-        zorder=4,
-    )
+    x, y = np.transpose([at(point) for point in every])
+    label = "re-scored network that another one beats"
+    marks(axes, x, y, "o", 7, "#C9C9C9", "white", label, zorder=2)
+    x, y = np.transpose([at(point) for point in chosen])
+    marks(axes, x, y, "o", 13, BLUE, "white", "on the front, with its row", zorder=4)
     if result["pick"] is not None:
-        axes.plot(
-            *at(chosen[result["pick"] - 1]),
-            linestyle="none",
-            marker="o",
-            markersize=17,
-            markerfacecolor=ORANGE,
-            markeredgecolor=DARK,
-            label=f"picked: row {result['pick']}",
-            zorder=5,
-        )
+        x, y = at(chosen[result["pick"] - 1])
+        marks(axes, x, y, "o", 17, ORANGE, DARK, f"picked: row {result['pick']}", zorder=5)
     for row, point in enumerate(chosen, 1):
         picked = row == result["pick"]
         axes.annotate(
@@ -159,16 +131,7 @@ def _panel(axes: Axes, result: Entry, metric: str, wording: Wording) -> None:
             fontweight="bold",
             zorder=6,
         )
-    axes.plot(
-        *at(base),
-        linestyle="none",
-        marker="s",
-        markersize=9,
-        color=GREEN,
-        markeredgecolor=DARK,
-        label="the base network, trained on alike",
-        zorder=3,
-    )
+    marks(axes, *at(base), "s", 9, GREEN, DARK, "the base network, trained on alike", zorder=3)
     axes.grid(color=PALE, linewidth=0.8)
     axes.margins(x=0.08, y=0.09)
     # From zero, so that a distance is a saving; then the line may go on to the edge.
@@ -178,15 +141,8 @@ def _panel(axes: Axes, result: Entry, metric: str, wording: Wording) -> None:
     places = [at(point) for point in every]
     best = unbeaten([(-x, -y if wording.error else y) for x, y in places])
     steps = sorted(places[place] for place in best)
-    axes.plot(
-        *np.transpose([*steps, (right, steps[-1][1])]),
-        color=BLUE,
-        linewidth=1.3,
-        alpha=0.6,
-        drawstyle="steps-post",
-        label="best up to this cost",
-        zorder=1,
-    )
+    x, y = np.transpose([*steps, (right, steps[-1][1])])
+    staircase(axes, x, y, "best up to this cost", BLUE, zorder=1, alpha=0.6)
     axes.set_xlabel(axis_label(metric, unit))
 
 
@@ -288,31 +244,22 @@ def _method(result: Entry) -> str:
 
 def _csv(result: Entry) -> str:
     """One line a re-scored network, the front first, and the base."""
-    names = list(result["base"]["costs"])
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        ["row", "picked", "target", "episode", "search_accuracy", "held_out_accuracy", *names]
-    )
+    names, base = list(result["base"]["costs"]), result["base"]
+    head = ["row", "picked", "target", "episode", "search_accuracy", "held_out_accuracy", *names]
+    rows: list[list[Any]] = [head]
     every = result["points"]
     order = [*result["front"], *(p for p in range(len(every)) if p not in result["front"])]
     for number, place in enumerate(order, 1):
         point = every[place]
-        row = number if place in result["front"] else ""
-        source = "uniform" if point["episode"] is None else point["episode"]
-        writer.writerow(
-            [
-                row,
-                int(row == result["pick"]),
-                point["target"],
-                source,
-                point["search_accuracy"],
-                point["held_out_accuracy"],
-                *(point["costs"][name] for name in names),
-            ]
-        )
-    base = result["base"]
-    writer.writerow(
-        ["base", 0, "", "", "", base["held_out_accuracy"], *(base["costs"][n] for n in names)]
-    )
-    return stream.getvalue()
+        rows.append([
+            number if place in result["front"] else "",
+            int(number == result["pick"]),
+            point["target"],
+            "uniform" if point["episode"] is None else point["episode"],
+            point["search_accuracy"],
+            point["held_out_accuracy"],
+            *(point["costs"][name] for name in names),
+        ])  # fmt: skip
+    costs = [base["costs"][name] for name in names]
+    rows.append(["base", 0, "", "", "", base["held_out_accuracy"], *costs])
+    return comma_separated(rows)

@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from experiments.records.history import Line
 from experiments.records.wording import DASH, number, percent, table
-from experiments.report.pictures import BLUE, GREY, PALE, WIDTH, save_png
+from experiments.report.pictures import BLUE, GREY, PALE, WIDTH, save_png, subtitle, title
 from pfrl.files import write_json, write_text
 
 LONG = "long"
@@ -22,7 +22,7 @@ SAMPLES = 2_000
 """Of the bootstrap."""
 AT_ONCE = 40
 """Samples of the bootstrap that are in memory together."""
-JUDGED = {"accuracy": "the same images", "fresh": "fresh images"}
+JUDGED = {"accuracy": "the same images", "fresh": "held-out images"}
 """What judges after the long fine-tuning, by the key of its line."""
 SUBSETS = {"all": "all policies", "top": "the better half"}
 STATISTICS = {"kendall": "Kendall's τ", "spearman": "Spearman's ρ"}
@@ -138,7 +138,7 @@ def describe(lines: Sequence[Line], found: Mapping[str, Any], facts: Mapping[str
     """
     settings, machine = facts["settings"], facts["machine"]
     long = [line for line in lines if line["fidelity"] == LONG]
-    fresh = [line["fresh"] for line in long]
+    held_out = [line["fresh"] for line in long]
     times = [
         (name, number(row["seconds"]), number(row["setup"]), str(row["diverged"]))
         for name, row in found.items()
@@ -148,8 +148,9 @@ def describe(lines: Sequence[Line], found: Mapping[str, Any], facts: Mapping[str
         f"{len(long)} random policies of {settings['model']} with {settings['target']}, each scored"
         f" by every fidelity on {settings['search_images']} search images and trained on"
         f" {settings['long_images']} images (a learning rate that falls as a cosine from"
-        f" {settings['learning_rate']}). After that they are right on {percent(min(fresh), 1)} to"
-        f" {percent(max(fresh), 1)} of the search images that no evaluation uses.",
+        f" {settings['learning_rate']}). After that they are right on"
+        f" {percent(min(held_out), 1)} to {percent(max(held_out), 1)} of the search images that no"
+        " evaluation uses.",
         "![Accuracy after the long fine-tuning, by fidelity](proxy.png)\n\nMade by "
         + ", ".join(f"`{command}`" for command in facts["commands"])
         + ".",
@@ -198,16 +199,12 @@ def written(correlation: Mapping[str, float | None]) -> str:
 
 
 def proxy_figure(lines: Sequence[Line], found: Mapping[str, Any]) -> Figure:
-    """One panel a fidelity: its accuracy against that on fresh images after the long training."""
+    """One panel a fidelity: its accuracy against the held-out one after the long training."""
     long = {line["number"]: line["fresh"] for line in lines if line["fidelity"] == LONG}
     fidelities = [name for name in found if name != LONG]
     figure = Figure(figsize=(WIDTH, 4.1), layout="constrained")
-    figure.suptitle(
-        f"{len(long)} policies of equal cost; blue: the better half after long fine-tuning",
-        x=0.01,
-        ha="left",
-        fontsize=13,
-        fontweight="bold",
+    title(
+        figure, f"{len(long)} policies of equal cost; blue: the better half after long fine-tuning"
     )
     panels = figure.subplots(1, len(fidelities), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, fidelities, strict=True):
@@ -217,7 +214,7 @@ def proxy_figure(lines: Sequence[Line], found: Mapping[str, Any]) -> Figure:
             if line["fidelity"] == name and line["number"] in long
         ]
         _panel(axes, name, 100 * np.array(pairs), found[name])
-    panels[0].set_ylabel("after long fine-tuning, fresh images (%)")
+    panels[0].set_ylabel("after long fine-tuning, held-out images (%)")
     return figure
 
 
@@ -229,12 +226,7 @@ def _panel(axes: Axes, name: str, pairs: np.ndarray, row: Mapping[str, Any]) -> 
         axes.plot(*pairs[members].T, "o", markersize=5, color=colour, markeredgecolor="white")
     own = row["correlations"]["fresh"]
     all_of_them, half = (written(own[subset]["kendall"]) for subset in ("all", "top"))
-    axes.set_title(
-        f"{name}, {number(row['seconds'])} s\nτ {all_of_them}\nblue: τ {half}",
-        loc="left",
-        fontsize=9,
-        color=GREY,
-    )
+    subtitle(axes, f"{name}, {number(row['seconds'])} s\nτ {all_of_them}\nblue: τ {half}", 9)
     axes.set_xlabel(f"accuracy by {name} (%)")
     axes.grid(color=PALE, linewidth=0.8)
     axes.set_axisbelow(True)

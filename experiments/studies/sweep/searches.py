@@ -12,15 +12,13 @@ from typing import Any, NamedTuple
 
 from agents import AGENTS, load
 from envs.decisions import Decisions
-from envs.task import load_network
 from experiments.records.run_folder import RunFolder
 from experiments.run.inputs import find_weights
 from experiments.run.recorded import recorded_search
-from experiments.studies.study import complete, problem_of
+from experiments.studies.study import complete, problem_of, task_of
 from experiments.studies.sweep.settings import SweepSettings
 from experiments.studies.sweep.table import write_results
 from pfrl.compression.policy import Policy
-from pfrl.cost import CostModel
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.base import Evaluator, Tuning
 from pfrl.training.fit import mean_quality
@@ -50,11 +48,12 @@ def run(settings: SweepSettings) -> list[Path]:
         _ = AGENTS[agent]
     weights = find_weights(settings.network)
     folder = RunFolder("sweep", settings, weights)
-    _, graph = load_network(settings.network.model, settings.network.data, str(weights))
-    costs = CostModel(graph, recipe=settings.recipe)
+    task = task_of(settings, str(weights))
+    _, graph = task.network()
+    costs = task.costs(graph, None)
     for target in settings.targets:
         # A budget that cannot be met is refused before anything is written.
-        Decisions(problem_of(settings, str(weights), target), graph, costs)
+        Decisions(problem_of(settings, task, target, settings.reward), graph, costs)
     work = partial(search, settings, str(weights))
     lines = complete(folder, plan(settings), work, settings.workers, "searches")
     return write_results(folder.path, lines, folder.facts)
@@ -72,7 +71,7 @@ def plan(settings: SweepSettings) -> list[Search]:
 
 def search(settings: SweepSettings, weights: str, job: Search) -> dict[str, Any]:
     """Search, fine-tune the best policy and test it: what the job's line says."""
-    problem = problem_of(settings, weights, job.target)
+    problem = problem_of(settings, task_of(settings, weights), job.target, settings.reward)
     opened = problem.open()
     evaluator = opened.evaluator
     load(job.agent)

@@ -22,6 +22,9 @@ class SweepSettings(StudySettings):
     """Who searches: agents of 'pfrl compress'."""
     targets: tuple[str, ...] = ("macs=0.5",)
     """Budgets, as of 'pfrl compress'."""
+    reward: str = "accuracy"
+    """What episodes are rewarded by, and by what the best policy is chosen: accuracy, -error,
+    -error*log(macs), haq, or one of your own."""
     seeds: tuple[Whole, ...] = (0, 1, 2, 3, 4)
     """Of the searches, and of the fine-tuning of what they find."""
     episodes: Count = 150

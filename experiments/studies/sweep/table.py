@@ -1,13 +1,12 @@
 """The table of a sweep: every searcher's cells with intervals, and paired differences."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from agents import AGENTS
 from experiments.records.history import Line
+from experiments.records.wording import comma_separated, table
 from experiments.report.intervals import Mean, mean_interval
 from pfrl.files import write_text
 
@@ -18,21 +17,18 @@ COLUMNS = ("target", "agent", "seed", "episodes", "best", "search_accuracy", "te
 def write_results(out: Path, lines: Sequence[Line], facts: dict[str, Any]) -> list[Path]:
     """``search.csv`` and ``search.md`` from the lines of the searches."""
     lines = sorted(lines, key=lambda line: (line["target"], line["agent"], line["seed"]))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([line[column] for column in COLUMNS] for line in lines)
+    rows = [COLUMNS, *([line[column] for column in COLUMNS] for line in lines)]
     return [
-        write_text(out / "search.csv", stream.getvalue()),
-        write_text(out / "search.md", table(lines, facts)),
+        write_text(out / "search.csv", comma_separated(rows)),
+        write_text(out / "search.md", page(lines, facts)),
     ]
 
 
-def table(lines: Sequence[Line], facts: dict[str, Any]) -> str:
+def page(lines: Sequence[Line], facts: dict[str, Any]) -> str:
     """The whole sweep as Markdown: a table for every budget, and how it was made."""
     parts = []
     for target in dict.fromkeys(line["target"] for line in lines):
-        parts += [f"## {target}", "", *_rows([x for x in lines if x["target"] == target]), ""]
+        parts += [f"## {target}", "", _table([x for x in lines if x["target"] == target]), ""]
     machine = facts["machine"]
     parts += [
         "Accuracies in percent: mean over seeds ± half the width of the 95 % interval (Student's"
@@ -53,17 +49,15 @@ def table(lines: Sequence[Line], facts: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _rows(lines: Sequence[Line]) -> list[str]:
+def _table(lines: Sequence[Line]) -> str:
     by_agent: dict[str, dict[int, Line]] = {}
     for line in lines:
         by_agent.setdefault(line["agent"], {})[line["seed"]] = line
     others = [n for n in by_agent if not (AGENTS[n].learns or AGENTS[n].rule)]
     rival = max(others, key=lambda name: _of(by_agent[name], "search_accuracy").mean, default=None)
-    rows = [
-        "| searcher | seeds | evaluations | search accuracy | test accuracy | difference to"
-        f" {rival or 'none'} | minutes | agent's share |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    head = ["searcher", "seeds", "evaluations", "search accuracy", "test accuracy",
+            f"difference to {rival or 'none'}", "minutes", "agent's share"]  # fmt: skip
+    rows = []
     order = sorted(by_agent, key=lambda name: -_of(by_agent[name], "search_accuracy").mean)
     for name in order:
         found = by_agent[name]
@@ -72,13 +66,18 @@ def _rows(lines: Sequence[Line]) -> list[str]:
         paired = ""
         if rival is not None and name != rival:
             seeds = found.keys() & by_agent[rival].keys()
-            paired = _shown(_difference(found, by_agent[rival], sorted(seeds)), signed=True)
-        rows.append(
-            f"| {name} | {len(found)} | {max(x['episodes'] for x in found.values())}"
-            f" | {_shown(_of(found, 'search_accuracy'))} | {_shown(_of(found, 'test_accuracy'))}"
-            f" | {paired} | {sum(spent) / len(spent) / 60:.1f} | {share:.1%} |"
-        )
-    return rows
+            paired = _difference(found, by_agent[rival], sorted(seeds)).percent(signed=True)
+        rows.append([
+            name,
+            str(len(found)),
+            str(max(x["episodes"] for x in found.values())),
+            _of(found, "search_accuracy").percent(),
+            _of(found, "test_accuracy").percent(),
+            paired,
+            f"{sum(spent) / len(spent) / 60:.1f}",
+            f"{share:.1%}",
+        ])  # fmt: skip
+    return table(head, rows)
 
 
 def _of(found: dict[int, Line], key: str) -> Mean:
@@ -87,9 +86,3 @@ def _of(found: dict[int, Line], key: str) -> Mean:
 
 def _difference(found: dict[int, Line], rival: dict[int, Line], seeds: Sequence[int]) -> Mean:
     return mean_interval([found[s]["search_accuracy"] - rival[s]["search_accuracy"] for s in seeds])
-
-
-def _shown(value: Mean, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    text = f"{100 * value.mean:{sign}.2f}"
-    return text if value.margin is None else f"{text} ± {100 * value.margin:.2f}"

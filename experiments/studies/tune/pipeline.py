@@ -22,14 +22,12 @@ from pfrl.graph import Graph, Variables
 from pfrl.methods.sparsity.sparsify import magnitude_mask, zhu_gupta
 from pfrl.training.backend import compiled, drive, steps_per_call
 from pfrl.training.config import FitConfig
-from pfrl.training.fit import Diverged
+from pfrl.training.fit import Diverged, qualities
 from pfrl.training.optimizers import QUANTIZER, make_optimizer
 from pfrl.training.step import Distillation, TrainState, make_train_step
 
 LOOKS = 4
 """How often a fine-tuning is judged on the search split, the last time at its end."""
-BATCH = 250
-"""Images that are judged together."""
 
 Numbers = dict[str, Any]
 """Hyper-parameters that are traced, so that another value compiles nothing."""
@@ -111,16 +109,8 @@ class Pipeline:
     ) -> np.ndarray:
         """Of the trained network's answer to every image of a split, ``[N]`` in [0, 1]."""
         predict = self._start(recipe_of(DEFAULTS | dict(values))).predict
-        parts = []
-        for begin in range(0, len(split), BATCH):
-            part = split.take(slice(begin, begin + BATCH))
-            missing = BATCH - len(part)
-            images = np.pad(
-                self.dataset.normalize(part.images), ((0, missing), (0, 0), (0, 0), (0, 0))
-            )
-            outputs = np.asarray(predict(variables, images))[: len(part)]
-            parts.append(self.dataset.task.quality(outputs, part.labels))
-        return np.concatenate(parts)
+        answers = qualities(lambda x: predict(variables, x), self.dataset, split)
+        return np.concatenate([*answers])
 
     def _make_start(self, recipe: Recipe) -> Start:
         rounded = any(bits <= 8 for bits in self.policy.act_bits.values())

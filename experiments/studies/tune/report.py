@@ -23,14 +23,18 @@ from experiments.records.wording import (
 )
 from experiments.report.pictures import (
     BLUE,
-    DARK,
     GREEN,
     GREY,
-    ORANGE,
     PALE,
     VERMILION,
     WIDTH,
+    legend,
+    marks,
     save_png,
+    staircase,
+    star,
+    subtitle,
+    title,
 )
 from experiments.studies.tune.space import Parameter
 from pfrl.files import write_text
@@ -97,46 +101,35 @@ def tuning_figure(result: Entry, wording: Wording) -> Figure:
         if result["beaten_at"]
         else "none better than the defaults"
     )
-    figure.suptitle(
-        f"{len(trials)} trials: {verdict}", x=0.01, ha="left", fontsize=13, fontweight="bold"
-    )
-    axes.set_title(
+    title(figure, f"{len(trials)} trials: {verdict}")
+    subtitle(
+        axes,
         "Each mark is one compression of the same network, with other hyper-parameters;"
         f" {'down' if wording.error else 'up'} is better",
-        loc="left",
-        fontsize=9.5,
-        color=GREY,
     )
     kinds = (
-        ("trained to the end", "o", BLUE, True, lambda t: not t["pruned"]),
-        ("given up early, as it was then", "o", GREY, False, lambda t: t["pruned"]),
+        ("trained to the end", BLUE, "white", lambda t: not t["pruned"]),
+        ("given up early, as it was then", "white", GREY, lambda t: t["pruned"]),
     )
     near = [t for t in trials if (value(t) - end) * worse <= 0 and not t["diverged"]]
-    for label, marker, colour, filled, belongs in kinds:
+    for label, inside, edge, belongs in kinds:
         members = [t for t in near if belongs(t)]
         if members:
-            axes.plot(
-                [t["trial"] for t in members],
-                [value(t) for t in members],
-                linestyle="none",
-                marker=marker,
-                markersize=7,
-                markerfacecolor=colour if filled else "white",
-                markeredgecolor="white" if filled else colour,
-                label=label,
-                zorder=3,
-            )
+            x, y = [t["trial"] for t in members], [value(t) for t in members]
+            marks(axes, x, y, "o", 7, inside, edge, label, zorder=3)
     far = [t for t in trials if t not in near]
     if far:
-        axes.plot(
+        marker, height = ("^", 0.97) if wording.error else ("v", 0.03)
+        marks(
+            axes,
             [t["trial"] for t in far],
-            np.full(len(far), 0.03 if not wording.error else 0.97),
+            np.full(len(far), height),
+            marker,
+            8,
+            VERMILION,
+            VERMILION,
+            f"beyond the axis ({_span([value(t) for t in far])})",
             transform=axes.get_xaxis_transform(),
-            linestyle="none",
-            marker="v" if not wording.error else "^",
-            markersize=8,
-            color=VERMILION,
-            label=f"beyond the axis ({_span([value(t) for t in far])})",
             zorder=3,
         )
     axes.axhline(
@@ -152,26 +145,10 @@ def tuning_figure(result: Entry, wording: Wording) -> Figure:
         max((t for t in whole if t["trial"] <= trial["trial"]), key=lambda t: t["quality"])
         for trial in trials[whole[0]["trial"] - 1 :]
     ]
-    axes.plot(
-        [t["trial"] for t in trials[whole[0]["trial"] - 1 :]],
-        [value(t) for t in so_far],
-        color=DARK,
-        linewidth=1.3,
-        drawstyle="steps-post",
-        label="best so far",
-        zorder=2,
-    )
-    axes.plot(
-        best["trial"],
-        value(best),
-        linestyle="none",
-        marker="*",
-        markersize=17,
-        color=ORANGE,
-        markeredgecolor=DARK,
-        label=f"the best, trial {best['trial']}: {value(best):.1f} %",
-        zorder=5,
-    )
+    x = [t["trial"] for t in trials[whole[0]["trial"] - 1 :]]
+    staircase(axes, x, [value(t) for t in so_far], "best so far")
+    label = f"the best, trial {best['trial']}: {value(best):.1f} %"
+    star(axes, best["trial"], value(best), label)
     margin = 0.12 * reach
     axes.set_ylim(*sorted((end + worse * margin, value(best) - worse * margin)))
     axes.set_xlim(0.4, len(trials) + 0.6)
@@ -179,8 +156,7 @@ def tuning_figure(result: Entry, wording: Wording) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("trial")
     axes.set_ylabel(f"search {wording.metric} after fine-tuning (%)")
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=3, fontsize=8.5, frameon=False)
+    legend(figure, axes)
     return figure
 
 

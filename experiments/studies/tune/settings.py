@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from experiments.settings.blocks import Flat, NetworkBlock, SettingsError, SpaceBlock, ZeroShare
+from experiments.settings.blocks import Flat, NetworkBlock, SettingsError, SpaceBlock
 from experiments.settings.study import StudySettings
-from pfrl.bounds import Bounds, Count, Whole
+from pfrl.bounds import BelowOne, Bounds, Count, Whole
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class TuneSettings(StudySettings):
     policy: Path | None = None
     """A policy.json to carry out instead of the uniform policy."""
     space: Flat[SpaceBlock] = field(default_factory=lambda: SpaceBlock(("keep",)))
-    sparsity: ZeroShare = 0.0
+    sparsity: BelowOne = 0.0
     """Share of zeros in every kernel of the uniform policy, whatever the budget."""
     tune: (
         tuple[

@@ -23,7 +23,7 @@ from experiments.records.run_folder import RunFolder
 from experiments.run.differences import paired_differences
 from experiments.run.inputs import find_weights
 from experiments.run.latency import measure_latency
-from experiments.settings.compression import DEFAULTS as WISH
+from experiments.settings.compression import DEFAULTS
 from experiments.studies.study import complete
 from experiments.studies.tune.pipeline import Pipeline
 from experiments.studies.tune.report import write_tune_report
@@ -91,7 +91,7 @@ def find_policy(settings: TuneSettings, folder: RunFolder, graph: Graph, weights
     if own is not None or settings.policy is not None:
         given = read_json(settings.policy) if own is None and settings.policy else own
         return Policy.from_json(given).checked(graph)
-    budget = Budget.parse(settings.target or WISH["target"])
+    budget = Budget.parse(settings.target or DEFAULTS["target"])
     latency = None
     if budget.needs_latency:
         space = settings.space

@@ -14,7 +14,7 @@ from pfrl.methods.channels.readers import Reader, SelectionError, check_counts, 
 from pfrl.methods.channels.stages import Batches, Head, fit_heads, stage_ends, watch
 from pfrl.methods.repair.reconstruct import Grams, repair
 from pfrl.registry import register
-from pfrl.training.losses import Loss, cross_entropy
+from pfrl.tasks.losses import Loss, cross_entropy
 
 Kept = Mapping[str, np.ndarray]
 """Indices of the channels that stay, by group."""

@@ -11,7 +11,7 @@ import optax
 from pfrl.graph import Graph, Variables
 from pfrl.graph.inputs import LayerInput, Reducer, collect, listed, read_inputs
 from pfrl.graph.kernels import positions_of
-from pfrl.training.losses import Loss
+from pfrl.tasks.losses import Loss
 
 Batches = Sequence[tuple[Any, Any]]
 """``(inputs [N, ...], labels)``."""

@@ -5,7 +5,6 @@ the one with them sliced off; the shares of the layers are found on the host.
 """
 
 import math
-from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ Scalar = float | jax.Array
 
 
 class SparsityError(ValueError):
-    """A share, schedule or protocol that cannot be; the message says what is expected."""
+    """A share or schedule that cannot be; the message says what is expected."""
 
 
 def zhu_gupta(step: Scalar, begin: int, end: int, initial: Scalar, final: Scalar) -> jax.Array:
@@ -153,106 +152,37 @@ def _ranks(values: jax.Array) -> jax.Array:
     return jnp.argsort(jnp.argsort(-values, axis=-1, stable=True), axis=-1)
 
 
-def allocate(
-    graph: Graph,
-    variables: Variables,
-    total: float,
-    protocol: str,
-    skip: Collection[str] = (),
-) -> dict[str, float]:
-    """A share of zeros for every layer, with ``round(total · elements)`` zeros in all kernels.
+def allocate(graph: Graph, variables: Variables, total: float) -> dict[str, float]:
+    """A share of zeros for every layer: the smallest elements of all kernels together go.
 
-    - 'uniform': the same share everywhere.
-    - 'global': one magnitude below which all elements go, in whatever layer they are.
-    - 'heuristic': shares proportional to the logarithm of a kernel's size, as in
-      PocketFlow, there without the limit.
-
-    Every kernel keeps at least one element; what it cannot take the others do, in
-    proportion. So do they for layers that are skipped: ``total`` is of all kernels.
+    Every kernel keeps its largest element; what it cannot take the others do.
 
     Args:
       graph: of the network.
-      variables: its arrays, of full size or sliced, in which the elements are counted.
-      total: share of zeros, in [0, 1).
-      protocol: a name in ``PROTOCOLS``.
-      skip: layers that stay dense, such as the first and the last.
+      variables: its arrays, of full size or sliced.
+      total: share of zeros in all kernels, which have ``round(total · elements)`` of them.
 
     Returns:
       by layer the number of zeros over the number of elements, the same for layers that
       share a kernel; ``magnitude_mask`` makes of it the same number of zeros.
 
     Raises:
-      SparsityError: if the protocol or a layer is unknown, or so many zeros do not fit.
+      SparsityError: if so many zeros do not fit.
     """
-    if protocol not in PROTOCOLS:
-        names = ", ".join(sorted(PROTOCOLS))
-        raise SparsityError(f"no protocol is named {protocol!r}; choose one of {names}")
-    strange = set(skip) - {layer.name for layer in graph.layers}
-    if strange:
-        raise SparsityError(f"'{min(strange)}' is to be skipped, and no layer of the network")
-    layers = _kernels(graph)
-    sizes = {name: int(np.size(variables[name])) for name in layers}
-    chosen = [name for name, users in layers.items() if not set(users) & set(skip)]
-    wanted, room = round(total * sum(sizes.values())), sum(sizes[name] - 1 for name in chosen)
-    if not 0 <= wanted <= room:
-        raise SparsityError(
-            f"a share of {total} is {wanted} zeros, and the layers that are not skipped have"
-            f" room for 0 to {room}; ask for another share or skip fewer layers"
-        )
-    found = PROTOCOLS[protocol]([np.asarray(variables[name]) for name in chosen], wanted)
-    zeros = dict.fromkeys(layers, 0) | dict(zip(chosen, found.tolist(), strict=True))
-    return {layer.name: zeros[layer.kernel] / sizes[layer.kernel] for layer in graph.layers}
-
-
-def _kernels(graph: Graph) -> dict[str, list[str]]:
-    """The layers of every kernel, in order of execution."""
-    layers: dict[str, list[str]] = {}
-    for layer in graph.layers:
-        layers.setdefault(layer.kernel, []).append(layer.name)
-    return layers
-
-
-def _uniform(kernels: list[np.ndarray], zeros: int) -> np.ndarray:
-    sizes = np.array([kernel.size for kernel in kernels], int)
-    return _shared_out(zeros, sizes, sizes - 1)
-
-
-def _heuristic(kernels: list[np.ndarray], zeros: int) -> np.ndarray:
-    sizes = np.array([kernel.size for kernel in kernels], int)
-    return _shared_out(zeros, sizes * np.log(sizes), sizes - 1)
-
-
-def _global(kernels: list[np.ndarray], zeros: int) -> np.ndarray:
-    magnitudes = [np.abs(np.asarray(kernel, np.float64)).ravel() for kernel in kernels]
+    kernels = list(dict.fromkeys(layer.kernel for layer in graph.layers))
+    magnitudes = [np.abs(np.asarray(variables[name], np.float64)).ravel() for name in kernels]
     for each in magnitudes:
         each[each.argmax()] = np.inf
     every = np.concatenate([*magnitudes, []])
     sizes = np.array([each.size for each in magnitudes], int)
+    wanted, room = round(total * every.size), every.size - len(sizes)
+    if not 0 <= wanted <= room:
+        raise SparsityError(
+            f"a share of {total} is {wanted} zeros, and the kernels have room for 0 to {room};"
+            " ask for another share"
+        )
     owner = np.repeat(np.arange(len(sizes)), sizes)
-    stays = np.argsort(-every, kind="stable")[: every.size - zeros]
-    return sizes - np.bincount(owner[stays], minlength=len(sizes))
-
-
-PROTOCOLS = {"uniform": _uniform, "global": _global, "heuristic": _heuristic}
-"""By name, ``(kernels, zeros of all) -> zeros of each``."""
-
-
-def _shared_out(total: int, weights: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """int: ``total`` in proportion to the weights, none above its limit.
-
-    Rounded down, and what is then left goes to the largest remainders.
-    """
-    parts = np.zeros(len(weights))
-    full = limits == 0
-    while not full.all():
-        rest = total - limits[full].sum()
-        parts = np.where(full, limits, rest * weights / weights[~full].sum())
-        above = ~full & (parts >= limits)
-        if not above.any():
-            break
-        full |= above
-        parts = np.where(full, limits, parts)
-    whole = np.floor(parts).astype(int)
-    order = np.argsort(whole - parts, kind="stable")
-    whole[order[: total - whole.sum()]] += 1
-    return whole
+    stays = np.argsort(-every, kind="stable")[: every.size - wanted]
+    counts = np.bincount(owner[stays], minlength=len(sizes))
+    shares = dict(zip(kernels, ((sizes - counts) / sizes).tolist(), strict=True))
+    return {layer.name: shares[layer.kernel] for layer in graph.layers}

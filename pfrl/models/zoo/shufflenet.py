@@ -37,6 +37,20 @@ def _depthwise(channels: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:
     )
 
 
+def _branch(c_in: int, channels: int, stride: int, rngs: nnx.Rngs) -> nnx.Sequential:
+    """1×1, depthwise and 1×1 convolutions, with ReLU behind all but the depthwise one."""
+    return nnx.Sequential(
+        conv(c_in, channels, 1, rngs=rngs),
+        BatchNorm(channels),
+        jax.nn.relu,
+        _depthwise(channels, stride, rngs),
+        BatchNorm(channels),
+        conv(channels, channels, 1, rngs=rngs),
+        BatchNorm(channels),
+        jax.nn.relu,
+    )
+
+
 class ShuffleUnit(nnx.Module):
     """Figure 3c: half of the channels pass untouched, the other half through the branch.
 
@@ -45,16 +59,7 @@ class ShuffleUnit(nnx.Module):
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs):
         half = channels // 2
-        self.branch2 = nnx.Sequential(
-            conv(half, half, 1, rngs=rngs),
-            BatchNorm(half),
-            jax.nn.relu,
-            _depthwise(half, 1, rngs),
-            BatchNorm(half),
-            conv(half, half, 1, rngs=rngs),
-            BatchNorm(half),
-            jax.nn.relu,
-        )
+        self.branch2 = _branch(half, half, 1, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kept, x = jnp.split(x, 2, axis=-1)
@@ -77,16 +82,7 @@ class DownUnit(nnx.Module):
             BatchNorm(half),
             jax.nn.relu,
         )
-        self.branch2 = nnx.Sequential(
-            conv(c_in, half, 1, rngs=rngs),
-            BatchNorm(half),
-            jax.nn.relu,
-            _depthwise(half, 2, rngs),
-            BatchNorm(half),
-            conv(half, half, 1, rngs=rngs),
-            BatchNorm(half),
-            jax.nn.relu,
-        )
+        self.branch2 = _branch(c_in, half, 2, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = jnp.concatenate([self.branch1(x), self.branch2(x)], axis=-1)
