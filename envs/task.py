@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.make import make_evaluator
 from pfrl.files import FileError
 from pfrl.graph import Graph, trace
+from pfrl.methods.low_rank.base import DECOMPOSITIONS
 from pfrl.methods.low_rank.decompose import decomposable, decompose
 from pfrl.models.network import Network
 from pfrl.training.backend import compiled
@@ -53,16 +54,19 @@ class NetworkTask(Task):
     """Path of a cache of evaluations, which any number of searches may share."""
     sparse: bool = False
     """Whether shares of zeros are knobs."""
-    decompose: Literal["svd", "channel", "spatial"] | None = None
-    """How layers become two with a rank between them (see ``pfrl.methods.low_rank.factors``): all
-    that
-    can, but the first and the last one. At full rank, at which the network computes what it did,
-    and takes more than before; shares of a budget are of what it was before. A latency table, and
-    the base's latency, is of the network at full rank. Goes with the criterion 'l2', by which a
-    smaller rank keeps the largest singular values."""
+    decompose: str | None = None
+    """How layers become two with a rank between them: a name that is registered for it, see
+    ``pfrl.methods.low_rank.factors``. All layers that can, but the first and the last one. At full
+    rank, at which the network computes what it did, and takes more than before; shares of a budget
+    are of what it was before. A latency table, and the base's latency, is of the network at full
+    rank. Goes with the criterion 'l2', by which a smaller rank keeps the largest singular
+    values."""
 
     def __post_init__(self) -> None:
-        if self.decompose is not None and self.recipe.criterion != "l2":
+        if self.decompose is None:
+            return
+        _ = DECOMPOSITIONS[self.decompose]  # raises if there is none
+        if self.recipe.criterion != "l2":
             raise ProblemError(
                 "ranks are chosen by the criterion 'l2', which keeps the largest singular values;"
                 f" got the recipe's criterion '{self.recipe.criterion}'"

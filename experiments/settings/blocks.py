@@ -98,9 +98,10 @@ class SpaceBlock:
     """Smallest and largest share of zeros of the knob sparsity."""
     sparsity_step: Positive = 0.1
     """From one share of zeros to the next."""
-    decompose: Literal["svd", "channel", "spatial"] | None = None
-    """How layers become two with a rank between them, for the knob rank: a product of matrices,
-    or a convolution whose channels or whose sides are parted. Goes with --recipe.criterion l2."""
+    decompose: str | None = None
+    """How layers become two with a rank between them, for the knob rank: a product of matrices
+    (svd), or a convolution whose channels (channel) or whose sides (spatial) are parted. Goes with
+    --recipe.criterion l2."""
 
     def filled(self, knobs: tuple[KnobName, ...]) -> "SpaceBlock":
         """The same with these knobs, if none were given."""

@@ -10,10 +10,17 @@ from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import METHODS, Recipe, RecipeError
 from pfrl.data import Dataset
 from pfrl.graph import Graph, Variables
+from pfrl.graph.inputs import Reducer, collect
 from pfrl.methods.channels.base import CRITERIA, Select
 from pfrl.methods.quantization.base import CALIBRATIONS
-from pfrl.methods.quantization.ranges import Observations, observe, ranges
-from pfrl.methods.repair.reconstruct import Grams, gather
+from pfrl.methods.quantization.ranges import (
+    Observations,
+    as_observations,
+    ranges,
+    summaries,
+    with_histograms,
+)
+from pfrl.methods.repair.reconstruct import Grams, as_grams, second_moments
 from pfrl.tasks.losses import Loss, cross_entropy
 
 
@@ -87,12 +94,17 @@ def gather_statistics(
         )
     variables = graph.source.variables if variables is None else variables
     inputs = [x for x, _ in found]
-    moments: Grams = ()
+    reducers: dict[str, Reducer] = {}
     if "moments" in wanted:
-        moments = gather(graph, variables, inputs, recipe.positions, seed)
-    observed: Observations = {}
+        reducers["moments"] = second_moments(graph, recipe.positions, seed)
     if "inputs" in wanted:
-        observed = observe(graph, variables, inputs)
+        reducers["inputs"] = summaries(graph)
+    collected = collect(graph, variables, inputs, list(reducers.values()))
+    kept = dict(zip(reducers, collected, strict=True))
+    moments = as_grams(graph, kept["moments"]) if "moments" in wanted else ()
+    observed = as_observations(inputs, kept["inputs"]) if "inputs" in wanted else {}
+    if "histograms" in wanted:
+        observed = with_histograms(graph, variables, inputs, observed)
     seen = CalibrationStatistics(graph, recipe, variables, found, loss, seed, moments, observed)
     return seen.with_criterion()
 

@@ -96,6 +96,10 @@ class Graph:
             self._programs[key] = _label(self.source, self._atoms.copy(), x, train)
         return self._programs[key]
 
+    def evaluation(self) -> Labelled:
+        """The program that the graph was made of, in evaluation mode."""
+        return self.program(self.inputs[0] if len(self.inputs) == 1 else self.inputs, False)[0]
+
     def removed_atoms(self, labelled: Labelled, kept: Mapping[str, np.ndarray]) -> np.ndarray:
         """bool by atom of a program: what goes when ``kept[group]`` (indices) stays."""
         gone: list[int] = []

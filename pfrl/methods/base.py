@@ -35,7 +35,8 @@ class Statistics(Protocol):
       batches: ``(inputs [N, ...], targets)`` of training data, if a method needs 'batches'.
       moments: of what every kernel reads, if one needs 'moments': see ``Gram``.
       inputs: extremes and means of what every layer reads, if one needs 'inputs': see
-        ``Observation``; with their histograms, if one needs 'histograms' too.
+        ``Observation``; with histograms, for which the data are run again, if one needs
+        'histograms' too.
     """
 
     @property

@@ -55,3 +55,6 @@ def test_a_rank_without_a_decomposition_is_refused(tmp_path, capsys):
     out = ["--out", str(tmp_path / "run")]
     assert cli.main(["compress", "--knobs", "rank", *out]) == cli.USER_ERROR
     assert "--decompose" in capsys.readouterr().err
+    options = ["--knobs", "rank", "--decompose", "qr", "--recipe.criterion", "l2"]
+    assert cli.main(["compress", *options, *out]) == cli.USER_ERROR
+    assert "unknown decomposition 'qr'; expected one of channel, s" in capsys.readouterr().err

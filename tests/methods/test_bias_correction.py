@@ -16,10 +16,10 @@ from pfrl.compression.sliced import compress, run_graph
 from pfrl.evaluation.compilations import compilations
 from pfrl.graph import trace
 from pfrl.graph.addends import find_addends
-from pfrl.graph.masks import Masks, slice_variables
+from pfrl.graph.masks import slice_variables
 from pfrl.methods.quantization.ranges import observe
 from pfrl.methods.quantization.uniform import fake_quantize_weights
-from pfrl.methods.repair.bias_correction import BiasCorrection, BiasCorrectionError, correct_bias
+from pfrl.methods.repair.bias_correction import BiasCorrection, BiasCorrectionError
 from pfrl.models.zoo.layers import BatchNorm
 from tests.support.conformance import random_source
 from tests.support.tiny import Branches, Shared, TwoConvs, shape
@@ -31,8 +31,8 @@ def normal(*size, seed=0):
     return np.random.default_rng(seed).normal(size=size).astype(np.float32)
 
 
-def means_of(graph, variables, batches, kept=None):
-    return {n: seen.mean for n, seen in observe(graph, variables, batches, kept, bins=4).items()}
+def means_of(graph, variables, batches):
+    return {n: seen.mean for n, seen in observe(graph, variables, batches, bins=4).items()}
 
 
 class EveryKind(nnx.Module):
@@ -124,41 +124,10 @@ def test_all_kernels_at_once_and_the_shift_by_hand():
     variables = {n: np.asarray(v) for n, v in source.variables.items()}
     x = normal(50, 3) + 1
     kernel = np.asarray(rounded(variables["kernel"], np.int32(2)))
-    found = correct_bias(graph, variables, {"kernel": kernel}, means_of(graph, variables, [x]))
+    found = BiasCorrection(graph)(variables, {"kernel": kernel}, means_of(graph, variables, [x]))
     shift = (x @ (kernel - variables["kernel"])).mean(0)
     np.testing.assert_allclose(found["bias"], variables["bias"] - shift, atol=1e-5)
     assert found["kernel"] is variables["kernel"]
-
-
-KEPT = {"conv1": np.array([0, 2, 3, 7]), "conv2": np.array([1, 4, 6])}
-
-
-def test_masked_equals_sliced():
-    source = random_source(TwoConvs)
-    graph = trace(source, shape(2, 8, 8, 1))
-    x = normal(20, 8, 8, 1) + 0.5
-    kernels = [layer.kernel for layer in graph.layers]
-
-    def corrected(variables, kept):
-        variables = {n: np.asarray(v) for n, v in variables.items()}
-        small = {name: np.asarray(rounded(variables[name], np.int32(3))) for name in kernels}
-        sliced = np.shape(variables["conv2.kernel"])[2] == len(KEPT["conv1"])
-        means = means_of(graph, variables, [x], kept)
-        return correct_bias(graph, variables, small, means, kept if sliced else None)
-
-    sliced = slice_variables(graph, source.variables, KEPT)
-    masks = Masks(graph)
-    masked = jax.jit(masks.apply)(
-        {n: jnp.asarray(v) for n, v in source.variables.items()}, masks.vector(KEPT)
-    )
-    small, large = corrected(sliced, KEPT), corrected(masked, KEPT)
-    part = slice_variables(graph, large, KEPT)
-    for name in ("bn1.bias", "bn2.bias", "linear.bias"):
-        assert np.abs(small[name] - sliced[name]).max() > 1e-3
-        np.testing.assert_allclose(part[name], small[name], atol=1e-5)
-    # What is gone stays zero.
-    gone = np.delete(large["bn1.bias"], KEPT["conv1"])
-    assert not gone.any()
 
 
 def over_tokens(p, x):
@@ -183,7 +152,7 @@ def test_layers_over_tokens(network):
     graph = trace(network, shape(2, 5, 3), variables=p)
     x = normal(30, 5, 3, seed=2) + 1
     kernel = np.asarray(rounded(p["kernel"], np.int32(2)))
-    found = correct_bias(graph, p, {"kernel": kernel}, means_of(graph, p, [x]))
+    found = BiasCorrection(graph)(p, {"kernel": kernel}, means_of(graph, p, [x]))
     shift = np.einsum("ntc,tu->nuc", x, kernel - p["kernel"]).mean((0, 2))
     expected = p["bias"] if network is moved else p["bias"] - shift
     np.testing.assert_allclose(found["bias"], expected, atol=1e-5)
@@ -196,7 +165,7 @@ def test_a_bias_behind_two_layers_goes_halfway_to_both():
     x = normal(20, 6, 6, 2)
     means = means_of(graph, variables, [x])
     kernel = np.asarray(rounded(variables["shared.kernel"], np.int32(2)))
-    found = correct_bias(graph, variables, {"shared.kernel": kernel}, means)
+    found = BiasCorrection(graph)(variables, {"shared.kernel": kernel}, means)
     change = jnp.asarray(kernel - variables["shared.kernel"])
     convolve = jax.jit(
         lambda x: jax.lax.conv_general_dilated(
@@ -220,7 +189,7 @@ def test_what_is_no_bias_of_one_layer_is_left_alone():
     p |= {"twice": normal(4, seed=7), "both": normal(4, seed=8), "scalar": normal(1, seed=9)}
     graph = trace(elsewhere, shape(2, 4), variables=p)
     kernels = {name: np.asarray(rounded(p[name], np.int32(2))) for name in "abcd"}
-    found = correct_bias(graph, p, kernels, means_of(graph, p, [normal(20, 4)]))
+    found = BiasCorrection(graph)(p, kernels, means_of(graph, p, [normal(20, 4)]))
     assert all(found[name] is value for name, value in p.items())
 
 
@@ -228,10 +197,10 @@ def test_what_does_not_fit_is_said():
     graph = trace(random_source(Branches), shape(2, 6, 6, 2))
     means = {layer.name: np.zeros(1) for layer in graph.layers}
     with pytest.raises(BiasCorrectionError, match=r"rounded kernels of layers by name, got 'bn\.b"):
-        correct_bias(graph, graph.source.variables, {"bn.bias": np.zeros(8)}, means)
+        BiasCorrection(graph)(graph.source.variables, {"bn.bias": np.zeros(8)}, means)
     with pytest.raises(BiasCorrectionError, match="got none for 'mix'"):
         del means["mix"]
-        correct_bias(graph, graph.source.variables, {}, means)
+        BiasCorrection(graph)(graph.source.variables, {}, means)
 
 
 def test_a_recipe_corrects_what_its_policy_rounds():

@@ -15,7 +15,7 @@ from pfrl.methods.channels.criteria import l1_scores
 from pfrl.methods.channels.lasso import lasso
 from pfrl.methods.channels.proximal import proximal
 from pfrl.methods.channels.readers import SelectionError, check_counts, find_readers, row_channels
-from pfrl.methods.repair.reconstruct import gather, repair, traced
+from pfrl.methods.repair.reconstruct import gather, repair
 from tests.support.conformance import random_source
 from tests.support.narrow import CLASSIC, MODERN
 from tests.support.tiny import Branches, TwoConvs, resnet8, shape
@@ -39,13 +39,13 @@ def network(name):
 def test_the_rows_of_a_channel_are_those_that_go_with_it(name):
     graph, variables = network(name)
     rng = np.random.default_rng(0)
-    kernels = find_kernels(graph, traced(graph))
+    kernels = find_kernels(graph, graph.evaluation())
     whole = {group: np.arange(g.size) for group, g in graph.groups.items()}
     met = 0
     for group in graph.groups.values():
         channel = int(rng.integers(group.size))
         kept = {**whole, group.name: np.delete(whole[group.name], channel)}
-        removed = graph.removed_atoms(traced(graph), kept)
+        removed = graph.removed_atoms(graph.evaluation(), kept)
         for kernel in kernels:
             rows = row_channels(group, kernel, np.shape(variables[kernel.variable]))
             np.testing.assert_array_equal(rows == channel, kernel.gone(removed))

@@ -105,7 +105,7 @@ class Storage:
 
 def _kernels_alone(graph: Graph) -> set[str]:
     """The variables that layers read just as they are, and that nothing else reads."""
-    labelled, _ = graph.program(graph.inputs[0] if len(graph.inputs) == 1 else graph.inputs, False)
+    labelled = graph.evaluation()
     names = sorted(graph.source.variables)
     others = {
         operand

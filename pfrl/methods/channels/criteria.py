@@ -9,11 +9,11 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from pfrl.graph import Graph, Member, Variables
+from pfrl.graph.inputs import read_inputs
 from pfrl.graph.kernels import REARRANGING
 from pfrl.graph.labelled.labels import Labelled
 from pfrl.graph.labelled.program import FUSED
 from pfrl.graph.layers import find_layers, made_labels
-from pfrl.graph.slicing import run
 from pfrl.methods.base import Statistics
 from pfrl.methods.channels.base import Parts, scoring, total
 from pfrl.registry import register
@@ -63,7 +63,7 @@ def bn_scale(statistics: Statistics) -> Parts:
     that has none gets its 'l1' scores.
     """
     graph, variables = statistics.graph, statistics.variables
-    labelled = _evaluation(graph)
+    labelled = graph.evaluation()
     names = sorted(graph.source.variables)
     vectors = {n for n in graph.source.trainable if np.ndim(graph.source.variables[n]) == 1}
     scales = _factors(labelled, names) & vectors - {layer.kernel for layer in graph.layers}
@@ -83,7 +83,7 @@ def fpgm(statistics: Statistics) -> Parts:
     the one that the others can best stand in for.
     """
     graph, variables = statistics.graph, statistics.variables
-    labelled = _evaluation(graph)
+    labelled = graph.evaluation()
     names = sorted(graph.source.variables)
     producing: set[tuple[str, int]] = set()
     kernels = {layer.name: layer.kernel for layer in graph.layers}
@@ -121,9 +121,8 @@ def taylor(statistics: Statistics) -> Parts:
     @jax.jit
     def importance(kernels: Variables, others: Variables, x: Any, labels: Any) -> Any:
         def objective(kernels: Variables) -> jax.Array:
-            labelled, tree = graph.program(x, False)
-            results = run(labelled, _arguments(graph, {**others, **kernels}, x))
-            return statistics.loss(jax.tree.unflatten(tree, results)[0], labels)
+            outputs, _ = read_inputs(graph, {**others, **kernels}, x, lambda read: None)
+            return statistics.loss(outputs, labels)
 
         gradients = jax.grad(objective)(kernels)
         products = {name: kernels[name] * gradients[name] for name in owned}
@@ -152,42 +151,25 @@ def activation(statistics: Statistics) -> Parts:
     in evaluation mode. What is read in products of activations alone, as queries and
     keys of attention are, gets its 'l1' scores.
     """
-
-    graph, variables = statistics.graph, statistics.variables
-
-    @jax.jit
-    def magnitudes(variables: Variables, x: Any) -> dict[int, jax.Array]:
-        labelled, _ = graph.program(x, False)
-        found = {}
-
-        def on_layer(number: int, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-            read = _read_axes(labelled, number)
-            found[number] = jnp.abs(x).mean(tuple(a for a in range(x.ndim) if a not in read))
-            return x, kernel
-
-        run(labelled, _arguments(graph, variables, x), None, on_layer)
-        return found
-
+    graph = statistics.graph
+    labelled = graph.evaluation()
+    owners = _owners(graph, labelled)
     sums: dict[str, dict[tuple[str, int], np.ndarray]] = {name: {} for name in graph.groups}
-    names = sorted(graph.source.variables)
-    for x, _ in statistics.batches:
-        labelled, _ = graph.program(x, False)
-        owners, layers = _owners(graph, labelled), find_layers(labelled, names)
-        for number, values in jax.device_get(magnitudes(variables, x)).items():
-            place = labelled.kernels[number]
-            labels = labelled.of(labelled.program.equations[number].inputs[1 - place])
-            for axis, index in enumerate(_read_axes(labelled, number)):
-                label = labels[index]
-                if label is None:
-                    continue
-                others = tuple(a for a in range(values.ndim) if a != axis)
-                each = values.sum(axis=others, dtype=float)
-                for row, value in zip(labelled.atoms.rows(label), each, strict=True):
-                    for group, channel in (owners[leaf] for leaf in row if leaf in owners):
-                        new = np.zeros(graph.groups[group].size)
-                        each_of = sums[group].setdefault((layers[number], axis), new)
-                        each_of[channel] += value / len(statistics.batches)
-    parts = kernel_sums(graph, variables)
+    for number, layer in find_layers(labelled, sorted(graph.source.variables)).items():
+        place = labelled.kernels[number]
+        labels = labelled.of(labelled.program.equations[number].inputs[1 - place])
+        values, read = statistics.inputs[layer].magnitude, _read_axes(labelled, number)
+        values = values.mean(tuple(a for a in range(values.ndim) if a not in read), keepdims=True)
+        for axis in read:
+            label = labels[axis]
+            if label is None:
+                continue
+            each = values.sum(tuple(a for a in range(values.ndim) if a != axis), dtype=float)
+            for row, value in zip(labelled.atoms.rows(label), each, strict=True):
+                for group, channel in (owners[leaf] for leaf in row if leaf in owners):
+                    new = np.zeros(graph.groups[group].size)
+                    sums[group].setdefault((layer, axis), new)[channel] += value
+    parts = kernel_sums(graph, statistics.variables)
     return {name: list(sums[name].values()) or parts[name] for name in graph.groups}
 
 
@@ -199,8 +181,8 @@ def random(statistics: Statistics) -> Parts:
 
 for _score in (l1, l2, bn_scale, fpgm, random):
     register("criterion", _score.__name__, scoring(_score))
-for _score in (taylor, activation):
-    register("criterion", _score.__name__, scoring(_score, "batches"))
+register("criterion", "taylor", scoring(taylor, "batches"))
+register("criterion", "activation", scoring(activation, "inputs"))
 
 
 def _kernel_members(graph: Graph) -> Iterator[tuple[str, list[Member]]]:
@@ -214,18 +196,6 @@ def _slices(variables: Variables, member: Member) -> np.ndarray:
     """All elements of an array that go with each channel, float64 ``[channels, elements]``."""
     array = np.moveaxis(np.asarray(variables[member.parameter], np.float64), member.axis, 0)
     return array[member.indices].reshape(len(member.indices), -1)
-
-
-def _evaluation(graph: Graph) -> Labelled:
-    """The program that the graph was made of, in evaluation mode."""
-    x = graph.inputs[0] if len(graph.inputs) == 1 else graph.inputs
-    return graph.program(x, False)[0]
-
-
-def _arguments(graph: Graph, variables: Variables, x: Any) -> list[Any]:
-    """What a program takes: the variables in order, and the leaves of the inputs."""
-    leaves = [jnp.asarray(variables[name]) for name in sorted(graph.source.variables)]
-    return [*leaves, *map(jnp.asarray, jax.tree.leaves(x))]
 
 
 def _factors(labelled: Labelled, names: list[str]) -> set[str]:

@@ -9,10 +9,8 @@ import numpy as np
 import optax
 
 from pfrl.graph import Graph, Variables
+from pfrl.graph.inputs import LayerInput, Reducer, collect, listed, read_inputs
 from pfrl.graph.kernels import positions_of
-from pfrl.graph.labelled.labels import Labelled
-from pfrl.graph.layers import find_layers
-from pfrl.graph.slicing import run
 from pfrl.tasks.losses import Loss
 
 Batches = Sequence[tuple[Any, Any]]
@@ -83,18 +81,9 @@ def watch(
     graph: Graph, variables: Variables, x: Any, layers: Collection[str]
 ) -> tuple[Any, dict[str, jax.Array]]:
     """Outputs in evaluation mode, and by layer the features ``[N, positions, F]`` that it reads."""
-    labelled, tree = graph.program(x, False)
-    names = find_layers(labelled, sorted(graph.source.variables))
-    seen = {}
-
-    def on_layer(number: int, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if names[number] in layers:
-            seen[names[number]] = _features(labelled, number, x)
-        return x, kernel
-
-    leaves = [jnp.asarray(variables[name]) for name in sorted(graph.source.variables)]
-    results = run(labelled, [*leaves, *map(jnp.asarray, jax.tree.leaves(x))], None, on_layer)
-    return jax.tree.unflatten(tree, results)[0], seen
+    return read_inputs(
+        graph, variables, x, lambda read: _features(read) if read.layer in layers else None
+    )
 
 
 def fit_heads(
@@ -125,28 +114,24 @@ def fit_heads(
     if not ends:
         return []
 
-    @jax.jit
-    def look(variables: Variables, x: Any, norms: dict[str, Any]) -> Any:
-        outputs, seen = watch(graph, variables, x, ends)
-        moments = {n: jnp.stack([f.mean((0, 1)), (f * f).mean((0, 1))]) for n, f in seen.items()}
-        return outputs, moments, {n: _pooled(f, *norms[n]) for n, f in seen.items()}
-
-    whole = {name: (0.0, 1.0) for name in ends}
-    outputs, *_ = jax.eval_shape(look, variables, batches[0][0], whole)
+    outputs, _ = jax.eval_shape(lambda v, x: watch(graph, v, x, ()), variables, batches[0][0])
     if len(jax.tree.leaves(outputs)) != 1:
         raise StageError(
             f"the network has {len(jax.tree.leaves(outputs))} outputs, and a stage's head imitates"
             " one; choose channels with stages=1"
         )
-    moments = [look(variables, x, whole)[1] for x, _ in batches]
-    norms = {name: _norm(np.mean([m[name] for m in moments], axis=0)) for name in ends}
-    pooled = [jax.device_get(look(variables, x, norms)[2]) for x, _ in batches]
+    inputs = [x for x, _ in batches]
+    reducer = Reducer(_mean_squares, lambda x: dict.fromkeys(ends), listed)
+    (moments,) = collect(graph, variables, inputs, [reducer])
+    norms = {name: _norm(np.mean(each, axis=0)) for name, each in moments.items()}
+    reducer = Reducer(lambda read, norm: _pooled(_features(read), *norm), lambda x: norms, listed)
+    (pooled,) = collect(graph, variables, inputs, [reducer])
     labels = jax.tree.map(lambda *parts: np.concatenate(parts), *(y for _, y in batches))
     shape = jax.tree.leaves(outputs)[0].shape[1:]
     heads = []
     for name in ends:
-        features = np.concatenate([each[name] for each in pooled])
-        heads.append(Head(name, *norms[name], *_fit(features, labels, shape, loss, steps)))
+        linear = _fit(np.concatenate(pooled[name]), labels, shape, loss, steps)
+        heads.append(Head(name, *norms[name], *linear))
     return heads
 
 
@@ -184,16 +169,23 @@ def _pooled(features: jax.Array, mean: Any, scale: Any) -> jax.Array:
     return jax.nn.relu((features - mean) * scale).mean(axis=1)
 
 
-def _features(labelled: Labelled, number: int, x: jax.Array) -> jax.Array:
+def _mean_squares(read: LayerInput, _: None) -> jax.Array:
+    """Mean and mean square of the features, ``[2, F]``."""
+    features = _features(read)
+    return jnp.stack([features.mean((0, 1)), (features * features).mean((0, 1))])
+
+
+def _features(read: LayerInput) -> jax.Array:
     """What a layer reads as ``[N, positions, F]``."""
+    _, x, labelled, number = read
     equation = labelled.program.equations[number]
     numbers = equation.params["dimension_numbers"]
     if equation.name == "conv_general_dilated":
         batch, features, *space = numbers.lhs_spec
-        free, read = [batch, *space], [features]
+        free, taken = [batch, *space], [features]
     else:
         contract, batch = (sides[1 - labelled.kernels[number]] for sides in numbers)
-        read = [*contract, *batch]
-        free = [axis for axis in range(x.ndim) if axis not in read]
-    reads = int(np.prod([x.shape[axis] for axis in read], dtype=int))
-    return x.transpose(*free, *read).reshape(x.shape[free[0]], -1, reads)
+        taken = [*contract, *batch]
+        free = [axis for axis in range(x.ndim) if axis not in taken]
+    reads = int(np.prod([x.shape[axis] for axis in taken], dtype=int))
+    return x.transpose(*free, *taken).reshape(x.shape[free[0]], -1, reads)

@@ -19,7 +19,8 @@ from pfrl.graph.labelled.labels import Labelled
 from pfrl.graph.labelled.program import FUSED, Equation
 from pfrl.graph.slicing import OnLayer, run
 from pfrl.graph.source import check_names
-from pfrl.methods.low_rank.factors import KINDS, as_matrix, cost, factors, obstacle, operations
+from pfrl.methods.low_rank.base import DECOMPOSITIONS
+from pfrl.methods.low_rank.factors import as_matrix, cost, factors, obstacle, operations
 
 MOVING = REARRANGING | {"convert_element_type"}
 """Operations that a kernel may go through on its way to the layer."""
@@ -34,7 +35,7 @@ class _Pair(NamedTuple):
 
     Attributes:
       kernel: its name among the variables, and its number (``value``) in every program.
-      kind: one of ``KINDS``.
+      kind: one of ``DECOMPOSITIONS``.
       names: of the two kernels.
     """
 
@@ -59,7 +60,7 @@ def decomposable(graph: Graph) -> dict[str, dict[str, int]]:
     """
     found: dict[str, dict[str, int]] = {}
     for layer in graph.layers:
-        for kind in KINDS:
+        for kind in DECOMPOSITIONS:
             try:
                 _, rank = _ranks(graph, _pair(graph, layer.name, kind))
             except DecomposeError:
@@ -85,7 +86,7 @@ def decompose(
 
     Args:
       graph: of the network.
-      layers: by name of a layer its kind, one of ``KINDS``. A kernel that several layers
+      layers: by name of a layer its kind, one of ``DECOMPOSITIONS``. A kernel that several layers
         share becomes two for all of them.
       variables: arrays of the network; by default those that it was traced with.
       full: keep all singular values, at which the network computes what it did before, and
@@ -139,16 +140,16 @@ def _pair(graph: Graph, layer: str, kind: str) -> _Pair:
     kernels = {each.name: each.kernel for each in graph.layers}
     if layer not in kernels:
         raise DecomposeError(f"no layer is named '{layer}'; graph.layers lists those there are")
-    if kind not in KINDS:
+    if kind not in DECOMPOSITIONS:
         raise DecomposeError(
-            f"layer '{layer}' cannot become {kind!r}; choose one of {', '.join(KINDS)}"
+            f"layer '{layer}' cannot become {kind!r}; choose one of {', '.join(DECOMPOSITIONS)}"
         )
     kernel = kernels[layer]
     path, _, last = kernel.rpartition(".")
     path, last = (path, last) if path else (last, "kernel")
     names = (f"{path}.first.{last}", f"{path}.second.{last}")
     pair = _Pair(kernel, sorted(graph.source.variables).index(kernel), kind, names)
-    labelled = _traced(graph)
+    labelled = graph.evaluation()
     for number in _uses(labelled, pair).layers:
         equation, place = labelled.program.equations[number], labelled.kernels[number]
         reason = obstacle(equation, place, kind)
@@ -185,7 +186,7 @@ def _uses(labelled: Labelled, pair: _Pair) -> _Uses:
 
 def _ranks(graph: Graph, pair: _Pair) -> tuple[int, int]:
     """The full rank, and the largest at which all of a kernel's layers together cost no more."""
-    labelled = _traced(graph)
+    labelled = graph.evaluation()
     costs = [
         cost(labelled.program.equations[number], labelled.kernels[number], pair.kind)
         for number in _uses(labelled, pair).layers
@@ -196,7 +197,7 @@ def _ranks(graph: Graph, pair: _Pair) -> tuple[int, int]:
 
 def _kernel(graph: Graph, pair: _Pair) -> tuple[Equation, int, np.ndarray]:
     """A layer of a kernel, its place there, and where its elements are in the flat variable."""
-    labelled = _traced(graph)
+    labelled = graph.evaluation()
     program, uses = labelled.program, _uses(labelled, pair)
     shape = program.shapes[pair.value]
     values: dict[Any, np.ndarray] = {pair.value: np.arange(np.prod(shape)).reshape(shape)}
@@ -248,9 +249,3 @@ def _rewritten(
 
     program = replace(labelled.program, equations=equations)
     return replace(labelled, program=program), on_layer
-
-
-def _traced(graph: Graph) -> Labelled:
-    """The program that the graph was made of, in evaluation mode."""
-    x = graph.inputs[0] if len(graph.inputs) == 1 else graph.inputs
-    return graph.program(x, False)[0]

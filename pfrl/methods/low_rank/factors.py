@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pfrl.graph.labelled.program import Equation
-
-KINDS = ("svd", "channel", "spatial")
+from pfrl.methods.low_rank.base import DECOMPOSITIONS, Decomposition
+from pfrl.registry import register
 
 
 class Cost(NamedTuple):
@@ -83,19 +83,14 @@ def obstacle(equation: Equation, place: int, kind: str) -> str | None:
     if equation.name == "dot_general":
         if params["dimension_numbers"][1][place]:
             return "it has kernels of its own for every place along an axis; leave it out"
-        return None if kind == "svd" else "it is dense; choose 'svd'"
+        return DECOMPOSITIONS[kind].dense
     if params["feature_group_count"] > 1 or params["batch_group_count"] > 1:
         return "it is grouped or depthwise; leave it out"
     if any(factor > 1 for factor in params["lhs_dilation"]):
         return "it is transposed; leave it out"
     if place != 1:
         return "its kernel is what another array slides over; leave it out"
-    taps = _window(equation, 1)
-    if kind == "svd" and _product(taps) > 1:
-        return f"it has a window of {' x '.join(map(str, taps))}; choose 'channel' or 'spatial'"
-    if kind == "spatial" and len(taps) != 2:
-        return f"it slides along {len(taps)} axes, expected 2; choose 'channel'"
-    return None
+    return DECOMPOSITIONS[kind].obstacle(_window(equation, 1))
 
 
 def cost(equation: Equation, place: int, kind: str) -> Cost:
@@ -108,7 +103,7 @@ def cost(equation: Equation, place: int, kind: str) -> Cost:
         positions = _product(equation.shapes[1][0]) // makes
         return Cost(positions * elements, positions * (reads + makes), min(reads, makes))
     taps, before, after = (_window(equation, which) for which in (1, 0, 2))
-    axes = first_axes(kind, len(taps))
+    axes = DECOMPOSITIONS[kind].first_axes(len(taps))
     reads, makes = shape[order[-2]], shape[order[-1]]
     between = [after[a] if a in axes else before[a] for a in range(len(taps))]
     reads *= _product(size for axis, size in enumerate(taps) if axis in axes)
@@ -148,7 +143,7 @@ def factors(
         sizes, summed = [kernel.shape[axis] for axis in order], _summed(equation, place)
         first, second = split_matrix(matrix, rank)
         return first.reshape(*sizes[:summed], rank), second.reshape(rank, *sizes[summed:])
-    first, second = split_kernel(matrix, first_axes(kind, kernel.ndim - 2), rank)
+    first, second = split_kernel(matrix, DECOMPOSITIONS[kind].first_axes(kernel.ndim - 2), rank)
     back = np.argsort(order)
     return first.transpose(back), second.transpose(back)
 
@@ -171,15 +166,10 @@ def operations(equation: Equation, place: int, kind: str) -> tuple[dict[str, Any
         first, second = (params | {"dimension_numbers": (side, ((), ()))} for side in sides)
         return first, second
     space = len(numbers.rhs_spec) - 2
-    axes = first_axes(kind, space)
+    axes = DECOMPOSITIONS[kind].first_axes(space)
     between = {"dimension_numbers": numbers._replace(out_spec=numbers.lhs_spec)}
     others = [axis for axis in range(space) if axis not in axes]
     return _sliding(params, axes) | between, _sliding(params, others)
-
-
-def first_axes(kind: str, axes: int) -> tuple[int, ...]:
-    """The axes of the taps that the first of two convolutions has."""
-    return (0,) if kind == "spatial" else tuple(range(axes))
 
 
 def _sliding(params: dict[str, Any], axes: Collection[int]) -> dict[str, Any]:
@@ -204,3 +194,24 @@ def _window(equation: Equation, which: int) -> Sequence[int]:
 
 def _product(sizes: Any) -> int:
     return int(np.prod(list(sizes), dtype=int))
+
+
+def _window_of_one(taps: Sequence[int]) -> str | None:
+    if _product(taps) > 1:
+        return f"it has a window of {' x '.join(map(str, taps))}; choose 'channel' or 'spatial'"
+    return None
+
+
+def _two_axes(taps: Sequence[int]) -> str | None:
+    if len(taps) != 2:
+        return f"it slides along {len(taps)} axes, expected 2; choose 'channel'"
+    return None
+
+
+def _all_axes(axes: int) -> tuple[int, ...]:
+    return tuple(range(axes))
+
+
+register("decomposition", "svd", Decomposition(_all_axes, _window_of_one, dense=None))
+register("decomposition", "channel", Decomposition(_all_axes, lambda taps: None))
+register("decomposition", "spatial", Decomposition(lambda axes: (0,), _two_axes))

@@ -1,6 +1,6 @@
 """Where to clip: ranges of activations and scales of kernels, from data that is seen once."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pfrl.graph import Graph, Variables
+from pfrl.graph.inputs import LayerInput, Reducer, collect, listed
 from pfrl.graph.labelled.labels import Labelled
-from pfrl.graph.layers import find_layers
-from pfrl.graph.slicing import run
 from pfrl.methods.quantization.base import Calibration, WeightQuantizer
 from pfrl.methods.quantization.histogram import (
     Histogram,
@@ -41,20 +40,22 @@ class CalibrationError(ValueError):
 
 
 class Observation(NamedTuple):
-    """What a layer reads, of the channels that are there.
+    """What a layer reads.
 
     Attributes:
       low, high: extremes of a batch, as mean over the batches: a single outlier moves
         them less than the extremes of all.
-      histogram: of all batches.
+      histogram: of all batches; without counts where no calibration needs them.
       mean: over the examples, and the positions of a dense layer, whose axes have length
         1: the input that makes the layer put out its mean output.
+      magnitude: likewise of absolute values, but as mean over the batches.
     """
 
     low: float
     high: float
     histogram: Histogram
     mean: np.ndarray
+    magnitude: np.ndarray
 
 
 Observations = dict[str, Observation]
@@ -62,11 +63,7 @@ Observations = dict[str, Observation]
 
 
 def observe(
-    graph: Graph,
-    variables: Variables,
-    batches: Iterable[Any],
-    kept: Mapping[str, np.ndarray] | None = None,
-    bins: int = BINS,
+    graph: Graph, variables: Variables, batches: Iterable[Any], bins: int = BINS
 ) -> Observations:
     """Look at the inputs of all layers in evaluation mode, unquantized.
 
@@ -74,38 +71,64 @@ def observe(
 
     Args:
       graph: of the network.
-      variables: its arrays; after a removal they may be sliced, or masked and of full size.
+      variables: its arrays, of full size.
       batches: normalised inputs ``[N, ...]`` as the network takes them, best all of one
         shape: every other one compiles again. Only ``N`` may differ.
-      kept: by group, the channels that remain; others are not counted. All by default.
       bins: of the histograms.
 
     Raises:
       CalibrationError: if there is no batch, or a layer reads what is not finite.
     """
     batches = list(batches)
+    (kept,) = collect(graph, variables, batches, [summaries(graph)])
+    return with_histograms(graph, variables, batches, as_observations(batches, kept), bins)
+
+
+def summaries(graph: Graph) -> Reducer:
+    """Keeps what ``as_observations`` makes extremes and means of."""
+    return Reducer(_summary, lambda x: {layer.name: None for layer in graph.layers}, listed)
+
+
+def as_observations(batches: Sequence[Any], kept: Mapping[str, list[tuple]]) -> Observations:
+    """What several batches have shown of every layer, yet without the histogram.
+
+    Raises:
+      CalibrationError: if there was no batch, or a layer read what is not finite.
+    """
     if not batches:
         raise CalibrationError("expected at least one batch of inputs to look at, got none")
-    leaves = [jnp.asarray(variables[name]) for name in sorted(graph.source.variables)]
-    arguments = [[*leaves, *map(jnp.asarray, jax.tree.leaves(x))] for x in batches]
-    programs = [graph.program(x, False)[0] for x in batches]
-    passes = {
-        key: _passes(graph, labelled, kept, leaves, bins)
-        for key, labelled in {id(labelled): labelled for labelled in programs}.items()
+    examples = [jax.tree.leaves(x)[0].shape[0] for x in batches]
+    return {name: _merged(name, each, examples) for name, each in kept.items()}
+
+
+def with_histograms(
+    graph: Graph,
+    variables: Variables,
+    batches: Iterable[Any],
+    observations: Observations,
+    bins: int = BINS,
+) -> Observations:
+    """Observations of the batches with the histograms between their extremes."""
+    ends = {
+        name: np.asarray(layer.histogram[:2], np.float32) for name, layer in observations.items()
     }
-    runs = [(*passes[id(p)], each) for p, each in zip(programs, arguments, strict=True)]
-    seen = [jax.device_get(glance(each)) for glance, _, each in runs]
-    examples = [each[len(leaves)].shape[0] for each in arguments]
-    found = {name: _merged(name, [each[name] for each in seen], examples) for name in seen[0]}
-    ends = {name: (layer.histogram.start, layer.histogram.stop) for name, layer in found.items()}
-    counts = {name: np.zeros(bins, np.int64) for name in found}
-    for _, place, each in runs:
+
+    def places(read: LayerInput, ends: jax.Array) -> jax.Array:
+        """uint16, the bin of every value."""
+        start, stop = ends
+        width = jnp.where(stop > start, stop - start, 1.0) / bins
+        place = (read.value.astype(jnp.float32) - start) / width
+        return jnp.clip(place, 0, bins - 1).astype(jnp.uint16).ravel()
+
+    def count(kept: np.ndarray | None, found: np.ndarray) -> np.ndarray:
         # Counted by NumPy: on a CPU, XLA adds to a histogram value by value.
-        for name, places in jax.device_get(place(each, ends)).items():
-            counts[name] += np.bincount(places, minlength=bins + 1)[:bins]
+        counts = np.bincount(found, minlength=bins)
+        return counts if kept is None else kept + counts
+
+    (counts,) = collect(graph, variables, batches, [Reducer(places, lambda x: ends, count)])
     return {
         name: layer._replace(histogram=layer.histogram._replace(counts=counts[name]))
-        for name, layer in found.items()
+        for name, layer in observations.items()
     }
 
 
@@ -204,72 +227,11 @@ register(
 )
 
 
-def _passes(
-    graph: Graph,
-    labelled: Labelled,
-    kept: Mapping[str, np.ndarray] | None,
-    leaves: list[jax.Array],
-    bins: int,
-) -> tuple[Callable, Callable]:
-    """``arguments -> (low, high, mean)`` and ``(arguments, ends) -> bins``, by layer."""
-    layers = find_layers(labelled, sorted(graph.source.variables))
-    removed = None if kept is None else graph.removed_atoms(labelled, kept)
-    whole = all(leaf.shape == s for leaf, s in zip(leaves, labelled.program.shapes, strict=False))
-    cut, masked = (None, removed) if whole else (removed, None)
-
-    def read(arguments: list[jax.Array]) -> dict[int, jax.Array]:
-        found = {}
-
-        def on_layer(number: int, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-            found[number] = x.astype(jnp.float32)
-            return x, kernel
-
-        run(labelled, arguments, cut, on_layer)
-        return found
-
-    @jax.jit
-    def glance(arguments: list[jax.Array]) -> dict[str, tuple[jax.Array, ...]]:
-        return {
-            layers[n]: _summary(x, _alive(labelled, n, masked), _example_axes(labelled, n))
-            for n, x in read(arguments).items()
-        }
-
-    @jax.jit
-    def place(arguments: list[jax.Array], ends: dict[str, Any]) -> dict[str, jax.Array]:
-        return {
-            layers[n]: _places(x, _alive(labelled, n, masked), ends[layers[n]], bins)
-            for n, x in read(arguments).items()
-        }
-
-    return glance, place
-
-
-def _summary(x: jax.Array, alive: np.ndarray, axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
-    """Extremes of what is there, and its mean over ``axes``, whose lengths become 1."""
-    low, high = jnp.where(alive, x, jnp.inf).min(), jnp.where(alive, x, -jnp.inf).max()
-    there = jnp.broadcast_to(alive, x.shape)
-    total = jnp.where(there, x, 0).sum(axes, keepdims=True)
-    return low, high, total / jnp.maximum(there.sum(axes, keepdims=True), 1)
-
-
-def _places(x: jax.Array, alive: np.ndarray, ends: tuple[Any, Any], bins: int) -> jax.Array:
-    """uint16, the bin of every value between the ends; ``bins`` for what is not there."""
-    start, stop = ends
-    width = jnp.where(stop > start, stop - start, 1.0) / bins
-    place = jnp.clip((x - start) / width, 0, bins - 1)
-    return jnp.where(alive, place, bins).astype(jnp.uint16).ravel()
-
-
-def _alive(labelled: Labelled, number: int, removed: np.ndarray | None) -> np.ndarray:
-    """bool, broadcastable to what a layer reads: what of it is there; all for None."""
-    equation = labelled.program.equations[number]
-    labels = labelled.of(equation.inputs[1 - labelled.kernels[number]])
-    alive = np.ones([1] * len(labels), bool)
-    for axis, label in enumerate(labels):
-        if label is not None and removed is not None:
-            shape = [-1 if a == axis else 1 for a in range(len(labels))]
-            alive = alive & ~removed[label].reshape(shape)
-    return alive
+def _summary(read: LayerInput, _: None) -> tuple[jax.Array, ...]:
+    """Extremes, and means of values and of magnitudes over the examples."""
+    x, axes = read.value.astype(jnp.float32), _example_axes(read.labelled, read.number)
+    means = (each.mean(axes, keepdims=True) for each in (x, jnp.abs(x)))
+    return x.min(), x.max(), *means
 
 
 def _example_axes(labelled: Labelled, number: int) -> tuple[int, ...]:
@@ -287,7 +249,7 @@ def _example_axes(labelled: Labelled, number: int) -> tuple[int, ...]:
 
 def _merged(name: str, seen: list[tuple], examples: list[int]) -> Observation:
     """What several batches have shown of a layer, yet without the histogram."""
-    lows, highs, means = zip(*seen, strict=True)
+    lows, highs, means, magnitudes = zip(*seen, strict=True)
     start, stop = float(min(lows)), float(max(highs))
     if not np.isfinite([start, stop]).all():
         raise CalibrationError(
@@ -296,4 +258,5 @@ def _merged(name: str, seen: list[tuple], examples: list[int]) -> Observation:
         )
     mean = np.average(means, axis=0, weights=examples).astype(np.float32)
     low, high = float(np.mean(lows)), float(np.mean(highs))
-    return Observation(low, high, Histogram(start, stop, np.zeros(0, np.int64)), mean)
+    histogram = Histogram(start, stop, np.zeros(0, np.int64))
+    return Observation(low, high, histogram, mean, np.mean(magnitudes, axis=0))

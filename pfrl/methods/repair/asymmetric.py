@@ -1,6 +1,7 @@
 """Closed-form repair layer after layer, each to what the repaired ones before give it."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,13 +10,12 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from pfrl.graph import Graph, Variables
-from pfrl.graph.kernels import find_kernels, positions_of, rows_at
-from pfrl.graph.labelled.labels import Labelled
+from pfrl.graph.inputs import LayerInput, read_inputs
+from pfrl.graph.kernels import find_kernels, rows_at
 from pfrl.graph.masks import Masks
-from pfrl.graph.slicing import run
 from pfrl.methods.base import Statistics
 from pfrl.methods.repair.base import Repair
-from pfrl.methods.repair.reconstruct import ReconstructError, draw_positions, traced, wanted_layers
+from pfrl.methods.repair.reconstruct import ReconstructError, draw_positions
 from pfrl.registry import register
 
 
@@ -61,19 +61,13 @@ class AsymmetricRepair:
                 f"expected batches of inputs and a ridge above zero,"
                 f" got {len(self._batches)} and {ridge}"
             )
-        self._labelled = traced(graph, self._batches[0])
+        self._labelled = graph.evaluation()
         self._masks = Masks(graph)
         self._kernels = find_kernels(graph, self._labelled)
-        owner = {name: kernel.layers[0] for kernel in self._kernels for name in kernel.layers}
-        self._wanted = wanted_layers(graph, self._labelled, owner)
+        layers = {name for kernel in self._kernels for name in kernel.layers}
         rng = np.random.default_rng([seed, 4])
-        sizes = {number: positions_of(self._labelled, number) for number in self._wanted}
-        chosen = [
-            {size: draw_positions(rng, size, positions) for size in dict.fromkeys(sizes.values())}
-            for _ in self._batches
-        ]
-        self._places = [{n: places[size] for n, size in sizes.items()} for places in chosen]
-        self._moments = jax.jit(_moments(graph, self._labelled, self._wanted, self._masks))
+        self._places = [draw_positions(graph, x, layers, rng, positions) for x in self._batches]
+        self._moments = jax.jit(partial(_moments, graph, self._masks))
 
     def __call__(self, kept: Mapping[str, np.ndarray]) -> Variables:
         """Arrays as those of ``reconstruct.repair``.
@@ -93,10 +87,10 @@ class AsymmetricRepair:
                 continue
             among, across = 0.0, 0.0
             for x, at in zip(self._batches, self._places, strict=True):
-                for number, found in self._moments(base, repaired, mask, x, at).items():
-                    if self._wanted[number] == kernel.layers[0]:
-                        among += np.asarray(found[0], np.float64)
-                        across += np.asarray(found[1], np.float64)
+                moments = self._moments(base, repaired, mask, x, at)
+                for own, cross in (moments[layer] for layer in kernel.layers):
+                    among += np.asarray(own, np.float64)
+                    across += np.asarray(cross, np.float64)
             array = np.array(repaired[kernel.variable], order="C")
             flat, stays = array.reshape(-1), np.flatnonzero(~gone)
             parts = zip(kernel.places, np.asarray(among), np.asarray(across), strict=True)
@@ -122,34 +116,23 @@ def _solve(
     return result
 
 
-def _moments(graph: Graph, labelled: Labelled, wanted: Mapping[int, str], masks: Masks) -> Any:
-    """``(base, compressed, mask, x, chosen) -> {equation: (ZᵀZ, ZᵀX)}``, ``[G, K, K]`` each."""
-    names = sorted(graph.source.variables)
+def _moments(
+    graph: Graph, masks: Masks, base: Variables, compressed: Variables, mask: Any, x: Any, at: Any
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """By layer ``(ZᵀZ, ZᵀX)``, ``[G, K, K]`` each, at the chosen positions."""
 
-    def rows(variables: Variables, x: Any, chosen: dict[int, jax.Array]) -> dict[int, jax.Array]:
-        found = {}
+    def look(read: LayerInput) -> jax.Array | None:
+        if read.layer not in at:
+            return None
+        value = read.value.astype(jnp.float32)
+        return rows_at(read.labelled, read.number, value, at[read.layer])
 
-        def on_layer(number: int, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-            if number in wanted:
-                found[number] = rows_at(labelled, number, x.astype(jnp.float32), chosen[number])
-            return x, kernel
+    def product(one: jax.Array, other: jax.Array) -> jax.Array:
+        return jnp.einsum("grk,grl->gkl", one, other, precision="highest")
 
-        leaves = [jnp.asarray(variables[name]) for name in names]
-        run(labelled, [*leaves, *map(jnp.asarray, jax.tree.leaves(x))], None, on_layer)
-        return found
-
-    def moments(base: Variables, compressed: Variables, mask: Any, x: Any, chosen: Any) -> Any:
-        before = rows(base, x, chosen)
-        after = rows(masks.apply(compressed, mask), x, chosen)
-        return {
-            number: tuple(
-                jnp.einsum("grk,grl->gkl", after[number], other, precision="highest")
-                for other in (after[number], before[number])
-            )
-            for number in before
-        }
-
-    return moments
+    _, before = read_inputs(graph, base, x, look)
+    _, after = read_inputs(graph, masks.apply(compressed, mask), x, look)
+    return {n: (product(after[n], after[n]), product(after[n], before[n])) for n in before}
 
 
 def _prepare(statistics: Statistics) -> AsymmetricRepair:

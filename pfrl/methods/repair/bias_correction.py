@@ -6,7 +6,6 @@ normalisation was folded into; here it is whatever array the program adds behind
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -17,21 +16,15 @@ from pfrl.graph import Graph, Variables
 from pfrl.graph.addends import find_addends, output_axes
 from pfrl.graph.labelled.labels import Labelled
 from pfrl.graph.layers import find_layers, kernel_name
-from pfrl.graph.slicing import SLICED, run
+from pfrl.graph.slicing import run
 
 
 class BiasCorrectionError(ValueError):
     """Arrays that do not fit the network; the message says what was expected."""
 
 
-def correct_bias(
-    graph: Graph,
-    variables: Variables,
-    quantized: Mapping[str, Any],
-    means: Mapping[str, np.ndarray],
-    kept: Mapping[str, np.ndarray] | None = None,
-) -> Variables:
-    """Arrays with which every layer's mean output is what it was before its kernel was rounded.
+class BiasCorrection:
+    """Makes arrays with which the rounding of a kernel leaves its layer's mean output as it was.
 
     The shift ``E[(Q(W) - W) x] = (Q(W) - W) E[x]`` of every output channel, as mean over
     its positions, is taken out of the array that is added behind the layer (see
@@ -40,25 +33,7 @@ def correct_bias(
     the mean of what they ask for. Not corrected is what the rounding of activations and of
     the layers before does to ``x``.
 
-    Args:
-      graph: of the network.
-      variables: its arrays; after a removal they may be sliced, or of full size.
-      quantized: the rounded kernels by name; of full size, they differ from the variables
-        only where channels remain.
-      means: of every layer's input: ``Observation.mean`` of ``pfrl.methods.quantization.ranges``.
-      kept: by group, the channels that remain, if the arrays are sliced.
-
-    Returns:
-      the variables, kernels unrounded, with the corrected arrays in NumPy.
-
-    Raises:
-      BiasCorrectionError: if a name is no kernel's, or a layer's mean is missing.
-    """
-    return BiasCorrection(graph)(variables, quantized, means, kept)
-
-
-class BiasCorrection:
-    """``correct_bias`` of one network; arrays of full size compile once.
+    What it compiles, it compiles once.
 
     Args:
       graph: of the network.
@@ -66,28 +41,34 @@ class BiasCorrection:
 
     def __init__(self, graph: Graph):
         self._graph, self._names = graph, sorted(graph.source.variables)
-        self._labelled = _evaluation(graph)
+        self._labelled = graph.evaluation()
         self._layers = find_layers(self._labelled, self._names)
         self._addends = find_addends(self._labelled, self._names)
-        self._changes = jax.jit(partial(self._find_changes, None))
+        self._changes = jax.jit(self._find_changes)
 
     def __call__(
         self,
         variables: Variables,
         quantized: Mapping[str, Any],
         means: Mapping[str, np.ndarray],
-        kept: Mapping[str, np.ndarray] | None = None,
     ) -> Variables:
-        """See ``correct_bias``."""
+        """The variables, kernels unrounded, with the corrected arrays in NumPy.
+
+        Args:
+          variables: the network's arrays, of full size.
+          quantized: the rounded kernels by name; they differ from the variables only where
+            channels remain.
+          means: of every layer's input: ``Observation.mean`` of
+            ``pfrl.methods.quantization.ranges``.
+
+        Raises:
+          BiasCorrectionError: if a name is no kernel's, or a layer's mean is missing.
+        """
         self._check(quantized, means)
-        changes = self._changes
-        if kept is not None:
-            removed = self._graph.removed_atoms(self._labelled, kept)
-            changes = jax.jit(partial(self._find_changes, removed))
         plain = {name: jnp.asarray(variables[name]) for name in self._names}
         means = {name: means[name] for name in self._layers.values()}
         wanted: dict[str, list[np.ndarray]] = {}
-        for number, change in changes(plain, {**plain, **quantized}, means).items():
+        for number, change in self._changes(plain, {**plain, **quantized}, means).items():
             if kernel_name(self._labelled, self._names, number) in quantized:
                 wanted.setdefault(self._addends[number].variable, []).append(np.asarray(change))
         corrected = dict(variables)
@@ -111,35 +92,29 @@ class BiasCorrection:
             )
 
     def _find_changes(
-        self,
-        removed: np.ndarray | None,
-        plain: Variables,
-        rounded: Variables,
-        means: Mapping[str, Any],
+        self, plain: Variables, rounded: Variables, means: Mapping[str, Any]
     ) -> dict[int, jax.Array]:
         """By layer, how the array behind it changes, ``[1, ..., O]`` as it is added."""
         labelled, found = self._labelled, {}
         kernels = {number: _kernel(labelled, number) for number in self._addends}
         factors = {v for addend in self._addends.values() for v in addend.factors}
-        before = self._values([*kernels.values(), *factors], plain, removed)
-        after = self._values([*kernels.values()], rounded, removed)
+        before = self._values([*kernels.values(), *factors], plain)
+        after = self._values([*kernels.values()], rounded)
         for number, (_, scale, mine) in self._addends.items():
             rounding = _difference(after[kernels[number]], before[kernels[number]])
             mean = means[self._layers[number]]
-            change = -scale * _mean_output(labelled, number, mean, rounding, removed)
+            change = -scale * _mean_output(labelled, number, mean, rounding)
             for factor in mine:
                 change = change * before[factor]
             found[number] = change
         return found
 
-    def _values(
-        self, wanted: Sequence[int], variables: Variables, removed: np.ndarray | None
-    ) -> dict[int, jax.Array]:
+    def _values(self, wanted: Sequence[int], variables: Variables) -> dict[int, jax.Array]:
         """Values of the program that do not depend on its input, by number."""
         program = replace(self._labelled.program, outputs=list(wanted))
         arguments = [variables[name] for name in self._names]
         arguments += [jnp.zeros(x.shape, x.dtype) for x in self._graph.inputs]
-        values = run(replace(self._labelled, program=program), arguments, removed)
+        values = run(replace(self._labelled, program=program), arguments)
         return dict(zip(wanted, values, strict=True))
 
 
@@ -155,21 +130,10 @@ def _difference(new: jax.Array, old: jax.Array) -> jax.Array:
     return new.astype(jnp.float32) - old.astype(jnp.float32)
 
 
-def _mean_output(
-    labelled: Labelled, number: int, x: jax.Array, kernel: jax.Array, removed: np.ndarray | None
-) -> jax.Array:
+def _mean_output(labelled: Labelled, number: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """What a layer makes of an input with a kernel, as mean over all axes but the channels'."""
     equation = labelled.program.equations[number]
     operands = [kernel, x] if labelled.kernels[number] == 0 else [x, kernel]
-    if removed is None or equation.name not in SLICED:
-        output = equation.primitive.bind(*operands, **equation.params)
-    else:
-        output = SLICED[equation.name](labelled, number, equation, operands, removed)
+    output = equation.primitive.bind(*operands, **equation.params)
     channels = output_axes(labelled, number)
     return output.mean([a for a in range(output.ndim) if a not in channels], keepdims=True)
-
-
-def _evaluation(graph: Graph) -> Labelled:
-    """The program that the graph was made of, in evaluation mode."""
-    x = graph.inputs[0] if len(graph.inputs) == 1 else graph.inputs
-    return graph.program(x, False)[0]

@@ -4,7 +4,8 @@ The Gram matrices that it takes are gathered once from the base network, so that
 repairing a policy's network is a few small solves and no training.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,10 +15,9 @@ from scipy.linalg import cho_factor, cho_solve
 from threadpoolctl import ThreadpoolController
 
 from pfrl.graph import Graph, Variables
+from pfrl.graph.inputs import LayerInput, Reducer, collect
 from pfrl.graph.kernels import Kernel, find_kernels, positions_of, rows_at
-from pfrl.graph.labelled.labels import Labelled
 from pfrl.graph.layers import find_layers
-from pfrl.graph.slicing import run
 from pfrl.methods.base import Statistics
 from pfrl.methods.repair.base import Repair
 from pfrl.registry import register
@@ -43,6 +43,8 @@ class Gram(NamedTuple):
 
 Grams = tuple[Gram, ...]
 """One for every kernel that can lose inputs and be repaired."""
+_Moments = tuple[np.ndarray, int]
+"""``[G, K, K]`` of a layer, and its rows."""
 
 
 def gather(
@@ -75,35 +77,49 @@ def gather(
     Raises:
       ReconstructError: if there is no batch, or ``positions`` is less than 1.
     """
+    reducer = second_moments(graph, positions, seed)
+    return as_grams(graph, *collect(graph, variables, batches, [reducer]))
+
+
+def second_moments(graph: Graph, positions: int, seed: int) -> Reducer:
+    """Keeps what ``as_grams`` makes Gram matrices of: ``([G, K, K], rows)`` of every layer.
+
+    Raises:
+      ReconstructError: if ``positions`` is less than 1.
+    """
     if positions < 1:
         raise ReconstructError(f"expected at least 1 position an image, got {positions}")
-    kernels = find_kernels(graph, traced(graph))
-    owner = {name: kernel.layers[0] for kernel in kernels for name in kernel.layers}
-    leaves = [jnp.asarray(variables[name]) for name in sorted(graph.source.variables)]
+    layers = {name for kernel in find_kernels(graph, graph.evaluation()) for name in kernel.layers}
     rng = np.random.default_rng([seed, 4])
-    moments: dict[Any, Any] = {}
-    matrices: dict[str, np.ndarray] = {}
-    rows = dict.fromkeys(owner.values(), 0)
-    for x in batches:
-        inputs = [jnp.asarray(leaf) for leaf in jax.tree.leaves(x)]
-        key = tuple(leaf.shape for leaf in inputs)
-        labelled, _ = graph.program(x, False)
-        wanted = wanted_layers(graph, labelled, owner)
-        if key not in moments:
-            moments[key] = jax.jit(_moments(labelled, wanted))
-        sizes = {number: positions_of(labelled, number) for number in wanted}
-        chosen = {
-            size: draw_positions(rng, size, positions) for size in dict.fromkeys(sizes.values())
-        }
-        found = moments[key](leaves, inputs, {n: chosen[size] for n, size in sizes.items()})
-        for number, matrix in found.items():
-            name = wanted[number]
-            matrices[name] = matrices.get(name, 0) + np.asarray(matrix, np.float64)
-            rows[name] += chosen[sizes[number]].size
-    if kernels and not matrices:
+
+    def reduce(read: LayerInput, chosen: jax.Array) -> tuple[jax.Array, int]:
+        rows = rows_at(read.labelled, read.number, read.value.astype(jnp.float32), chosen)
+        return jnp.einsum("grk,grl->gkl", rows, rows, precision="highest"), chosen.size
+
+    def merge(kept: _Moments | None, found: Any) -> _Moments:
+        new = np.asarray(found[0], np.float64), int(found[1])
+        return new if kept is None else _added(kept, new)
+
+    return Reducer(reduce, lambda x: draw_positions(graph, x, layers, rng, positions), merge)
+
+
+def _added(one: _Moments, other: _Moments) -> _Moments:
+    return one[0] + other[0], one[1] + other[1]
+
+
+def as_grams(graph: Graph, kept: Mapping[str, _Moments]) -> Grams:
+    """Of every kernel, summed over the layers that use it.
+
+    Raises:
+      ReconstructError: if nothing was kept, as there was no batch.
+    """
+    kernels = find_kernels(graph, graph.evaluation())
+    if kernels and not kept:
         raise ReconstructError("expected at least one batch of inputs to gather from, got none")
+    parts = [[kept[name] for name in kernel.layers] for kernel in kernels]
     return tuple(
-        Gram(kernel, matrices[kernel.layers[0]], rows[kernel.layers[0]]) for kernel in kernels
+        Gram(kernel, *functools.reduce(_added, each))
+        for kernel, each in zip(kernels, parts, strict=True)
     )
 
 
@@ -147,7 +163,7 @@ def repair(
     """
     if not ridge > 0:
         raise ReconstructError(f"expected a ridge above zero, such as 1e-4, got {ridge}")
-    removed = graph.removed_atoms(traced(graph), kept)
+    removed = graph.removed_atoms(graph.evaluation(), kept)
     repaired = dict(variables)
     for kernel, matrices, _ in grams:
         gone = kernel.gone(removed)
@@ -176,43 +192,18 @@ def _solve(gram: np.ndarray, weights: np.ndarray, gone: np.ndarray, ridge: float
     return result
 
 
-def traced(graph: Graph, x: Any = None) -> Labelled:
-    """The program in evaluation mode for inputs like ``x``; by default that of the graph."""
-    if x is None:
-        x = graph.inputs[0] if len(graph.inputs) == 1 else graph.inputs
-    return graph.program(x, False)[0]
+def draw_positions(
+    graph: Graph, x: Any, layers: Collection[str], rng: np.random.Generator, positions: int
+) -> dict[str, np.ndarray]:
+    """By layer int32 ``[examples, chosen]``: for every example other positions, none twice.
 
-
-def wanted_layers(graph: Graph, labelled: Labelled, owner: Mapping[str, str]) -> dict[int, str]:
-    """By equation number, the layer under whose name its inputs are summed."""
+    Layers with as many positions look at the same ones.
+    """
+    labelled = graph.program(x, False)[0]
     names = find_layers(labelled, sorted(graph.source.variables))
-    return {number: owner[name] for number, name in names.items() if name in owner}
-
-
-def draw_positions(rng: np.random.Generator, size: tuple[int, int], positions: int) -> np.ndarray:
-    """int32 ``[examples, chosen]``: for every example other positions, none twice."""
-    order = np.argsort(rng.random(size), axis=1)
-    return order[:, : min(positions, size[1])].astype(np.int32)
-
-
-def _moments(labelled: Labelled, wanted: Mapping[int, str]) -> Any:
-    """``(leaves, inputs, chosen positions by equation) -> Gram matrices by equation``."""
-
-    def moments(
-        leaves: list[jax.Array], inputs: list[jax.Array], chosen: dict[int, jax.Array]
-    ) -> dict[int, jax.Array]:
-        found = {}
-
-        def on_layer(number: int, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-            if number in wanted:
-                rows = rows_at(labelled, number, x.astype(jnp.float32), chosen[number])
-                found[number] = jnp.einsum("grk,grl->gkl", rows, rows, precision="highest")
-            return x, kernel
-
-        run(labelled, [*leaves, *inputs], None, on_layer)
-        return found
-
-    return moments
+    sizes = {names[n]: positions_of(labelled, n) for n in names if names[n] in layers}
+    orders = {size: np.argsort(rng.random(size), axis=1) for size in dict.fromkeys(sizes.values())}
+    return {name: orders[size][:, :positions].astype(np.int32) for name, size in sizes.items()}
 
 
 def _prepare(statistics: Statistics) -> Callable[[Mapping[str, np.ndarray]], Variables]:
