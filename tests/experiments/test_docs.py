@@ -133,7 +133,8 @@ def test_own_rewards_metrics_agents_and_the_rest_are_used_by_name(own):
 
     ours, digits = pfrl.load_data("inverted_digits"), pfrl.load_data("digits")
     assert np.array_equal(ours.search.images, 255 - digits.search.images)
-    assert TASKS["top_two"]().quality([[1, 3, 2]] * 3, [0, 1, 2]).tolist() == [0, 1, 1]
+    logits = np.asarray([[1, 3, 2]] * 3)
+    assert TASKS["top_two"]().quality(logits, np.arange(3)).tolist() == [0, 1, 1]
     judge = RUNTIMES["sliced-xla"].judge(lambda x: 2 * x, (3,))
     assert judge(np.ones((2, 3), np.float32)).tolist() == [[2, 2, 2]] * 2
 
