@@ -219,7 +219,7 @@ def _read(kind: type[Settings], name: str, arguments: list[str]) -> Settings:
     settings, session = tyro.cli(both, prog=f"pfrl {name}", description=description, args=arguments)
     if hasattr(settings, "resolved"):
         settings = settings.resolved()
-    if session.compilation_cache != "none":
+    if str(session.compilation_cache) != "none":
         use_compilation_cache(session.compilation_cache)
     say("loading JAX")
     from pfrl.cpu import keep_memory

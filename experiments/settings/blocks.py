@@ -49,7 +49,7 @@ class SessionBlock:
     plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """FILE.py that registers methods, metrics, rewards, agents or data sets of your own
     (pfrl.register), to be used by name. May be given several times; the files' code is run."""
-    compilation_cache: Path | Literal["none"] | None = None
+    compilation_cache: Literal["none"] | Path | None = None
     """Folder of compiled programs, with which later runs start sooner, or 'none'. Default: xla in
     $PFRL_CACHE, or pfrl/xla in the user's cache folder."""
 
