@@ -219,8 +219,9 @@ def _read(kind: type[Settings], name: str, arguments: list[str]) -> Settings:
     settings, session = tyro.cli(both, prog=f"pfrl {name}", description=description, args=arguments)
     if hasattr(settings, "resolved"):
         settings = settings.resolved()
-    if str(session.compilation_cache) != "none":
-        use_compilation_cache(session.compilation_cache)
+    cache = session.compilation_cache
+    if str(cache) != "none":
+        use_compilation_cache(None if cache is None else Path(cache))
     say("loading JAX")
     from pfrl.cpu import keep_memory
 
