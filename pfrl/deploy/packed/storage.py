@@ -80,6 +80,11 @@ class Storage:
             for name, array in self._arrays.items()
         }
 
+    @property
+    def zeros_coded(self) -> bool:
+        """Whether a code of rounded kernels stands for zero; else zeros need a bitmap."""
+        return self._quantizer.steps is not None
+
     def bits(self, weight_bits: Mapping[str, int]) -> dict[str, int]:
         """The width of every kernel that is there rounded, or in float at 32 bits."""
         return {
