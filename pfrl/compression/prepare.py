@@ -109,17 +109,17 @@ class Preparer:
         shares: dict[str, float] = {}
         for layer in self._graph.layers:
             if policy.sparsity.get(layer.name, 0):
-                shares.setdefault(layer.kernel, policy.sparsity[layer.name])
-        if not shares:
+                shares.setdefault(layer.kernel, float(policy.sparsity[layer.name]))
+        if not policy.sparsity:
             return {}
         self._check(shares)
         alive = alive_elements(self._graph, kept, self._kernels)
-        # The first time of all kernels, so that no later policy compiles for a shape of its own.
+        # The first time of all kernels, of dense ones too where others may be sparse, so that no
+        # later policy compiles for a shape of its own.
         names = set(shares) if self._compiled else set(self._kernels)
         self._compiled = True
-        usual = next(iter(shares.values()))
         masks = {
-            name: self._mask(variables[name], shares.get(name, usual), alive[name])
+            name: self._mask(variables[name], shares.get(name, 0.0), alive[name])
             for name in sorted(names)
         }
         return {name: np.asarray(masks[name]) for name in shares}

@@ -1,25 +1,14 @@
-"""The conformance table of the methods: a residual network and a transformer; full widths."""
+"""The conformance table of the methods: a residual network; full widths."""
 
 import pytest
 
 from tests.support.methods_conformance import check
-from tests.support.methods_table import COLUMNS, FULL, OFTEN, ROWS
+from tests.support.methods_table import COLUMNS, FULL, ROWS
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_method(name, tmp_path):
     check(name, COLUMNS["resnet"], tmp_path)
-
-
-@pytest.mark.parametrize("name", sorted(OFTEN))
-def test_method_on_a_transformer(name, tmp_path):
-    check(name, COLUMNS["vit_tiny"], tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(ROWS.keys() - OFTEN))
-def test_other_method_on_a_transformer(name, tmp_path):
-    check(name, COLUMNS["vit_tiny"], tmp_path)
 
 
 SLOW = ("discrimination", "repair asymmetric", "prune, repair, sparsify, lsq", "prune, codebook")

@@ -19,13 +19,15 @@ from pfrl.compression.recipe import METHODS, Recipe
 from pfrl.compression.rounding import Quantizer
 from pfrl.compression.sliced import Compressed
 from pfrl.graph import Graph, trace
+from pfrl.methods.low_rank.base import DECOMPOSITIONS
 from pfrl.methods.low_rank.decompose import decomposable, decompose
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.models import catalogue as zoo
+from pfrl.models.zoo.vit import VisionTransformer
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import TrainState, make_train_step
 from tests.support.conformance import BATCH, random_inputs, random_source
-from tests.support.narrow import CLASSIC, MODERN
+from tests.support.narrow import CLASSIC
 
 SIDE = 32
 
@@ -35,9 +37,12 @@ def _full(name: str) -> tuple[Any, tuple[int, ...]]:
 
 
 COLUMNS: dict[str, tuple[Any, tuple[int, ...]]] = {
-    "resnet": CLASSIC["resnet20"],
+    "resnet": CLASSIC["resnet20b"],
     "mobilenet_v2": CLASSIC["mobilenet_v2"],
-    "vit_tiny": MODERN["vit_tiny"],
+    "vit_tiny": (
+        lambda rngs: VisionTransformer(5, 3, (8, 12), 4, 12, 1, 3, 2, 0.1, rngs=rngs),
+        (8, 12, 3),
+    ),
 }
 FULL = {name: _full(name) for name in ("resnet20", "mobilenet_v2", "vit_tiny")}
 # Compiling is nearly all of the time, and less than half as long without these.
@@ -144,9 +149,10 @@ ROWS: dict[str, Row] = {
     "normalised": Row(Recipe(criterion="taylor", normalise=True), pruned),
     "sparse, repaired": Row(Recipe(sparse_repair=True), SPARSE),
     "bias correction": Row(Recipe(bias_correction=True), WEIGHTS),
-    "low rank, svd": Row(Recipe(criterion="l2"), pruned, False, "svd"),
-    "low rank, channel": Row(Recipe(criterion="l2"), pruned, False, "channel"),
-    "low rank, spatial": Row(Recipe(criterion="l2"), pruned, False, "spatial"),
+    **{
+        f"low rank, {kind}": Row(Recipe(criterion="l2"), pruned, False, kind)
+        for kind in DECOMPOSITIONS
+    },
     "prune, repair, sparsify, lsq": Row(
         Recipe(
             repair="least_squares",
@@ -297,12 +303,15 @@ _COMPILED: dict[Any, Any] = {}
 
 
 def sliced_step(small: Compressed, x: Any, labels: Any) -> dict[str, Any]:
-    """``a_step`` of a sliced network; equal programs compile once."""
-    arguments = dict(small.variables), dict(small.weight_masks), x, labels
+    """``a_step`` of a sliced network; equal programs compile once, so bit widths are arguments."""
+    quantizer = Quantizer(small.graph, small.recipe)
+    widths = quantizer.bit_widths(small.policy, small.ranges) if small.quantized else None
+    arguments = dict(small.variables), dict(small.weight_masks), widths, x, labels
 
-    def run(variables: Any, masks: Any, x: Any, labels: Any) -> dict[str, Any]:
+    def run(variables: Any, masks: Any, widths: Any, x: Any, labels: Any) -> dict[str, Any]:
         own = replace(small, weight_masks=masks)
-        return a_step(own.apply, own.trainable)(variables, x, labels)
+        with mock.patch.object(Quantizer, "bit_widths", lambda *_: widths):
+            return a_step(own.apply, own.trainable)(variables, x, labels)
 
     lowered = jax.jit(run).lower(*arguments)
     text = lowered.as_text()

@@ -20,15 +20,17 @@ from pfrl.models.zoo.vit import VisionTransformer
 
 # A few blocks of each kind; the whole tables are for the slow tests.
 V1 = ((64, 1), (128, 2), (128, 1), (256, 2))
-V2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 2, 2))
-LITE = (Stage(3, 1, 16, 1, 1), Stage(5, 6, 24, 2, 2), Stage(3, 6, 40, 2, 2))
+V2 = ((1, 16, 1, 1), (6, 24, 2, 2))
+LITE = (Stage(3, 1, 16, 1, 1), Stage(5, 6, 24, 2, 2))
+VGG9 = ((64, 64), (128,), (256,), (512,), (512,))
+INCEPTIONS = ("3a", "4a", "5a")
 
 CLASSIC: dict[str, tuple[Any, tuple[int, ...]]] = {
     "lenet5": (lambda rngs: LeNet5(4, (8, 8, 1), rngs=rngs), (8, 8, 1)),
     "plain20": (lambda rngs: CifarResNet(8, 4, 1, 4, None, rngs=rngs), (8, 8, 1)),
     "resnet20": (lambda rngs: CifarResNet(14, 4, 1, 4, rngs=rngs), (8, 8, 1)),
-    "resnet20b": (lambda rngs: CifarResNet(14, 4, 1, 4, "B", rngs=rngs), (8, 8, 1)),
-    "vgg16_bn": (lambda rngs: VGG(5, 2, (32, 32), 0.125, 12, rngs=rngs), (32, 32, 2)),
+    "resnet20b": (lambda rngs: CifarResNet(8, 4, 1, 4, "B", rngs=rngs), (8, 8, 1)),
+    "vgg16_bn": (lambda rngs: VGG(5, 2, (32, 32), 0.125, 12, stages=VGG9, rngs=rngs), (32, 32, 2)),
     "resnet18": (
         lambda rngs: ImageNetResNet(5, 2, (1, 1, 2, 1), False, 0.125, rngs=rngs),
         (32, 32, 2),
@@ -43,14 +45,17 @@ CLASSIC: dict[str, tuple[Any, tuple[int, ...]]] = {
         (16, 16, 2),
     ),
     "mobilenet_v3_small": (
-        lambda rngs: MobileNetV3(5, 2, 0.5, 0.2, True, 4, SMALL[2:6], 64, rngs=rngs),
+        lambda rngs: MobileNetV3(5, 2, 0.5, 0.2, True, 4, SMALL[2:5], 64, rngs=rngs),
         (16, 16, 2),
     ),
     "squeezenet": (
         lambda rngs: SqueezeNet(5, 2, 0.25, small_images=True, rngs=rngs),
         (16, 16, 2),
     ),
-    "googlenet": (lambda rngs: GoogLeNet(5, 2, 0.125, small_images=True, rngs=rngs), (32, 32, 2)),
+    "googlenet": (
+        lambda rngs: GoogLeNet(5, 2, 0.125, 0.4, True, INCEPTIONS, rngs=rngs),
+        (16, 16, 2),
+    ),
 }
 MODERN: dict[str, tuple[Any, tuple[int, ...]]] = {
     "efficientnet_lite0": (
