@@ -6,7 +6,7 @@ from functools import cache
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pfrl.compression.calibration import gather_statistics
@@ -19,6 +19,7 @@ from pfrl.deploy.packed.encoding import Stored
 from pfrl.deploy.packed.pack import pack, unpack
 from pfrl.deploy.packed.storage import Storage
 from pfrl.graph import trace
+from tests.support.conformance import examples
 from tests.support.narrow import CLASSIC
 from tests.support.tiny import Shared, TwoConvs, made, shape
 
@@ -63,7 +64,7 @@ RECIPES = {
 
 @pytest.mark.parametrize("network", ["resnet20", "mobilenet_v2"])
 @pytest.mark.parametrize("name", RECIPES)
-@settings(max_examples=12, deadline=None)
+@examples(6)
 @given(seed=st.integers(0, 10**6))
 def test_a_file_has_exactly_the_predicted_bytes(tmp_path_factory, network, name, seed):
     graph, recipe = narrow(network), RECIPES[name]

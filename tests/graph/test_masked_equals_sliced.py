@@ -6,7 +6,7 @@ from functools import cache
 import jax
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pfrl.compression.policy import Policy
@@ -15,7 +15,7 @@ from pfrl.graph import split_variables, trace
 from pfrl.graph.masks import Masks, slice_variables
 from pfrl.methods.channels.base import choose
 from pfrl.methods.channels.criteria import l1_scores
-from tests.support.conformance import assert_close, everything
+from tests.support.conformance import assert_close, everything, examples
 from tests.support.tiny import Branches, Shared, made, randomised, resnet8, shape
 
 NETWORKS = {
@@ -40,13 +40,7 @@ def masked_network(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@settings(
-    max_examples=2,
-    deadline=None,
-    phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow],
-    database=None,
-)
+@examples(2)
 @given(seed=st.integers(0, 10**6))
 def test_masked_equals_sliced(name, seed):
     graph, masks, run_masked = masked_network(name)

@@ -1,8 +1,10 @@
 """Quantized kernels as whole numbers: what a weight quantizer's kernels take in a file."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from pfrl.methods.quantization.base import WeightQuantizer
@@ -53,11 +55,15 @@ def codes(
         levels = np.float32(2 ** (bits - 1) - 1)
         ints = np.clip(np.round(kernel / steps), -levels, levels)
         return (ints + 2 ** (bits - 1)).astype(np.uint8), steps
-    rounded = np.asarray(quantizer.round(kernel, own, np.int32(bits), None))
+    rounded = np.asarray(_jitted(quantizer.round)(kernel, own, np.int32(bits), None))
     (entries,) = layout(quantizer, kernel.shape, bits, int(stays.sum())).table
     used = np.unique(rounded[stays]) if stays.any() else np.zeros(1, np.float32)
     found = np.minimum(np.searchsorted(used, rounded), len(used) - 1)
     return found.astype(np.uint8), np.pad(used, (0, entries - len(used)), mode="edge")
+
+
+_jitted = cache(jax.jit)
+"""One program for a kernel of every shape, where each operation would be one."""
 
 
 def own_of(

@@ -53,6 +53,10 @@ TABLE = {
 }
 
 
+WINDOWS = {"3": 3, "4": 2}
+"""Of the max pooling behind the modules of a stage."""
+
+
 class ConvBN(nnx.Module):
     """A convolution, BN and ReLU: ``[N, H, W, c_in]`` to ``[N, ceil(H / stride), ..., c_out]``."""
 
@@ -110,6 +114,7 @@ class GoogLeNet(nnx.Module):
       in_channels: channels of the images.
       width: factor on all channels.
       dropout: rate before the linear head; 0.4 in the paper, 0.2 in torchvision.
+      modules: those of ``TABLE`` that it has, of every stage one at least.
       small_images: leave out the stem's stride and its first max pooling.
     """
 
@@ -120,40 +125,33 @@ class GoogLeNet(nnx.Module):
         width: float = 1.0,
         dropout: float = 0.4,
         small_images: bool = False,
+        modules: tuple[str, ...] = tuple(TABLE),
         *,
         rngs: nnx.Rngs,
     ):
         self.small_images = small_images
-        table = {
-            name: Branches(*(scaled(channels, width) for channels in row))
-            for name, row in TABLE.items()
-        }
         stem, c_in = scaled(64, width), scaled(192, width)
         self.conv1 = ConvBN(in_channels, stem, 7, 1 if small_images else 2, rngs=rngs)
         self.conv2 = ConvBN(stem, stem, rngs=rngs)
         self.conv3 = ConvBN(stem, c_in, 3, rngs=rngs)
-        self.inception3a = Inception(c_in, table["3a"], rngs=rngs)
-        self.inception3b = Inception(table["3a"].channels, table["3b"], rngs=rngs)
-        self.inception4a = Inception(table["3b"].channels, table["4a"], rngs=rngs)
-        self.inception4b = Inception(table["4a"].channels, table["4b"], rngs=rngs)
-        self.inception4c = Inception(table["4b"].channels, table["4c"], rngs=rngs)
-        self.inception4d = Inception(table["4c"].channels, table["4d"], rngs=rngs)
-        self.inception4e = Inception(table["4d"].channels, table["4e"], rngs=rngs)
-        self.inception5a = Inception(table["4e"].channels, table["5a"], rngs=rngs)
-        self.inception5b = Inception(table["5a"].channels, table["5b"], rngs=rngs)
+        self.inceptions = modules
+        for name in modules:
+            widths = Branches(*(scaled(channels, width) for channels in TABLE[name]))
+            setattr(self, f"inception{name}", Inception(c_in, widths, rngs=rngs))
+            c_in = widths.channels
         self.dropout = nnx.Dropout(dropout, rngs=rngs)
-        self.fc = nnx.Linear(table["5b"].channels, num_classes, rngs=rngs)
+        self.fc = nnx.Linear(c_in, num_classes, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.conv1(x)
         if not self.small_images:
             x = max_pool_ceil(x, 3)
         x = max_pool_ceil(self.conv3(self.conv2(x)), 3)
-        x = self.inception3b(self.inception3a(x))
-        x = self.inception4a(max_pool_ceil(x, 3))
-        x = self.inception4d(self.inception4c(self.inception4b(x)))
-        x = max_pool_ceil(self.inception4e(x), 2)
-        x = self.inception5b(self.inception5a(x))
+        stage = "3"
+        for name in self.inceptions:
+            if name[0] != stage:
+                x, stage = max_pool_ceil(x, WINDOWS[stage]), name[0]
+            x = getattr(self, f"inception{name}")(x)
         return self.fc(self.dropout(x.mean(axis=(1, 2))))
 
 
