@@ -16,7 +16,7 @@ from experiments.cli import INTERRUPTED
 from experiments.records.history import read_history
 from experiments.run import compression as compress
 from experiments.run import recorded
-from experiments.settings.blocks import SettingsError, SpaceBlock
+from experiments.settings.blocks import LengthBlock, SettingsError, SpaceBlock
 from experiments.settings.compression import CompressSettings, FinishConfig
 from pfrl.compression.recipe import Recipe
 from pfrl.cost import BudgetError
@@ -33,7 +33,7 @@ WALL_CLOCK = {"seconds", "seconds_per_episode", "share", "latency_ms", "latency_
 
 
 def settings(out: Path, **changes) -> CompressSettings:
-    plain = CompressSettings(episodes=8, episode=EPISODE, finish=FINISH, out=out)
+    plain = CompressSettings(length=LengthBlock(8), episode=EPISODE, finish=FINISH, out=out)
     return dataclasses.replace(plain, **changes)
 
 

@@ -14,7 +14,7 @@ from pfrl.evaluation.cache import EvaluationCache
 
 QUICK = [
     *("sweep", "--model", "resnet8", "--data", "digits", "--seeds", "0", "1", "--workers", "1"),
-    *("--episodes", "3", "--images", "64", "--recipe.images", "64", "--episode.batch", "32"),
+    *("--images", "300", "--tuning-images", "64", "--recipe.images", "64", "--episode.batch", "32"),
     *("--episode.search-images", "60", "--episode.statistics-images", "32"),
     *("--episode.validation", "xla", "--agents", "uniform", "random", "--targets", "macs=0.5"),
 ]
@@ -44,6 +44,8 @@ def test_every_search_has_its_history_its_line_and_its_row(whole):
         assert len(history) == line["episodes"] == (1 if line["agent"] == "uniform" else 3)
         assert line["search_accuracy"] == max(each["accuracy"] for each in history)
         assert line["cost"] <= line["limit"]
+        # Of 300, of which each takes 32 for statistics and 60 to judge; from the cache or not.
+        assert [each["images"] for each in history] == [92] * len(history)
         assert 0 < line["test_accuracy"] <= 1
     with (whole / "search.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -83,6 +85,8 @@ def test_searches_share_the_evaluations_of_one_file(whole):
         (["--agents", "oracle"], "unknown agent 'oracle'; expected one of cmaes, ddpg, "),
         (["--targets", "macs=3"], "macs"),
         (["--episodes", "0"], "episodes is a whole number from 1"),
+        (["--episodes", "3"], "--episodes and --images both say how long"),
+        (["--images", "91"], "one evaluation looks at 92 images; --images is at least that"),
         (["--seeds", "-1"], "seeds is a whole number from 0, got -1"),
     ],
 )

@@ -50,7 +50,8 @@ def run(settings: SweepSettings) -> list[Path]:
     weights = find_weights(settings.network)
     folder = RunFolder("sweep", settings, weights)
     task = task_of(settings, str(weights))
-    _, graph = task.network()
+    dataset, graph = task.network()
+    settings.length.evaluations(settings.episode.images_each(len(dataset.search)))
     costs = task.costs(graph, None)
     for target in settings.targets:
         # A budget that cannot be met is refused before anything is written.
@@ -78,7 +79,8 @@ def search(settings: SweepSettings, weights: str, job: Search) -> dict[str, Any]
     evaluator = opened.evaluator
     load(job.agent)
     hits, before, start = evaluator.hits, sum(evaluator.seconds.values()), time.perf_counter()
-    episodes = 1 if AGENTS[job.agent].rule else settings.episodes
+    length = settings.length.evaluations(evaluator.images_each)
+    episodes = 1 if AGENTS[job.agent].rule else length
     found = recorded_search(
         job.agent, problem, episodes, job.seed, job.folder(settings.out) / "history.jsonl"
     )
@@ -105,7 +107,7 @@ def test_accuracy(
     settings: SweepSettings, evaluator: Evaluator, policy: Policy, seed: int
 ) -> float:
     """Of a policy's network on the test split, after the fine-tuning that all get."""
-    small = evaluator.network(policy, Tuning(settings.images, settings.learning_rate, seed))
+    small = evaluator.network(policy, Tuning(settings.tuning_images, settings.learning_rate, seed))
     dataset = evaluator.dataset
     judge = small if small.quantized else RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
     return mean_quality(judge, dataset, dataset.open_test())
