@@ -7,12 +7,14 @@ from pfrl.bounds import Count, NotNegative, Positive, Whole
 from pfrl.compression.recipe import Recipe
 from pfrl.deploy.runtimes.base import RUNTIMES
 
+Fidelity = Literal["reconstruct", "finetune", "supernet"]
+
 
 @dataclass(frozen=True)
 class EpisodeConfig:
     """What one evaluation does."""
 
-    fidelity: Literal["reconstruct", "finetune", "supernet"] = "finetune"
+    fidelity: Fidelity = "finetune"
     """How the network of a policy comes by its numbers: closed-form least squares and statistics
     re-estimated, without a gradient step; the same and then fine-tuning (without least squares, if
     the recipe's repair is none); or as a part of one network that was trained once under random
