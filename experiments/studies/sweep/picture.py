@@ -15,6 +15,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#2
 """Of Okabe and Ito."""
 STYLES = ("-", "--", ":")
 """Of the first, second and third round of colours."""
+EARLY = 0.1
+"""Share of the evaluations whose best policies may lie below the picture."""
 PLACES = 400
 """Of an axis, at which curves are drawn."""
 
@@ -49,12 +51,21 @@ def progress_figure(lines: Sequence[Line]) -> Figure:
         ):
             _panel(axes, found, axis, unit, looks)
             axes.set_xlabel(words)
+        row[0].set_ylim(bottom=_bottom(found))
         seeds = len({line["seed"] for line in found})
-        band = f"; line: mean of {seeds} seeds, band: lowest to highest" if seeds > 1 else ""
-        subtitle(row[0], f"Budget {target}{band}")
+        band = f" Line: mean of {seeds} seeds; band: lowest to highest." if seeds > 1 else ""
+        subtitle(row[0], f"Budget {target}. Up and to the left is better.{band}")
         row[0].set_ylabel("accuracy on search images (%)")
     legend(figure, panels[0, 0])
     return figure
+
+
+def _bottom(lines: Sequence[Line]) -> float:
+    """Of the shown accuracies: where all searches are past their first policies."""
+    early = [at(x["curve"], "evaluations", np.array([EARLY * x["episodes"]]))[0] for x in lines]
+    lowest = min([100 * each for each in early if np.isfinite(each)], default=0.0)
+    highest = max(100 * x["search_accuracy"] for x in lines)
+    return lowest - 0.05 * max(highest - lowest, 0.1)
 
 
 def _panel(
