@@ -19,7 +19,6 @@ import numpy as np
 import tyro
 
 import agents
-from benchmarks.quality import describe_quality, search_quality
 from benchmarks.ratios import Ratio, forward_ratios, training_ratios
 from benchmarks.repairs import POSITIONS, Repaired, time_repairs
 from benchmarks.throughput import ThroughputSettings, throughputs
@@ -28,6 +27,7 @@ from benchmarks.tracing import BY_DEPTH, OTHERS, Traced, growth, time_traces
 from envs import NetworkTask, Problem
 from experiments.records.machine import machine
 from experiments.records.wording import aligned, number, percent
+from experiments.studies.sweep.quality import describe_quality, search_quality
 from pfrl.cost import Budget
 from pfrl.data import DataError
 from pfrl.data.sources import FASHION_FOLDERS, FASHION_MD5, cache_folder

@@ -98,7 +98,9 @@ class LengthBlock:
         """
         if None not in (self.episodes, self.images):
             raise SettingsError("--episodes and --images both say how long; leave one of them out")
-        return self if self.images or self.episodes else replace(self, episodes=episodes)
+        if self.images is None and self.episodes is None:
+            return replace(self, episodes=episodes)
+        return self
 
     def evaluations(self, each: int) -> int:
         """Evaluations of a search; of a filled block.

@@ -11,13 +11,13 @@ from flax import nnx
 
 from benchmarks import bench, ratios
 from benchmarks.bench import Mark, SearchTimes, aligned, open_problem, summarize, time_search
-from benchmarks.quality import Quality, describe_quality, search_quality
 from benchmarks.ratios import Ratio, forward_ratios, training_ratios, with_flax_norms
 from benchmarks.repairs import Repaired, time_repairs
 from benchmarks.throughput import Throughput
 from benchmarks.tracing import Traced, growth, time_traces
 from envs import OpenedTask, Problem, Task
 from experiments.studies.sweep.curves import Taken
+from experiments.studies.sweep.quality import Quality, describe_quality, search_quality
 from pfrl.cost import Budget, CostModel
 from pfrl.data import DataError
 from pfrl.evaluation.config import EpisodeConfig

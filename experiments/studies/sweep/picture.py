@@ -51,7 +51,7 @@ def progress_figure(lines: Sequence[Line]) -> Figure:
         ):
             _panel(axes, found, axis, unit, looks)
             axes.set_xlabel(words)
-        row[0].set_ylim(bottom=_bottom(found))
+        row[0].set_ylim(_heights(found))
         seeds = len({line["seed"] for line in found})
         band = f" Line: mean of {seeds} seeds; band: lowest to highest." if seeds > 1 else ""
         subtitle(row[0], f"Budget {target}. Up and to the left is better.{band}")
@@ -60,12 +60,13 @@ def progress_figure(lines: Sequence[Line]) -> Figure:
     return figure
 
 
-def _bottom(lines: Sequence[Line]) -> float:
-    """Of the shown accuracies: where all searches are past their first policies."""
+def _heights(lines: Sequence[Line]) -> tuple[float, float]:
+    """The shown accuracies: from where all searches are past their first policies."""
     early = [at(x["curve"], "evaluations", np.array([EARLY * x["episodes"]]))[0] for x in lines]
     lowest = min([100 * each for each in early if np.isfinite(each)], default=0.0)
     highest = max(100 * x["search_accuracy"] for x in lines)
-    return lowest - 0.05 * max(highest - lowest, 0.1)
+    room = 0.05 * max(highest - lowest, 0.1)
+    return lowest - room, highest + room
 
 
 def _panel(
