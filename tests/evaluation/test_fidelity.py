@@ -14,11 +14,11 @@ from pfrl.compression.recipe import Recipe
 from pfrl.cost import CostModel
 from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES, Runtime
 from pfrl.deploy.runtimes.openvino import precisions
-from pfrl.evaluation.base import Choice, Tuning
+from pfrl.evaluation.base import Choice, Judged, Tuning
 from pfrl.evaluation.cache import EvaluationCache, Known, digest, policy_key
 from pfrl.evaluation.compilations import compilations
 from pfrl.evaluation.config import EpisodeConfig
-from pfrl.evaluation.early_stopping import DOUBT, Bound
+from pfrl.evaluation.early_stopping import DOUBT, Bound, Race
 from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.make import make_evaluator
 from pfrl.evaluation.validation import choose_runtime, validate
@@ -181,14 +181,43 @@ def test_another_file_is_no_cache(tmp_path):
 def test_hoeffdings_bound():
     """After 100 images with half of them right: 0.5 + sqrt(ln(1000) / 200) = 0.5 + 0.18585."""
     assert math.isclose(math.sqrt(math.log(1 / DOUBT) / 200), 0.18585, abs_tol=1e-5)
-    assert Bound(0.686)(50, 100)
-    assert not Bound(0.685)(50, 100)
-    assert not Bound()(0, 10_000)
+    half = np.arange(100) % 2
+    assert Bound(0.686)(half)
+    assert not Bound(0.685)(half)
+    assert not Bound()(np.zeros(10_000))
+
+
+def test_a_race_is_decided_by_the_difference_on_common_images():
+    """Two of 4 images that the best has right and the other has not: 0.5 > 1.5 · 0.5 / 2, and of
+    all 8 images the best has 0.75 right, so the other is expected at 0.25."""
+    best = np.array([1, 1, 1, 0, 1, 1, 1, 0.0])
+    race, same = Race(), best[:4]
+    assert not race(np.zeros(4))
+    race.take(Judged(0.75, True, True, best))
+    lost = np.array([0, 1, 0, 0.0])
+    assert race(lost) and not race(same)
+    assert race.estimate(lost) == 0.25
+    # One lost, which may be chance: 0.25 < 1.5 · 0.433 / 2. One lost and one won: no difference.
+    assert not race(np.array([1, 1, 0, 0.0])) and not race(np.array([1, 1, 0, 1.0]))
+    race.take(Judged(0.7, True, True, np.ones(8)))
+    assert race.best == 0.75
+
+
+def test_a_race_whose_best_is_on_record_goes_on_as_it_would_have(graph):
+    config: dict[str, Any] = {"fidelity": "reconstruct", "early_stop": "race"}
+    first, again = evaluator(graph, **config), evaluator(graph, **config)
+    found = [first.evaluate(policy) for policy in policies(graph)]
+    records = zip((p.to_json() for p in policies(graph)), found, strict=True)
+    again.resume(list(records)[:2])
+    resumed = [again.evaluate(policy) for policy in policies(graph)]
+    assert [e._replace(seconds=0) for e in resumed] == [e._replace(seconds=0) for e in found]
+    assert not all(evaluation.exact for evaluation in found)
+    assert all(e.accuracy < max(x.accuracy for x in found if x.exact) for e in found if not e.exact)
 
 
 def test_a_validation_below_the_bound_ends_early_and_is_not_kept(graph, tmp_path):
     cache = tmp_path / "evaluations.sqlite"
-    stopping = evaluator(graph, cache=cache, fidelity="reconstruct", early_stop=True)
+    stopping = evaluator(graph, cache=cache, fidelity="reconstruct", early_stop="bound")
     exact = stopping.evaluate(policies(graph)[0])
     assert exact.exact
     # As if a network had been found before that is right every time.
