@@ -49,7 +49,7 @@ def run(settings: CompressSettings) -> list[Path]:
             prepare(settings, task, graph)
         folder.begin()
         table = folder.path / LATENCY_FILE if needs_latency(settings) else None
-        judge = (folder.read(VALIDATION_FILE) or {}).get("backend")
+        judge = (folder.read(VALIDATION_FILE) or {}).get("runtime")
         problem = make_problem(settings, make_task(settings, weights, table, judge))
         report = finish(settings, folder, search(settings, folder, problem))
         write_json(folder.path / "report.json", report)

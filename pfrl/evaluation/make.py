@@ -41,7 +41,7 @@ def make_evaluator(
     )
     found: Evaluator = plain
     if cache is not None:
-        names = plain.choice.backend, "xla, vmapped"
+        names = plain.choice.runtime, "xla, vmapped"
         alone, batch = (EvaluationCache(cache, plain.identity(name)) for name in names)
         found = Cached(found, costs, alone, batch)
     if bound is not None:

@@ -166,10 +166,12 @@ def test_a_stopped_process_loses_at_most_its_episode(sent, whole, tmp_path):
         assert told.splitlines()[-1] == (
             "pfrl: interrupted; what was finished is kept, go on with the same command"
         )
-    assert 2 <= len(read_history(out / "history.jsonl")) <= 8
+        # Going on is the same after an interrupt and after a kill.
+        kept = without_wall_clock(read_history(out / "history.jsonl"))
+        assert 2 <= len(kept) <= 8 and kept == results(whole)[0][: len(kept)]
+        return
     compress.run(settings(out))
-    history, policy, _ = results(out)
-    assert (history, policy) == results(whole)[:2]
+    assert results(out)[:2] == results(whole)[:2]
 
 
 def test_a_run_is_not_overwritten(whole):

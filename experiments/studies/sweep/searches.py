@@ -95,7 +95,7 @@ def search(settings: SweepSettings, weights: str, job: Search) -> dict[str, Any]
         # A search that goes on decides everything again, so this is of all its episodes.
         "agent_seconds": elapsed - evaluating,
         "hits": evaluator.hits - hits,
-        "backend": evaluator.choice.backend,
+        "runtime": evaluator.choice.runtime,
     }
 
 

@@ -11,7 +11,7 @@ from experiments.report.intervals import Mean, mean_interval
 from pfrl.files import write_text
 
 COLUMNS = ("target", "agent", "seed", "episodes", "best", "search_accuracy", "test_accuracy",
-           "cost", "limit", "evaluation_seconds", "agent_seconds", "hits", "backend")  # fmt: skip
+           "cost", "limit", "evaluation_seconds", "agent_seconds", "hits", "runtime")  # fmt: skip
 
 
 def write_results(out: Path, lines: Sequence[Line], facts: dict[str, Any]) -> list[Path]:
