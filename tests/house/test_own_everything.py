@@ -83,7 +83,8 @@ def own(nothing_of_users, tmp_path_factory):
 
 def test_compress_uses_all_of_them(own, tmp_path):
     finish = """--finish.epochs 0.05 --finish.seconds 0.5 --finish.candidates 1
- --finish.rescore-steps 1 --finish.no-controls --agent halves --reward frugal --target channels=0.5""".split()
+ --finish.rescore-steps 1 --finish.no-controls --agent halves --reward frugal
+ --target channels=0.5""".split()
     assert cli.main(["compress", *own, *finish, "--out", str(tmp_path / "run")]) == 0
     lines = read_history(tmp_path / "run/history.jsonl")
     base = json.loads((tmp_path / "run/report.json").read_text())["budget"]["base"]

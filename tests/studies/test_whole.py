@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EPISODES = """--episodes 2 --episode.search-images 60 --episode.statistics-images 32
  --episode.batch 32 --episode.validation xla --recipe.images 64 --round-to 1 --workers 1"""
 COMMANDS = {
-    "pareto": f"--agent random --limits 0.6 --no-latency --candidates 1 --rescore-steps 1 {EPISODES}",
+    "pareto": f"--agent random --limits 0.6 --no-latency --candidates 1 --rescore-steps 1"
+    f" {EPISODES}",
     "sweep": f"--agents random --seeds 0 --images 64 {EPISODES}",
     "tune": "--trials 2 --steps 4 --batch 16 --tune lr",
     "proxy": """--policies 2 --round-to 1 --fidelities reconstruct --long-images 64 --keep-min 0.5
