@@ -28,7 +28,7 @@ TINY = [
     "--finish.epochs",
     "0.1",
     "--finish.seconds",
-    "1",
+    "0.1",
     "--finish.candidates",
     "2",
 ]

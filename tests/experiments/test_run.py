@@ -27,7 +27,7 @@ from pfrl.files import load_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
 EPISODE = EpisodeConfig(steps=1, batch=16, search_images=60, statistics_images=16, validation="xla")
-FINISH = FinishConfig(epochs=0.1, seconds=1, candidates=2, rescore_steps=2)
+FINISH = FinishConfig(epochs=0.1, seconds=0.1, candidates=2, rescore_steps=2)
 QUICK = dataclasses.replace(FINISH, controls=False)
 WALL_CLOCK = {"seconds", "seconds_per_episode", "share", "latency_ms", "latency_ratio"}
 

@@ -82,7 +82,7 @@ def own(nothing_of_users, tmp_path_factory):
 
 
 def test_compress_uses_all_of_them(own, tmp_path):
-    finish = """--finish.epochs 0.05 --finish.seconds 0.5 --finish.candidates 1
+    finish = """--finish.epochs 0.05 --finish.seconds 0.1 --finish.candidates 1
  --finish.rescore-steps 1 --finish.no-controls --agent halves --reward frugal
  --target channels=0.5""".split()
     assert cli.main(["compress", *own, *finish, "--out", str(tmp_path / "run")]) == 0
