@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
+from pfrl.bounds import check
 from pfrl.registry import Registry
 
 if TYPE_CHECKING:  # jax is not needed to read a history
@@ -20,6 +21,14 @@ if TYPE_CHECKING:  # jax is not needed to read a history
 
 class AgentError(ValueError):
     """An agent, an option or a number of episodes that a search cannot work with."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be set of an agent: fields with bounds, checked when it is made."""
+
+    def __post_init__(self) -> None:
+        check(self, AgentError)
 
 
 @dataclass(frozen=True)

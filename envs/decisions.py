@@ -6,7 +6,7 @@ import numpy as np
 
 from envs.choices import Decision, decision_of, rank_groups
 from envs.problem import Problem, ProblemError
-from pfrl.cost import METRICS, Assignment, BudgetError, CostModel, largest_that_fits
+from pfrl.cost import Assignment, BudgetError, CostModel, largest_that_fits
 from pfrl.graph import Graph, Layer
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 
@@ -43,6 +43,7 @@ class Decisions:
         self.metric = problem.budget.metric if problem.budget else "macs"
         if self.metric not in costs.metrics:
             raise BudgetError(f"there is no cost model for '{self.metric}' in this problem")
+        self.monotone = costs.monotone(self.metric, "sparsity" in problem.knobs)
         self.knobs = problem.knobs
         if problem.knobs == ("keep",) and not graph.groups:
             raise BudgetError(
@@ -171,7 +172,7 @@ class Decisions:
         return largest_that_fits(
             np.linspace(-1, 1, 1001).tolist(),
             lambda action: self.meets(np.full(count, action), limit),
-            monotone=METRICS[self.metric].monotone,
+            monotone=self.monotone,
         )
 
     def meets(self, raw: Sequence[float] | np.ndarray, limit: float) -> bool:
@@ -179,7 +180,7 @@ class Decisions:
 
         Of a metric that a larger choice may lower, every step has to meet it.
         """
-        at, gradual = self.start.copy(), not METRICS[self.metric].monotone
+        at, gradual = self.start.copy(), not self.monotone
         for (_, decision), action in zip(self.all(), raw, strict=True):
             decision.set(at, decision.choice(action))
             if gradual and self.cost(at) > limit:
@@ -207,4 +208,4 @@ class Decisions:
             decision.set(trial, choice)
             return self.cost(trial) <= limit
 
-        return largest_that_fits(range(wanted + 1), fits, monotone=METRICS[self.metric].monotone)
+        return largest_that_fits(range(wanted + 1), fits, monotone=self.monotone)

@@ -19,7 +19,7 @@ import numpy as np
 from agents.base import AgentError, Recorder, Search
 from agents.search.proposals import play_vector
 from envs.decisions import Decisions
-from pfrl.cost import METRICS, largest_that_fits
+from pfrl.cost import largest_that_fits
 
 STRENGTHS = np.linspace(0, 2, 2001)
 """Among which the smallest that meets the budget is looked for."""
@@ -96,9 +96,7 @@ def _strength(env: Recorder, decisions: Decisions | None, profile: np.ndarray) -
     def fits(strength: float) -> bool:
         return decisions.meets(_per_action(env, raw_actions(profile, strength)), limit)
 
-    return largest_that_fits(
-        STRENGTHS[::-1].tolist(), fits, monotone=METRICS[decisions.metric].monotone
-    )
+    return largest_that_fits(STRENGTHS[::-1].tolist(), fits, monotone=decisions.monotone)
 
 
 def _in_units_of_env(decisions: Decisions, raw: np.ndarray) -> np.ndarray:

@@ -130,7 +130,7 @@ def search(
         bullets(*lines),
         shown.get("search", ""),
         shown.get("tradeoff", ""),
-        _rescored(facts, metric, taken, wording),
+        _rescored(facts, taken, wording),
     )
 
 
@@ -183,11 +183,12 @@ def _phases(history: Sequence[Line]) -> str:
     return f"Episodes: {', '.join(parts)}; {lost or 'none'} diverged."
 
 
-def _rescored(facts: Entry, metric: str, taken: int | None, wording: Wording) -> str:
+def _rescored(facts: Entry, taken: int | None, wording: Wording) -> str:
     """The candidates and why one of them was ``taken``: an episode, or None, the uniform policy."""
     rows, images = facts.get("rescored"), facts.get("held_out_images")
     if not rows:
         return ""
+    metric = facts["cheapest_in"]
     cells = [
         (
             ("uniform policy" if row["episode"] is None else f"{row['episode']}")

@@ -6,13 +6,13 @@ from tempfile import TemporaryDirectory
 
 from envs import NetworkTask
 from envs.decisions import Decisions
-from experiments.records.run_folder import RunFolder
+from experiments.records.run_folder import VALIDATION, RunFolder
 from experiments.report.run_report import write_report
 from experiments.run.finish import finish
 from experiments.run.inputs import check, needs_latency
 from experiments.run.latency import SECONDS, measure_latency
 from experiments.run.networks import fit_config
-from experiments.run.search import VALIDATION_FILE, make_problem, make_task, search
+from experiments.run.search import make_problem, make_task, search
 from experiments.settings.compression import CompressSettings
 from experiments.watch.plan import Stage, planned
 from experiments.watch.progress import stage
@@ -49,7 +49,7 @@ def run(settings: CompressSettings) -> list[Path]:
             prepare(settings, task, graph)
         folder.begin()
         table = folder.path / LATENCY_FILE if needs_latency(settings) else None
-        judge = (folder.read(VALIDATION_FILE) or {}).get("runtime")
+        judge = (folder.read(VALIDATION) or {}).get("runtime")
         problem = make_problem(settings, make_task(settings, weights, table, judge))
         report = finish(settings, folder, search(settings, folder, problem))
         write_json(folder.path / "report.json", report)

@@ -89,6 +89,7 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         **searched.facts,
         "rescored": rescored["candidates"],
         "held_out_images": rescored["images"],
+        "cheapest_in": rescored["metric"],
         "chosen": chosen.episode,
     }
     if control is not None:
@@ -248,12 +249,7 @@ def _entry(network: Network, path: Path, quality: np.ndarray, latency: Measureme
 
 def _evaluate_uniform(folder: RunFolder, evaluator: Evaluator, uniform: Policy) -> Evaluation:
     """The uniform policy's evaluation, as an episode's; no agent has seen it."""
-    score = folder.read("uniform.json")
-    if score is None:
-        evaluation = evaluator.evaluate(uniform)
-        write_json(folder.path / "uniform.json", evaluation._asdict())
-        return evaluation
-    return Evaluation(**score)
+    return Evaluation(**folder.kept("uniform.json", lambda: evaluator.evaluate(uniform)._asdict()))
 
 
 def _layer_rows(graph: Graph, policy: Policy) -> list[Entry]:

@@ -10,14 +10,13 @@ import agents
 from agents import SearchResult
 from envs import NetworkTask, OpenedTask, Problem
 from experiments.records.history import Line
-from experiments.records.run_folder import RunFolder
+from experiments.records.run_folder import VALIDATION, RunFolder
 from experiments.run.inputs import budget_of
 from experiments.run.recorded import recorded_search
 from experiments.settings.compression import CompressSettings
 from experiments.watch.board import Board
 from experiments.watch.progress import SearchProgress, stage
 from pfrl.evaluation.compilations import compilations
-from pfrl.files import write_json
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,6 @@ class Searched:
     problem: Problem
     facts: dict[str, Any]
     """The entry 'search' of the report, as far as it is known."""
-
-
-VALIDATION_FILE = "validation.json"
-"""Which runtime judges: measured when a run begins, and kept for all of it."""
 
 
 def make_task(
@@ -91,10 +86,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     with stage("compiling and judging the base network"):
         opened = problem.open()
     evaluator = opened.evaluator
-    judge = folder.read(VALIDATION_FILE)
-    if judge is None:
-        judge = evaluator.choice._asdict()
-        write_json(folder.path / VALIDATION_FILE, judge)
+    judge = folder.kept(VALIDATION, evaluator.choice._asdict)
     recorded = len(folder.recorded)
     budget = problem.budget
     metric = budget.metric if budget else "macs"
@@ -130,8 +122,9 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     elapsed = time.perf_counter() - start
     now = 0 if first_compiled is None else compilations() - first_compiled
     clock = evaluator.seconds if settings.parallel == 1 else {}
-    facts = folder.read("search.json") or _facts(clock, lines, seconds, elapsed, now, recorded)
-    write_json(folder.path / "search.json", facts)
+    facts = folder.kept(
+        "search.json", lambda: _facts(clock, lines, seconds, elapsed, now, recorded)
+    )
     facts |= {
         "judge": judge,
         "best_reward": result.best.reward,

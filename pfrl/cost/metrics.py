@@ -44,7 +44,8 @@ class Metric(NamedTuple):
     Attributes:
       cost: ``(costs, assignment) -> float``, above zero for the base network.
       monotone: whether raising any knob never lowers it, so that budgets can be met by
-        bisection. Said of a metric that is not, a budget would be broken.
+        bisection; or ``(costs, sparse) -> bool``, if that depends on the recipe or on whether
+        shares of zeros are decided. Said of a metric that is not, a budget would be broken.
       title: what an axis or a table calls it, such as 'MACs per image'; by default its name.
       noun: what it counts ('MACs'), for a sentence; left out, 'a ``title`` of 2 ms' is written.
       suffixes: what may follow a number in a target, and by what it is multiplied.
@@ -53,7 +54,7 @@ class Metric(NamedTuple):
     """
 
     cost: "Callable[[CostModel, Assignment], float]"
-    monotone: bool = False
+    monotone: "bool | Callable[[CostModel, bool], bool]" = False
     title: str = ""
     noun: str = ""
     suffixes: Mapping[str, float] = MANY
@@ -84,6 +85,11 @@ def _bytes(costs: "CostModel", at: "Assignment") -> float:
     return sum(array.payload for array in stored.values())
 
 
+def _bytes_rise(costs: "CostModel", sparse: bool) -> bool:
+    """Without a code for zero, a bitmap of few zeros takes more bytes than the zeros save."""
+    return not sparse or costs.storage.zeros_coded
+
+
 def _bops(costs: "CostModel", at: "Assignment") -> float:
     """MACs times weight bits times activation bits; zeros count as all others."""
     return sum(
@@ -104,7 +110,7 @@ def _latency(costs: "CostModel", at: "Assignment") -> float:
 register("metric", "macs", Metric(_macs, True, "MACs per image", "MACs"))
 register("metric", "params", Metric(_params, True, "parameters", "parameters"))
 BYTES = {**MANY, "B": 1.0, "kB": 1e3, "MB": 1e6, "KiB": 1024.0, "MiB": 1024.0**2}
-register("metric", "bytes", Metric(_bytes, True, "packed size", suffixes=BYTES, units=SIZES))
+register("metric", "bytes", Metric(_bytes, _bytes_rise, "packed size", suffixes=BYTES, units=SIZES))
 register("metric", "bops", Metric(_bops, True, "bit operations per image", "bit operations"))
 register(
     "metric",

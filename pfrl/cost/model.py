@@ -82,3 +82,8 @@ class CostModel:
           RegistryError: if there is no such metric.
         """
         return METRICS[metric].cost(self, at)
+
+    def monotone(self, metric: str, sparse: bool) -> bool:
+        """Whether raising a knob never lowers a cost; ``sparse``: shares of zeros among them."""
+        found = METRICS[metric].monotone
+        return found(self, sparse) if callable(found) else found

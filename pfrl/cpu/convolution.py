@@ -24,8 +24,6 @@ Padding = Sequence[Pair]
 
 IMAGE = (0, 3, 1, 2)
 """Batch, channels, height and width of an image with channels last."""
-KERNEL = (3, 2, 0, 1)
-"""Channels out, channels in, height and width of a Flax kernel."""
 GRADIENT = ((3, 0, 1, 2), (3, 0, 1, 2), (2, 3, 0, 1))
 """Dimension numbers of the convolution of an image with a gradient that yields a kernel's."""
 ONES = (1, 1)

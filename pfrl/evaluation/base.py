@@ -46,7 +46,7 @@ class Judged(NamedTuple):
     """How good a network is on images.
 
     Attributes:
-      quality: mean over the images that were judged.
+      quality: mean over the images that were judged; 0 of a network that diverged.
       finite: whether all outputs, and the training, were numbers.
       exact: whether all images were judged.
       each: quality ``[N]`` of every image, in order; empty where networks are judged in a batch.
@@ -56,11 +56,6 @@ class Judged(NamedTuple):
     finite: bool
     exact: bool
     each: np.ndarray = np.empty(0)
-
-    @property
-    def accuracy(self) -> float:
-        """The quality, or 0 of a network that diverged."""
-        return self.quality if self.finite else 0.0
 
 
 class Evaluator(ABC):

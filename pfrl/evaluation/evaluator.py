@@ -52,9 +52,9 @@ class NetworkEvaluator(Evaluator):
         reconstruct takes least squares; the fidelity supernet does without any.
       sparse: whether policies may have sparse layers.
       beside: file beside which a shared network is kept; None keeps none.
-      bound: whether an evaluation stops early, by the sum of qualities and the images so far.
 
     Attributes:
+      bound: by which an evaluation stops early; None judges all images.
       images: by name, 'reward' and 'held_out', batches of search images and their targets.
       spent_before: seconds of training that this evaluator profits from and an earlier one spent.
 
@@ -74,12 +74,12 @@ class NetworkEvaluator(Evaluator):
         recipe: Recipe = REPAIRED,
         sparse: bool = False,
         beside: Path | None = None,
-        bound: Bound | None = None,
     ):
         recipe = config.carried_out(recipe)
         self.graph, self.dataset, self.costs = graph, dataset, costs
         self.seconds = {"training": 0.0, "validation": 0.0}
-        self._config, self._seed, self._bound = config, seed, bound
+        self._config, self._seed = config, seed
+        self.bound = Bound() if config.early_stop else None
         network = MaskedNetwork(graph, recipe, quantized, sparse)
         statistics = gather_from(graph, recipe, dataset, seed, quantized)
         rng = np.random.default_rng([seed, 1])
@@ -127,10 +127,10 @@ class NetworkEvaluator(Evaluator):
     def evaluate(self, policy: Policy) -> Evaluation:
         """Evaluate a policy; equal policies give equal accuracies."""
         start = time.perf_counter()
-        judged = self._judged(policy, "reward", None, self._bound)
+        judged = self._judged(policy, "reward", None, self.bound)
         seconds = time.perf_counter() - start
         costs = self.costs.of(policy)
-        return Evaluation(judged.accuracy, costs, seconds, not judged.finite, judged.exact)
+        return Evaluation(judged.quality, costs, seconds, not judged.finite, judged.exact)
 
     def evaluate_batch(self, policies: Sequence[Policy]) -> list[Evaluation]:
         """Evaluate policies in one batch, for GPUs and TPUs: see ``pfrl.evaluation.batched``.
@@ -146,7 +146,7 @@ class NetworkEvaluator(Evaluator):
         seconds = (time.perf_counter() - start) / len(new)
         found = dict(zip(new, judged, strict=False))
         return [
-            Evaluation(each.accuracy, self.costs.of(policy), seconds, not each.finite)
+            Evaluation(each.quality, self.costs.of(policy), seconds, not each.finite)
             for policy in policies
             for each in [found[policy_key(policy, self.graph)]]
         ]
@@ -191,7 +191,7 @@ class NetworkEvaluator(Evaluator):
         )
         end = time.perf_counter()
         self.seconds["validation"] += end - trained
-        return judged._replace(finite=judged.finite and finite)
+        return judged if finite else judged._replace(quality=0.0, finite=False)
 
     def _judge(self, policy: Policy, masked: Masked, name: str) -> Judge:
         runtime, shape = self._runtimes[name], self.graph.input_shape

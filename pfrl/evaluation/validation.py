@@ -133,8 +133,9 @@ def validate(
         total += float(found[-1].sum())
         count += len(targets)
         if stop is not None and place < len(images) and stop(total, count):
-            return Judged(total / count, finite, exact=False)
-    return Judged(total / max(count, 1), finite, True, np.concatenate(found))
+            return Judged(total / count if finite else 0.0, finite, exact=False)
+    quality = total / max(count, 1) if finite else 0.0
+    return Judged(quality, finite, True, np.concatenate(found))
 
 
 def _answers(judge: Judge, images: Images) -> Iterator[np.ndarray]:

@@ -18,6 +18,7 @@ from envs import OpenedTask, Problem, Task
 from pfrl.cost import Budget, CostModel
 from pfrl.data import DataError
 from pfrl.evaluation.config import EpisodeConfig
+from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.make import make_evaluator
 from pfrl.graph import from_nnx, trace
 from pfrl.models.catalogue import ModelError
@@ -34,8 +35,8 @@ class TinyTask(Task):
         graph = trace(made(TwoConvs), shape(1, 8, 8, 1))
         costs = CostModel(graph)
         config = EpisodeConfig(steps=2, batch=16, statistics_images=16, search_images=250)
-        evaluator = make_evaluator(graph, stripes(), costs, config, 0, quantized=False)
-        return OpenedTask(graph, costs, evaluator, 0.25)
+        plain = NetworkEvaluator(graph, stripes(), costs, config, 0, quantized=False)
+        return OpenedTask(graph, costs, make_evaluator(plain), 0.25)
 
 
 def test_times_between_marks():

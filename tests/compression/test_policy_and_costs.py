@@ -1,6 +1,7 @@
 """Policies as data, what they cost, and budgets as users write them."""
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pfrl.compression.policy import Policy, PolicyError, round_count
+from pfrl.compression.recipe import Recipe
 from pfrl.cost import Budget, BudgetError, CostModel
 from pfrl.cost.metrics import METRICS
 from pfrl.cost.model import Assignment
@@ -16,6 +18,7 @@ from pfrl.graph import trace
 from tests.support.tiny import Branches, Dense, Shared, TwoConvs, made, resnet8, shape
 
 BITS = (2, 3, 4, 5, 6, 7, 8, 32)
+SHARES = (0.0, 0.1, 0.5, 0.9)
 
 
 @cache
@@ -207,21 +210,37 @@ def test_raising_a_knob_never_lowers_a_cost(name, data):
     model = costs(name)
     graph = model.graph
     layers = [layer.name for layer in graph.layers]
+    own = {layer.kernel: layer.name for layer in reversed(graph.layers)}.values()  # the first ones
     at = Assignment(
         {g: data.draw(st.integers(1, group.size)) for g, group in graph.groups.items()},
         {layer: data.draw(st.sampled_from(BITS)) for layer in layers},
         {layer: data.draw(st.sampled_from(BITS)) for layer in layers},
+        sparsity={layer: data.draw(st.sampled_from(SHARES)) for layer in own},
     )
     higher = at.copy()
-    kind = data.draw(st.sampled_from(["counts", "weight_bits", "act_bits"]))
+    kind = data.draw(st.sampled_from(["counts", "weight_bits", "act_bits", "sparsity"]))
     knob = data.draw(st.sampled_from(sorted(getattr(at, kind))))
     values = getattr(higher, kind)
-    choices = range(1, graph.groups[knob].size + 1) if kind == "counts" else BITS
-    values[knob] = data.draw(st.sampled_from([v for v in choices if v >= values[knob]]))
-    monotone = [name for name, metric in METRICS.items() if metric.monotone]
+    if kind == "sparsity":
+        values[knob] = data.draw(st.sampled_from([v for v in SHARES if v <= values[knob]]))
+    else:
+        choices = range(1, graph.groups[knob].size + 1) if kind == "counts" else BITS
+        values[knob] = data.draw(st.sampled_from([v for v in choices if v >= values[knob]]))
+    monotone = [name for name in METRICS if model.monotone(name, sparse=True)]
     assert monotone == ["macs", "params", "bytes", "bops"]
     for metric in monotone:
         assert model.cost(metric, higher) >= model.cost(metric, at) > 0
+
+
+# conv2 at 2 bits, 576 weights: 144 bytes and 4 values. With 58 zeros: a bitmap of 72 bytes and
+# 518 codes in 130, and the values.
+def test_few_zeros_raise_the_bytes_of_a_codebook():
+    model = CostModel(trace(made(TwoConvs), shape(1, 8, 8, 1)), recipe=Recipe(weights="codebook"))
+    dense = Policy.uniform(model.graph, weight_bits=2)
+    few = replace(dense, sparsity={"conv2": 0.1})
+    assert model.of(few)["bytes"] - model.of(dense)["bytes"] == 72 + 130 - 144
+    assert not model.monotone("bytes", sparse=True)
+    assert model.monotone("bytes", sparse=False) and model.monotone("macs", sparse=True)
 
 
 @pytest.mark.parametrize(

@@ -37,10 +37,12 @@ def graph():
     return trace(made(TwoConvs), shape(2, 8, 8, 1))
 
 
-def evaluator(graph, seed=3, recipe=RECIPE, cache=None, make=make_evaluator, **config) -> Any:
+def evaluator(graph, seed=3, recipe=RECIPE, cache=None, alone=False, **config) -> Any:
     settings = {"batch": 32, "statistics_images": 64, "validation": "xla", **config}
     episode = EpisodeConfig(**settings)
-    return make(graph, DATA, CostModel(graph), episode, seed, False, recipe, False, cache)
+    costs = CostModel(graph)
+    plain = NetworkEvaluator(graph, DATA, costs, episode, seed, False, recipe, False, cache)
+    return plain if alone else make_evaluator(plain, cache)
 
 
 @cache
@@ -105,14 +107,14 @@ def test_reconstruction_is_finetuning_without_a_step(graph):
 def test_a_shared_network_is_trained_once_and_read_back(graph, tmp_path):
     config = {"fidelity": "supernet", "supernet_steps": 60, "supernet_learning_rate": 0.05}
     cache = tmp_path / "evaluations.sqlite"
-    first = evaluator(graph, cache=cache, make=NetworkEvaluator, **config)
+    first = evaluator(graph, cache=cache, alone=True, **config)
     found = accuracies(first, graph)
     before = compilations()
     first.score(Policy.uniform(graph, 0.3), "reward")
     assert compilations() == before
     untrained = accuracies(evaluator(graph, fidelity="finetune", steps=0, recipe=Recipe()), graph)
     assert found[-1] > untrained[-1]
-    again = evaluator(graph, cache=cache, make=NetworkEvaluator, **config)
+    again = evaluator(graph, cache=cache, alone=True, **config)
     assert accuracies(again, graph) == found
     assert again.seconds["training"] < first.seconds["training"]
     assert 0 == first.spent_before < again.spent_before < first.seconds["training"]

@@ -16,6 +16,7 @@ from pfrl.graph import trace
 from pfrl.graph.masks import Masks
 from pfrl.methods.channels.base import choose
 from pfrl.methods.channels.criteria import l1_scores
+from pfrl.methods.quantization.base import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
 from pfrl.methods.quantization.uniform import (
     activation_grid,
     fake_quantize_activations,
@@ -232,6 +233,24 @@ def test_bit_widths_are_traced_and_compile_once():
     assert compilations() == before
     for one, other in pairwise(found):
         assert not np.array_equal(one, other)
+
+
+def test_where_training_starts_compiles_once_for_all_bit_widths():
+    kernel, alive = np.ones((3, 4), np.float32), np.ones((3, 4), bool)
+    low, high = np.float32(-1), np.float32(2)
+
+    def start(bits):
+        for weights in WEIGHT_QUANTIZERS.values():
+            weights.start(jnp.asarray(kernel), bits, alive)
+        for inputs in ACTIVATION_QUANTIZERS.values():
+            if inputs.start is not None:
+                inputs.start(np.int32(bits), low, high)
+
+    start(BITS[0])
+    before = compilations()
+    for bits in BITS:
+        start(bits)
+    assert compilations() == before
 
 
 RANGES = {"a": (-2.0, 1.0), "b": (0.0, 3.0)}

@@ -6,6 +6,7 @@ searchers meet; a hit costs one evaluation of the budget all the same.
 """
 
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from envs.decisions import Decisions
 from experiments.records.run_folder import RunFolder
 from experiments.run.inputs import find_weights
 from experiments.run.recorded import recorded_search
-from experiments.studies.study import complete, problem_of, task_of
+from experiments.studies.study import complete, judged_alike, problem_of, task_of
 from experiments.studies.sweep.settings import SweepSettings
 from experiments.studies.sweep.table import write_results
 from pfrl.compression.policy import Policy
@@ -54,6 +55,7 @@ def run(settings: SweepSettings) -> list[Path]:
     for target in settings.targets:
         # A budget that cannot be met is refused before anything is written.
         Decisions(problem_of(settings, task, target, settings.reward), graph, costs)
+    settings = replace(settings, episode=judged_alike(folder, task))
     work = partial(search, settings, str(weights))
     lines = complete(folder, plan(settings), work, settings.workers, "searches")
     return write_results(folder.path, lines, folder.facts)

@@ -17,7 +17,6 @@ from pfrl.methods.quantization.coding import layout, own_of
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.training.optimizers import QUANTIZER
 
-FORMAT = "pfrl packed network"
 NO_TABLE = np.zeros(0, np.float32)
 
 
@@ -56,7 +55,6 @@ def pack(small: Compressed, path: Path) -> Sizes:
         for name in sorted(small.variables.keys() - plan.keys())
     }
     meta = {
-        "format": FORMAT,
         "policy": policy.to_json(),
         "recipe": recipe.to_json(),
         "ranges": {name: [float(end) for end in ends] for name, ends in small.ranges.items()},
@@ -77,8 +75,6 @@ def unpack(path: Path) -> Variables:
         it is executed.
     """
     found, meta = read_packed(path)
-    if meta.get("format") != FORMAT:
-        raise PackedError(f"{path} is no packed network; expected a file that pack wrote")
     variables: Variables = {name: array for name, (array, _) in found.items()}
     try:
         recipe, derived = Recipe.from_json(meta["recipe"]), {}

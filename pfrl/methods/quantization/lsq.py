@@ -93,6 +93,10 @@ def _round_input(x: Any, step: Any, bits: Any, low: Any, high: Any, elements: An
     return lsq(x, step, bits, -grid.zero_point, grid.levels - grid.zero_point, elements)
 
 
+# Jitted, as an eager power would compile for every width that it meets.
+_first_step = jax.jit(lambda bits, low, high: activation_grid(bits, low, high).scale)
+
+
 register(
     "weight_quantizer",
     "lsq",
@@ -110,6 +114,6 @@ register(
     "lsq",
     ActivationQuantizer(
         _round_input,
-        lambda bits, low, high: np.asarray(activation_grid(bits, low, high).scale, np.float32),
+        lambda bits, low, high: np.asarray(_first_step(bits, low, high), np.float32),
     ),
 )
