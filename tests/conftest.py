@@ -10,6 +10,7 @@ import jax
 import pytest
 
 from experiments.settings.compilation_cache import use_compilation_cache
+from pfrl import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -46,6 +47,17 @@ def _resident() -> int:
     except OSError:
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_of_users():
+    """What files of users registered is forgotten before the next file of tests."""
+    yield
+    registry._loaded.clear()
+    own = [key for key, place in registry._places.items() if place.startswith("pfrl_user")]
+    for kind, name in own:
+        del registry._places[kind, name]
+        registry._items[kind].pop(name, None)
 
 
 @pytest.fixture(scope="session")

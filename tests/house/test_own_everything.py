@@ -6,7 +6,6 @@ import pytest
 
 from experiments import cli
 from experiments.records.history import read_history
-from pfrl import registry
 from tests.house.test_own_methods import CRITERION, QUANTIZER, REPAIR
 
 REST = '''
@@ -52,26 +51,7 @@ OWN = """--model lenet5 --data light_digits --recipe.criterion early --recipe.re
 
 
 @pytest.fixture(scope="module")
-def nothing_of_users():
-    """A process that knows no name of a user's file, as it is when a command starts."""
-    files, before = list(registry._loaded), forgotten()
-    registry._loaded.clear()
-    yield
-    forgotten()
-    registry._loaded[:] = files
-    for (kind, name), (place, item) in before.items():
-        registry._places[kind, name], registry._items[kind][name] = place, item
-
-
-def forgotten():
-    """What users' files registered, which is registered no more."""
-    places = registry._places
-    keys = [key for key, place in places.items() if place.startswith("pfrl_user")]
-    return {key: (places.pop(key), registry._items[key[0]].pop(key[1])) for key in keys}
-
-
-@pytest.fixture(scope="module")
-def own(nothing_of_users, tmp_path_factory):
+def own(tmp_path_factory):
     """Options that bring the file, and weights of a network for its data set."""
     folder = tmp_path_factory.mktemp("everything")
     path, weights = folder / "everything.py", folder / "weights.npz"

@@ -18,7 +18,7 @@ COMMANDS = {
     "pareto": f"--agent random --limits 0.6 --no-latency --candidates 1 --rescore-steps 1"
     f" {EPISODES}",
     "sweep": f"--agents random --seeds 0 --images 64 {EPISODES}",
-    "tune": "--trials 2 --steps 4 --batch 16 --tune lr",
+    "tune": "--round-to 1 --trials 2 --steps 4 --batch 16 --tune lr",
     "proxy": """--policies 2 --round-to 1 --fidelities reconstruct --long-images 64 --keep-min 0.5
  --search-images 60 --target macs=0.7 --workers 1""",
     "methods": "--sections bits --seeds 1 --images 64 --workers 1",
