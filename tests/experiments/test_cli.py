@@ -154,7 +154,7 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_is_one_sentence(small_disk):
     """A process: what it has open is closed without a word, too."""
-    words = [*TINY, "--agent", "random", "--finish.no-controls", "--out", str(small_disk / "run")]
+    words = [*TINY, "--agent", "random", "--out", str(small_disk / "run")]
     ended = subprocess.run(
         [sys.executable, "-m", "experiments", "compress", *words],
         cwd=ROOT,

@@ -63,7 +63,7 @@ def own(tmp_path_factory):
 
 def test_compress_uses_all_of_them(own, tmp_path):
     finish = """--finish.epochs 0.05 --finish.seconds 0.1 --finish.candidates 1
- --finish.rescore-steps 1 --finish.no-controls --agent halves --reward frugal
+ --finish.rescore-steps 1 --agent halves --reward frugal
  --target channels=0.5""".split()
     assert cli.main(["compress", *own, *finish, "--out", str(tmp_path / "run")]) == 0
     lines = read_history(tmp_path / "run/history.jsonl")
@@ -76,8 +76,8 @@ def test_compress_uses_all_of_them(own, tmp_path):
 
 
 def test_workers_of_a_sweep_use_all_of_them(own, tmp_path):
-    sweep = """--reward frugal --agents halves random --targets channels=0.5 --seeds 0 --images 64
- --workers 2""".split()
+    sweep = """--reward frugal --agents halves random --targets channels=0.5 --seeds 0
+ --tuning-images 64 --workers 2""".split()
     assert cli.main(["sweep", *own, *sweep, "--out", str(tmp_path / "sweep")]) == 0
     lines = read_history(tmp_path / "sweep/results.jsonl")
     assert {line["agent"] for line in lines} == {"halves", "random"}
