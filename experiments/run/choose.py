@@ -34,9 +34,7 @@ class Candidate(NamedTuple):
     evaluation: Evaluation
 
 
-def find_candidates(
-    history: Sequence[Episode], count: int, uniform: Candidate | None
-) -> list[Candidate]:
+def find_candidates(history: Sequence[Episode], count: int, uniform: Candidate) -> list[Candidate]:
     """The ``count`` different policies of the highest rewards, and the uniform one.
 
     The uniform policy is on the list because nobody wants a network that a
@@ -48,8 +46,7 @@ def find_candidates(
         if len(found) < count:
             candidate = Candidate(episode.index, episode.policy, episode.evaluation)
             found.setdefault(str(episode.policy.to_json()), candidate)
-    if uniform is not None:
-        found.setdefault(str(uniform.policy.to_json()), uniform)
+    found.setdefault(str(uniform.policy.to_json()), uniform)
     return list(found.values())
 
 
@@ -58,7 +55,7 @@ def choose_policy(
     folder: RunFolder,
     searched: Searched,
     reference: Reference,
-    uniform: Candidate | None,
+    uniform: Candidate,
     metric: str,
 ) -> tuple[Candidate, Entry]:
     """The candidate that is handed over, and how all candidates were judged.

@@ -62,11 +62,11 @@ def stages(settings: CompressSettings, dataset: Dataset) -> list[Stage]:
     training = fit_config(finish, dataset, settings.seed)
     steps = training.epochs * len(dataset.train) / training.batch
     measuring = ["measuring layers", "measuring networks"] if needs_latency(settings) else []
-    networks = ["compressed", *(["base trained on", "uniform"] if finish.controls else [])]
+    networks = ["compressed", *(["base trained on", "uniform"] if settings.controls else [])]
     return [
         *(Stage(name, SECONDS) for name in measuring),
         Stage("search", settings.episodes, "episodes"),
-        Stage("re-scoring candidates", finish.candidates + finish.controls, "networks"),
+        Stage("re-scoring candidates", finish.candidates + 1, "networks"),
         *(Stage(f"training {name}", steps, "steps") for name in networks),
         Stage("measuring latency", finish.seconds),
     ]

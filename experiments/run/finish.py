@@ -59,11 +59,14 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
     best = searched.result.best.policy
     like = decisions.cost(Assignment.of(best, graph)) if limit is None else limit
     uniform = decisions.uniform(like).policy(graph)
-    control = None
-    if settings.finish.controls:
-        control = Candidate(None, uniform, _evaluate_uniform(folder, evaluator, uniform))
+    score = _evaluate_uniform(folder, evaluator, uniform)
     chosen, rescored = choose_policy(
-        settings, folder, searched, reference, control, decisions.metric
+        settings,
+        folder,
+        searched,
+        reference,
+        Candidate(None, uniform, score),
+        decisions.metric,
     )
     write_json(folder.path / "policy.json", chosen.policy.to_json())
     achieved = decisions.cost(Assignment.of(chosen.policy, graph))
@@ -91,10 +94,8 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         "held_out_images": rescored["images"],
         "cheapest_in": rescored["metric"],
         "chosen": chosen.episode,
+        "uniform": {"accuracy": score.accuracy, "costs": score.costs},
     }
-    if control is not None:
-        score = control.evaluation
-        facts["uniform"] = {"accuracy": score.accuracy, "costs": score.costs}
     others = {name: found for name, found in quality.items() if name != "compressed"}
     differences, interval = paired_differences(quality["compressed"], others)
     speed = latency_ratio(latencies["compressed"], latencies["base"])
@@ -113,7 +114,9 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         },
         "base": entries["base"],
         "compressed": entries["compressed"],
-        "controls": {name: entries.get(name) for name in ("base_trained_on", "uniform")},
+        "controls": {
+            name: entries[name] for name in ("base_trained_on", "uniform") if name in entries
+        },
         "comparison": {
             **{
                 f"compressed_minus_{name}": difference._asdict()
@@ -174,7 +177,7 @@ def _networks(
         )
 
     to_train = [sliced("compressed", policy)]
-    if settings.finish.controls:
+    if settings.controls:
         to_train.append(dataclasses.replace(base, name="base_trained_on"))
         if uniform.to_json() != policy.to_json():
             to_train.append(sliced("uniform", uniform))
@@ -190,7 +193,12 @@ def _networks(
         )
         for network in to_train
     }
-    if settings.finish.controls and "uniform" not in trained:
+    if not settings.controls:
+        notes.append(
+            "No controls were trained: with `--controls` the base and the uniform policy get the"
+            " same training, which tells what training and search each add."
+        )
+    elif "uniform" not in trained:
         notes.append("The uniform policy was chosen among the candidates and handed over.")
         trained["uniform"] = dataclasses.replace(trained["compressed"], name="uniform")
     return {"base": base, **trained}

@@ -43,9 +43,6 @@ class FinishConfig:
     """Best policies of the search that are re-scored on images the reward did not use."""
     rescore_steps: Whole = 128
     """Fine-tuning steps of a re-scored policy: more than in an episode, to tell good from best."""
-    controls: bool = True
-    """Whether the base network and the uniform policy get the same training, to compare with;
-    the uniform policy is then re-scored too, and handed over if it is the best."""
     seconds: Positive = 20.0
     """Time spent on measuring latencies."""
 
@@ -87,6 +84,8 @@ class CompressSettings(CommandSettings):
     """By which methods a policy is carried out."""
     finish: FinishConfig = field(default_factory=FinishConfig)
     """What happens to the winner."""
+    controls: bool = False
+    """Whether the base and the uniform policy get the winner's training too, to compare with."""
 
     def resolved(self) -> Self:
         """See ``CommandSettings``.

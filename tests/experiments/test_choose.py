@@ -9,7 +9,7 @@ import pytest
 from agents import Episode
 from envs.rewards import Reference
 from experiments.run import choose
-from experiments.run.choose import choose_policy, pick
+from experiments.run.choose import Candidate, choose_policy, pick
 from experiments.run.differences import paired_differences
 from experiments.settings.compression import CompressSettings
 from pfrl.compression.policy import Policy
@@ -66,7 +66,7 @@ def test_ties_fall_to_the_cheapest_in_what_the_reward_weighs(tmp_path, monkeypat
             (1, 0.4, {"macs": 50.0, "latency": 0.8}),
         )
     ]
-    monkeypatch.setattr(choose, "_measure", lambda *_: [0.98, 0.85])
+    monkeypatch.setattr(choose, "_measure", lambda *_: [0.98, 0.85, 1.0])
     judged = Judged(0.9, True, True, np.repeat([1.0, 0.0], [9, 1]))
     searched: Any = SimpleNamespace(
         result=SimpleNamespace(history=history),
@@ -76,7 +76,9 @@ def test_ties_fall_to_the_cheapest_in_what_the_reward_weighs(tmp_path, monkeypat
     settings = CompressSettings(reward=reward, out=tmp_path).resolved()
     folder: Any = SimpleNamespace(kept=lambda name, make: make())
     reference = Reference(0.9, {"macs": 100.0, "latency": 1.0}, 0.5, -0.5)
-    found, table = choose_policy(settings, folder, searched, reference, None, "macs")
+    costs = {"macs": 60.0, "latency": 1.0}
+    uniform = Candidate(None, Policy({}, {}, {}), Evaluation(0.1, costs, 0, False))
+    found, table = choose_policy(settings, folder, searched, reference, uniform, "macs")
     assert found.episode == taken
     assert table["metric"] == ("macs" if taken == 0 else "latency")
 
