@@ -55,6 +55,7 @@ class Episode:
             "accuracy": self.evaluation.accuracy,
             "costs": dict(self.evaluation.costs),
             "seconds": self.evaluation.seconds,
+            "images": self.evaluation.images,
             "diverged": self.evaluation.diverged,
             # Of a validation that was stopped early the accuracy is an estimate.
             **({} if self.evaluation.exact else {"exact": False}),

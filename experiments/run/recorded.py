@@ -54,7 +54,7 @@ def recorded_search(
 
 def evaluation_of(line: Line) -> Evaluation:
     """What a line of a history says of the episode's policy."""
-    exact = line.get("exact", True)
+    exact, images = line.get("exact", True), line.get("images", 0)
     return Evaluation(
-        line["accuracy"], dict(line["costs"]), line["seconds"], line["diverged"], exact
+        line["accuracy"], dict(line["costs"]), line["seconds"], line["diverged"], exact, images
     )

@@ -49,7 +49,8 @@ class Judged(NamedTuple):
       quality: mean over the images that were judged; 0 of a network that diverged.
       finite: whether all outputs, and the training, were numbers.
       exact: whether all images were judged.
-      each: quality ``[N]`` of every image, in order; empty where networks are judged in a batch.
+      each: quality ``[N]`` of every image that was judged, in order; empty where networks are
+        judged in a batch.
     """
 
     quality: float
@@ -67,9 +68,11 @@ class Evaluator(ABC):
         evaluator has none.
       choice: which runtime judges.
       seconds: wall clock so far, by part of an evaluation.
+      images_each: that a whole evaluation looks at; 0 where nobody counts.
     """
 
     graph: Graph
+    images_each = 0
     dataset: Any = None
     choice = Choice(REFERENCE, {})
 
@@ -134,6 +137,7 @@ class Wrapper(Evaluator):
         self.inner = inner
         self.graph, self.dataset = inner.graph, inner.dataset
         self.choice, self.seconds = inner.choice, inner.seconds
+        self.images_each = inner.images_each
 
     @property
     def hits(self) -> int:

@@ -144,7 +144,8 @@ class Cached(Wrapper):
             return None
         self._hits += 1
         costs = self._costs.of(policy)
-        return Evaluation(known.accuracy, costs, known.seconds, known.diverged)
+        images = self.images_each
+        return Evaluation(known.accuracy, costs, known.seconds, known.diverged, images=images)
 
     def _keep(self, cache: EvaluationCache, key: str, found: Evaluation) -> None:
         if found.exact:

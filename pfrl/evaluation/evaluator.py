@@ -84,9 +84,11 @@ class NetworkEvaluator(Evaluator):
         statistics = gather_from(graph, recipe, dataset, seed, quantized)
         rng = np.random.default_rng([seed, 1])
         tuning = list(dataset.training_batches(config.batch, rng, config.tuning_steps))
-        count = max(config.statistics_images // config.batch, 1)
+        count = config.statistics_batches
         estimating = [x for x, _ in dataset.training_batches(config.batch, rng, count)]
         used, held_out = split_search(dataset.search, config.search_images)
+        self.images_each = config.images_each(len(dataset.search))
+        self._trained_on = self.images_each - len(used)
         self.images = {"reward": batched(dataset, used), "held_out": batched(dataset, held_out)}
         self._facts = {
             **facts_of(graph, config, recipe),
@@ -130,7 +132,8 @@ class NetworkEvaluator(Evaluator):
         judged = self._judged(policy, "reward", None, self.bound)
         seconds = time.perf_counter() - start
         costs = self.costs.of(policy)
-        return Evaluation(judged.quality, costs, seconds, not judged.finite, judged.exact)
+        images = self._trained_on + len(judged.each)
+        return Evaluation(judged.quality, costs, seconds, not judged.finite, judged.exact, images)
 
     def evaluate_batch(self, policies: Sequence[Policy]) -> list[Evaluation]:
         """Evaluate policies in one batch, for GPUs and TPUs: see ``pfrl.evaluation.batched``.
@@ -144,9 +147,9 @@ class NetworkEvaluator(Evaluator):
         filled = [*new.values(), *[policies[0]] * (len(policies) - len(new))]
         judged = self._batched(filled, self.images["reward"])
         seconds = (time.perf_counter() - start) / len(new)
-        found = dict(zip(new, judged, strict=False))
+        found, images = dict(zip(new, judged, strict=False)), self.images_each
         return [
-            Evaluation(each.quality, self.costs.of(policy), seconds, not each.finite)
+            Evaluation(each.quality, self.costs.of(policy), seconds, not each.finite, True, images)
             for policy in policies
             for each in [found[policy_key(policy, self.graph)]]
         ]

@@ -148,7 +148,7 @@ def test_the_best_is_the_earliest_of_equals_and_never_a_diverged_one():
 
 def test_an_episode_is_a_line_of_json():
     policy = Policy({"conv": 0.5}, {"conv": 8}, {"conv": 8})
-    evaluation = Evaluation(0.75, {"macs": 120.0}, 1.5, False)
+    evaluation = Evaluation(0.75, {"macs": 120.0}, 1.5, False, images=300)
     assert Episode(3, "explore", policy, -0.25, evaluation).to_json() == {
         "episode": 3,
         "phase": "explore",
@@ -156,6 +156,7 @@ def test_an_episode_is_a_line_of_json():
         "accuracy": 0.75,
         "costs": {"macs": 120.0},
         "seconds": 1.5,
+        "images": 300,
         "diverged": False,
         "policy": policy.to_json(),
     }

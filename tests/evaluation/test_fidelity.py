@@ -197,6 +197,8 @@ def test_a_validation_below_the_bound_ends_early_and_is_not_kept(graph, tmp_path
     low = Policy.uniform(graph, 0.2)
     found = stopping.evaluate(low)
     assert not found.exact
+    assert exact.images == stopping.images_each == 64 + 264
+    assert found.images == 64 + 250
     assert found.accuracy == pytest.approx(round(found.accuracy * 250) / 250)
     whole = evaluator(graph, cache=cache, fidelity="reconstruct")
     assert whole.evaluate(low).exact

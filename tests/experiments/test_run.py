@@ -16,7 +16,7 @@ from experiments.cli import INTERRUPTED
 from experiments.records.history import read_history
 from experiments.run import compression as compress
 from experiments.run import recorded
-from experiments.settings.blocks import SettingsError, SpaceBlock
+from experiments.settings.blocks import LengthBlock, SettingsError, SpaceBlock
 from experiments.settings.compression import CompressSettings, FinishConfig
 from pfrl.compression.recipe import Recipe
 from pfrl.cost import BudgetError
@@ -32,7 +32,8 @@ WALL_CLOCK = {"seconds", "seconds_per_episode", "share", "latency_ms", "latency_
 
 
 def settings(out: Path, **changes) -> CompressSettings:
-    plain = CompressSettings(episodes=8, episode=EPISODE, finish=FINISH, controls=True, out=out)
+    length = LengthBlock(8)
+    plain = CompressSettings(length=length, episode=EPISODE, finish=FINISH, controls=True, out=out)
     return dataclasses.replace(plain, **changes)
 
 

@@ -95,8 +95,8 @@ def test_compress_uses_all_of_them(own, tmp_path):
 
 
 def test_workers_of_a_sweep_use_all_of_them(own, tmp_path):
-    sweep = """--reward frugal --agents halves random --targets channels=0.5 --seeds 0 --images 64
- --workers 2""".split()
+    sweep = """--reward frugal --agents halves random --targets channels=0.5 --seeds 0
+ --tuning-images 64 --workers 2""".split()
     assert cli.main(["sweep", *own, *sweep, "--out", str(tmp_path / "sweep")]) == 0
     lines = read_history(tmp_path / "sweep/results.jsonl")
     assert {line["agent"] for line in lines} == {"halves", "random"}
