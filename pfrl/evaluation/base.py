@@ -17,13 +17,13 @@ class Choice(NamedTuple):
     """Which runtime judges, and the measurements that it was chosen by.
 
     Attributes:
-      backend: name of the runtime.
+      runtime: its name.
       seconds: by runtime, of one batch, with its share of what making the judge takes.
       difference: its mean quality less that of XLA, on the same network and all images; None
         if it was not measured.
     """
 
-    backend: str
+    runtime: str
     seconds: dict[str, float]
     difference: float | None = None
 

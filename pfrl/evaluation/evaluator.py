@@ -173,10 +173,10 @@ class NetworkEvaluator(Evaluator):
             return self._sliced(policy, self._training.started(policy))
         return self._sliced(policy, self._training.tuned_for_long(policy, tuning))
 
-    def identity(self, backend: str = "") -> str:
+    def identity(self, runtime: str = "") -> str:
         """Digest of all that decides about an evaluation by a runtime, but the policy."""
         variables = self.graph.source.variables
-        return digest({**self._facts, "backend": backend}, [variables, self._looked_at])
+        return digest({**self._facts, "runtime": runtime}, [variables, self._looked_at])
 
     def _judged(
         self, policy: Policy, images: str, steps: int | None, bound: Bound | None
@@ -191,7 +191,7 @@ class NetworkEvaluator(Evaluator):
         self.seconds["training"] += trained - start
         # Without a name the judge is freed in here, which takes milliseconds.
         judged = validate(
-            self._judge(policy, masked, self.choice.backend),
+            self._judge(policy, masked, self.choice.runtime),
             self.images[images],
             self.dataset.task,
             bound,
