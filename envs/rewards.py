@@ -32,7 +32,8 @@ class Reward:
     function: Callable[[Evaluation, Reference], float]
     """Of an evaluation that did not diverge; its docstring is the reward's wording."""
     needs: tuple[str, ...] = ()
-    """Budget metrics without which the reward cannot be computed, such as latency."""
+    """Cost metrics that the reward is computed from, such as latency. Candidates of equal accuracy
+    are told apart by the first one."""
 
     @property
     def wording(self) -> str:
@@ -60,10 +61,12 @@ def negative_error(evaluation: Evaluation, base: Reference) -> float:
     return evaluation.accuracy - 1
 
 
-@register("reward", "-error*log(macs)")
 def negative_error_log_macs(evaluation: Evaluation, base: Reference) -> float:
     """``-(1 - accuracy) · ln(MACs)``: AMC's accuracy-guaranteed reward, equation 4."""
     return (evaluation.accuracy - 1) * math.log(evaluation.costs["macs"])
+
+
+register("reward", "-error*log(macs)", Reward(negative_error_log_macs, needs=("macs",)))
 
 
 @register("reward", "haq")

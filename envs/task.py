@@ -16,6 +16,7 @@ from pfrl.cost.latency import NetworkLatency
 from pfrl.data import Dataset, load
 from pfrl.data.seen import seen
 from pfrl.evaluation.config import EpisodeConfig
+from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.make import make_evaluator
 from pfrl.files import FileError
 from pfrl.graph import Graph, trace
@@ -99,7 +100,8 @@ class NetworkTask(Task):
         if self.latency_table is not None:
             latency = read_latency(graph, Path(self.latency_table))
         costs = self.costs(graph, latency)
-        evaluator = make_evaluator(
+        cache = None if self.cache is None else Path(self.cache)
+        plain = NetworkEvaluator(
             graph,
             dataset,
             costs,
@@ -108,12 +110,12 @@ class NetworkTask(Task):
             self.quantized,
             self.recipe,
             self.sparse,
-            cache=None if self.cache is None else Path(self.cache),
+            beside=cache,
         )
         source = graph.source
         answer = compiled(lambda v, x: source.apply(v, x, False)[0])
         base = mean_quality(lambda x: answer(source.variables, x), dataset, dataset.search)
-        return OpenedTask(graph, costs, evaluator, base)
+        return OpenedTask(graph, costs, make_evaluator(plain, cache), base)
 
 
 @lru_cache(maxsize=2)

@@ -21,7 +21,6 @@ from experiments.watch.interrupts import INTERRUPTED, delivered, end_quietly
 from experiments.watch.progress import say
 from pfrl.registry import load_plugins
 
-DESCRIPTION = "Compress neural networks: search, fine-tune, export, measure, report."
 USER_ERROR = 2
 OURS = ("pfrl", "envs", "agents", "experiments")
 """How the packages begin whose error classes are meant for the user; plugins are pfrl_user_..."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pfrl.deploy.timing import Measurement, measure, measure_interleaved
     from pfrl.evaluation.base import Evaluator
     from pfrl.evaluation.config import EpisodeConfig, Evaluation
+    from pfrl.evaluation.evaluator import NetworkEvaluator
     from pfrl.evaluation.make import make_evaluator
     from pfrl.graph import Graph, Source, trace
     from pfrl.graph.frontends import from_function, from_linen
@@ -37,6 +38,7 @@ __all__ = [
     "Graph",
     "Loaded",
     "Measurement",
+    "NetworkEvaluator",
     "Policy",
     "Recipe",
     "Source",
@@ -68,6 +70,7 @@ _PUBLIC = {
     "Graph": ("pfrl.graph", "Graph"),
     "Loaded": ("pfrl.compression.saved", "Loaded"),
     "Measurement": ("pfrl.deploy.timing", "Measurement"),
+    "NetworkEvaluator": ("pfrl.evaluation.evaluator", "NetworkEvaluator"),
     "Policy": ("pfrl.compression.policy", "Policy"),
     "Recipe": ("pfrl.compression.recipe", "Recipe"),
     "Source": ("pfrl.graph", "Source"),

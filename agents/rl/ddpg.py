@@ -6,7 +6,7 @@ sigmoid, here inverting gradients do. In searches of a hundred episodes the
 sigmoid saturates and the final actor plays one extreme at every layer.
 """
 
-from pathlib import Path
+from functools import partial
 
 import gymnasium
 from stable_baselines3 import DDPG
@@ -29,8 +29,5 @@ class AMCAgent(OffPolicyAgent, WrittenOutUpdates, DDPG):
             invert_gradients(self.actor, self.actor_target)
 
 
-def search_ddpg(
-    env: Recorder, episodes: int, seed: int, options: DDPGOptions, tensorboard: Path | None
-) -> None:
-    """A ``Search``: warm-up, exploration, and the deterministic actor's episode."""
-    search_off_policy(AMCAgent, env, episodes, seed, options, tensorboard)
+search_ddpg = partial(search_off_policy, AMCAgent)
+"""A ``Search``: warm-up, exploration, and the deterministic actor's episode."""

@@ -6,15 +6,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from agents.base import Agent, AgentError
-from pfrl.bounds import Bounds, Count, NotNegative, Positive, Share, Whole, check
+from agents.base import Agent, AgentError, Options
+from pfrl.bounds import Bounds, Count, NotNegative, Positive, Share, Whole
 from pfrl.registry import register
 
 FirstPolicy = Literal["centre", "random"]
 
 
 @dataclass(frozen=True)
-class OffPolicyOptions:
+class OffPolicyOptions(Options):
     """What AMC (arXiv 1802.03494) changed, for every off-policy agent; see
     ``agents.rl.offpolicy``."""
 
@@ -62,9 +62,6 @@ class OffPolicyOptions:
     """Share of the candidates that are drawn around the best episodes so far, not the actor."""
     kappa: float = 0.5
     """Standard deviations that the model adds to a candidate's mean reward, for its doubt."""
-
-    def __post_init__(self) -> None:
-        check(self, AgentError)
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,7 @@ class TQCOptions(EntropyOptions):
 
 
 @dataclass(frozen=True)
-class PPOOptions:
+class PPOOptions(Options):
     """PPO (arXiv 1707.06347) for searches of some hundred episodes."""
 
     start: FirstPolicy = "centre"
@@ -163,9 +160,6 @@ class PPOOptions:
     """Logarithm of the first standard deviation of the actions, which lie in [-1, 1]."""
     hidden: tuple[int, ...] = (64, 64)
     """Units of the hidden layers of policy and value function."""
-
-    def __post_init__(self) -> None:
-        check(self, AgentError)
 
 
 for _name, _options in {

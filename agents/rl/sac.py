@@ -6,7 +6,7 @@ own draws (``noise="own"``), and its entropy takes the place of a decaying
 deviation. The last episode plays the Gaussian's mean.
 """
 
-from pathlib import Path
+from functools import partial
 
 import gymnasium
 
@@ -30,8 +30,5 @@ class SACAgent(OffPolicyAgent, WrittenOutSAC):
         super().__init__(env, recorder, options, warmup, seed, ent_coef=entropy_weight(options))
 
 
-def search_sac(
-    env: Recorder, episodes: int, seed: int, options: SACOptions, tensorboard: Path | None
-) -> None:
-    """A ``Search``: warm-up, exploration, and the episode of the actor's mean actions."""
-    search_off_policy(SACAgent, env, episodes, seed, options, tensorboard)
+search_sac = partial(search_off_policy, SACAgent)
+"""A ``Search``: warm-up, exploration, and the episode of the actor's mean actions."""

@@ -5,7 +5,7 @@ TD3 adds to DDPG a second critic, of which the lower value is the target, noise
 on the target's actions, and fewer updates of the actor than of the critics.
 """
 
-from pathlib import Path
+from functools import partial
 
 import gymnasium
 
@@ -36,8 +36,5 @@ class TD3Agent(OffPolicyAgent, WrittenOutUpdates):
             invert_gradients(self.actor, self.actor_target)
 
 
-def search_td3(
-    env: Recorder, episodes: int, seed: int, options: TD3Options, tensorboard: Path | None
-) -> None:
-    """A ``Search``: warm-up, exploration, and the deterministic actor's episode."""
-    search_off_policy(TD3Agent, env, episodes, seed, options, tensorboard)
+search_td3 = partial(search_off_policy, TD3Agent)
+"""A ``Search``: warm-up, exploration, and the deterministic actor's episode."""

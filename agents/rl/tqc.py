@@ -4,7 +4,7 @@ The actor is SAC's (see ``agents.rl.sac``); the critics predict quantiles of the
 return, and the largest of them are left out of the target.
 """
 
-from pathlib import Path
+from functools import partial
 
 import gymnasium
 from sb3_contrib import TQC
@@ -33,8 +33,5 @@ class TQCAgent(OffPolicyAgent, TQC):
         )
 
 
-def search_tqc(
-    env: Recorder, episodes: int, seed: int, options: TQCOptions, tensorboard: Path | None
-) -> None:
-    """A ``Search``: warm-up, exploration, and the episode of the actor's mean actions."""
-    search_off_policy(TQCAgent, env, episodes, seed, options, tensorboard)
+search_tqc = partial(search_off_policy, TQCAgent)
+"""A ``Search``: warm-up, exploration, and the episode of the actor's mean actions."""

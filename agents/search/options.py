@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from agents.base import Agent, AgentError
+from agents.base import Agent, AgentError, Options
 from agents.rl.options import FirstPolicy
-from pfrl.bounds import Bounds, Count, Positive, Share, check
+from pfrl.bounds import Bounds, Count, Positive, Share
 from pfrl.registry import register
 
 
 @dataclass(frozen=True)
-class EvolutionOptions:
+class EvolutionOptions(Options):
     """Steady-state evolution (arXiv 1802.01548); see ``agents.search.evolution``."""
 
     start: FirstPolicy = "centre"
@@ -32,12 +32,9 @@ class EvolutionOptions:
     sigma: Positive = 0.5
     """Standard deviation of a mutation, actions in [-1, 1]."""
 
-    def __post_init__(self) -> None:
-        check(self, AgentError)
-
 
 @dataclass(frozen=True)
-class GreedyOptions:
+class GreedyOptions(Options):
     """Greedy coordinate moves (arXiv 1804.03230); see ``agents.search.greedy``."""
 
     start: FirstPolicy = "centre"
@@ -51,13 +48,13 @@ class GreedyOptions:
     """Below this length of a move the search starts again from random actions."""
 
     def __post_init__(self) -> None:
-        check(self, AgentError)
+        super().__post_init__()
         if self.step < self.shortest:
             raise AgentError(f"step is from shortest ({self.shortest}) on, got {self.step}")
 
 
 @dataclass(frozen=True)
-class OptunaOptions:
+class OptunaOptions(Options):
     """What the samplers of Optuna have in common, in its names; see
     ``agents.search.optuna_searchers``."""
 
@@ -65,9 +62,6 @@ class OptunaOptions:
     """The first trial: action 0 at every step, or what the sampler draws."""
     n_startup_trials: Count = 10
     """Trials before the sampler's own choice, drawn at random but for the first."""
-
-    def __post_init__(self) -> None:
-        check(self, AgentError)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from pfrl.registry import plugins
 PACKAGES = ("jax", "flax", "optax", "gymnasium", "stable-baselines3", "torch", "onnx",
             "onnxruntime", "numpy", "optuna")  # fmt: skip
 CONFIG = "config.json"
+VALIDATION = "validation.json"
+"""Which runtime judges: measured when a run or a study begins, and kept for all of it."""
 
 
 class RunFolder:
@@ -111,11 +113,21 @@ class RunFolder:
                 f"{path} is damaged ({error}); delete it, or choose another --out"
             ) from error
 
+    def kept(self, name: str, make: Callable[[], Any]) -> Any:
+        """A JSON file of an earlier start; if it is not there yet, what ``make`` gives goes in."""
+        found = self.read(name)
+        if found is None:
+            found = make()
+            write_json(self.path / name, found)
+        return found
+
 
 def identity(settings: Any, weights: Path) -> dict[str, Any]:
     """All settings that decide about results, as plain data; files by their content."""
     plain = dataclasses.asdict(settings)
-    plain = plain.pop("network", {}) | plain.pop("space", {}) | plain | {"weights": weights}
+    for block in ("network", "space", "length"):
+        plain |= plain.pop(block, {})
+    plain |= {"weights": weights}
     kept = {name: value for name, value in plain.items() if name not in settings.FREE}
     return json.loads(json.dumps(kept, default=_digest))
 

@@ -19,6 +19,12 @@ def described(metric: str) -> Metric:
     return found if found.title else found._replace(title=metric.replace("_", " "))
 
 
+def noun_of(metric: str) -> str:
+    """What a cost is called in a sentence or a table: ``MACs``, ``packed size``."""
+    found = described(metric)
+    return found.noun or found.title
+
+
 def unit_of(metric: str, largest: float) -> Unit:
     """The unit in which costs of ``metric`` up to ``largest`` are easy to read."""
     units = described(metric).units

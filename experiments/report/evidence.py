@@ -130,7 +130,7 @@ def search(
         bullets(*lines),
         shown.get("search", ""),
         shown.get("tradeoff", ""),
-        _rescored(facts, metric, taken, wording),
+        _rescored(facts, taken, wording),
     )
 
 
@@ -158,7 +158,7 @@ def _spent(report: Entry, facts: Entry) -> str:
 
 
 def _judge(facts: Entry) -> str:
-    """Which backend judged the episodes, and by which measurement it was chosen."""
+    """Which runtime judged the episodes, and by which measurement it was chosen."""
     judge = facts.get("judge")
     if not judge:
         return ""
@@ -167,7 +167,7 @@ def _judge(facts: Entry) -> str:
     measured = f" (a batch of images: {', '.join(pairs)})" if seconds else ""
     if (difference := judge.get("difference")) is not None:
         measured += f"; accuracy of the same network {difference * 100:+.2f} points to XLA's"
-    return f" Judged by {_title(judge['backend'])}{measured}."
+    return f" Judged by {_title(judge['runtime'])}{measured}."
 
 
 def _title(runtime: str) -> str:
@@ -183,11 +183,12 @@ def _phases(history: Sequence[Line]) -> str:
     return f"Episodes: {', '.join(parts)}; {lost or 'none'} diverged."
 
 
-def _rescored(facts: Entry, metric: str, taken: int | None, wording: Wording) -> str:
+def _rescored(facts: Entry, taken: int | None, wording: Wording) -> str:
     """The candidates and why one of them was ``taken``: an episode, or None, the uniform policy."""
     rows, images = facts.get("rescored"), facts.get("held_out_images")
     if not rows:
         return ""
+    metric = facts["cheapest_in"]
     cells = [
         (
             ("uniform policy" if row["episode"] is None else f"{row['episode']}")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agents import Episode
-from envs.rewards import Reference, reward_of
+from envs.rewards import REWARDS, Reference, reward_of
 from experiments.records.run_folder import RunFolder
 from experiments.run.differences import paired_differences
 from experiments.run.inputs import needs_latency
@@ -16,7 +16,6 @@ from pfrl.compression.policy import Policy
 from pfrl.deploy.timing import latency_ratio
 from pfrl.evaluation.base import Evaluator
 from pfrl.evaluation.config import Evaluation
-from pfrl.files import write_json
 
 Entry = dict[str, Any]
 
@@ -35,9 +34,7 @@ class Candidate(NamedTuple):
     evaluation: Evaluation
 
 
-def find_candidates(
-    history: Sequence[Episode], count: int, uniform: Candidate | None
-) -> list[Candidate]:
+def find_candidates(history: Sequence[Episode], count: int, uniform: Candidate) -> list[Candidate]:
     """The ``count`` different policies of the highest rewards, and the uniform one.
 
     The uniform policy is on the list because nobody wants a network that a
@@ -49,8 +46,7 @@ def find_candidates(
         if len(found) < count:
             candidate = Candidate(episode.index, episode.policy, episode.evaluation)
             found.setdefault(str(episode.policy.to_json()), candidate)
-    if uniform is not None:
-        found.setdefault(str(uniform.policy.to_json()), uniform)
+    found.setdefault(str(uniform.policy.to_json()), uniform)
     return list(found.values())
 
 
@@ -59,7 +55,7 @@ def choose_policy(
     folder: RunFolder,
     searched: Searched,
     reference: Reference,
-    uniform: Candidate | None,
+    uniform: Candidate,
     metric: str,
 ) -> tuple[Candidate, Entry]:
     """The candidate that is handed over, and how all candidates were judged.
@@ -76,22 +72,31 @@ def choose_policy(
       searched: the finished search.
       reference: what rewards are computed from.
       uniform: a candidate besides the best of the search.
-      metric: of the objective; see ``pick``.
+      metric: of the target.
 
     Returns:
-      The candidate, and ``{"images", "candidates"}``: how many images were held out, and a row a
-      candidate.
+      The candidate, and ``{"images", "metric", "candidates"}``: how many images were held out, in
+      which metric a candidate is cheaper, and a row a candidate.
     """
+    metric = metric_of_ties(settings.reward or "", metric)
     evaluator = searched.opened.evaluator
     candidates = find_candidates(searched.result.history, settings.finish.candidates, uniform)
     budget, share = searched.problem.budget, None
     if budget is not None and budget.metric == "latency":
         share = budget.limit(reference.costs) / reference.costs["latency"]
-    table = folder.read("rescored.json")
-    if table is None:
-        table = _rescore(settings, evaluator, candidates, reference, metric, share)
-        write_json(folder.path / "rescored.json", table)
+    table = folder.kept(
+        "rescored.json",
+        lambda: _rescore(settings, evaluator, candidates, reference, metric, share),
+    )
     return candidates[pick(table["candidates"], share)], table
+
+
+def metric_of_ties(reward: str, target: str) -> str:
+    """In which metric the cheapest of equally good networks is handed over.
+
+    A reward that weighs a cost says what is wanted beyond the target, which all candidates meet.
+    """
+    return next(iter(REWARDS[reward].needs), target)
 
 
 def pick(rows: Sequence[Entry], share: float | None) -> int:
@@ -140,13 +145,13 @@ def _rescore(
             costs = dict(candidate.evaluation.costs)
             if speed is not None:
                 costs["latency"] = speed * reference.costs["latency"]
-            evaluation = Evaluation(judged.accuracy, costs, 0.0, not judged.finite)
+            evaluation = Evaluation(judged.quality, costs, 0.0, not judged.finite)
             qualities[str(place)] = judged.each
             rows.append(
                 {
                     "episode": candidate.episode,
                     "search_accuracy": candidate.evaluation.accuracy,
-                    "held_out_accuracy": judged.accuracy,
+                    "held_out_accuracy": judged.quality,
                     "held_out_reward": reward_of(settings.reward or "", evaluation, reference),
                     "latency_ratio": speed,
                     "cost": costs[metric],
@@ -158,7 +163,7 @@ def _rescore(
     differences, _ = paired_differences(qualities[str(best)], qualities)
     for place, row in enumerate(rows):
         row["behind_best"] = None if place == best else differences[str(place)]._asdict()
-    return {"images": len(qualities[str(best)]), "candidates": rows}
+    return {"images": len(qualities[str(best)]), "metric": metric, "candidates": rows}
 
 
 def _measure(

@@ -6,13 +6,13 @@ from tempfile import TemporaryDirectory
 
 from envs import NetworkTask
 from envs.decisions import Decisions
-from experiments.records.run_folder import RunFolder
+from experiments.records.run_folder import VALIDATION, RunFolder
 from experiments.report.run_report import write_report
 from experiments.run.finish import finish
 from experiments.run.inputs import check, needs_latency
 from experiments.run.latency import SECONDS, measure_latency
 from experiments.run.networks import fit_config
-from experiments.run.search import VALIDATION_FILE, make_problem, make_task, search
+from experiments.run.search import make_problem, make_task, search
 from experiments.settings.compression import CompressSettings
 from experiments.watch.plan import Stage, planned
 from experiments.watch.progress import stage
@@ -44,29 +44,37 @@ def run(settings: CompressSettings) -> list[Path]:
         task = make_task(settings, weights, None)
         dataset, graph = task.network()
     print(dataset.summary, file=sys.stderr)
-    with planned(stages(settings, dataset)):
+    evaluations = settings.length.evaluations(settings.episode.images_each(len(dataset.search)))
+    with planned(stages(settings, dataset, evaluations)):
         if not folder.begun:
             prepare(settings, task, graph)
         folder.begin()
         table = folder.path / LATENCY_FILE if needs_latency(settings) else None
-        judge = (folder.read(VALIDATION_FILE) or {}).get("backend")
+        judge = (folder.read(VALIDATION) or {}).get("runtime")
         problem = make_problem(settings, make_task(settings, weights, table, judge))
-        report = finish(settings, folder, search(settings, folder, problem))
+        searched = search(settings, folder, problem, evaluations)
+        report = finish(settings, folder, searched)
         write_json(folder.path / "report.json", report)
     return [write_report(folder.path), folder.path / "model.onnx"]
 
 
-def stages(settings: CompressSettings, dataset: Dataset) -> list[Stage]:
-    """What a run does, in order, as far as it takes long; of resolved settings."""
+def stages(settings: CompressSettings, dataset: Dataset, evaluations: int) -> list[Stage]:
+    """What a run does, in order, as far as it takes long.
+
+    Args:
+      settings: resolved ones.
+      dataset: of the run.
+      evaluations: of its search.
+    """
     finish = settings.finish
     training = fit_config(finish, dataset, settings.seed)
     steps = training.epochs * len(dataset.train) / training.batch
     measuring = ["measuring layers", "measuring networks"] if needs_latency(settings) else []
-    networks = ["compressed", *(["base trained on", "uniform"] if finish.controls else [])]
+    networks = ["compressed", *(["base trained on", "uniform"] if settings.controls else [])]
     return [
         *(Stage(name, SECONDS) for name in measuring),
-        Stage("search", settings.episodes, "episodes"),
-        Stage("re-scoring candidates", finish.candidates + finish.controls, "networks"),
+        Stage("search", evaluations, "episodes"),
+        Stage("re-scoring candidates", finish.candidates + 1, "networks"),
         *(Stage(f"training {name}", steps, "steps") for name in networks),
         Stage("measuring latency", finish.seconds),
     ]

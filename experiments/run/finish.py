@@ -59,11 +59,14 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
     best = searched.result.best.policy
     like = decisions.cost(Assignment.of(best, graph)) if limit is None else limit
     uniform = decisions.uniform(like).policy(graph)
-    control = None
-    if settings.finish.controls:
-        control = Candidate(None, uniform, _evaluate_uniform(folder, evaluator, uniform))
+    score = _evaluate_uniform(folder, evaluator, uniform)
     chosen, rescored = choose_policy(
-        settings, folder, searched, reference, control, decisions.metric
+        settings,
+        folder,
+        searched,
+        reference,
+        Candidate(None, uniform, score),
+        decisions.metric,
     )
     write_json(folder.path / "policy.json", chosen.policy.to_json())
     achieved = decisions.cost(Assignment.of(chosen.policy, graph))
@@ -89,11 +92,10 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         **searched.facts,
         "rescored": rescored["candidates"],
         "held_out_images": rescored["images"],
+        "cheapest_in": rescored["metric"],
         "chosen": chosen.episode,
+        "uniform": {"accuracy": score.accuracy, "costs": score.costs},
     }
-    if control is not None:
-        score = control.evaluation
-        facts["uniform"] = {"accuracy": score.accuracy, "costs": score.costs}
     others = {name: found for name, found in quality.items() if name != "compressed"}
     differences, interval = paired_differences(quality["compressed"], others)
     speed = latency_ratio(latencies["compressed"], latencies["base"])
@@ -103,7 +105,7 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         "task": dataset.task.wording._asdict(),
         "agent": settings.agent,
         "seed": settings.seed,
-        "episodes": settings.episodes,
+        "episodes": len(searched.result.history),
         "budget": {
             "metric": decisions.metric,
             "limit": limit,
@@ -112,7 +114,9 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         },
         "base": entries["base"],
         "compressed": entries["compressed"],
-        "controls": {name: entries.get(name) for name in ("base_trained_on", "uniform")},
+        "controls": {
+            name: entries[name] for name in ("base_trained_on", "uniform") if name in entries
+        },
         "comparison": {
             **{
                 f"compressed_minus_{name}": difference._asdict()
@@ -173,7 +177,7 @@ def _networks(
         )
 
     to_train = [sliced("compressed", policy)]
-    if settings.finish.controls:
+    if settings.controls:
         to_train.append(dataclasses.replace(base, name="base_trained_on"))
         if uniform.to_json() != policy.to_json():
             to_train.append(sliced("uniform", uniform))
@@ -189,7 +193,12 @@ def _networks(
         )
         for network in to_train
     }
-    if settings.finish.controls and "uniform" not in trained:
+    if not settings.controls:
+        notes.append(
+            "No controls were trained: with `--controls` the base and the uniform policy get the"
+            " same training, which tells what training and search each add."
+        )
+    elif "uniform" not in trained:
         notes.append("The uniform policy was chosen among the candidates and handed over.")
         trained["uniform"] = dataclasses.replace(trained["compressed"], name="uniform")
     return {"base": base, **trained}
@@ -248,12 +257,7 @@ def _entry(network: Network, path: Path, quality: np.ndarray, latency: Measureme
 
 def _evaluate_uniform(folder: RunFolder, evaluator: Evaluator, uniform: Policy) -> Evaluation:
     """The uniform policy's evaluation, as an episode's; no agent has seen it."""
-    score = folder.read("uniform.json")
-    if score is None:
-        evaluation = evaluator.evaluate(uniform)
-        write_json(folder.path / "uniform.json", evaluation._asdict())
-        return evaluation
-    return Evaluation(**score)
+    return Evaluation(**folder.kept("uniform.json", lambda: evaluator.evaluate(uniform)._asdict()))
 
 
 def _layer_rows(graph: Graph, policy: Policy) -> list[Entry]:

@@ -10,14 +10,13 @@ import agents
 from agents import SearchResult
 from envs import NetworkTask, OpenedTask, Problem
 from experiments.records.history import Line
-from experiments.records.run_folder import RunFolder
+from experiments.records.run_folder import VALIDATION, RunFolder
 from experiments.run.inputs import budget_of
 from experiments.run.recorded import recorded_search
 from experiments.settings.compression import CompressSettings
 from experiments.watch.board import Board
 from experiments.watch.progress import SearchProgress, stage
 from pfrl.evaluation.compilations import compilations
-from pfrl.files import write_json
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,6 @@ class Searched:
     problem: Problem
     facts: dict[str, Any]
     """The entry 'search' of the report, as far as it is known."""
-
-
-VALIDATION_FILE = "validation.json"
-"""Which runtime judges: measured when a run begins, and kept for all of it."""
 
 
 def make_task(
@@ -73,7 +68,9 @@ def make_problem(settings: CompressSettings, task: NetworkTask) -> Problem:
     )
 
 
-def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> Searched:
+def search(
+    settings: CompressSettings, folder: RunFolder, problem: Problem, evaluations: int
+) -> Searched:
     """Play all episodes; those that are recorded already are replayed without computing.
 
     Replaying asks the agent for the same decisions again, so that it goes on
@@ -83,6 +80,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
       settings: resolved ones.
       folder: of the run, begun.
       problem: of ``make_problem``.
+      evaluations: number of episodes.
 
     Raises:
       ReplayError: if the recorded episodes are of another search.
@@ -91,10 +89,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     with stage("compiling and judging the base network"):
         opened = problem.open()
     evaluator = opened.evaluator
-    judge = folder.read(VALIDATION_FILE)
-    if judge is None:
-        judge = evaluator.choice._asdict()
-        write_json(folder.path / VALIDATION_FILE, judge)
+    judge = folder.kept(VALIDATION, evaluator.choice._asdict)
     recorded = len(folder.recorded)
     budget = problem.budget
     metric = budget.metric if budget else "macs"
@@ -104,7 +99,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     start = time.perf_counter()
     board = Board(folder.path / "tb" / "search", first_episode=recorded)
     try:
-        with SearchProgress(settings.episodes, metric, limit, recorded) as progress:
+        with SearchProgress(evaluations, metric, limit, recorded) as progress:
 
             def show(line: Line, best: Line) -> None:
                 nonlocal first_compiled
@@ -117,7 +112,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
             result = recorded_search(
                 settings.agent,
                 problem,
-                settings.episodes,
+                evaluations,
                 settings.seed,
                 folder.path / "history.jsonl",
                 show,
@@ -130,14 +125,16 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     elapsed = time.perf_counter() - start
     now = 0 if first_compiled is None else compilations() - first_compiled
     clock = evaluator.seconds if settings.parallel == 1 else {}
-    facts = folder.read("search.json") or _facts(clock, lines, seconds, elapsed, now, recorded)
-    write_json(folder.path / "search.json", facts)
+    facts = folder.kept(
+        "search.json", lambda: _facts(clock, lines, seconds, elapsed, now, recorded)
+    )
     facts |= {
         "judge": judge,
         "best_reward": result.best.reward,
         "final_actor": {
             "reward": result.final.reward,
             "accuracy": result.final.evaluation.accuracy,
+            "exact": result.final.evaluation.exact,
         },
     }
     return Searched(result, opened, problem, facts)
@@ -160,6 +157,7 @@ def _facts(
     facts: dict[str, Any] = {
         "seconds": elapsed + sum(line["seconds"] for line in lines[:recorded]),
         "seconds_per_episode": sum(later) / len(later),
+        "images": sum(line.get("images", 0) for line in lines),
         "compilations_after_first_episode": compiled,
     }
     if recorded < len(lines) and clock:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from experiments.settings.blocks import (
     CommandSettings,
     Flat,
+    LengthBlock,
     NetworkBlock,
     SettingsError,
     SpaceBlock,
@@ -23,6 +24,8 @@ PREFERENCES: dict[str, dict[str, Any]] = {
 """What ``--prefer`` stands for; what is given besides it wins."""
 DEFAULTS: dict[str, Any] = {"target": "macs=0.5", "knobs": ("keep",), "reward": "accuracy"}
 NO_TARGET = "none"
+EPISODES = 60
+"""Of a search whose length nobody says."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,6 @@ class FinishConfig:
     """Best policies of the search that are re-scored on images the reward did not use."""
     rescore_steps: Whole = 128
     """Fine-tuning steps of a re-scored policy: more than in an episode, to tell good from best."""
-    controls: bool = True
-    """Whether the base network and the uniform policy get the same training, to compare with;
-    the uniform policy is then re-scored too, and handed over if it is the best."""
     seconds: Positive = 20.0
     """Time spent on measuring latencies."""
 
@@ -72,8 +72,7 @@ class CompressSettings(CommandSettings):
     agent: str = "ddpg"
     """Who decides: ddpg, td3, sac, tqc or ppo, which learn; random, evolution, greedy, tpe, gp,
     cmaes or exhaustive, which search; uniform, shallow, deep or log_params, which are rules."""
-    episodes: Count = 60
-    """Evaluations of the search, the final deterministic actor's included."""
+    length: Flat[LengthBlock] = field(default_factory=LengthBlock)
     parallel: Count = 1
     """Episodes of the agent ppo that are played side by side, by a process on every core or
     together on a GPU or TPU. The other agents decide after every evaluation."""
@@ -87,6 +86,8 @@ class CompressSettings(CommandSettings):
     """By which methods a policy is carried out."""
     finish: FinishConfig = field(default_factory=FinishConfig)
     """What happens to the winner."""
+    controls: bool = False
+    """Whether the base and the uniform policy get the winner's training too, to compare with."""
 
     def resolved(self) -> Self:
         """See ``CommandSettings``.
@@ -99,6 +100,7 @@ class CompressSettings(CommandSettings):
             self,
             target=self.target or chosen["target"],
             space=self.space.filled(chosen["knobs"]),
+            length=self.length.filled(EPISODES),
             reward=self.reward or chosen["reward"],
         )
         super(CompressSettings, settings).resolved()

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from envs import NetworkTask, Problem
 from experiments.records.history import Line
-from experiments.records.run_folder import RunFolder
+from experiments.records.run_folder import VALIDATION, RunFolder
 from experiments.settings.blocks import NetworkBlock, SpaceBlock
-from experiments.watch.progress import stage
+from experiments.watch.progress import say, stage
 from pfrl.compression.recipe import Recipe
 from pfrl.cost import Budget
 from pfrl.cpu import core_pool, cores
@@ -62,6 +62,23 @@ def task_of(
         cache=str(settings.out / "evaluations.sqlite"),
         **settings.space.opened(),
     )
+
+
+def judged_alike(folder: RunFolder, task: NetworkTask) -> EpisodeConfig:
+    """The episodes of a study, judged by the runtime that was chosen when it began.
+
+    Measured while no job runs beside it, for all processes and later starts.
+
+    Args:
+      folder: of the study; it is begun here.
+      task: whose evaluations, as the study's settings describe them.
+    """
+    folder.begin()
+    if task.episode.validation != "auto":
+        return task.episode
+    with stage("measuring which runtime judges"):
+        chosen = folder.kept(VALIDATION, lambda: task.open().evaluator.choice._asdict())
+    return task.judged_by(chosen["runtime"]).episode
 
 
 def problem_of(
@@ -114,7 +131,8 @@ def complete(
     done = {key(line) for line in folder.recorded}
     left = [job for job in jobs if job not in done]
     workers = min(workers or len(cores()), max(len(left), 1))
-    with stage(f"{len(left)} of {len(jobs)} {noun}", len(left), noun) as progress:
+    say(f"{len(left)} of {len(jobs)} {noun}")
+    with stage(noun, len(left), noun) as progress:
         lines = share_out(partial(_line, work), left, workers)
         for number, line in enumerate(lines, 1):
             folder.append(line)

@@ -36,12 +36,12 @@ class Plan:
         self._stages = {stage.name: stage for stage in stages}
         self._pace = {SECONDS: 1.0}
 
-    def words(self, name: str, done: float, seconds: float, left: float) -> str:
+    def words(self, name: str, share: float, seconds: float, left: float) -> str:
         """``, at least 4 min in all`` while a stage runs; empty where it is the last one.
 
         Args:
           name: of the stage.
-          done: of its amount, from which its pace follows.
+          share: of it that is done, from which the pace of its unit follows.
           seconds: that this took.
           left: seconds that the stage itself still takes.
         """
@@ -49,8 +49,8 @@ class Plan:
         if name not in names or name == names[-1]:
             return ""
         later = [self._stages[each] for each in names[names.index(name) + 1 :]]
-        if done > 0:
-            self._pace[self._stages[name].unit] = seconds / done
+        if share > 0:
+            self._pace[self._stages[name].unit] = seconds / (share * self._stages[name].amount)
         known = [stage for stage in later if stage.unit in self._pace]
         left += sum(stage.amount * self._pace[stage.unit] for stage in known)
         least = "" if len(known) == len(later) else "at least "

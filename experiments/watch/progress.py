@@ -161,7 +161,7 @@ class _Display:
         if self._bar:
             self._task = self._bar.add_task(self._name, total=total, completed=done, phrase="")
             self._bar.start()
-        elif not total:  # with a total, the first line that counts comes soon
+        elif total is None:  # with a total, the first line that counts comes soon
             say(self._name, self._stream)
 
     def show(self, done: int, total: int, text: str) -> None:
@@ -188,5 +188,6 @@ class _Display:
             self._first_report = done, now
         pace = (now - then) / max(done - since, 1)
         left, plan = (total - done) * pace, current()
-        whole = plan.words(self._name, done - since, now - then, left) if plan else ""
+        share = (done - since) / total
+        whole = plan.words(self._name, share, now - then, left) if plan else ""
         return f"{duration(left)} left{whole}"

@@ -84,7 +84,7 @@ class Batched:
             count += len(targets)
         qualities = totals / max(count, 1)
         return [
-            Judged(float(quality), bool(whole), exact=True)
+            Judged(float(quality) if whole else 0.0, bool(whole), exact=True)
             for quality, whole in zip(qualities, finite, strict=True)
         ]
 

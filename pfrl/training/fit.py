@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from pfrl.data import Dataset, Split
 from pfrl.graph.source import Variables
@@ -60,12 +59,13 @@ def fit(
     teacher: Callable[[Any], Any] | None = None,
     distillation: Distillation | None = None,
     project: Project | None = None,
-    mesh: Mesh | None = None,
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
     checkpoint: Path | None = None,
     checkpoint_every: int = 500,
 ) -> Variables:
     """Train on the training split and return the new variables.
+
+    Batches are shared out over all devices, if there are several and the batch divides.
 
     Args:
       apply: see ``pfrl.training.step.Apply``; called without extras.
@@ -73,8 +73,6 @@ def fit(
       teacher: its outputs of a batch, for ``distillation``.
       project: see ``pfrl.training.step.Project``; also applied once before the first
         step, as step 0.
-      mesh: devices to share batches out over; by default all, if there are several
-        and the batch divides. A mesh of one device is that device alone.
       progress: told ``(steps done, steps in all, loss)`` every twentieth step and at the end.
       checkpoint: a file that the state is written to every
         ``checkpoint_every`` steps; if it is there, training goes on from it
@@ -83,9 +81,8 @@ def fit(
     Raises:
       ConfigError: if labels are to be smoothed that are none of a classification.
       Diverged: if the loss becomes NaN or infinite.
-      MeshError: if the batch does not divide over ``mesh``.
     """
-    mesh = mesh_for(config.batch, mesh)
+    mesh = mesh_for(config.batch)
     steps = max(round(config.epochs * _per_epoch(dataset, config)), 1)
     optimizer = make_optimizer(config, steps)
     step = make_train_step(

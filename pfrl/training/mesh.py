@@ -13,36 +13,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
-class MeshError(ValueError):
-    """A batch that cannot be shared out evenly."""
+def mesh_for(batch: int) -> Mesh | None:
+    """All devices of this process in a row, if there are several and the batch divides.
 
-
-def device_mesh() -> Mesh:
-    """All devices of this process in a row.
-
-    Several processes (``jax.distributed``) do not work together: each trains the whole
-    network on its own devices.
+    None is the default device alone. Several processes (``jax.distributed``) do not work
+    together: each trains the whole network on its own devices.
     """
-    return Mesh(np.asarray(jax.local_devices()), ("batch",))
-
-
-def mesh_for(batch: int, mesh: Mesh | None = None) -> Mesh | None:
-    """What to train on: ``mesh``, or all devices if there are several and the batch divides.
-
-    None is the default device alone.
-
-    Raises:
-      MeshError: if the batch does not divide over the ``mesh`` that was asked for.
-    """
-    if mesh is None:
-        found = device_mesh()
-        return found if found.size > 1 and batch % found.size == 0 else None
-    if batch % mesh.size:
-        raise MeshError(
-            f"a batch of {batch} cannot be shared out over {mesh.size} devices;"
-            f" expected a multiple of {mesh.size}"
-        )
-    return mesh
+    devices = jax.local_devices()
+    if len(devices) == 1 or batch % len(devices):
+        return None
+    return Mesh(np.asarray(devices), ("batch",))
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

@@ -35,7 +35,7 @@ def sgd(
     return optax.chain(
         optax.add_decayed_weights(weight_decay, mask=decayed),
         optax.sgd(learning_rate, momentum=0.9, nesterov=True),
-        *_scaled_quantizers(quantizer_rate),
+        _scaled_quantizers(quantizer_rate),
     )
 
 
@@ -45,17 +45,17 @@ def adamw(
     """Adam with decoupled weight decay (arXiv 1711.05101); arguments as of ``sgd``."""
     return optax.chain(
         optax.adamw(learning_rate, weight_decay=weight_decay, mask=decayed),
-        *_scaled_quantizers(quantizer_rate),
+        _scaled_quantizers(quantizer_rate),
     )
 
 
-def _scaled_quantizers(factor: float) -> list[optax.GradientTransformation]:
-    """Scaling an update is scaling its learning rate; a factor of one is left out."""
+def _scaled_quantizers(factor: float) -> optax.GradientTransformation:
+    """Scaling an update is scaling its learning rate; the factor may be traced."""
 
     def learned(parameters: Variables) -> dict[str, bool]:
         return {name: name.startswith(QUANTIZER) for name in parameters}
 
-    return [] if factor == 1 else [optax.masked(optax.scale(factor), learned)]
+    return optax.masked(optax.scale(factor), learned)
 
 
 def learning_rate(config: FitConfig, steps: int) -> optax.Schedule:
@@ -71,6 +71,6 @@ def learning_rate(config: FitConfig, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: FitConfig, steps: int) -> optax.GradientTransformation:
-    """The optimiser of a training of so many steps."""
+    """The optimiser of a training of so many steps; rates and decay may be traced."""
     make = {"sgd": sgd, "adamw": adamw}[config.optimizer]
     return make(learning_rate(config, steps), config.weight_decay, config.quantizer_rate)

@@ -1,5 +1,6 @@
 """The bench: its sums by hand, its networks alike, a search of a few episodes on its clocks."""
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -15,9 +16,12 @@ from benchmarks.repairs import Repaired, time_repairs
 from benchmarks.throughput import Throughput
 from benchmarks.tracing import Traced, growth, time_traces
 from envs import OpenedTask, Problem, Task
+from experiments.studies.sweep.curves import Taken
+from experiments.studies.sweep.quality import Quality, describe_quality, search_quality
 from pfrl.cost import Budget, CostModel
 from pfrl.data import DataError
 from pfrl.evaluation.config import EpisodeConfig
+from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.make import make_evaluator
 from pfrl.graph import from_nnx, trace
 from pfrl.models.catalogue import ModelError
@@ -34,8 +38,8 @@ class TinyTask(Task):
         graph = trace(made(TwoConvs), shape(1, 8, 8, 1))
         costs = CostModel(graph)
         config = EpisodeConfig(steps=2, batch=16, statistics_images=16, search_images=250)
-        evaluator = make_evaluator(graph, stripes(), costs, config, 0, quantized=False)
-        return OpenedTask(graph, costs, evaluator, 0.25)
+        plain = NetworkEvaluator(graph, stripes(), costs, config, 0, quantized=False)
+        return OpenedTask(graph, costs, make_evaluator(plain), 0.25)
 
 
 def test_times_between_marks():
@@ -178,3 +182,14 @@ def test_repairs_are_timed():
     assert (found.name, found.images) == ("resnet8", 100)
     assert found.gathering > 0
     assert 0 < found.solving <= found.slowest
+
+
+def test_quality_a_second_is_a_row_a_searcher():
+    goal, rows = search_quality(Problem(TinyTask(), budget=Budget.parse("macs=0.5")), 3, (0,),
+                                ("random", "uniform"))  # fmt: skip
+    assert [row.agent for row in rows] == ["random", "uniform"]
+    assert goal == min(row.final for row in rows)
+    # Two steps of 16 images, 16 for statistics and 250 to judge.
+    assert all(row.taken.images == 298 * row.taken.evaluations for row in rows)
+    text = describe_quality(0.5, [Quality("ddpg", 0.6, Taken(7, 2086, math.inf))])
+    assert text.splitlines()[1].split()[:4] == ["ddpg", "–", "7", "2,086"]

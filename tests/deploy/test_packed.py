@@ -226,6 +226,7 @@ def forge(path, rows, payload=b""):
         (["uniform", [4], 4, [3], False, 4], "no array is stored as"),
         (["codebook", [4], 1, [3], False, 4], "no array is stored as"),
         (["codebook", [4], 1, [], False, 4], "no array is stored as"),
+        (["codebook", [4], 2**40, [3], False, 4], "no array is stored as"),
         (["float32", 4, 32, [0], False, 1], "header .* is damaged"),
         ([[], [4], 32, [0], False, 1], "header .* is damaged"),
         (["uniform", [1]], "header .* is damaged"),

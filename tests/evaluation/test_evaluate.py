@@ -63,7 +63,7 @@ def test_after_the_first_evaluation_nothing_compiles(graph, evaluator):
     before = compilations()
     found = [evaluator.evaluate(policy) for policy in tried]
     judged = evaluator.score(tried[0], "held_out")
-    held_out, finite = judged.accuracy, judged.finite
+    held_out, finite = judged.quality, judged.finite
     assert compilations() == before
     assert len({tuple(evaluation.costs.values()) for evaluation in found}) == 12
     assert len({evaluation.accuracy for evaluation in found}) > 3
@@ -178,7 +178,7 @@ def test_an_evaluation_is_what_the_sliced_network_does(graph, evaluator):
         ("reward", "held_out"), split_search(DATA.search, CONFIG.search_images), strict=True
     ):
         expected = mean_quality(logits, DATA, part)
-        found = evaluator.score(policy, images).accuracy
+        found = evaluator.score(policy, images).quality
         # A value at the border of two steps of a grid may fall on either side: two images' worth.
         assert found == pytest.approx(expected, abs=2.5 / len(part))
         assert found > 0.4, "it learns: chance is a quarter"
@@ -227,5 +227,5 @@ def test_a_diverging_evaluation_is_an_evaluation(graph):
     assert evaluation.accuracy == 0.0
     assert evaluation.costs == CostModel(graph).of(policy)
     judged = evaluator.score(policy, "held_out")
-    assert (judged.accuracy, judged.finite) == (0.0, False)
+    assert (judged.quality, judged.finite) == (0.0, False)
     assert not evaluator.statistics.inputs

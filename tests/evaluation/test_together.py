@@ -13,6 +13,7 @@ from pfrl.compression.recipe import Recipe
 from pfrl.cost import Budget, CostModel
 from pfrl.evaluation.compilations import compilations
 from pfrl.evaluation.config import EpisodeConfig
+from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.make import make_evaluator
 from pfrl.evaluation.recorded import RecordError
 from pfrl.graph import trace
@@ -33,9 +34,10 @@ def graph():
 def evaluator(graph, quantized=False, sparse=False, cache=None, **config):
     settings = {"batch": 32, "statistics_images": 64, "validation": "xla", **config}
     costs, recipe = CostModel(graph), Recipe(repair="least_squares", images=128)
-    return make_evaluator(
+    plain = NetworkEvaluator(
         graph, DATA, costs, EpisodeConfig(**settings), 3, quantized, recipe, sparse, cache
     )
+    return make_evaluator(plain, cache)
 
 
 def mixed(graph, quantized, sparse):

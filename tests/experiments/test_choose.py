@@ -1,10 +1,21 @@
 """Which candidate is handed over: hand-worked tables of held-out scores."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from experiments.run.choose import pick
+from agents import Episode
+from envs.rewards import Reference
+from experiments.run import choose
+from experiments.run.choose import Candidate, choose_policy, pick
 from experiments.run.differences import paired_differences
+from experiments.settings.compression import CompressSettings
+from pfrl.compression.policy import Policy
+from pfrl.cost import Budget
+from pfrl.evaluation.base import Judged
+from pfrl.evaluation.config import Evaluation
 
 
 def row(cost, reward, low, *, diverged=False, ratio=None):
@@ -41,6 +52,35 @@ def test_a_latency_budget_that_is_kept_to_comes_first():
     rows = [row(0.3, 0.99, -0.01, ratio=0.6), row(0.5, 0.9, -0.01, ratio=0.5)]
     assert pick(rows, 0.5) == 1
     assert pick(rows, 0.4) == 0  # nobody keeps to it
+
+
+@pytest.mark.parametrize(("reward", "taken"), [("accuracy", 0), ("latency", 1)])
+def test_ties_fall_to_the_cheapest_in_what_the_reward_weighs(tmp_path, monkeypatch, reward, taken):
+    """Under a target of MACs: without a cost in the reward, the fewest of these."""
+    history = [
+        Episode(
+            n, "warmup", Policy({"group": keep}, {}, {}), keep, Evaluation(keep, costs, 0, False)
+        )
+        for n, keep, costs in (
+            (0, 0.5, {"macs": 40.0, "latency": 0.9}),
+            (1, 0.4, {"macs": 50.0, "latency": 0.8}),
+        )
+    ]
+    monkeypatch.setattr(choose, "_measure", lambda *_: [0.98, 0.85, 1.0])
+    judged = Judged(0.9, True, True, np.repeat([1.0, 0.0], [9, 1]))
+    searched: Any = SimpleNamespace(
+        result=SimpleNamespace(history=history),
+        opened=SimpleNamespace(evaluator=SimpleNamespace(score=lambda *_: judged)),
+        problem=SimpleNamespace(budget=Budget("macs", 0.5, True)),
+    )
+    settings = CompressSettings(reward=reward, out=tmp_path).resolved()
+    folder: Any = SimpleNamespace(kept=lambda name, make: make())
+    reference = Reference(0.9, {"macs": 100.0, "latency": 1.0}, 0.5, -0.5)
+    costs = {"macs": 60.0, "latency": 1.0}
+    uniform = Candidate(None, Policy({}, {}, {}), Evaluation(0.1, costs, 0, False))
+    found, table = choose_policy(settings, folder, searched, reference, uniform, "macs")
+    assert found.episode == taken
+    assert table["metric"] == ("macs" if taken == 0 else "latency")
 
 
 def test_qualities_that_are_no_ones_and_zeros_have_the_interval_of_student():

@@ -8,7 +8,7 @@ from experiments.cli import main
 
 SHORT = (
     "--target macs=0.5 --agent uniform --episodes 1 --finish.candidates 1 --finish.rescore-steps 1"
-    " --finish.seconds 0.05 --finish.epochs 0.1 --finish.no-controls --recipe.images 64"
+    " --finish.seconds 0.05 --finish.epochs 0.1 --recipe.images 64"
     " --episode.steps 1 --episode.statistics-images 64"
 ).split()
 

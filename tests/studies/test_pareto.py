@@ -11,11 +11,13 @@ from experiments.records.history import read_history, unbeaten
 from experiments.run import recorded
 from experiments.settings.blocks import SettingsError
 from experiments.studies.pareto import front as pareto
+from experiments.studies.pareto.report import write_pareto_report
 from experiments.studies.pareto.settings import ParetoSettings
 from pfrl.compression.policy import Policy
 from pfrl.data import Dataset
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.evaluator import NetworkEvaluator
+from pfrl.tasks import Classification
 
 EPISODE = EpisodeConfig(steps=1, batch=16, search_images=60, statistics_images=16, validation="xla")
 
@@ -129,6 +131,28 @@ def test_searches_are_not_mixed(whole):
         pareto.run(settings(whole, episodes=5))
     with pytest.raises(SettingsError, match="latency was False, now it is True"):
         pareto.run(settings(whole, latency=True))
+
+
+def test_the_report_of_a_metric_that_nobody_has_described(tmp_path):
+    def entry(accuracy, cost, **more):
+        costs = {"weights_kept": cost, "bytes": 10 * cost}
+        return {"held_out_accuracy": accuracy, "costs": costs, **more}
+
+    found = {"episode": 1, "search_accuracy": 0.9, "target": "weights_kept=0.5", "policy": {}}
+    result = {
+        "settings": {"model": "m", "data": "d", "metric": "weights_kept", "agent": "random",
+                     "episodes": 2, "seed": 0, "rescore_steps": 1},
+        "task": Classification.wording._asdict(),
+        "commands": ["pfrl pareto"],
+        "limits": [0.5],
+        "objectives": ["bytes"],
+        "base": entry(0.9, 100, images=50),
+        "points": [entry(0.8, 40, **found), entry(0.7, 50, **found)],
+        "front": [0],
+        "pick": None,
+    }  # fmt: skip
+    page = write_pareto_report(tmp_path, result).read_text()
+    assert "at most 50 % of the base network's weights kept" in page.replace("\u00a0", " ")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from envs.task import load_network
 from experiments import cli
 from experiments.run.inputs import find_weights
-from experiments.settings.blocks import NetworkBlock, SettingsError
+from experiments.settings.blocks import NetworkBlock, SettingsError, SpaceBlock
 from experiments.studies.tune import trials as tune
 from experiments.studies.tune.pipeline import LOOKS, Pipeline
 from experiments.studies.tune.report import tuning_figure
@@ -85,6 +85,28 @@ def test_the_defaults_come_first_and_are_beaten(made_up, tmp_path):
     assert test["best_minus_default"]["difference"] == pytest.approx(test["best"] - test["default"])
     # Trained again for the test, after the trials: the defaults and the best.
     assert made_up[10:] == [DEFAULTS["learning_rate"], found["best"]["values"]["learning_rate"]]
+
+
+def test_ranks_are_chosen_by_l2_and_counted_against_the_network_before(made_up, tmp_path):
+    """A product of matrices in place of every layer between the first and the last one."""
+    rank = SpaceBlock(("rank",), decompose="channel", round_to=1)
+    tune.run(settings(tmp_path / "run", trials=2, space=rank))
+    result = json.loads((tmp_path / "run" / "tune.json").read_text())
+    assert "criterion" not in result["default"]["values"]
+    assert result["costs"]["compressed"]["macs"] <= result["costs"]["base"]["macs"] / 2
+    policy = json.loads((tmp_path / "run" / "policy.json").read_text())
+    assert any(share < 1 for share in policy["keep"].values())
+
+
+def test_the_rank_needs_a_decomposition(tmp_path, capsys):
+    assert cli.main(["tune", "--knobs", "rank", "--out", str(tmp_path / "run")]) == cli.USER_ERROR
+    assert "the knob rank and --decompose svd, channel or spatial go" in capsys.readouterr().err
+
+
+def test_what_is_left_in_all_counts_the_trainings_for_the_test(made_up, tmp_path, capsys):
+    tune.run(settings(tmp_path / "run", trials=4, tune=("lr",)))
+    told = [x for x in capsys.readouterr().err.splitlines() if x.startswith("trials: ")]
+    assert " left, " in told[0] and told[0].endswith(" in all")
 
 
 def test_bad_trials_are_given_up_at_half_of_their_steps(made_up, tmp_path):

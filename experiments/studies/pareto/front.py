@@ -7,6 +7,7 @@ bytes. The test split is not opened: it is for the one that is picked.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from experiments.run.recorded import recorded_search
 from experiments.settings.blocks import SettingsError
 from experiments.studies.pareto.report import write_pareto_report
 from experiments.studies.pareto.settings import ParetoSettings, folder_name
-from experiments.studies.study import complete, problem_of, task_of
+from experiments.studies.study import complete, judged_alike, problem_of, task_of
 from experiments.watch.board import Board
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
@@ -61,7 +62,8 @@ def run(settings: ParetoSettings) -> list[Path]:
     limits = sorted(settings.limits)
     _check_limits(settings, folder, graph, str(weights))
     jobs = [Search(limit) for limit in (*limits, None)]
-    work = partial(search, settings, str(weights))
+    alike = judged_alike(folder, task_of(settings, str(weights), settings.seed))
+    work = partial(search, replace(settings, episode=alike), str(weights))
     lines = complete(folder, jobs, work, settings.workers, "searches")[: len(jobs)]
     base = lines[-1]["base"]
     points = _distinct([point for line in lines[:-1] for point in line["points"]])
@@ -122,7 +124,7 @@ def search(settings: ParetoSettings, weights: str, job: Search) -> dict[str, Any
         whole = Policy.uniform(opened.graph)
         judged = evaluator.score(whole, "held_out", settings.rescore_steps)
         images, costs = len(judged.each), opened.costs.base
-        return {"base": {"held_out_accuracy": judged.accuracy, "costs": costs, "images": images}}
+        return {"base": {"held_out_accuracy": judged.quality, "costs": costs, "images": images}}
     folder = settings.out / folder_name(job.limit)
     history = folder / "history.jsonl"
     board = Board(folder / "tb", first_episode=len(read_history(history)))

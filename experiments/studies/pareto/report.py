@@ -17,6 +17,7 @@ from experiments.records.wording import (
     comma_separated,
     cost,
     details,
+    noun_of,
     percent,
     section,
     table,
@@ -41,15 +42,6 @@ from pfrl.files import write_text
 from pfrl.tasks import Wording
 
 Entry = Mapping[str, Any]
-
-COLUMNS = {
-    "macs": "MACs",
-    "params": "parameters",
-    "bytes": "packed size",
-    "bops": "bit operations",
-    "latency": "latency",
-}
-"""How a table calls the costs."""
 
 
 def write_pareto_report(out: Path, result: Entry) -> Path:
@@ -85,7 +77,7 @@ def front_figure(result: Entry, wording: Wording) -> Figure:
     figure = Figure(figsize=(WIDTH, 5.0), layout="constrained")
     axes = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
     count, kept = len(result["points"]), len(result["front"])
-    objectives = [COLUMNS[name] for name in result["objectives"]]
+    objectives = [noun_of(name) for name in result["objectives"]]
     title(figure, f"{kept} of {count} networks are on the front")
     subtitle(
         axes[0],
@@ -147,9 +139,9 @@ def _panel(axes: Axes, result: Entry, metric: str, wording: Wording) -> None:
 
 
 def _headline(result: Entry) -> str:
-    objectives = [COLUMNS[name] for name in result["objectives"]]
+    objectives = [noun_of(name) for name in result["objectives"]]
     limits = ", ".join(percent(limit, 0) for limit in result["limits"])
-    limited = COLUMNS[result["settings"]["metric"]]
+    limited = noun_of(result["settings"]["metric"])
     return (
         f"**{len(result['front'])} of {len(result['points'])} networks are on the front**: each is"
         f" better than any other in accuracy, {' or '.join(objectives)}. They were found in"
@@ -178,7 +170,7 @@ def _table(result: Entry, wording: Wording, places: Sequence[int], rows: bool = 
         "by",
         f"held-out {wording.metric}",
         *(["95 % interval"] if classes else []),
-        *(COLUMNS[name] for name in shown),
+        *(noun_of(name) for name in shown),
     ]
 
     def line(point: Entry, found: str, who: str) -> list[str]:
@@ -209,7 +201,7 @@ def _table(result: Entry, wording: Wording, places: Sequence[int], rows: bool = 
 
 def _limit(point: Entry) -> str:
     metric, share = point["target"].split("=")
-    return f"{COLUMNS[metric]} {percent(float(share), 0)}"
+    return f"{noun_of(metric)} {percent(float(share), 0)}"
 
 
 def _who(point: Entry) -> str:

@@ -16,18 +16,19 @@ import numpy as np
 from envs.decisions import Decisions
 from envs.problem import Problem
 from envs.task import NetworkTask, load_network
-from experiments.records.run_folder import RunFolder
+from experiments.records.run_folder import VALIDATION, RunFolder
 from experiments.run.inputs import find_weights
 from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.proxy.settings import ProxySettings
 from experiments.studies.proxy.table import LONG, write_study
 from experiments.studies.study import complete
+from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import PLAIN, REPAIRED
 from pfrl.cost import Assignment, Budget, CostModel, largest_that_fits
 from pfrl.data import Dataset
 from pfrl.deploy.runtimes.base import RUNTIMES
-from pfrl.evaluation.base import Tuning
+from pfrl.evaluation.base import Choice, Tuning
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.validation import validate
@@ -70,7 +71,10 @@ def run(settings: ProxySettings) -> list[Path]:
         for fidelity in (*settings.fidelities, LONG)
         for number in range(len(policies))
     ]
-    work = partial(score, settings, policies)
+    folder.begin()
+    with stage("measuring which runtime judges"):
+        judge = folder.kept(VALIDATION, lambda: choose_judge(settings)._asdict())["runtime"]
+    work = partial(score, settings, judge, policies)
     lines = complete(folder, jobs, work, settings.workers, "scores")
     return write_study(folder.path, lines, folder.facts)
 
@@ -132,9 +136,20 @@ def draw(decisions: Decisions, limit: float, rng: np.random.Generator) -> Assign
     return assigned(longest * part / PARTS)
 
 
-def score(settings: ProxySettings, policies: Sequence[Policy], job: Scored) -> dict[str, Any]:
-    """What the line of a policy says of a fidelity, or of the long fine-tuning."""
-    evaluator, setup = evaluator_of(settings, job.fidelity)
+def choose_judge(settings: ProxySettings) -> Choice:
+    """Which runtime judges, of an evaluator that trains nothing."""
+    dataset, graph = opened(settings.network)
+    config = EpisodeConfig(steps=0, search_images=settings.search_images)
+    seed = settings.seed
+    return NetworkEvaluator(graph, dataset, CostModel(graph), config, seed, False, PLAIN).choice
+
+
+def score(
+    settings: ProxySettings, judge: str, policies: Sequence[Policy], job: Scored
+) -> dict[str, Any]:
+    """What the line of a policy says of a fidelity, judged by a runtime, or of the long
+    fine-tuning."""
+    evaluator, setup = evaluator_of(settings, judge, job.fidelity)
     policy, start = policies[job.number], time.perf_counter()
     if job.fidelity == LONG:
         found = score_long(settings, evaluator, policy)
@@ -160,17 +175,19 @@ def score_long(
         tuning = Tuning(settings.long_images, settings.learning_rate, settings.seed)
         small = evaluator.network(policy, tuning)
     except Diverged:
-        return {"accuracy": 0.0, "fresh": 0.0, "diverged": True}
+        return {"accuracy": 0.0, "held_out": 0.0, "diverged": True}
     judge = RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
     same, held_out = (
         validate(judge, evaluator.images[which], evaluator.dataset.task)
         for which in ("reward", "held_out")
     )
-    return {"accuracy": same.quality, "fresh": held_out.quality, "diverged": False}
+    return {"accuracy": same.quality, "held_out": held_out.quality, "diverged": False}
 
 
 @lru_cache(maxsize=1)
-def evaluator_of(settings: ProxySettings, fidelity: str) -> tuple[NetworkEvaluator, float]:
+def evaluator_of(
+    settings: ProxySettings, judge: str, fidelity: str
+) -> tuple[NetworkEvaluator, float]:
     """The evaluator of a fidelity, with everything compiled, and the seconds that this took,
     those of a shared network that is read back included.
 
@@ -180,7 +197,10 @@ def evaluator_of(settings: ProxySettings, fidelity: str) -> tuple[NetworkEvaluat
     dataset, graph = opened(settings.network)
     kind: Any = "finetune" if fidelity == LONG else fidelity
     config = EpisodeConfig(
-        kind, search_images=settings.search_images, supernet_steps=settings.supernet_steps
+        kind,
+        search_images=settings.search_images,
+        validation=judge,
+        supernet_steps=settings.supernet_steps,
     )
     # For the shared network, which lies beside it for the next start and other processes.
     beside = settings.out / "supernet.cache" if fidelity == "supernet" else None

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from experiments.studies.methods.comparison import with_statistics
-from experiments.studies.tune.space import DEFAULTS, recipe_of
+from experiments.studies.tune.space import DEFAULTS, NONE, recipe_of
 from pfrl.compression.calibration import gather_from
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
@@ -23,7 +23,7 @@ from pfrl.methods.sparsity.sparsify import magnitude_mask, zhu_gupta
 from pfrl.training.backend import compiled, drive, steps_per_call
 from pfrl.training.config import FitConfig
 from pfrl.training.fit import Diverged, qualities
-from pfrl.training.optimizers import QUANTIZER, make_optimizer
+from pfrl.training.optimizers import make_optimizer
 from pfrl.training.step import Distillation, TrainState, make_train_step
 
 LOOKS = 4
@@ -50,13 +50,22 @@ class Pipeline:
       policy: what is done to the network.
       steps, batch: of the fine-tuning, and images a step.
       seed: of what is looked at and of the training batches, the same for all.
+      fixed: hyper-parameters that differ from the defaults and are not searched.
     """
 
     def __init__(
-        self, graph: Graph, dataset: Dataset, policy: Policy, steps: int, batch: int, seed: int
+        self,
+        graph: Graph,
+        dataset: Dataset,
+        policy: Policy,
+        steps: int,
+        batch: int,
+        seed: int,
+        fixed: Mapping[str, Any] = NONE,
     ):
         self.graph, self.dataset, self.policy = graph, dataset, policy
         self.steps, self._batch, self._seed = steps, batch, seed
+        self._defaults = DEFAULTS | dict(fixed)
         source = graph.source
         teacher = compiled(lambda v, x: source.apply(v, x, False)[0])
         self._teach = lambda x: teacher(source.variables, x)
@@ -80,7 +89,7 @@ class Pipeline:
         Raises:
           Diverged: if a loss was no number.
         """
-        values = DEFAULTS | dict(values)
+        values = self._defaults | dict(values)
         start = self._start(recipe_of(values))
         numbers = {k: np.float32(v) for k, v in values.items() if not isinstance(v, str)}
         state = self._state(start.small)
@@ -108,7 +117,7 @@ class Pipeline:
         self, values: Mapping[str, Any], variables: Variables, split: Split
     ) -> np.ndarray:
         """Of the trained network's answer to every image of a split, ``[N]`` in [0, 1]."""
-        predict = self._start(recipe_of(DEFAULTS | dict(values))).predict
+        predict = self._start(recipe_of(self._defaults | dict(values))).predict
         answers = qualities(lambda x: predict(variables, x), self.dataset, split)
         return np.concatenate([*answers])
 
@@ -163,12 +172,6 @@ class Pipeline:
 
 
 def _optimizer(numbers: Mapping[str, Any], steps: int) -> optax.GradientTransformation:
-    """That of a training in full; its numbers may be traced."""
-    config = FitConfig(learning_rate=numbers["learning_rate"], weight_decay=numbers["weight_decay"])
-
-    def learned(parameters: Variables) -> dict[str, bool]:
-        return {name: name.startswith(QUANTIZER) for name in parameters}
-
-    # Scaling an update is scaling its learning rate.
-    slower = optax.masked(optax.scale(numbers["quantizer_rate"]), learned)
-    return optax.chain(make_optimizer(config, steps), slower)
+    """That of a training in full."""
+    names = ("learning_rate", "weight_decay", "quantizer_rate")
+    return make_optimizer(FitConfig(**{name: numbers[name] for name in names}), steps)

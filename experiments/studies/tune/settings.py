@@ -54,6 +54,5 @@ class TuneSettings(StudySettings):
             raise SettingsError(
                 "--policy comes with a cost and zeros of its own; leave out --target and --sparsity"
             )
-        if "rank" in (self.space.knobs or ()):
-            raise SettingsError("ranks are not tuned; leave out the knob rank")
+        self.space.check_rank()
         return settings

@@ -15,6 +15,7 @@ from pfrl.training.config import FitConfig
 
 Values = dict[str, Any]
 """Hyper-parameters by name."""
+NONE: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -91,28 +92,31 @@ DEFAULTS: Values = {p.name: p.default for group in GROUPS.values() for p in grou
 """What the framework does without tuning."""
 
 
-def applicable(policy: Policy) -> tuple[str, ...]:
-    """The switches that make a difference to a policy's network."""
+def applicable(policy: Policy, fixed: Mapping[str, Any] = NONE) -> tuple[str, ...]:
+    """The switches that make a difference to a policy's network, but for those that are fixed."""
     quantized = {*policy.weight_bits.values(), *policy.act_bits.values()} != {FLOAT_BITS}
     absent = {
         "quantizer": not quantized,
         "sparsity": not any(policy.sparsity.values()),
-        "criterion": all(share == 1 for share in policy.keep.values()),
+        "criterion": "criterion" in fixed or all(share == 1 for share in policy.keep.values()),
     }
     return tuple(name for name in GROUPS if not absent.get(name, False))
 
 
-def parameters_of(groups: Sequence[str] | None, policy: Policy) -> tuple[Parameter, ...]:
+def parameters_of(
+    groups: Sequence[str] | None, policy: Policy, fixed: Mapping[str, Any] = NONE
+) -> tuple[Parameter, ...]:
     """What is searched.
 
     Args:
       groups: switches; None takes all that apply.
       policy: whose network is trained.
+      fixed: hyper-parameters that are not searched.
 
     Raises:
       SettingsError: if a switch makes no difference to the policy's network.
     """
-    possible = applicable(policy)
+    possible = applicable(policy, fixed)
     idle = [name for name in groups or () if name not in possible]
     if idle:
         raise SettingsError(

@@ -17,7 +17,6 @@ from optuna.trial import TrialState
 
 from envs import NetworkTask, Problem
 from envs.decisions import Decisions
-from envs.task import load_network
 from experiments.records.history import Line
 from experiments.records.run_folder import RunFolder
 from experiments.run.differences import paired_differences
@@ -28,10 +27,12 @@ from experiments.studies.study import complete
 from experiments.studies.tune.pipeline import Pipeline
 from experiments.studies.tune.report import write_tune_report
 from experiments.studies.tune.settings import TuneSettings
-from experiments.studies.tune.space import Parameter, defaults_of, parameters_of
+from experiments.studies.tune.space import Parameter, Values, defaults_of, parameters_of
+from experiments.watch.plan import Stage, planned
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
-from pfrl.cost import Budget, CostModel
+from pfrl.compression.recipe import Recipe
+from pfrl.cost import Budget
 from pfrl.files import read_json, write_json
 from pfrl.graph import Graph
 from pfrl.training.fit import Diverged
@@ -41,6 +42,8 @@ STARTUP = 5
 LARGEST_SEED = 2**31
 DEFAULT = 1
 """Number of the trial of the defaults."""
+RETRAINING = "training the {} again"
+"""A stage: a trial keeps no network."""
 Entry = dict[str, Any]
 
 
@@ -59,33 +62,45 @@ def run(settings: TuneSettings) -> Path:
     network = settings.network
     weights = find_weights(network)
     folder = RunFolder("tune", settings, weights)
+    opened = settings.space.opened()
+    # A smaller rank keeps the largest singular values.
+    fixed: Values = {} if opened["decompose"] is None else {"criterion": "l2"}
+    recipe = Recipe(**fixed)
+    task = NetworkTask(network.model, network.data, str(weights), recipe=recipe, **opened)
     with stage("loading and tracing"):
-        dataset, graph = load_network(network.model, network.data, str(weights))
-    policy = find_policy(settings, folder, graph, str(weights))
-    parameters = parameters_of(settings.tune, policy)
+        dataset, graph = task.network()
+    policy = find_policy(settings, folder, task, graph)
+    parameters = parameters_of(settings.tune, policy, fixed)
     folder.begin()
     write_json(folder.path / "policy.json", policy.to_json())
-    pipeline = Pipeline(graph, dataset, policy, settings.steps, settings.batch, settings.seed)
+    steps = settings.steps
+    pipeline = Pipeline(graph, dataset, policy, steps, settings.batch, settings.seed, fixed)
     study = open_study(settings, folder.recorded, parameters)
     work = partial(play, settings, study, pipeline, parameters)
     # One after the other, for each learns from those before it.
     jobs = [Trial(number) for number in range(DEFAULT, settings.trials + 1)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        trials = complete(folder, jobs, work, 1, "trials")
-    costs = CostModel(graph)
+        left = max(settings.trials - len(folder.recorded), 0)
+        again = [Stage(RETRAINING.format(name), steps, "steps") for name in ("default", "best")]
+        with planned([Stage("trials", left * steps, "steps"), *again]):
+            trials = complete(folder, jobs, work, 1, "trials")
+            found = outcome(folder, trials, pipeline)
+    costs = task.costs(graph, None)
     result = {
         **folder.facts,
         "weights": network.weights and str(network.weights),
         "task": dataset.task.wording._asdict(),
         "costs": {"base": costs.base, "compressed": costs.of(policy)},
-        **outcome(folder, trials, pipeline),
+        **found,
     }
     write_json(folder.path / "tune.json", result)
     return write_tune_report(folder.path, result, parameters)
 
 
-def find_policy(settings: TuneSettings, folder: RunFolder, graph: Graph, weights: str) -> Policy:
+def find_policy(
+    settings: TuneSettings, folder: RunFolder, task: NetworkTask, graph: Graph
+) -> Policy:
     """The user's policy, or the uniform one under the budget; of a study that goes on, its own."""
     own = folder.read("policy.json") if folder.begun else None
     if own is not None or settings.policy is not None:
@@ -96,9 +111,8 @@ def find_policy(settings: TuneSettings, folder: RunFolder, graph: Graph, weights
     if budget.needs_latency:
         space = settings.space
         latency = measure_latency(graph, space.keep_min, space.round_to, settings.seed)
-    task = NetworkTask(settings.network.model, settings.network.data, weights)
     problem = Problem(task, budget=budget, **settings.space.bounds())
-    decisions = Decisions(problem, graph, CostModel(graph, latency))
+    decisions = Decisions(problem, graph, task.costs(graph, latency))
     at = decisions.uniform(decisions.limit)
     if settings.sparsity:
         at.sparsity = {layer.name: settings.sparsity for layer in graph.layers}
@@ -226,7 +240,7 @@ def _test(folder: RunFolder, pipeline: Pipeline, default: Line, best: Line) -> E
             variables[name] = variables["default"]
             continue
         # A trial keeps no network; the same values make the same one again.
-        with stage(f"training the {name} again") as progress:
+        with stage(RETRAINING.format(name)) as progress:
             variables[name], _ = pipeline.train(trial["values"], progress=progress)
     test = pipeline.dataset.open_test()
     found = {

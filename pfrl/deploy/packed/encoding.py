@@ -13,13 +13,8 @@ import numpy as np
 
 from pfrl.files import FileError
 
-TYPES = {
-    np.dtype(each).name: np.dtype(each)
-    for each in (
-        *(jnp.bfloat16, np.float16, np.float32, np.float64, np.bool_),
-        *(np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64),
-    )
-}
+_NAMES = "bfloat16 float16 float32 float64 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64"
+TYPES = {name: jnp.dtype(name) for name in _NAMES.split()}
 """The types of arrays that are stored as they are, by name."""
 CODED_BITS = {"uniform": range(2, 9), "codebook": range(1, 9)}
 """The other formats, and the bits that their codes may have; decoded, they are float32."""
@@ -107,8 +102,7 @@ def encode(stored: Stored, codes: np.ndarray, table: np.ndarray, stays: np.ndarr
     codes, bitmap = np.ravel(codes), b""
     if stored.bitmap:
         bitmap, codes = to_bits(np.ravel(stays), 1), codes[np.ravel(stays)]
-    plain = stored.format in TYPES
-    elements = codes.tobytes() if plain else to_bits(codes, stored.bits)
+    elements = codes.tobytes() if stored.format in TYPES else to_bits(codes, stored.bits)
     return np.asarray(table, "<f4").tobytes() + bitmap + elements
 
 
@@ -125,18 +119,18 @@ def decode(stored: Stored, data: bytes) -> tuple[np.ndarray, np.ndarray]:
         stays = from_bits(data[first : first + second], 1, stored.elements).astype(bool)
         if stays.sum() != stored.nonzeros:
             raise PackedError("the bitmap of the zeros is damaged; fetch or make the file again")
-    data, count = data[first + second :], int(stays.sum())
-    if stored.format in TYPES:
-        values = np.zeros(stored.elements, TYPES[stored.format])
-        values[stays] = np.frombuffer(data, values.dtype)
-        return values.reshape(stored.shape), table
-    codes = from_bits(data, stored.bits, count)
-    if stored.format == "codebook" and (codes >= len(table)).any():
+    data, plain = data[first + second :], TYPES.get(stored.format)
+    found = (
+        from_bits(data, stored.bits, stays.sum()) if plain is None else np.frombuffer(data, plain)
+    )
+    if stored.format == "codebook" and (found >= len(table)).any():
         raise PackedError(f"an index is beyond the {len(table)} values of the codebook")
-    zero = 2 ** (stored.bits - 1) if stored.format == "uniform" else 0
-    whole = np.full(stored.elements, zero, codes.dtype)
-    whole[stays] = codes
-    values = values_of(stored.format, whole.reshape(stored.shape), table, stored.bits)
+    whole = np.zeros(stored.elements, found.dtype)
+    whole[stays] = found
+    whole = whole.reshape(stored.shape)
+    if plain is not None:
+        return whole, table
+    values = values_of(stored.format, whole, table, stored.bits)
     return np.where(stays.reshape(stored.shape), values, np.float32(0)), table
 
 

@@ -62,13 +62,11 @@ def write_packed(
         raise PackedError(f"expected meta of plain JSON values: {error}") from error
     content = header + b"".join(payload for _, payload in arrays.values())
     preamble = PREAMBLE.pack(MAGIC, VERSION, len(header), zlib.crc32(content))
-    write_whole(Path(path), lambda stream: stream.write(preamble + content))
+    write_whole(path, lambda stream: stream.write(preamble + content))
     return Sizes(stored, PREAMBLE.size + len(header))
 
 
-def read_packed(
-    path: Path,
-) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, Any]]:
+def read_packed(path: Path) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, Any]]:
     """``(arrays by name, meta)`` of a file that ``write_packed`` wrote; arrays with their tables.
 
     No array has more than 64 times the bytes that the file has for it.
@@ -77,7 +75,6 @@ def read_packed(
       PackedError: if the file is missing, of another origin, of a newer version or
         damaged. Nothing in it is executed.
     """
-    path = Path(path)
     content, start = _read_content(path)
     try:
         header = json.loads(content[:start])
@@ -127,14 +124,12 @@ def _checked(row: Any) -> Stored:
     numbers = (*stored.shape, bits, *stored.table, nonzeros)
     if not all(type(number) is int and 0 <= number <= LARGEST for number in numbers):
         raise PackedError(f"expected whole numbers from 0 to {LARGEST}, got {numbers}")
-    match format:
-        case "uniform":
-            sound = stored.table == stored.shape[-1:]
-        case "codebook":
-            sound = len(stored.table) == 1 and 1 <= stored.table[0] <= 2**bits
-        case _:
-            sound = stored.table == (0,) and bits == 8 * TYPES[format].itemsize
-    sound &= bits in CODED_BITS.get(format, (bits,)) and nonzeros <= stored.elements
-    if not sound or type(bitmap) is not bool:
+    if format not in CODED_BITS:
+        sound = stored.table == (0,) and bits == 8 * TYPES[format].itemsize
+    elif format == "uniform":
+        sound = bits in CODED_BITS[format] and stored.table == stored.shape[-1:]
+    else:  # 2**bits of any bits would take all memory
+        sound = bits in CODED_BITS[format] and stored.table in [(n + 1,) for n in range(2**bits)]
+    if not sound or nonzeros > stored.elements or type(bitmap) is not bool:
         raise PackedError(f"no array is stored as {row}")
     return stored

@@ -17,11 +17,10 @@ from pfrl.methods.quantization.coding import layout, own_of
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.training.optimizers import QUANTIZER
 
-FORMAT = "pfrl packed network"
 NO_TABLE = np.zeros(0, np.float32)
 
 
-def pack(small: Compressed, path: Path) -> Sizes:
+def pack(small: Compressed, path: str | Path) -> Sizes:
     """Write the network's arrays as one file, each as small as its encoding is.
 
     Quantized kernels are whole numbers with the table of their quantizer; of sparse ones there
@@ -56,14 +55,13 @@ def pack(small: Compressed, path: Path) -> Sizes:
         for name in sorted(small.variables.keys() - plan.keys())
     }
     meta = {
-        "format": FORMAT,
         "policy": policy.to_json(),
         "recipe": recipe.to_json(),
         "ranges": {name: [float(end) for end in ends] for name, ends in small.ranges.items()},
         "bits": bits,
         "quantizer": beside,
     }
-    return write_packed(path, arrays, meta)
+    return write_packed(Path(path), arrays, meta)
 
 
 def unpack(path: Path) -> Variables:
@@ -77,8 +75,6 @@ def unpack(path: Path) -> Variables:
         it is executed.
     """
     found, meta = read_packed(path)
-    if meta.get("format") != FORMAT:
-        raise PackedError(f"{path} is no packed network; expected a file that pack wrote")
     variables: Variables = {name: array for name, (array, _) in found.items()}
     try:
         recipe, derived = Recipe.from_json(meta["recipe"]), {}

@@ -2,33 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 
 from pfrl.compression.recipe import PLAIN, Recipe
 from pfrl.deploy.packed.encoding import Stored, smallest
-from pfrl.graph import Count, Graph, Layer
+from pfrl.graph import Graph, Layer
 from pfrl.methods.quantization.base import WEIGHT_QUANTIZERS
 from pfrl.methods.quantization.coding import layout
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.methods.sparsity.base import SPARSIFIERS
-
-
-class _Array(NamedTuple):
-    """What is known of a variable before there is a policy.
-
-    Attributes:
-      axes: its lengths.
-      dtype: its type.
-      layers: those whose kernel it is.
-      rounded: whether the file has what it is rounded to, if it is.
-    """
-
-    axes: tuple[Count, ...]
-    dtype: np.dtype
-    layers: tuple[Layer, ...]
-    rounded: bool
 
 
 class Storage:
@@ -50,16 +33,13 @@ class Storage:
     def __init__(self, graph: Graph, recipe: Recipe = PLAIN):
         self._quantizer = WEIGHT_QUANTIZERS[recipe.weights]
         self._sparsifier = SPARSIFIERS[recipe.pattern]
-        layers: dict[str, list[Layer]] = {}
+        variables = sorted(graph.source.variables.items())
+        self._axes, self._types = graph.axes, {name: np.dtype(v.dtype) for name, v in variables}
+        self._layers: dict[str, list[Layer]] = {name: [] for name in self._types}
         for layer in graph.layers:
-            layers.setdefault(layer.kernel, []).append(layer)
+            self._layers[layer.kernel].append(layer)
         alone = _kernels_alone(graph)
-        self._arrays: dict[str, _Array] = {}
-        for name, value in sorted(graph.source.variables.items()):
-            dtype = np.dtype(value.dtype)
-            rounded = name in alone and dtype == np.float32
-            users = tuple(layers.get(name, ()))
-            self._arrays[name] = _Array(graph.axes[name], dtype, users, rounded)
+        self._rounded = [n for n in self._types if n in alone and self._types[n] == np.float32]
 
     def stored(
         self,
@@ -76,8 +56,8 @@ class Storage:
         """
         bits = self.bits(weight_bits)
         return {
-            name: self._stored(array, counts, bits.get(name, FLOAT_BITS), sparsity)
-            for name, array in self._arrays.items()
+            name: self._stored(name, counts, bits.get(name, FLOAT_BITS), sparsity)
+            for name in self._types
         }
 
     @property
@@ -88,22 +68,20 @@ class Storage:
     def bits(self, weight_bits: Mapping[str, int]) -> dict[str, int]:
         """The width of every kernel that is there rounded, or in float at 32 bits."""
         return {
-            name: max([weight_bits[layer.name] for layer in array.layers])
-            for name, array in self._arrays.items()
-            if array.rounded
+            name: max([weight_bits[layer.name] for layer in self._layers[name]])
+            for name in self._rounded
         }
 
     def _stored(
-        self, array: _Array, counts: Mapping[str, int], bits: int, sparsity: Mapping[str, float]
+        self, name: str, counts: Mapping[str, int], bits: int, sparsity: Mapping[str, float]
     ) -> Stored:
-        shape = tuple([axis.at(counts) for axis in array.axes])
-        elements = math.prod(shape)
-        stays = elements
-        shares = [share for layer in array.layers if (share := sparsity.get(layer.name))]
+        shape, dtype = tuple([axis.at(counts) for axis in self._axes[name]]), self._types[name]
+        stays = math.prod(shape)
+        shares = [share for layer in self._layers[name] if (share := sparsity.get(layer.name))]
         if shares:
             stays = self._sparsifier.stays(shape, shares[0])
         if bits >= FLOAT_BITS:
-            return smallest(array.dtype.name, shape, 8 * array.dtype.itemsize, (0,), stays)
+            return smallest(dtype.name, shape, 8 * dtype.itemsize, (0,), stays)
         format, table, zeros_coded = layout(self._quantizer, shape, bits, stays)
         return smallest(format, shape, bits, table, stays, zeros_coded)
 
