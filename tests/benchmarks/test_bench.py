@@ -156,8 +156,8 @@ def test_what_is_printed(quick, monkeypatch, capsys):
     monkeypatch.setattr(bench, "time_traces", lambda names, repeats: traced)
     repaired = [Repaired("resnet20", 200, 3.0, 0.1, 0.25)]
     monkeypatch.setattr(bench, "time_repairs", lambda *arguments: repaired)
-    compared = [Throughput("PyTorch", 64, 800.0, 1.0, 1.0, 1.0)]
-    compared.append(Throughput("ours", 64, 600.0, 0.75, 0.7, 0.8))
+    compared = [Throughput("resnet20", "PyTorch", 64, 800.0, 1.0, 1.0, 1.0)]
+    compared.append(Throughput("resnet20", "ours", 64, 600.0, 0.75, 0.7, 0.8))
     monkeypatch.setattr(bench, "throughputs", lambda settings: compared)
     bench.main(["--quick"] if quick else [])
     lines = capsys.readouterr().out.splitlines()
