@@ -50,7 +50,7 @@ def run(settings: CompressSettings) -> list[Path]:
             prepare(settings, task, graph)
         folder.begin()
         table = folder.path / LATENCY_FILE if needs_latency(settings) else None
-        judge = (folder.read(VALIDATION) or {}).get("backend")
+        judge = (folder.read(VALIDATION) or {}).get("runtime")
         problem = make_problem(settings, make_task(settings, weights, table, judge))
         searched = search(settings, folder, problem, evaluations)
         report = finish(settings, folder, searched)

@@ -134,6 +134,7 @@ def search(
         "final_actor": {
             "reward": result.final.reward,
             "accuracy": result.final.evaluation.accuracy,
+            "exact": result.final.evaluation.exact,
         },
     }
     return Searched(result, opened, problem, facts)

@@ -43,5 +43,7 @@ def take_core(core: int) -> None:
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    # Programs that were compiled are kept by these flags: one that stands there twice is another.
+    os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys([*flags, ONE_THREAD]))
     keep_memory()

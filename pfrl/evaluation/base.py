@@ -17,13 +17,13 @@ class Choice(NamedTuple):
     """Which runtime judges, and the measurements that it was chosen by.
 
     Attributes:
-      backend: name of the runtime.
+      runtime: its name.
       seconds: by runtime, of one batch, with its share of what making the judge takes.
       difference: its mean quality less that of XLA, on the same network and all images; None
         if it was not measured.
     """
 
-    backend: str
+    runtime: str
     seconds: dict[str, float]
     difference: float | None = None
 
@@ -126,7 +126,7 @@ class Evaluator(ABC):
           Diverged: if a loss of the fine-tuning was no number.
         """
 
-    def observe(self, evaluation: Evaluation) -> None:  # noqa: B027  (most need not know)
+    def observe(self, policy: Policy, evaluation: Evaluation) -> None:  # noqa: B027  (most need not know)
         """Take notice of an evaluation of this search that was not made here."""
 
 
@@ -155,5 +155,5 @@ class Wrapper(Evaluator):
     def network(self, policy: Policy, tuning: Tuning | None = None) -> Compressed:
         return self.inner.network(policy, tuning)
 
-    def observe(self, evaluation: Evaluation) -> None:
-        self.inner.observe(evaluation)
+    def observe(self, policy: Policy, evaluation: Evaluation) -> None:
+        self.inner.observe(policy, evaluation)

@@ -22,7 +22,7 @@ from pfrl.graph import Graph
 SECONDS_TO_WAIT = 60.0
 """For another process that writes."""
 NO_MATTER = ("validation", "early_stop")
-"""Settings that change no exact evaluation; the backend that was chosen is told apart."""
+"""Settings that change no exact evaluation; the runtime that was chosen is told apart."""
 
 
 class Known(NamedTuple):

@@ -40,9 +40,10 @@ class EpisodeConfig:
     """The runtime that judges: xla on the masked network; onnx, openvino (float32) or
     openvino-bf16 (bfloat16 products) on the sliced one; or auto, whichever is fastest and agrees
     with XLA to a tenth of a point, measured once at the start."""
-    early_stop: bool = False
-    """Whether judging ends as soon as the best accuracy so far is out of reach (see
-    ``pfrl.evaluation.early_stopping``). Such an accuracy is an estimate."""
+    early_stop: Literal["never", "bound", "race"] = "never"
+    """When judging ends before all images were seen: as soon as the best accuracy so far is out of
+    reach (bound), or the policy is behind the best one on their common images (race); see
+    ``pfrl.evaluation.early_stopping``. Such an accuracy is an estimate."""
     supernet_steps: Count = 400
     """Training steps of the shared network of the fidelity supernet."""
     supernet_learning_rate: Positive = 0.02

@@ -27,7 +27,7 @@ from pfrl.evaluation.base import Choice, Evaluator, Judged, Tuning
 from pfrl.evaluation.batched import Batched
 from pfrl.evaluation.cache import digest, facts_of, policy_key
 from pfrl.evaluation.config import EpisodeConfig, Evaluation
-from pfrl.evaluation.early_stopping import Bound
+from pfrl.evaluation.early_stopping import RULES, Bound
 from pfrl.evaluation.short_training import Masked, ShortTraining
 from pfrl.evaluation.supernet import read_or_train, train_supernet
 from pfrl.evaluation.validation import batched, choose_runtime, split_search, validate
@@ -79,7 +79,7 @@ class NetworkEvaluator(Evaluator):
         self.graph, self.dataset, self.costs = graph, dataset, costs
         self.seconds = {"training": 0.0, "validation": 0.0}
         self._config, self._seed = config, seed
-        self.bound = Bound() if config.early_stop else None
+        self.bound = RULES[config.early_stop]() if config.early_stop in RULES else None
         network = MaskedNetwork(graph, recipe, quantized, sparse)
         statistics = gather_from(graph, recipe, dataset, seed, quantized)
         rng = np.random.default_rng([seed, 1])
@@ -130,6 +130,10 @@ class NetworkEvaluator(Evaluator):
         """Evaluate a policy; equal policies give equal accuracies."""
         start = time.perf_counter()
         judged = self._judged(policy, "reward", None, self.bound)
+        if self.bound is not None and judged.exact:
+            self.bound.take(judged)
+        elif self.bound is not None and judged.finite:
+            judged = judged._replace(quality=self.bound.estimate(judged.each))
         seconds = time.perf_counter() - start
         costs = self.costs.of(policy)
         images = self._trained_on + len(judged.each)
@@ -169,10 +173,10 @@ class NetworkEvaluator(Evaluator):
             return self._sliced(policy, self._training.started(policy))
         return self._sliced(policy, self._training.tuned_for_long(policy, tuning))
 
-    def identity(self, backend: str = "") -> str:
+    def identity(self, runtime: str = "") -> str:
         """Digest of all that decides about an evaluation by a runtime, but the policy."""
         variables = self.graph.source.variables
-        return digest({**self._facts, "backend": backend}, [variables, self._looked_at])
+        return digest({**self._facts, "runtime": runtime}, [variables, self._looked_at])
 
     def _judged(
         self, policy: Policy, images: str, steps: int | None, bound: Bound | None
@@ -187,7 +191,7 @@ class NetworkEvaluator(Evaluator):
         self.seconds["training"] += trained - start
         # Without a name the judge is freed in here, which takes milliseconds.
         judged = validate(
-            self._judge(policy, masked, self.choice.backend),
+            self._judge(policy, masked, self.choice.runtime),
             self.images[images],
             self.dataset.task,
             bound,

@@ -110,7 +110,7 @@ def validate(
     judge: Judge,
     images: Images,
     task: Task,
-    stop: Callable[[float, int], bool] | None = None,
+    stop: Callable[[np.ndarray], bool] | None = None,
 ) -> Judged:
     """Judge all images, or as many as it takes.
 
@@ -118,8 +118,8 @@ def validate(
       judge: answers for a batch.
       images: at least one batch.
       task: tells the quality of an output.
-      stop: asked after every batch whether the sum of qualities and the number of images so
-        far are enough; None judges all images.
+      stop: asked after every batch whether the qualities ``[n]`` of the images so far are
+        enough; None judges all images.
 
     Returns:
       the mean quality of the images that were judged, and what it is worth.
@@ -133,7 +133,7 @@ def validate(
         found.append(task.quality(outputs, targets))
         total += float(found[-1].sum())
         count += len(targets)
-        if stop is not None and place < len(images) and stop(total, count):
+        if stop is not None and place < len(images) and stop(np.concatenate(found)):
             exact = False
             break
     quality = total / max(count, 1) if finite else 0.0

@@ -144,6 +144,9 @@ def test_the_best_is_the_earliest_of_equals_and_never_a_diverged_one():
     assert best_of([episode(0, 0.1), episode(1, 0.5), episode(2, 0.5)]).index == 1
     assert best_of([episode(0, -0.7), episode(1, 0.0, True), episode(2, -0.2)]).index == 2
     assert best_of([episode(0, -1.0, True), episode(1, 0.0, True)]).index == 1
+    some = Episode(1, "random", Policy(), 0.9, Evaluation(0, {}, 0, False, exact=False))
+    assert best_of([episode(0, 0.1), some]).index == 0
+    assert best_of([episode(0, 0.1, True), some]).index == 1
 
 
 def test_an_episode_is_a_line_of_json():

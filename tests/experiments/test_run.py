@@ -27,7 +27,7 @@ from pfrl.files import load_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
 EPISODE = EpisodeConfig(steps=1, batch=16, search_images=60, statistics_images=16, validation="xla")
-FINISH = FinishConfig(epochs=0.1, seconds=1, candidates=2, rescore_steps=2)
+FINISH = FinishConfig(epochs=0.1, seconds=0.1, candidates=2, rescore_steps=2)
 WALL_CLOCK = {"seconds", "seconds_per_episode", "share", "latency_ms", "latency_ratio"}
 
 
@@ -175,10 +175,12 @@ def test_a_stopped_process_loses_at_most_its_episode(sent, whole, tmp_path):
         assert told.splitlines()[-1] == (
             "pfrl: interrupted; what was finished is kept, go on with the same command"
         )
-    assert 2 <= len(read_history(out / "history.jsonl")) <= 8
+        # Going on is the same after an interrupt and after a kill.
+        kept = without_wall_clock(read_history(out / "history.jsonl"))
+        assert 2 <= len(kept) <= 8 and kept == results(whole)[0][: len(kept)]
+        return
     compress.run(settings(out))
-    history, policy, _ = results(out)
-    assert (history, policy) == results(whole)[:2]
+    assert results(out)[:2] == results(whole)[:2]
 
 
 def test_a_run_is_not_overwritten(whole):

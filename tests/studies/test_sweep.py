@@ -104,7 +104,7 @@ def line(agent, seed, search, test):
     return {
         "target": "macs=0.5", "agent": agent, "seed": seed, "episodes": 9, "best": 1,
         "search_accuracy": search, "test_accuracy": test, "cost": 1, "limit": 1,
-        "evaluation_seconds": 57.0, "agent_seconds": 3.0, "hits": 0, "backend": "onnx",
+        "evaluation_seconds": 57.0, "agent_seconds": 3.0, "hits": 0, "runtime": "onnx",
         "images": 900, "curve": [[1, 100, 7.0, search - 0.1], [2, 200, 14.0, search]],
     }  # fmt: skip
 

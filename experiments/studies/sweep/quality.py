@@ -57,7 +57,9 @@ def _curve(name: str, problem: Problem, episodes: int, seed: int) -> list[Point]
 
 def describe_quality(goal: float, rows: Sequence[Quality]) -> str:
     """One line a searcher."""
-    lines = [(f"to {percent(goal)}", "seconds", "evaluations", "images", "ends with")]
+    lines: list[tuple[str, ...]] = [
+        (f"to {percent(goal)}", "seconds", "evaluations", "images", "ends with")
+    ]
     for name, final, (evaluations, images, seconds) in rows:
         amounts = [f"{x:,.0f}" if is_number(x) else DASH for x in (evaluations, images)]
         lines.append((name, number(seconds), *amounts, percent(final)))

@@ -101,7 +101,7 @@ def search(settings: SweepSettings, weights: str, job: Search) -> dict[str, Any]
         "images": points[-1].images,
         "curve": points,
         "hits": evaluator.hits - hits,
-        "backend": evaluator.choice.backend,
+        "runtime": evaluator.choice.runtime,
     }
 
 

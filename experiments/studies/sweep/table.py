@@ -15,7 +15,7 @@ from pfrl.files import write_text
 
 COLUMNS = ("target", "agent", "seed", "episodes", "best", "search_accuracy", "test_accuracy",
            "cost", "limit", "images",
-           "evaluation_seconds", "agent_seconds", "hits", "backend")  # fmt: skip
+           "evaluation_seconds", "agent_seconds", "hits", "runtime")  # fmt: skip
 
 PROGRESS = ("target", "agent", "seed", *Point._fields)
 
