@@ -16,6 +16,7 @@ from pfrl.compression.policy import Policy
 from pfrl.deploy.timing import latency_ratio
 from pfrl.evaluation.base import Evaluator
 from pfrl.evaluation.config import Evaluation
+from pfrl.training.backend import each
 
 Entry = dict[str, Any]
 
@@ -140,8 +141,13 @@ def _rescore(
     speeds = _measure(settings, evaluator, candidates)
     rows, qualities = [], {}
     with stage("re-scoring candidates") as progress:
-        for place, (candidate, speed) in enumerate(zip(candidates, speeds, strict=True)):
-            judged = evaluator.score(candidate.policy, "held_out", settings.finish.rescore_steps)
+        scores = each(
+            lambda one: evaluator.score(one.policy, "held_out", settings.finish.rescore_steps),
+            candidates,
+        )
+        for place, (candidate, speed, judged) in enumerate(
+            zip(candidates, speeds, scores, strict=True)
+        ):
             costs = dict(candidate.evaluation.costs)
             if speed is not None:
                 costs["latency"] = speed * reference.costs["latency"]
@@ -175,5 +181,5 @@ def _measure(
     graph = evaluator.graph
     policies = [Policy.uniform(graph), *(candidate.policy for candidate in candidates)]
     with stage("measuring candidates"):
-        base, *others = measure_policies(graph, policies, settings.finish.seconds / 2)
+        base, *others = measure_policies(graph, policies, 2 * settings.finish.seconds)
     return [latency_ratio(other, base).value for other in others]

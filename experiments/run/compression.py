@@ -68,7 +68,7 @@ def stages(settings: CompressSettings, dataset: Dataset) -> list[Stage]:
         Stage("search", settings.episodes, "episodes"),
         Stage("re-scoring candidates", finish.candidates + 1, "networks"),
         Stage(STAGE, networks * steps, "steps"),
-        Stage("measuring latency", finish.seconds),
+        Stage("measuring latency", (networks + 1) * finish.seconds),
     ]
 
 

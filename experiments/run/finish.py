@@ -84,7 +84,9 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         quality, agreement = _judge(networks["compressed"], paths, dataset)
     names = list(paths)
     with stage("measuring latency"):
-        measured = measure_interleaved([paths[n] for n in names], seconds=settings.finish.seconds)
+        measured = measure_interleaved(
+            [paths[n] for n in names], seconds=settings.finish.seconds * len(names)
+        )
     latencies = dict(zip(names, measured, strict=True))
     entries = {
         name: _entry(network, paths[name], quality[name], latencies[name])

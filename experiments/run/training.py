@@ -27,12 +27,16 @@ from pfrl.training.fit import Diverged, FitConfig, fit, mean_quality, steps_of
 from pfrl.training.plateau import Plateau
 from pfrl.training.step import Distillation
 
-FEWEST_STEPS = 1_000
-FEWEST_EPOCHS = 1.0
-JUDGEMENTS = 20
-"""How often a training of all of its steps is judged on the search split."""
-PATIENCE = 5
-"""Judgements without a rise after which a training ends, in the second half of its steps."""
+ENOUGH_EPOCHS = 24
+"""Passes over the training images, but of all of them one at least, ..."""
+FEWEST_STEPS, ENOUGH_STEPS = 300, 1_000
+"""... and so many steps at least, and not more."""
+JUDGEMENTS, JUDGED = 10, 1_000
+"""How often a training of all of its steps is judged, and on how many search images at most."""
+PATIENCE, EARLIEST = 3, 0.8
+"""Judgements without a rise after which a training ends, and after which share of its steps: then
+the learning rate is a seventh of its peak. Stopped at half of the steps, where few search images
+hide a rise, ResNet-8 on 1,440 pictures of CIFAR-10 lost 1.5 points of accuracy."""
 STAGE = "training"
 """What the progress of all trainings is called."""
 POLL_SECONDS = 0.2
@@ -93,13 +97,14 @@ def fit_config(finish: FinishConfig, dataset: Dataset, seed: int) -> FitConfig:
 
     Args:
       finish: what the user set.
-      dataset: whose size decides how many epochs make ``FEWEST_STEPS``.
+      dataset: whose size decides how many epochs there are by default.
       seed: of the training.
     """
     epochs = finish.epochs
     if epochs is None:
-        steps = max(len(dataset.train) // finish.batch, 1)
-        epochs = max(FEWEST_EPOCHS, FEWEST_STEPS / steps)
+        a_pass = max(len(dataset.train) // finish.batch, 1)
+        few = min(max(ENOUGH_EPOCHS * a_pass, FEWEST_STEPS), ENOUGH_STEPS)
+        epochs = max(few / a_pass, 1.0)
     return FitConfig(
         epochs=epochs, batch=finish.batch, learning_rate=finish.learning_rate, seed=seed
     )
@@ -113,8 +118,8 @@ def train_all(
     A training that diverges is repeated once at a tenth of the learning rate.
 
     Args:
-      trainings: carried out side by side, each by a process on a core of its own, where there are
-        several and several cores of a CPU. What they end with does not depend on it.
+      trainings: several are carried out on a CPU by a process on each core. What they end with
+        does not depend on the number of cores.
       note: is told a sentence for the report, if a training diverged.
 
     Returns:
@@ -125,13 +130,13 @@ def train_all(
       FileError: if the folder cannot be written to.
     """
     left = [each for each in trainings if not each.path.exists()]
-    on_cpu = jax.default_backend() == "cpu"
-    workers = min(len(left), len(cores())) if on_cpu else 1
+    # Processes of one core even for the last one: XLA's sums depend on how many cores it sees.
+    apart = len(trainings) > 1 and jax.default_backend() == "cpu"
     if left:
         with stage(STAGE) as progress:
             tell = _together(progress, len(left))
-            if workers > 1:
-                _side_by_side(left, workers, tell)
+            if apart:
+                _side_by_side(left, min(len(left), len(cores())), tell)
             else:
                 for each in left:
                     _train(each, tell)
@@ -175,10 +180,13 @@ def _train(training: Training, tell: Tell) -> None:
     steps = steps_of(config, dataset)
     every = ceil(steps / JUDGEMENTS)
 
-    def quality(variables: Variables) -> float:
-        return mean_quality(lambda x: predict(variables, x), dataset, dataset.search)
+    count = min(len(dataset.search), JUDGED)
+    judged = dataset.search.take(np.linspace(0, len(dataset.search) - 1, count).round().astype(int))
 
-    plateau = Plateau(quality, len(dataset.search), every, PATIENCE * every, steps // 2)
+    def quality(variables: Variables) -> float:
+        return mean_quality(lambda x: predict(variables, x), dataset, judged)
+
+    plateau = Plateau(quality, count, every, PATIENCE * every, round(EARLIEST * steps))
 
     def run(config: FitConfig) -> Variables:
         return fit(
