@@ -55,6 +55,7 @@ class Episode:
             "accuracy": self.evaluation.accuracy,
             "costs": dict(self.evaluation.costs),
             "seconds": self.evaluation.seconds,
+            "images": self.evaluation.images,
             "diverged": self.evaluation.diverged,
             # Of a validation that was stopped early the accuracy is an estimate.
             **({} if self.evaluation.exact else {"exact": False}),
@@ -77,10 +78,16 @@ class SearchResult:
 def best_of(history: list[Episode]) -> Episode:
     """The episode with the highest reward, the earliest of equals.
 
-    A diverged episode is the best only if all are.
+    A diverged episode is the best only if all are; one that was judged on some of the images, an
+    estimate, only if no other was judged on all.
     """
+
+    def merit(episode: Episode) -> tuple[bool, bool, float]:
+        found = episode.evaluation
+        return not found.diverged, found.exact, episode.reward
+
     # max() keeps the first of equal items.
-    return max(history, key=lambda episode: (not episode.evaluation.diverged, episode.reward))
+    return max(history, key=merit)
 
 
 class Recorder(gymnasium.Wrapper):

@@ -27,15 +27,19 @@ from benchmarks.tracing import BY_DEPTH, OTHERS, Traced, growth, time_traces
 from envs import NetworkTask, Problem
 from experiments.records.machine import machine
 from experiments.records.wording import aligned, number, percent
+from experiments.studies.sweep.quality import describe_quality, search_quality
 from pfrl.cost import Budget
 from pfrl.data import DataError
 from pfrl.data.sources import FASHION_FOLDERS, FASHION_MD5, cache_folder
 from pfrl.evaluation.compilations import compilations
+from pfrl.evaluation.config import EpisodeConfig, Fidelity
 from pfrl.models.catalogue import ModelError, build, pretrained_path
 
 TRAINING_BATCH, SEARCH_BATCH = 64, 250
 """Images a step of an episode's fine-tuning, and of its validation."""
 EPISODES, QUICK_EPISODES = 6, 4
+LONG, QUICK_LONG = (60, (0, 1, 2)), (8, (0,))
+"""Episodes and seeds of the searches whose quality a second is compared."""
 ROUNDS, QUICK_ROUNDS = 10, 5
 TRACES, QUICK_TRACES = 5, 2
 REPAIRED, REPAIR_IMAGES, REPAIRS = ("resnet20", "resnet56"), 3_000, 20
@@ -114,7 +118,7 @@ def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-def open_problem(model: str, data: str, seed: int) -> Problem:
+def open_problem(model: str, data: str, seed: int, fidelity: Fidelity = "finetune") -> Problem:
     """Half the MACs of a network whose weights come with the package.
 
     Raises:
@@ -128,7 +132,8 @@ def open_problem(model: str, data: str, seed: int) -> Problem:
         all((folder / name).is_file() for name in FASHION_MD5) for folder in folders
     ):
         raise DataError("the files of Fashion-MNIST are not on this machine")
-    task = NetworkTask(model, data, str(weights), seed)
+    episode = EpisodeConfig(fidelity=fidelity)
+    task = NetworkTask(model, data, str(weights), seed, episode=episode)
     problem = Problem(task, budget=Budget.parse("macs=0.5"), round_to=4)
     problem.open()
     return problem
@@ -191,6 +196,11 @@ def run(settings: BenchSettings) -> None:
         found[name] = time_search(problem, episodes, settings.seed)
     print("A search by DDPG for half the MACs")
     print("\n".join([describe_searches(found), *missing]) + "\n", flush=True)
+
+    problem = open_problem(*searches[0], settings.seed, "reconstruct")
+    goal, rows = search_quality(problem, *(QUICK_LONG if settings.quick else LONG))
+    print(f"Quality a second: {searches[0][0]} on {searches[0][1]}, reconstruct, half the MACs")
+    print(describe_quality(goal, rows) + "\n", flush=True)
 
     model, shape = small if settings.quick else ("resnet20", (28, 28, 1))
     network = build(model, 10, shape, settings.seed)

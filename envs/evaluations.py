@@ -52,7 +52,7 @@ class Evaluations:
         self._pool = None
         if workers > 1:
             # As this process does, so that workers do not measure anew which runtime is fastest.
-            alike = problem.task.judged_by(self._evaluator.choice.backend)
+            alike = problem.task.judged_by(self._evaluator.choice.runtime)
             self._pool = core_pool(workers, _take, replace(problem, task=alike))
 
     def __call__(self, policies: Sequence[Policy]) -> list[Evaluation]:

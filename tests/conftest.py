@@ -10,17 +10,20 @@ import jax
 import pytest
 
 from experiments.settings.compilation_cache import use_compilation_cache
+from pfrl import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
-CROWDED = 1.5 * 2**30
+CROWDED = 2.0 * 2**30
 """Bytes of memory above which a process forgets what it compiled for earlier files."""
 
 # Compiling is most of the tests' time. Without MLIR's fusions it takes a third of it; those are
 # tested by `make test-all`. XLA reads its flags at JAX's first computation, in child processes too.
-QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+# Each stands there once, however many processes lie between: kept programs are found by them.
+QUICK = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
 if os.environ.get("PFRL_TESTS") != "as used":
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
+    flags = [*os.environ.get("XLA_FLAGS", "").split(), *QUICK]
+    os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys(flags))
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["PFRL_CACHE"] = str(ROOT / ".pytest_cache" / "pfrl")
 use_compilation_cache()
@@ -44,6 +47,17 @@ def _resident() -> int:
     except OSError:
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_of_users():
+    """What files of users registered is forgotten before the next file of tests."""
+    yield
+    registry._loaded.clear()
+    own = [key for key, place in registry._places.items() if place.startswith("pfrl_user")]
+    for kind, name in own:
+        del registry._places[kind, name]
+        registry._items[kind].pop(name, None)
 
 
 @pytest.fixture(scope="session")

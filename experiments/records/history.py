@@ -19,15 +19,20 @@ def is_sound(line: Line) -> bool:
     return not line["diverged"] and is_number(line["accuracy"]) and is_number(line["reward"])
 
 
+def is_whole(line: Line) -> bool:
+    """Whether the episode is sound, and its accuracy no estimate from some of the images."""
+    return is_sound(line) and line.get("exact", True)
+
+
 def best_so_far(history: Sequence[Line]) -> list[int | None]:
     """For each episode, the position of the highest reward up to it; None before the first.
 
-    Of equal rewards the earliest counts; diverged episodes never do.
+    Of equal rewards the earliest counts; diverged episodes and estimates never do.
     """
     best: int | None = None
     positions = []
     for position, line in enumerate(history):
-        if is_sound(line) and (best is None or line["reward"] > history[best]["reward"]):
+        if is_whole(line) and (best is None or line["reward"] > history[best]["reward"]):
             best = position
         positions.append(best)
     return positions

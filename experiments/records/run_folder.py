@@ -125,7 +125,9 @@ class RunFolder:
 def identity(settings: Any, weights: Path) -> dict[str, Any]:
     """All settings that decide about results, as plain data; files by their content."""
     plain = dataclasses.asdict(settings)
-    plain = plain.pop("network", {}) | plain.pop("space", {}) | plain | {"weights": weights}
+    for block in ("network", "space", "length"):
+        plain |= plain.pop(block, {})
+    plain |= {"weights": weights}
     kept = {name: value for name, value in plain.items() if name not in settings.FREE}
     return json.loads(json.dumps(kept, default=_digest))
 

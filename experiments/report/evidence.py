@@ -158,7 +158,7 @@ def _spent(report: Entry, facts: Entry) -> str:
 
 
 def _judge(facts: Entry) -> str:
-    """Which backend judged the episodes, and by which measurement it was chosen."""
+    """Which runtime judged the episodes, and by which measurement it was chosen."""
     judge = facts.get("judge")
     if not judge:
         return ""
@@ -167,7 +167,7 @@ def _judge(facts: Entry) -> str:
     measured = f" (a batch of images: {', '.join(pairs)})" if seconds else ""
     if (difference := judge.get("difference")) is not None:
         measured += f"; accuracy of the same network {difference * 100:+.2f} points to XLA's"
-    return f" Judged by {_title(judge['backend'])}{measured}."
+    return f" Judged by {_title(judge['runtime'])}{measured}."
 
 
 def _title(runtime: str) -> str:

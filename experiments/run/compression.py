@@ -44,20 +44,28 @@ def run(settings: CompressSettings) -> list[Path]:
         task = make_task(settings, weights, None)
         dataset, graph = task.network()
     print(dataset.summary, file=sys.stderr)
-    with planned(stages(settings, dataset)):
+    evaluations = settings.length.evaluations(settings.episode.images_each(len(dataset.search)))
+    with planned(stages(settings, dataset, evaluations)):
         if not folder.begun:
             prepare(settings, task, graph)
         folder.begin()
         table = folder.path / LATENCY_FILE if needs_latency(settings) else None
-        judge = (folder.read(VALIDATION) or {}).get("backend")
+        judge = (folder.read(VALIDATION) or {}).get("runtime")
         problem = make_problem(settings, make_task(settings, weights, table, judge))
-        report = finish(settings, folder, search(settings, folder, problem))
+        searched = search(settings, folder, problem, evaluations)
+        report = finish(settings, folder, searched)
         write_json(folder.path / "report.json", report)
     return [write_report(folder.path), folder.path / "model.onnx"]
 
 
-def stages(settings: CompressSettings, dataset: Dataset) -> list[Stage]:
-    """What a run does, in order, as far as it takes long; of resolved settings."""
+def stages(settings: CompressSettings, dataset: Dataset, evaluations: int) -> list[Stage]:
+    """What a run does, in order, as far as it takes long.
+
+    Args:
+      settings: resolved ones.
+      dataset: of the run.
+      evaluations: of its search.
+    """
     finish = settings.finish
     training = fit_config(finish, dataset, settings.seed)
     steps = training.epochs * len(dataset.train) / training.batch
@@ -65,7 +73,7 @@ def stages(settings: CompressSettings, dataset: Dataset) -> list[Stage]:
     networks = 3 if settings.controls else 1
     return [
         *(Stage(name, SECONDS) for name in measuring),
-        Stage("search", settings.episodes, "episodes"),
+        Stage("search", evaluations, "episodes"),
         Stage("re-scoring candidates", finish.candidates + 1, "networks"),
         Stage(STAGE, networks * steps, "steps"),
         Stage("measuring latency", (networks + 1) * finish.seconds),

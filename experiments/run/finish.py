@@ -109,7 +109,7 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         "task": dataset.task.wording._asdict(),
         "agent": settings.agent,
         "seed": settings.seed,
-        "episodes": settings.episodes,
+        "episodes": len(searched.result.history),
         "budget": {
             "metric": decisions.metric,
             "limit": limit,

@@ -7,7 +7,7 @@ from typing import Any
 import agents
 from agents import Episode, SearchResult
 from envs import Problem
-from experiments.records.history import Line, is_sound
+from experiments.records.history import Line, is_whole
 from experiments.records.lines import append_line, mend_lines
 from pfrl.evaluation.config import Evaluation
 
@@ -43,7 +43,7 @@ def recorded_search(
     def on_episode(episode: Episode) -> None:
         nonlocal best
         line = episode.to_json()
-        if is_sound(line) and (best is None or line["reward"] > best["reward"]):
+        if is_whole(line) and (best is None or line["reward"] > best["reward"]):
             best = line
         if episode.index >= len(recorded):
             append_line(history, line)
@@ -54,7 +54,7 @@ def recorded_search(
 
 def evaluation_of(line: Line) -> Evaluation:
     """What a line of a history says of the episode's policy."""
-    exact = line.get("exact", True)
+    exact, images = line.get("exact", True), line.get("images", 0)
     return Evaluation(
-        line["accuracy"], dict(line["costs"]), line["seconds"], line["diverged"], exact
+        line["accuracy"], dict(line["costs"]), line["seconds"], line["diverged"], exact, images
     )

@@ -68,7 +68,9 @@ def make_problem(settings: CompressSettings, task: NetworkTask) -> Problem:
     )
 
 
-def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> Searched:
+def search(
+    settings: CompressSettings, folder: RunFolder, problem: Problem, evaluations: int
+) -> Searched:
     """Play all episodes; those that are recorded already are replayed without computing.
 
     Replaying asks the agent for the same decisions again, so that it goes on
@@ -78,6 +80,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
       settings: resolved ones.
       folder: of the run, begun.
       problem: of ``make_problem``.
+      evaluations: number of episodes.
 
     Raises:
       ReplayError: if the recorded episodes are of another search.
@@ -96,7 +99,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
     start = time.perf_counter()
     board = Board(folder.path / "tb" / "search", first_episode=recorded)
     try:
-        with SearchProgress(settings.episodes, metric, limit, recorded) as progress:
+        with SearchProgress(evaluations, metric, limit, recorded) as progress:
 
             def show(line: Line, best: Line) -> None:
                 nonlocal first_compiled
@@ -109,7 +112,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
             result = recorded_search(
                 settings.agent,
                 problem,
-                settings.episodes,
+                evaluations,
                 settings.seed,
                 folder.path / "history.jsonl",
                 show,
@@ -131,6 +134,7 @@ def search(settings: CompressSettings, folder: RunFolder, problem: Problem) -> S
         "final_actor": {
             "reward": result.final.reward,
             "accuracy": result.final.evaluation.accuracy,
+            "exact": result.final.evaluation.exact,
         },
     }
     return Searched(result, opened, problem, facts)
@@ -153,6 +157,7 @@ def _facts(
     facts: dict[str, Any] = {
         "seconds": elapsed + sum(line["seconds"] for line in lines[:recorded]),
         "seconds_per_episode": sum(later) / len(later),
+        "images": sum(line.get("images", 0) for line in lines),
         "compilations_after_first_episode": compiled,
     }
     if recorded < len(lines) and clock:

@@ -80,6 +80,49 @@ class NetworkBlock(ModelBlock):
 
 
 @dataclass(frozen=True)
+class LengthBlock:
+    """How long a search is: in evaluations, or in images that they may look at."""
+
+    episodes: Count | None = None
+    """Evaluations of a search, a final deterministic actor's included. Default: 60 (sweep: 150),
+    or as many as --images allows."""
+    images: Count | None = None
+    """Images that the evaluations of a search may look at, to train on and to judge, in place of
+    --episodes. An evaluation that came from a cache counts as if it had been made."""
+
+    def filled(self, episodes: int) -> "LengthBlock":
+        """The same with so many episodes, if nothing says how long a search is.
+
+        Raises:
+          SettingsError: if two options do.
+        """
+        if None not in (self.episodes, self.images):
+            raise SettingsError("--episodes and --images both say how long; leave one of them out")
+        if self.images is None and self.episodes is None:
+            return replace(self, episodes=episodes)
+        return self
+
+    def evaluations(self, each: int) -> int:
+        """Evaluations of a search; of a filled block.
+
+        Args:
+          each: images of one, as of ``EpisodeConfig.images_each``.
+
+        Raises:
+          SettingsError: if the images are not enough for one.
+        """
+        if self.images is None:
+            assert self.episodes is not None, "not filled"
+            return self.episodes
+        if self.images < each:
+            raise SettingsError(
+                f"one evaluation looks at {each:,} images; --images is at least that, got"
+                f" {self.images:,}"
+            )
+        return self.images // each
+
+
+@dataclass(frozen=True)
 class SpaceBlock:
     """The search space: what can be decided at every layer, and between which bounds."""
 

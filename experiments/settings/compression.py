@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from experiments.settings.blocks import (
     CommandSettings,
     Flat,
+    LengthBlock,
     NetworkBlock,
     SettingsError,
     SpaceBlock,
@@ -23,6 +24,8 @@ PREFERENCES: dict[str, dict[str, Any]] = {
 """What ``--prefer`` stands for; what is given besides it wins."""
 DEFAULTS: dict[str, Any] = {"target": "macs=0.5", "knobs": ("keep",), "reward": "accuracy"}
 NO_TARGET = "none"
+EPISODES = 60
+"""Of a search whose length nobody says."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,7 @@ class CompressSettings(CommandSettings):
     agent: str = "ddpg"
     """Who decides: ddpg, td3, sac, tqc or ppo, which learn; random, evolution, greedy, tpe, gp,
     cmaes or exhaustive, which search; uniform, shallow, deep or log_params, which are rules."""
-    episodes: Count = 60
-    """Evaluations of the search, the final deterministic actor's included."""
+    length: Flat[LengthBlock] = field(default_factory=LengthBlock)
     parallel: Count = 1
     """Episodes of the agent ppo that are played side by side, by a process on every core or
     together on a GPU or TPU. The other agents decide after every evaluation."""
@@ -99,6 +101,7 @@ class CompressSettings(CommandSettings):
             self,
             target=self.target or chosen["target"],
             space=self.space.filled(chosen["knobs"]),
+            length=self.length.filled(EPISODES),
             reward=self.reward or chosen["reward"],
         )
         super(CompressSettings, settings).resolved()

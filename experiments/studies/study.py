@@ -78,7 +78,7 @@ def judged_alike(folder: RunFolder, task: NetworkTask) -> EpisodeConfig:
         return task.episode
     with stage("measuring which runtime judges"):
         chosen = folder.kept(VALIDATION, lambda: task.open().evaluator.choice._asdict())
-    return task.judged_by(chosen["backend"]).episode
+    return task.judged_by(chosen["runtime"]).episode
 
 
 def problem_of(

@@ -1,4 +1,4 @@
-"""What makes training fast on CPUs: convolutions in other forms, and processes of one core each."""
+"""What makes training fast on CPUs: convolutions by oneDNN, and processes of one core each."""
 
 from pfrl.cpu.process import keep_memory, take_core
 from pfrl.cpu.rewrite import fast

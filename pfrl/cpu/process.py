@@ -11,15 +11,15 @@ ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 """XLA's flag for products and convolutions on one thread."""
 
 # Names and numbers of glibc's malloc.h. No maps of its own: what is freed stays on the heap, and
-# the heap never shrinks.
+# the heap never shrinks; one heap for all threads, for a thread's own one does shrink.
 _MALLOC_OPTIONS = {
     "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
     "M_MMAP_MAX": (-4, 0),
+    "M_ARENA_MAX": (-8, 1),
 }
-_ONE_ARENA = {"M_ARENA_MAX": (-8, 1)}
 
 
-def keep_memory(*, one_arena: bool = False) -> bool:
+def keep_memory() -> bool:
     """Keep what is freed for the next allocation instead of giving it back to the system.
 
     XLA allocates the memory of a program's intermediate values, hundreds of MB
@@ -29,15 +29,11 @@ def keep_memory(*, one_arena: bool = False) -> bool:
     Works for the whole process, best before anything is computed. Returns
     whether the C library could be told: only glibc (Linux) can.
 
-    Args:
-      one_arena: whether all threads share what was freed. It suits a process whose threads
-        work in turns; those that work at the same time would wait for each other.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    options = _MALLOC_OPTIONS | (_ONE_ARENA if one_arena else {})
-    return all(mallopt(number, value) == 1 for number, value in options.values())
+    return all(mallopt(number, value) == 1 for number, value in _MALLOC_OPTIONS.values())
 
 
 def take_core(core: int) -> None:
@@ -47,5 +43,7 @@ def take_core(core: int) -> None:
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
-    keep_memory(one_arena=True)
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    # Programs that were compiled are kept by these flags: one that stands there twice is another.
+    os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys([*flags, ONE_THREAD]))
+    keep_memory()

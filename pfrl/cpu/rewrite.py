@@ -1,4 +1,4 @@
-"""A function with its convolutions in the forms that XLA's CPU backend is fast at.
+"""A function whose convolutions are computed by oneDNN if it is compiled for a CPU.
 
 What is rewritten is the program that is about to be compiled, gradients
 included, so it serves any network in any framework on JAX, needs no derivative
@@ -11,30 +11,36 @@ from typing import Any
 
 import jax
 
-from pfrl.cpu.convolution import convolve
+from pfrl.cpu.convolution import XLA, convolution_p
+from pfrl.cpu.workers import cores
 from pfrl.graph.labelled.program import Equation, evaluate, trace_program
 
 
-def fast(function: Callable) -> Callable:
+def fast(function: Callable, threads: int | None = None) -> Callable:
     """``function(*arguments)``, with faster convolutions if the backend is the CPU.
 
     To be jitted: ``jax.jit(fast(step))``. The results are the same up to the
     order of the sums (float32, relative 1e-6); other types are left alone. It
     belongs around a whole train step, not inside of what is differentiated:
     there the gradient's convolutions would be out of its sight.
+
+    Args:
+      threads: that work on a convolution, one a core by default. Give 1 to what several threads
+        call at the same time. On the last digits the number decides too.
     """
 
     @wraps(function)
     def rewritten(*arguments: Any) -> Any:
         if jax.default_backend() != "cpu":
             return function(*arguments)
+        team = threads or len(cores())
+
+        def step(number: int, equation: Equation, operands: list[Any]) -> Sequence[Any]:
+            if equation.primitive is XLA:
+                return [convolution_p.bind(*operands, threads=team, **equation.params)]
+            return equation.bind(operands)
+
         program, tree = trace_program(function, *arguments, derivatives=False)
-        return jax.tree.unflatten(tree, evaluate(program, jax.tree.leaves(arguments), _step))
+        return jax.tree.unflatten(tree, evaluate(program, jax.tree.leaves(arguments), step))
 
     return rewritten
-
-
-def _step(number: int, equation: Equation, operands: list[Any]) -> Sequence[Any]:
-    if equation.name == "conv_general_dilated":
-        return [convolve(operands[0], operands[1], equation.params)]
-    return equation.bind(operands)

@@ -17,13 +17,13 @@ class Choice(NamedTuple):
     """Which runtime judges, and the measurements that it was chosen by.
 
     Attributes:
-      backend: name of the runtime.
+      runtime: its name.
       seconds: by runtime, of one batch, with its share of what making the judge takes.
       difference: its mean quality less that of XLA, on the same network and all images; None
         if it was not measured.
     """
 
-    backend: str
+    runtime: str
     seconds: dict[str, float]
     difference: float | None = None
 
@@ -49,7 +49,8 @@ class Judged(NamedTuple):
       quality: mean over the images that were judged; 0 of a network that diverged.
       finite: whether all outputs, and the training, were numbers.
       exact: whether all images were judged.
-      each: quality ``[N]`` of every image, in order; empty where networks are judged in a batch.
+      each: quality ``[N]`` of every image that was judged, in order; empty where networks are
+        judged in a batch.
     """
 
     quality: float
@@ -67,9 +68,11 @@ class Evaluator(ABC):
         evaluator has none.
       choice: which runtime judges.
       seconds: wall clock so far, by part of an evaluation.
+      images_each: that a whole evaluation looks at; 0 where nobody counts.
     """
 
     graph: Graph
+    images_each = 0
     dataset: Any = None
     choice = Choice(REFERENCE, {})
 
@@ -123,7 +126,7 @@ class Evaluator(ABC):
           Diverged: if a loss of the fine-tuning was no number.
         """
 
-    def observe(self, evaluation: Evaluation) -> None:  # noqa: B027  (most need not know)
+    def observe(self, policy: Policy, evaluation: Evaluation) -> None:  # noqa: B027  (most need not know)
         """Take notice of an evaluation of this search that was not made here."""
 
 
@@ -134,6 +137,7 @@ class Wrapper(Evaluator):
         self.inner = inner
         self.graph, self.dataset = inner.graph, inner.dataset
         self.choice, self.seconds = inner.choice, inner.seconds
+        self.images_each = inner.images_each
 
     @property
     def hits(self) -> int:
@@ -151,5 +155,5 @@ class Wrapper(Evaluator):
     def network(self, policy: Policy, tuning: Tuning | None = None) -> Compressed:
         return self.inner.network(policy, tuning)
 
-    def observe(self, evaluation: Evaluation) -> None:
-        self.inner.observe(evaluation)
+    def observe(self, policy: Policy, evaluation: Evaluation) -> None:
+        self.inner.observe(policy, evaluation)

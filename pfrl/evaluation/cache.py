@@ -22,7 +22,7 @@ from pfrl.graph import Graph
 SECONDS_TO_WAIT = 60.0
 """For another process that writes."""
 NO_MATTER = ("validation", "early_stop")
-"""Settings that change no exact evaluation; the backend that was chosen is told apart."""
+"""Settings that change no exact evaluation; the runtime that was chosen is told apart."""
 
 
 class Known(NamedTuple):
@@ -144,7 +144,8 @@ class Cached(Wrapper):
             return None
         self._hits += 1
         costs = self._costs.of(policy)
-        return Evaluation(known.accuracy, costs, known.seconds, known.diverged)
+        images = self.images_each
+        return Evaluation(known.accuracy, costs, known.seconds, known.diverged, images=images)
 
     def _keep(self, cache: EvaluationCache, key: str, found: Evaluation) -> None:
         if found.exact:

@@ -7,12 +7,14 @@ from pfrl.bounds import Count, NotNegative, Positive, Whole
 from pfrl.compression.recipe import Recipe
 from pfrl.deploy.runtimes.base import RUNTIMES
 
+Fidelity = Literal["reconstruct", "finetune", "supernet"]
+
 
 @dataclass(frozen=True)
 class EpisodeConfig:
     """What one evaluation does."""
 
-    fidelity: Literal["reconstruct", "finetune", "supernet"] = "finetune"
+    fidelity: Fidelity = "finetune"
     """How the network of a policy comes by its numbers: closed-form least squares and statistics
     re-estimated, without a gradient step; the same and then fine-tuning (without least squares, if
     the recipe's repair is none); or as a part of one network that was trained once under random
@@ -38,9 +40,10 @@ class EpisodeConfig:
     """The runtime that judges: xla on the masked network; onnx, openvino (float32) or
     openvino-bf16 (bfloat16 products) on the sliced one; or auto, whichever is fastest and agrees
     with XLA to a tenth of a point, measured once at the start."""
-    early_stop: bool = False
-    """Whether judging ends as soon as the best accuracy so far is out of reach (see
-    ``pfrl.evaluation.early_stopping``). Such an accuracy is an estimate."""
+    early_stop: Literal["never", "bound", "race"] = "never"
+    """When judging ends before all images were seen: as soon as the best accuracy so far is out of
+    reach (bound), or the policy is behind the best one on their common images (race); see
+    ``pfrl.evaluation.early_stopping``. Such an accuracy is an estimate."""
     supernet_steps: Count = 400
     """Training steps of the shared network of the fidelity supernet."""
     supernet_learning_rate: Positive = 0.02
@@ -56,6 +59,20 @@ class EpisodeConfig:
         """Gradient steps of one evaluation."""
         return self.steps if self.fidelity == "finetune" else 0
 
+    @property
+    def statistics_batches(self) -> int:
+        """Batches that batch-normalisation statistics are re-estimated from."""
+        return max(self.statistics_images // self.batch, 1)
+
+    def images_each(self, searched: int) -> int:
+        """Images that a whole evaluation looks at: trained on, estimated from, and judged.
+
+        Args:
+          searched: images of the search split.
+        """
+        trained = (self.tuning_steps + self.statistics_batches) * self.batch
+        return trained + judged_images(searched, self.search_images)
+
     def carried_out(self, recipe: Recipe) -> Recipe:
         """Reconstruction is a repair; what was trained under all policies needs none."""
         if self.fidelity == "supernet":
@@ -63,6 +80,11 @@ class EpisodeConfig:
         if self.fidelity == "reconstruct" and recipe.repair == "none":
             return replace(recipe, repair="least_squares")
         return recipe
+
+
+def judged_images(searched: int, count: int) -> int:
+    """Images that rewards use: ``count``, but at most four fifths of the search split's."""
+    return min(count, searched * 4 // 5)
 
 
 class Evaluation(NamedTuple):
@@ -74,6 +96,8 @@ class Evaluation(NamedTuple):
       seconds: wall clock; of an evaluation from the cache, what it took when it was made.
       diverged: whether a loss or a logit was no number.
       exact: whether all search images were judged.
+      images: that it looked at, to train on and to judge; of an evaluation from the cache, those
+        that it looked at when it was made. 0 where nobody counts.
     """
 
     accuracy: float
@@ -81,3 +105,4 @@ class Evaluation(NamedTuple):
     seconds: float
     diverged: bool
     exact: bool = True
+    images: int = 0

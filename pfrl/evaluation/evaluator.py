@@ -27,7 +27,7 @@ from pfrl.evaluation.base import Choice, Evaluator, Judged, Tuning
 from pfrl.evaluation.batched import Batched
 from pfrl.evaluation.cache import digest, facts_of, policy_key
 from pfrl.evaluation.config import EpisodeConfig, Evaluation
-from pfrl.evaluation.early_stopping import Bound
+from pfrl.evaluation.early_stopping import RULES, Bound
 from pfrl.evaluation.short_training import Masked, ShortTraining
 from pfrl.evaluation.supernet import read_or_train, train_supernet
 from pfrl.evaluation.validation import batched, choose_runtime, split_search, validate
@@ -79,14 +79,16 @@ class NetworkEvaluator(Evaluator):
         self.graph, self.dataset, self.costs = graph, dataset, costs
         self.seconds = {"training": 0.0, "validation": 0.0}
         self._config, self._seed = config, seed
-        self.bound = Bound() if config.early_stop else None
+        self.bound = RULES[config.early_stop]() if config.early_stop in RULES else None
         network = MaskedNetwork(graph, recipe, quantized, sparse)
         statistics = gather_from(graph, recipe, dataset, seed, quantized)
         rng = np.random.default_rng([seed, 1])
         tuning = list(dataset.training_batches(config.batch, rng, config.tuning_steps))
-        count = max(config.statistics_images // config.batch, 1)
+        count = config.statistics_batches
         estimating = [x for x, _ in dataset.training_batches(config.batch, rng, count)]
         used, held_out = split_search(dataset.search, config.search_images)
+        self.images_each = config.images_each(len(dataset.search))
+        self._trained_on = self.images_each - len(used)
         self.images = {"reward": batched(dataset, used), "held_out": batched(dataset, held_out)}
         self._facts = {
             **facts_of(graph, config, recipe),
@@ -128,9 +130,14 @@ class NetworkEvaluator(Evaluator):
         """Evaluate a policy; equal policies give equal accuracies."""
         start = time.perf_counter()
         judged = self._judged(policy, "reward", None, self.bound)
+        if self.bound is not None and judged.exact:
+            self.bound.take(judged)
+        elif self.bound is not None and judged.finite:
+            judged = judged._replace(quality=self.bound.estimate(judged.each))
         seconds = time.perf_counter() - start
         costs = self.costs.of(policy)
-        return Evaluation(judged.quality, costs, seconds, not judged.finite, judged.exact)
+        images = self._trained_on + len(judged.each)
+        return Evaluation(judged.quality, costs, seconds, not judged.finite, judged.exact, images)
 
     def evaluate_batch(self, policies: Sequence[Policy]) -> list[Evaluation]:
         """Evaluate policies in one batch, for GPUs and TPUs: see ``pfrl.evaluation.batched``.
@@ -144,9 +151,9 @@ class NetworkEvaluator(Evaluator):
         filled = [*new.values(), *[policies[0]] * (len(policies) - len(new))]
         judged = self._batched(filled, self.images["reward"])
         seconds = (time.perf_counter() - start) / len(new)
-        found = dict(zip(new, judged, strict=False))
+        found, images = dict(zip(new, judged, strict=False)), self.images_each
         return [
-            Evaluation(each.quality, self.costs.of(policy), seconds, not each.finite)
+            Evaluation(each.quality, self.costs.of(policy), seconds, not each.finite, True, images)
             for policy in policies
             for each in [found[policy_key(policy, self.graph)]]
         ]
@@ -166,10 +173,10 @@ class NetworkEvaluator(Evaluator):
             return self._sliced(policy, self._training.started(policy))
         return self._sliced(policy, self._training.tuned_for_long(policy, tuning))
 
-    def identity(self, backend: str = "") -> str:
+    def identity(self, runtime: str = "") -> str:
         """Digest of all that decides about an evaluation by a runtime, but the policy."""
         variables = self.graph.source.variables
-        return digest({**self._facts, "backend": backend}, [variables, self._looked_at])
+        return digest({**self._facts, "runtime": runtime}, [variables, self._looked_at])
 
     def _judged(
         self, policy: Policy, images: str, steps: int | None, bound: Bound | None
@@ -184,7 +191,7 @@ class NetworkEvaluator(Evaluator):
         self.seconds["training"] += trained - start
         # Without a name the judge is freed in here, which takes milliseconds.
         judged = validate(
-            self._judge(policy, masked, self.choice.backend),
+            self._judge(policy, masked, self.choice.runtime),
             self.images[images],
             self.dataset.task,
             bound,

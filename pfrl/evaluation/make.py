@@ -21,7 +21,7 @@ def make_evaluator(plain: NetworkEvaluator, cache: Path | None = None) -> Record
     """
     found: Evaluator = plain
     if cache is not None:
-        names = plain.choice.backend, "xla, vmapped"
+        names = plain.choice.runtime, "xla, vmapped"
         alone, batch = (EvaluationCache(cache, plain.identity(name)) for name in names)
         found = Cached(found, plain.costs, alone, batch)
     if plain.bound is not None:

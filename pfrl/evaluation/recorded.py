@@ -61,8 +61,8 @@ class Recorded(Wrapper):
             filled = [*left, *[left[0]] * len(known)]
             return known + self.inner.evaluate_batch(filled)[: len(left)]
         found = evaluate(left)
-        for evaluation in found:
-            self.inner.observe(evaluation)
+        for policy, evaluation in zip(left, found, strict=True):
+            self.inner.observe(policy, evaluation)
         return known + found
 
     def _next(self, policy: Policy) -> Evaluation:
@@ -72,5 +72,5 @@ class Recorded(Wrapper):
                 "the recorded search made other decisions than this one; resume with the"
                 " same options and versions, or start in a new folder"
             )
-        self.inner.observe(evaluation)
+        self.inner.observe(policy, evaluation)
         return evaluation

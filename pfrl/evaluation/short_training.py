@@ -75,8 +75,10 @@ class ShortTraining:
         loss = dataset.task.loss
         step = make_train_step(network.apply, optimizer, loss=loss, ghosts=config.ghost_batches)
         self.step = stepping(step)
-        self.predict = compiled(lambda v, x, knobs: network.apply(v, x, False, knobs)[0])
-        self._statistics = compiled(lambda v, x, knobs: network.apply(v, x, True, knobs)[1])
+        self.predict = compiled(lambda v, x, knobs: network.apply(v, x, False, knobs)[0], threads=1)
+        self._statistics = compiled(
+            lambda v, x, knobs: network.apply(v, x, True, knobs)[1], threads=1
+        )
         self._tuners: dict[tuple[int, float], tuple[Callable[..., Any], Callable[..., Any]]] = {}
         whole = self.masked(Policy.uniform(graph))
         names = set(graph.source.variables) - graph.source.trainable

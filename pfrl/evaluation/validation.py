@@ -15,6 +15,7 @@ from pfrl.data import Dataset, Split
 from pfrl.deploy.onnx.export import ExportError
 from pfrl.deploy.runtimes.base import Judge, Unavailable
 from pfrl.evaluation.base import Choice, Judged
+from pfrl.evaluation.config import judged_images
 from pfrl.files import FileError
 from pfrl.tasks import Task
 from pfrl.training.backend import each
@@ -41,7 +42,7 @@ def split_search(search: Split, count: int) -> tuple[Split, Split]:
       search: the search split.
       count: images that rewards use, if there are enough.
     """
-    count = min(count, len(search) * 4 // 5)
+    count = judged_images(len(search), count)
     used = np.zeros(len(search), bool)
     used[np.linspace(0, len(search) - 1, count).round().astype(int)] = True
     return search.take(used), search.take(~used)
@@ -109,7 +110,7 @@ def validate(
     judge: Judge,
     images: Images,
     task: Task,
-    stop: Callable[[float, int], bool] | None = None,
+    stop: Callable[[np.ndarray], bool] | None = None,
 ) -> Judged:
     """Judge all images, or as many as it takes.
 
@@ -117,13 +118,13 @@ def validate(
       judge: answers for a batch.
       images: at least one batch.
       task: tells the quality of an output.
-      stop: asked after every batch whether the sum of qualities and the number of images so
-        far are enough; None judges all images.
+      stop: asked after every batch whether the qualities ``[n]`` of the images so far are
+        enough; None judges all images.
 
     Returns:
       the mean quality of the images that were judged, and what it is worth.
     """
-    total, count, finite, found = 0.0, 0, True, [np.empty(0)]
+    total, count, finite, exact, found = 0.0, 0, True, True, [np.empty(0)]
     for place, (outputs, (_, targets)) in enumerate(
         zip(_answers(judge, images), images, strict=True), 1
     ):
@@ -132,10 +133,11 @@ def validate(
         found.append(task.quality(outputs, targets))
         total += float(found[-1].sum())
         count += len(targets)
-        if stop is not None and place < len(images) and stop(total, count):
-            return Judged(total / count if finite else 0.0, finite, exact=False)
+        if stop is not None and place < len(images) and stop(np.concatenate(found)):
+            exact = False
+            break
     quality = total / max(count, 1) if finite else 0.0
-    return Judged(quality, finite, True, np.concatenate(found))
+    return Judged(quality, finite, exact, np.concatenate(found))
 
 
 def _answers(judge: Judge, images: Images) -> Iterator[np.ndarray]:

@@ -144,11 +144,14 @@ def test_the_best_is_the_earliest_of_equals_and_never_a_diverged_one():
     assert best_of([episode(0, 0.1), episode(1, 0.5), episode(2, 0.5)]).index == 1
     assert best_of([episode(0, -0.7), episode(1, 0.0, True), episode(2, -0.2)]).index == 2
     assert best_of([episode(0, -1.0, True), episode(1, 0.0, True)]).index == 1
+    some = Episode(1, "random", Policy(), 0.9, Evaluation(0, {}, 0, False, exact=False))
+    assert best_of([episode(0, 0.1), some]).index == 0
+    assert best_of([episode(0, 0.1, True), some]).index == 1
 
 
 def test_an_episode_is_a_line_of_json():
     policy = Policy({"conv": 0.5}, {"conv": 8}, {"conv": 8})
-    evaluation = Evaluation(0.75, {"macs": 120.0}, 1.5, False)
+    evaluation = Evaluation(0.75, {"macs": 120.0}, 1.5, False, images=300)
     assert Episode(3, "explore", policy, -0.25, evaluation).to_json() == {
         "episode": 3,
         "phase": "explore",
@@ -156,6 +159,7 @@ def test_an_episode_is_a_line_of_json():
         "accuracy": 0.75,
         "costs": {"macs": 120.0},
         "seconds": 1.5,
+        "images": 300,
         "diverged": False,
         "policy": policy.to_json(),
     }

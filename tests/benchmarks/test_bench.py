@@ -1,5 +1,6 @@
 """The bench: its sums by hand, its networks alike, a search of a few episodes on its clocks."""
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -15,6 +16,8 @@ from benchmarks.repairs import Repaired, time_repairs
 from benchmarks.throughput import Throughput
 from benchmarks.tracing import Traced, growth, time_traces
 from envs import OpenedTask, Problem, Task
+from experiments.studies.sweep.curves import Taken
+from experiments.studies.sweep.quality import Quality, describe_quality, search_quality
 from pfrl.cost import Budget, CostModel
 from pfrl.data import DataError
 from pfrl.evaluation.config import EpisodeConfig
@@ -179,3 +182,14 @@ def test_repairs_are_timed():
     assert (found.name, found.images) == ("resnet8", 100)
     assert found.gathering > 0
     assert 0 < found.solving <= found.slowest
+
+
+def test_quality_a_second_is_a_row_a_searcher():
+    goal, rows = search_quality(Problem(TinyTask(), budget=Budget.parse("macs=0.5")), 3, (0,),
+                                ("random", "uniform"))  # fmt: skip
+    assert [row.agent for row in rows] == ["random", "uniform"]
+    assert goal == min(row.final for row in rows)
+    # Two steps of 16 images, 16 for statistics and 250 to judge.
+    assert all(row.taken.images == 298 * row.taken.evaluations for row in rows)
+    text = describe_quality(0.5, [Quality("ddpg", 0.6, Taken(7, 2086, math.inf))])
+    assert text.splitlines()[1].split()[:4] == ["ddpg", "–", "7", "2,086"]

@@ -147,7 +147,7 @@ def test_medians_ratios_and_ranks_by_hand():
         )
     ]
     policy = Policy()
-    cases = [Case(policy, {"accuracy": 0.8 + n / 100, "fresh": 0.7}) for n in range(3)]
+    cases = [Case(policy, {"accuracy": 0.8 + n / 100, "held_out": 0.7}) for n in range(3)]
     found = summarize(lines, cases, seed=0)
     rows = found["contestants"]
     assert [row["seconds"] for row in rows.values()] == [2.0, 8.0, 6.0]

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import gymnasium
@@ -13,7 +12,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 from stable_baselines3 import PPO
 
-from envs import OpenedTask, Problem, Task
+from envs import Problem
 from envs.problem import ProblemError
 from envs.sb3_vec import SB3VecEnv
 from envs.vector import CompressionVectorEnv
@@ -21,23 +20,10 @@ from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
 from pfrl.evaluation.config import Evaluation
 from tests.envs.test_env import REGISTERED, problem_for
-from tests.support.toy import ToyTask, opened
+from tests.support.toy import Signed, ToyTask
 
 HALF = Problem(ToyTask(), budget=Budget("macs", 0.5, True))
 COUNT = 3
-
-
-@dataclass(frozen=True)
-class Signed(Task):
-    """The toy, whose evaluations say in which process they were made."""
-
-    def open(self) -> OpenedTask:
-        graph, costs, evaluator, _ = ToyTask().open()
-
-        def evaluate(policy: Policy) -> Evaluation:
-            return evaluator.evaluate(policy)._replace(seconds=float(os.getpid()))
-
-        return opened(graph, costs, evaluate)
 
 
 def vector(problem: Problem = HALF, workers: int = 1) -> CompressionVectorEnv:

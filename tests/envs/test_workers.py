@@ -9,17 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.studies.study import share_out
-from pfrl.cpu import cores
-
-
-class Refused(Exception):
-    """What a job may raise."""
-
-
-def square(number):
-    if number < 0:
-        raise Refused(f"{number} is below 0")
-    return number * number, os.getpid(), len(cores())
+from tests.support.jobs import Refused, square
 
 
 def test_one_worker_is_this_process_in_order():
@@ -45,16 +35,10 @@ def test_the_error_of_a_job_comes_out(workers):
 PARENT = """
 import sys
 from experiments.studies.study import share_out
-from tests.envs.test_workers import linger
+from tests.support.jobs import linger
 if __name__ == "__main__":
     list(share_out(linger, sys.argv[1:], 2))
 """
-
-
-def linger(file):
-    """Tell which process this is, and go on for much longer than the test waits."""
-    Path(file).write_text(str(os.getpid()))
-    time.sleep(300)
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")

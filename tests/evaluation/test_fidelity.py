@@ -2,7 +2,7 @@
 
 import math
 import time
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -14,11 +14,11 @@ from pfrl.compression.recipe import Recipe
 from pfrl.cost import CostModel
 from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES, Runtime
 from pfrl.deploy.runtimes.openvino import precisions
-from pfrl.evaluation.base import Choice, Tuning
+from pfrl.evaluation.base import Choice, Judged, Tuning
 from pfrl.evaluation.cache import EvaluationCache, Known, digest, policy_key
 from pfrl.evaluation.compilations import compilations
 from pfrl.evaluation.config import EpisodeConfig
-from pfrl.evaluation.early_stopping import DOUBT, Bound
+from pfrl.evaluation.early_stopping import DOUBT, Bound, Race
 from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.make import make_evaluator
 from pfrl.evaluation.validation import choose_runtime, validate
@@ -45,6 +45,12 @@ def evaluator(graph, seed=3, recipe=RECIPE, cache=None, alone=False, **config) -
     return plain if alone else make_evaluator(plain, cache)
 
 
+@cache
+def found_by(graph, **config) -> list[float]:
+    """Accuracies of the policies by an evaluator that is made once for all tests."""
+    return accuracies(evaluator(graph, **config), graph)
+
+
 def policies(graph):
     return [Policy.uniform(graph, keep) for keep in KEEPS]
 
@@ -53,15 +59,13 @@ def accuracies(found, graph):
     return [found.evaluate(policy).accuracy for policy in policies(graph)]
 
 
-@pytest.mark.parametrize("backend", [name for name in RUNTIMES if name != REFERENCE])
-def test_all_backends_give_the_same_accuracies(graph, backend):
+@pytest.mark.parametrize("runtime", [name for name in RUNTIMES if name != REFERENCE])
+def test_all_runtimes_give_the_same_accuracies(graph, runtime):
     """But for one of 264 images whose two best outputs are equal to the last digit."""
-    if backend == "openvino-bf16" and "bf16" not in precisions():
+    if runtime == "openvino-bf16" and "bf16" not in precisions():
         pytest.skip("this processor has no products of bfloat16")
-    ours, theirs = (
-        accuracies(evaluator(graph, fidelity="reconstruct", validation=name), graph)
-        for name in ("xla", backend)
-    )
+    ours = found_by(graph, fidelity="reconstruct")
+    theirs = accuracies(evaluator(graph, fidelity="reconstruct", validation=runtime), graph)
     assert len(set(ours)) > 1
     np.testing.assert_allclose(ours, theirs, atol=1.5 / 264)
 
@@ -88,17 +92,14 @@ def shifted():
 
 
 def test_a_runtime_of_a_user_judges_by_its_name(graph, shifted):
-    whole = Policy.uniform(graph)
-    right, wrong = (
-        evaluator(graph, fidelity="reconstruct", validation=name).evaluate(whole).accuracy
-        for name in ("xla", "shifted")
-    )
-    assert wrong <= 1 - right
+    shifting = evaluator(graph, fidelity="reconstruct", validation="shifted")
+    wrong = shifting.evaluate(policies(graph)[0]).accuracy
+    assert wrong <= 1 - found_by(graph, fidelity="reconstruct")[0]
 
 
 def test_reconstruction_is_finetuning_without_a_step(graph):
     none = accuracies(evaluator(graph, steps=0), graph)
-    assert accuracies(evaluator(graph, fidelity="reconstruct", steps=9), graph) == none
+    assert found_by(graph, fidelity="reconstruct") == none
     plain = evaluator(graph, fidelity="reconstruct", recipe=Recipe(images=128))
     assert accuracies(plain, graph) == none
 
@@ -181,14 +182,43 @@ def test_another_file_is_no_cache(tmp_path):
 def test_hoeffdings_bound():
     """After 100 images with half of them right: 0.5 + sqrt(ln(1000) / 200) = 0.5 + 0.18585."""
     assert math.isclose(math.sqrt(math.log(1 / DOUBT) / 200), 0.18585, abs_tol=1e-5)
-    assert Bound(0.686)(50, 100)
-    assert not Bound(0.685)(50, 100)
-    assert not Bound()(0, 10_000)
+    half = np.arange(100) % 2
+    assert Bound(0.686)(half)
+    assert not Bound(0.685)(half)
+    assert not Bound()(np.zeros(10_000))
+
+
+def test_a_race_is_decided_by_the_difference_on_common_images():
+    """Two of 4 images that the best has right and the other has not: 0.5 > 1.5 · 0.5 / 2, and of
+    all 8 images the best has 0.75 right, so the other is expected at 0.25."""
+    best = np.array([1, 1, 1, 0, 1, 1, 1, 0.0])
+    race, same = Race(), best[:4]
+    assert not race(np.zeros(4))
+    race.take(Judged(0.75, True, True, best))
+    lost = np.array([0, 1, 0, 0.0])
+    assert race(lost) and not race(same)
+    assert race.estimate(lost) == 0.25
+    # One lost, which may be chance: 0.25 < 1.5 · 0.433 / 2. One lost and one won: no difference.
+    assert not race(np.array([1, 1, 0, 0.0])) and not race(np.array([1, 1, 0, 1.0]))
+    race.take(Judged(0.7, True, True, np.ones(8)))
+    assert race.best == 0.75
+
+
+def test_a_race_whose_best_is_on_record_goes_on_as_it_would_have(graph):
+    config: dict[str, Any] = {"fidelity": "reconstruct", "early_stop": "race"}
+    first, again = evaluator(graph, **config), evaluator(graph, **config)
+    found = [first.evaluate(policy) for policy in policies(graph)]
+    records = zip((p.to_json() for p in policies(graph)), found, strict=True)
+    again.resume(list(records)[:2])
+    resumed = [again.evaluate(policy) for policy in policies(graph)]
+    assert [e._replace(seconds=0) for e in resumed] == [e._replace(seconds=0) for e in found]
+    assert not all(evaluation.exact for evaluation in found)
+    assert all(e.accuracy < max(x.accuracy for x in found if x.exact) for e in found if not e.exact)
 
 
 def test_a_validation_below_the_bound_ends_early_and_is_not_kept(graph, tmp_path):
     cache = tmp_path / "evaluations.sqlite"
-    stopping = evaluator(graph, cache=cache, fidelity="reconstruct", early_stop=True)
+    stopping = evaluator(graph, cache=cache, fidelity="reconstruct", early_stop="bound")
     exact = stopping.evaluate(policies(graph)[0])
     assert exact.exact
     # As if a network had been found before that is right every time.
@@ -197,6 +227,8 @@ def test_a_validation_below_the_bound_ends_early_and_is_not_kept(graph, tmp_path
     low = Policy.uniform(graph, 0.2)
     found = stopping.evaluate(low)
     assert not found.exact
+    assert exact.images == stopping.images_each == 64 + 264
+    assert found.images == 64 + 250
     assert found.accuracy == pytest.approx(round(found.accuracy * 250) / 250)
     whole = evaluator(graph, cache=cache, fidelity="reconstruct")
     assert whole.evaluate(low).exact
@@ -214,7 +246,7 @@ def test_validation_counts_all_images_or_as_many_as_it_takes():
     assert validate(judge(50), images, DATA.task, Bound(0.3))[:3] == (100 / 300, True, True)
 
 
-def test_the_faster_backend_is_taken_if_it_agrees():
+def test_the_faster_runtime_is_taken_if_it_agrees():
     images = [(np.ones((250, 1)), np.zeros(250, int))]
 
     def slow() -> Any:
@@ -225,13 +257,13 @@ def test_the_faster_backend_is_taken_if_it_agrees():
 
     found = choose_runtime({"xla": slow, "onnx": fast(1.0)}, images, DATA.task)
     assert isinstance(found, Choice)
-    assert found.backend == "onnx"
+    assert found.runtime == "onnx"
     assert found.seconds["onnx"] < found.seconds["xla"]
     assert found.difference == 0
     assert choose_runtime({"xla": slow, "onnx": fast(2.0)}, images, DATA.task)[::2] == ("xla", None)
 
 
-def test_a_backend_with_other_outputs_or_other_answers_gives_way_to_the_next():
+def test_a_runtime_with_other_outputs_or_other_answers_gives_way_to_the_next():
     images = [(np.ones((250, 1)), np.zeros(250, int))]
 
     def judge(seconds, outputs, right) -> Any:
@@ -246,8 +278,8 @@ def test_a_backend_with_other_outputs_or_other_answers_gives_way_to_the_next():
     other_answers = {"openvino-bf16": judge(0.001, (1.0, 0.999), 199)}
     same = {"openvino": judge(0.005, (1.0, 0.9991), 200)}
     choose = partial(choose_runtime, images=images, task=DATA.task)
-    assert choose(first | other_outputs | other_answers | same).backend == "openvino"
-    assert choose(first | other_outputs | other_answers).backend == "xla"
+    assert choose(first | other_outputs | other_answers | same).runtime == "openvino"
+    assert choose(first | other_outputs | other_answers).runtime == "xla"
 
 
 @pytest.mark.parametrize(

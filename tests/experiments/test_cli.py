@@ -28,7 +28,7 @@ TINY = [
     "--finish.epochs",
     "0.1",
     "--finish.seconds",
-    "1",
+    "0.1",
     "--finish.candidates",
     "2",
 ]
@@ -153,8 +153,10 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_is_one_sentence(small_disk):
+    """A process: what it has open is closed without a word, too."""
+    words = [*TINY, "--agent", "random", "--out", str(small_disk / "run")]
     ended = subprocess.run(
-        [sys.executable, "-m", "experiments", "compress", *TINY, "--out", str(small_disk / "run")],
+        [sys.executable, "-m", "experiments", "compress", *words],
         cwd=ROOT,
         capture_output=True,
         text=True,

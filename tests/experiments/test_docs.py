@@ -24,12 +24,10 @@ from experiments.studies.pareto import front as pareto
 from experiments.studies.proxy import scores as proxy
 from experiments.studies.sweep import searches as sweep
 from experiments.studies.tune import trials as tune
-from pfrl import registry
 from pfrl.deploy.packed.pack import pack, unpack
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.registry import load_plugin
 from pfrl.tasks.base import TASKS
-from pfrl.user_code import module_name
 from tests.support.tiny import TwoConvs, made, shape
 from tests.support.toy import ToyTask
 
@@ -83,15 +81,11 @@ def test_snippets_run(page, tmp_path, monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
-    """The examples of ``extend.md`` as one plugin; what it registers is forgotten afterwards."""
+    """The examples of ``extend.md`` as one plugin."""
     path = tmp_path_factory.mktemp("own") / "mine.py"
     path.write_text("\n".join(code for _, code in blocks(EXTEND.read_text(), "python")))
     load_plugin(path)
-    yield path
-    registry._loaded.remove(path)
-    place = module_name(path)
-    for kind, name in [key for key, found in registry._places.items() if found == place]:
-        del registry._items[kind][name], registry._places[kind, name]
+    return path
 
 
 def test_own_methods_compress_and_are_packed(own, tmp_path):

@@ -14,7 +14,7 @@ from tests.models.test_network import HEAD, NNX
 TINY = """--episodes 3 --agent random --episode.steps 1 --episode.batch 16
  --episode.search-images 60 --episode.statistics-images 16
  --episode.validation xla --recipe.images 64 --finish.epochs 0.05
- --finish.seconds 0.5 --finish.candidates 1 --finish.rescore-steps 1""".split()
+ --finish.seconds 0.1 --finish.candidates 1 --finish.rescore-steps 1""".split()
 
 
 def compressed(out, *options: str) -> dict:

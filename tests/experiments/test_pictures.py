@@ -18,6 +18,8 @@ def test_best_so_far_ignores_divergence_and_keeps_the_earliest():
     history = [episode_line(i, r, 10) for i, r in enumerate(rewards)]
     history.insert(0, episode_line(-1, float("nan"), 10, reward=9.0, diverged=True))
     assert best_so_far(history) == [None, 1, 1, 3, 3, 3]
+    estimate = {**history[3], "exact": False}
+    assert best_so_far([*history[:3], estimate]) == [None, 1, 1, 1]
     assert chosen_position(history, None) == 3
     assert chosen_position([], None) is None
 

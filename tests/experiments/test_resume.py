@@ -15,17 +15,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
-    ("agent", "kills"),
-    [("ddpg", 4), ("random", 20), pytest.param("ddpg", 20, marks=pytest.mark.slow)],
+    "searches",
+    [["ddpg:4", "random:20"], pytest.param(["ddpg:20"], marks=pytest.mark.slow)],
 )
-def test_kills_at_random_moments(tmp_path, agent, kills):
+def test_kills_at_random_moments(tmp_path, searches):
     """Wall-clock fields aside; the toy's evaluations take no time by its own account."""
-    command = [sys.executable, "-m", "tests.support.killed", str(tmp_path), agent, str(kills)]
+    command = [sys.executable, "-m", "tests.support.killed", str(tmp_path), *searches]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr[-2000:]
-    whole, killed = read_history(tmp_path / "whole.jsonl"), read_history(tmp_path / "killed.jsonl")
-    assert len(whole) == 40
-    assert killed == whole
+    for name in searches:
+        folder = tmp_path / name.replace(":", "-")
+        whole, killed = (read_history(folder / f"{n}.jsonl") for n in ("whole", "killed"))
+        assert len(whole) == 40
+        assert killed == whole
 
 
 def test_a_line_that_a_kill_cut_off_is_forgotten(tmp_path):

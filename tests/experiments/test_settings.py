@@ -13,6 +13,7 @@ from experiments.settings.blocks import (
     CommandSettings,
     Flat,
     KnobName,
+    LengthBlock,
     NetworkBlock,
     SettingsError,
     SpaceBlock,
@@ -91,3 +92,17 @@ def test_the_identity_of_a_run_has_its_options_side_by_side(tmp_path):
     assert identity(settings, weights.rename(tmp_path / "moved.npz")) == found
     weights.write_bytes(b"other numbers")
     assert identity(settings, weights) != found
+
+
+def test_a_search_is_as_long_as_its_images_allow():
+    """An evaluation of 16 steps of 64 images, 256 for statistics and 2,000 judged takes 3,280."""
+    each = EpisodeConfig().images_each(10_000)
+    assert each == 16 * 64 + 256 + 2_000
+    assert EpisodeConfig(fidelity="reconstruct").images_each(1_000) == 256 + 800
+    assert LengthBlock(images=10 * each - 1).filled(60).evaluations(each) == 9
+    assert LengthBlock().filled(60).evaluations(each) == 60
+    assert LengthBlock(7).filled(60).evaluations(each) == 7
+    with pytest.raises(SettingsError, match=r"looks at 3,280 images; .* got 3,279"):
+        LengthBlock(images=each - 1).evaluations(each)
+    with pytest.raises(SettingsError, match="both say how long"):
+        LengthBlock(7, 7).filled(60)

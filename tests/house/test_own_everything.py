@@ -6,7 +6,6 @@ import pytest
 
 from experiments import cli
 from experiments.records.history import read_history
-from pfrl import registry
 from tests.house.test_own_methods import CRITERION, QUANTIZER, REPAIR
 
 REST = '''
@@ -45,45 +44,27 @@ def light_digits():
 pfrl.register("metric", "channels", Metric(kernels_kept, monotone=True, noun="channels"))
 '''
 PLUGIN = CRITERION + REPAIR + QUANTIZER + REST
-OWN = """--model resnet8 --data light_digits --recipe.criterion early --recipe.repair louder
+OWN = """--model lenet5 --data light_digits --recipe.criterion early --recipe.repair louder
  --recipe.weights signs --recipe.images 64 --knobs keep weight_bits --episode.validation xla
  --episode.batch 32 --episode.search-images 60 --episode.statistics-images 32 --episode.steps 1
  --round-to 1 --episodes 3""".split()
 
 
 @pytest.fixture(scope="module")
-def nothing_of_users():
-    """A process that knows no name of a user's file, as it is when a command starts."""
-    files, before = list(registry._loaded), forgotten()
-    registry._loaded.clear()
-    yield
-    forgotten()
-    registry._loaded[:] = files
-    for (kind, name), (place, item) in before.items():
-        registry._places[kind, name], registry._items[kind][name] = place, item
-
-
-def forgotten():
-    """What users' files registered, which is registered no more."""
-    places = registry._places
-    keys = [key for key, place in places.items() if place.startswith("pfrl_user")]
-    return {key: (places.pop(key), registry._items[key[0]].pop(key[1])) for key in keys}
-
-
-@pytest.fixture(scope="module")
-def own(nothing_of_users, tmp_path_factory):
+def own(tmp_path_factory):
     """Options that bring the file, and weights of a network for its data set."""
     folder = tmp_path_factory.mktemp("everything")
     path, weights = folder / "everything.py", folder / "weights.npz"
-    path.write_text(CRITERION + REPAIR + QUANTIZER + REST)
-    train = "--model resnet8 --data light_digits --epochs 0.05 --out".split()
+    path.write_text(PLUGIN)
+    train = "--model lenet5 --data light_digits --epochs 0.05 --out".split()
     assert cli.main(["pretrain", "--plugin", str(path), *train, str(weights)]) == 0
     return ["--plugin", str(path), "--weights", str(weights), *OWN]
 
 
 def test_compress_uses_all_of_them(own, tmp_path):
-    finish = """--finish.epochs 0.05 --finish.seconds 0.5 --finish.candidates 1
- --finish.rescore-steps 1 --agent halves --reward frugal --target channels=0.5""".split()
+    finish = """--finish.epochs 0.05 --finish.seconds 0.1 --finish.candidates 1
+ --finish.rescore-steps 1 --agent halves --reward frugal
+ --target channels=0.5""".split()
     assert cli.main(["compress", *own, *finish, "--out", str(tmp_path / "run")]) == 0
     lines = read_history(tmp_path / "run/history.jsonl")
     base = json.loads((tmp_path / "run/report.json").read_text())["budget"]["base"]
@@ -95,8 +76,8 @@ def test_compress_uses_all_of_them(own, tmp_path):
 
 
 def test_workers_of_a_sweep_use_all_of_them(own, tmp_path):
-    sweep = """--reward frugal --agents halves random --targets channels=0.5 --seeds 0 --images 64
- --workers 2""".split()
+    sweep = """--reward frugal --agents halves random --targets channels=0.5 --seeds 0
+ --tuning-images 64 --workers 2""".split()
     assert cli.main(["sweep", *own, *sweep, "--out", str(tmp_path / "sweep")]) == 0
     lines = read_history(tmp_path / "sweep/results.jsonl")
     assert {line["agent"] for line in lines} == {"halves", "random"}

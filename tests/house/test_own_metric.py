@@ -33,12 +33,10 @@ register("metric", "weights_kept", Metric(weights_kept, monotone=True, noun="wei
 
 @pytest.fixture(scope="module")
 def own_metric(tmp_path_factory):
-    """``weights_kept`` from a user's file; forgotten again, for the tests that list all costs."""
+    """``weights_kept`` from a user's file."""
     path = tmp_path_factory.mktemp("own") / "own.py"
     path.write_text(PLUGIN)
     load_plugin(path)
-    yield
-    del pfrl.registry._items["metric"]["weights_kept"]
 
 
 def test_it_is_a_budget_in_shares_and_in_numbers(own_metric):

@@ -13,7 +13,7 @@ NETWORK = ("--model", "resnet8", "--data", "digits", "--workers", "1")
 EPISODE = ("--episode.steps", "1", "--episode.batch", "16", "--episode.search-images", "60",
            "--episode.statistics-images", "16", "--recipe.repair", "none")  # fmt: skip
 STUDIES = {
-    "sweep": (*EPISODE, "--agents", "uniform", "--episodes", "1", "--images", "64"),
+    "sweep": (*EPISODE, "--agents", "uniform", "--episodes", "1", "--tuning-images", "64"),
     "pareto": (*EPISODE, "--agent", "uniform", "--episodes", "1", "--no-latency",
                "--candidates", "1", "--rescore-steps", "1"),
     "proxy": ("--policies", "2", "--round-to", "1", "--long-images", "64", "--search-images", "60",

@@ -104,7 +104,7 @@ def line(number, fidelity, accuracy, **more):
 # The finetune accuracies reverse the better half and leave it above the other.
 LINES = [
     *(line(n, "finetune", accuracy) for n, accuracy in enumerate([0.1, 0.2, 0.5, 0.4])),
-    *(line(n, "long", 0.8, fresh=0.6 + n / 100) for n in range(4)),
+    *(line(n, "long", 0.8, held_out=0.6 + n / 100) for n in range(4)),
     # Not trained for long yet.
     line(4, "finetune", 0.9),
 ]
@@ -114,12 +114,12 @@ def test_a_study_by_hand():
     found = study(LINES)
     row = found["finetune"]
     assert (row["policies"], row["seconds"], row["setup"], row["diverged"]) == (4, 3.0, 3.0, 0)
-    fresh = row["correlations"]["fresh"]
-    assert fresh["all"]["kendall"]["value"] == pytest.approx(4 / 6)
-    assert fresh["top"]["kendall"]["value"] == -1
+    held_out = row["correlations"]["held_out"]
+    assert held_out["all"]["kendall"]["value"] == pytest.approx(4 / 6)
+    assert held_out["top"]["kendall"]["value"] == -1
     # All are equal on the same images.
     assert row["correlations"]["accuracy"]["all"]["kendall"]["value"] is None
-    assert list(found["long"]["correlations"]) == ["fresh"]
+    assert list(found["long"]["correlations"]) == ["held_out"]
 
 
 def test_the_page_and_the_picture(tmp_path):
@@ -165,13 +165,13 @@ def test_a_run_goes_on_where_it_ended(tmp_path, capsys):
     assert found[0]["policy"] == found[2]["policy"]
     Policy.from_json(found[0]["policy"])
     assert all(each["accuracy"] > 0.5 and not each["diverged"] for each in found)
-    assert found[2]["fresh"] > 0.5
+    assert found[2]["held_out"] > 0.5
     # The last line is cut off, as a kill would; it alone is made again, and comes out the same.
     history.write_text("\n".join([*first[:-1], first[-1][:50]]))
     assert main(command) == 0
     again = [json.loads(each) for each in history.read_text().splitlines()]
     assert again[:-1] == found[:-1]
-    for key in ("number", "fidelity", "accuracy", "fresh", "policy"):
+    for key in ("number", "fidelity", "accuracy", "held_out", "policy"):
         assert again[-1][key] == found[-1][key]
     # Another fidelity adds its lines to those that are there.
     assert main([*command, "--fidelities", "supernet", "reconstruct"]) == 0

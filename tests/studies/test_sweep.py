@@ -1,24 +1,27 @@
 """``pfrl sweep``: all searches with equal evaluation budgets, going on without loss, in a table."""
 
 import csv
+import math
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from experiments import cli
 from experiments.records.history import read_history
 from experiments.report.intervals import StatisticsError, mean_interval
+from experiments.studies.sweep import curves
 from experiments.studies.sweep.table import page, write_results
 from pfrl.evaluation.cache import EvaluationCache
 
 QUICK = [
     *("sweep", "--model", "resnet8", "--data", "digits", "--seeds", "0", "1", "--workers", "1"),
-    *("--episodes", "3", "--images", "64", "--recipe.images", "64", "--episode.batch", "32"),
+    *("--images", "300", "--tuning-images", "64", "--recipe.images", "64", "--episode.batch", "32"),
     *("--episode.search-images", "60", "--episode.statistics-images", "32"),
     *("--episode.validation", "xla", "--agents", "uniform", "random", "--targets", "macs=0.5"),
 ]
-WALL_CLOCK = {"evaluation_seconds", "agent_seconds", "hits"}
+WALL_CLOCK = {"evaluation_seconds", "agent_seconds", "curve", "hits"}
 
 
 def without_clock(lines):
@@ -44,6 +47,8 @@ def test_every_search_has_its_history_its_line_and_its_row(whole):
         assert len(history) == line["episodes"] == (1 if line["agent"] == "uniform" else 3)
         assert line["search_accuracy"] == max(each["accuracy"] for each in history)
         assert line["cost"] <= line["limit"]
+        # Of 300, of which each takes 32 for statistics and 60 to judge; from the cache or not.
+        assert [each["images"] for each in history] == [92] * len(history)
         assert 0 < line["test_accuracy"] <= 1
     with (whole / "search.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -83,6 +88,8 @@ def test_searches_share_the_evaluations_of_one_file(whole):
         (["--agents", "oracle"], "unknown agent 'oracle'; expected one of cmaes, ddpg, "),
         (["--targets", "macs=3"], "macs"),
         (["--episodes", "0"], "episodes is a whole number from 1"),
+        (["--episodes", "3"], "--episodes and --images both say how long"),
+        (["--images", "91"], "one evaluation looks at 92 images; --images is at least that"),
         (["--seeds", "-1"], "seeds is a whole number from 0, got -1"),
     ],
 )
@@ -97,7 +104,8 @@ def line(agent, seed, search, test):
     return {
         "target": "macs=0.5", "agent": agent, "seed": seed, "episodes": 9, "best": 1,
         "search_accuracy": search, "test_accuracy": test, "cost": 1, "limit": 1,
-        "evaluation_seconds": 57.0, "agent_seconds": 3.0, "hits": 0, "backend": "onnx",
+        "evaluation_seconds": 57.0, "agent_seconds": 3.0, "hits": 0, "runtime": "onnx",
+        "images": 900, "curve": [[1, 100, 7.0, search - 0.1], [2, 200, 14.0, search]],
     }  # fmt: skip
 
 
@@ -118,7 +126,9 @@ def test_cells_are_means_with_students_interval():
     rows = page(lines, FACTS).replace("\u00a0", " ").splitlines()
     assert "difference to tpe" in rows[2]
     # The rule is the best, and is no searcher to compare with.
-    assert rows[4].startswith("| uniform | 1 | 9 | 90.00 | 80.00 | +18.00 | 1.0 | 5.0% |")
+    assert rows[4].startswith(
+        "| uniform | 1 | 9 | 90.00 | 80.00 | +18.00 | 7.00 | 100 | 1.0 | 5.0% |"
+    )
     assert rows[5].startswith("| ddpg | 2 | 9 | 75.00 ± 25.41 | 80.00 ± 0.00 | +1.00 ± 0.00 |")
     assert rows[6].startswith("| tpe | 2 | 9 | 74.00 ± 25.41 | 70.00 ± 0.00 |  |")
     assert rows[7].startswith("| random | 2 | 9 | 70.00 ± 0.00 | 70.00 ± 0.00 | -4.00 ± 25.41 |")
@@ -127,8 +137,49 @@ def test_cells_are_means_with_students_interval():
 
 def test_the_table_is_made_from_the_lines(tmp_path):
     paths = write_results(tmp_path, [line("random", 0, 0.5, 0.5)], FACTS)
-    assert [path.name for path in paths] == ["search.csv", "search.md"]
-    assert "| random | 1 | 9 | 50.00 | 50.00 |  |" in paths[1].read_text()
+    assert [path.name for path in paths] == [
+        *("search.csv", "search.md", "progress.csv", "progress.png")
+    ]
+    assert "| random | 1 | 9 | 50.00 | 50.00 |  | 14.0 | 200 |" in paths[1].read_text()
+    with paths[2].open() as stream:
+        last = list(csv.DictReader(stream))[-1]
+    assert (last["agent"], last["images"], last["seconds"]) == ("random", "200", "14.0")
+    assert paths[3].stat().st_size > 10_000
+
+
+class Clock:
+    """An evaluator that has spent a second before, and may spend more."""
+
+    def __init__(self):
+        self.seconds = {"training": 1.0}
+
+
+def test_a_curve_charges_what_came_from_the_cache(monkeypatch):
+    """Two evaluations of 5 s and 100 images, the second from the cache; and 2 s of an agent."""
+    now, clock = [50.0], Clock()
+    monkeypatch.setattr(curves.time, "perf_counter", lambda: now[0])
+    curve = curves.Curve(clock)
+    clock.seconds["training"], now[0] = 6.0, 57.0
+    first = {"images": 100, "seconds": 5.0, "accuracy": 0.5}
+    curve.episode(first, first)
+    now[0] = 59.0
+    curve.episode({**first, "accuracy": 0.4}, first)
+    assert curve.ended() == [(1, 100, 7.0, 0.5), (2, 200, 14.0, 0.5)]
+    assert curve.outside == 4.0
+
+
+def test_what_an_accuracy_takes_is_of_the_median_search():
+    def rising(*steps):
+        return [[n, 10 * n, 2.0 * n, accuracy] for n, accuracy in steps]
+
+    searches = [rising((1, 0.5), (4, 0.8)), rising((2, 0.7), (6, 0.7)), rising((1, 0.1), (9, 0.9))]
+    # Reached after 4 evaluations, never, and after 9.
+    assert curves.taken(searches, 0.75) == (9, 90, 18.0)
+    assert curves.taken(searches[:1], 0.75) == (4, 40, 8.0)
+    assert curves.taken(searches, 0.95).seconds == math.inf
+    assert curves.common_accuracy([[0.8, 0.7], [0.9, 0.7]]) == 0.75
+    found = curves.at(searches[0], "images", np.array([0, 10, 39, 40, 80]))
+    np.testing.assert_array_equal(found, [np.nan, 0.5, 0.5, 0.8, 0.8])
 
 
 def test_an_interval_needs_values():

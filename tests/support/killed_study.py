@@ -1,17 +1,17 @@
-"""A study of toy jobs; a program of its own, to be killed.
+"""A study of toy jobs that is killed at random moments, in a process of its own.
 
-``python -m tests.support.killed_study FOLDER JOBS WORKERS`` does what is left of the jobs.
+``main(folder, jobs, workers, kills)`` starts it again after every kill, and at last to its end.
 """
 
-import os
-import sys
-import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 from experiments.records.run_folder import RunFolder
 from experiments.studies.study import complete
+from tests.support.jobs import Multiply, Product
+from tests.support.killing import kill_often
 
 
 @dataclass(frozen=True)
@@ -24,31 +24,13 @@ class ToySettings:
     factor: int = 3
 
 
-class Product(NamedTuple):
-    """One job."""
-
-    number: int
-
-
-def multiply(factor: int, job: Product) -> dict[str, Any]:
-    time.sleep(0.02)
-    return {"product": factor * job.number, "process": os.getpid()}
-
-
-class Multiply(NamedTuple):
-    """``multiply`` by a factor; it can be pickled."""
-
-    factor: int
-
-    def __call__(self, job: Product) -> dict[str, Any]:
-        return multiply(self.factor, job)
-
-
-def main(out: Path, jobs: int, workers: int) -> None:
+def study(out: Path, jobs: int, workers: int) -> None:
+    """What is left of the jobs."""
     settings = ToySettings(out)
     folder = RunFolder("toy", settings, Path(__file__))
     complete(folder, [Product(n) for n in range(jobs)], Multiply(settings.factor), workers)
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+def main(out: str, jobs: int, workers: int, kills: int) -> None:
+    work = partial(study, Path(out), jobs, workers)
+    kill_often(work, Path(out) / "results.jsonl", kills, range(1, 4), jobs, seed=workers)

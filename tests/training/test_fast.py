@@ -1,17 +1,20 @@
-"""The CPU's forms of convolutions: equal to the plain ones, used where they apply, never traced."""
+"""Convolutions by oneDNN: equal to XLA's, used where they apply, never seen by who traces."""
 
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import pfrl
 from pfrl.cpu import fast
+from pfrl.cpu.foreign import register
 from pfrl.graph import from_nnx, split_variables
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import TrainState, make_train_step
@@ -22,8 +25,8 @@ SAME, VALID = ((1, 1), (1, 1)), ((0, 0), (0, 0))
 
 # (N, H, W, C), (h, w, C / groups, O), keywords of lax.conv_general_dilated.
 CASES = {
-    "few channels: two pixels at once": ((2, 8, 8, 16), (3, 3, 16, 16), {}),
-    "four pixels at once": ((2, 6, 8, 8), (3, 3, 8, 8), {}),
+    "few channels": ((2, 8, 8, 16), (3, 3, 16, 16), {}),
+    "eight channels": ((2, 6, 8, 8), (3, 3, 8, 8), {}),
     "an image of three channels": ((2, 8, 8, 3), (3, 3, 3, 8), {}),
     "a width that nothing divides": ((2, 9, 9, 5), (3, 3, 5, 6), {}),
     "few channels, strided": ((2, 8, 12, 5), (3, 3, 5, 7), {"window_strides": (2, 2)}),
@@ -66,10 +69,7 @@ CASES = {
     "dilated image": ((2, 4, 4, 9), (4, 4, 9, 5), {"lhs_dilation": (2, 2)}),
     "cropped": ((2, 8, 8, 6), (3, 3, 6, 6), {"padding": ((-1, 0), (1, -2))}),
 }
-AS_IT_IS = {
-    "groups": CASES["groups"],
-    "two a channel": CASES["two a channel"],
-    "dilated kernel": CASES["dilated kernel"],
+OTHER_AXES = {
     "channels first": (
         (2, 8, 6, 6),
         (8, 8, 3, 3),
@@ -78,9 +78,19 @@ AS_IT_IS = {
     "one dimension": (
         (2, 9, 8),
         (3, 8, 8),
-        {"dimension_numbers": ("NWC", "WIO", "NWC"), "padding": ((1, 1),), "window_strides": (1,)},
+        {"dimension_numbers": ("NWC", "WIO", "NWC"), "padding": ((1, 1),), "window_strides": (2,)},
+    ),
+    "three dimensions": (
+        (1, 4, 5, 6, 2),
+        (3, 3, 2, 2, 3),
+        {
+            "dimension_numbers": ("NDHWC", "DHWIO", "NDHWC"),
+            "padding": ((1, 1), (0, 2), (1, 0)),
+            "window_strides": (1, 2, 1),
+        },
     ),
 }
+CASES |= OTHER_AXES
 
 
 def arrays(x_shape, kernel_shape, dtype: type[np.floating] = np.float32):
@@ -103,15 +113,14 @@ def results_of(keywords):
     return results
 
 
-def convolutions(function, *arguments):
-    """The parameters of every convolution that the function comes down to."""
-    jaxpr = jax.make_jaxpr(function)(*arguments)
-    return [e.params for e in jaxpr.eqns if e.primitive.name == "conv_general_dilated"]
+def calls(function, *arguments):
+    """How often a compiled function calls oneDNN."""
+    return jax.jit(function).lower(*arguments).as_text().count("custom_call @pfrl_convolution")
 
 
 @pytest.fixture(scope="module")
 def both():
-    """Results of all cases by name, ``(in the CPU's forms, plain)``: one compilation each."""
+    """Results of all cases by name, ``(by oneDNN, plain)``: one compilation each."""
     inputs = {name: arrays(*case[:2]) for name, case in CASES.items()}
 
     def everything(inputs):
@@ -128,68 +137,97 @@ def test_equal_to_the_plain_convolution_and_its_gradients(name, both):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * float(jnp.abs(other).max()))
 
 
-@pytest.mark.parametrize("case", AS_IT_IS.values(), ids=AS_IT_IS)
-def test_what_has_no_better_form_runs_as_it_is(case):
-    *shapes, keywords = case
-    x, kernel = arrays(*shapes)
-    results = results_of(keywords)
-    assert convolutions(fast(results), x, kernel) == convolutions(results, x, kernel)
+@pytest.mark.parametrize("name", CASES)
+def test_all_three_are_computed_by_onednn(name):
+    *shapes, keywords = CASES[name]
+    # PyTorch has no gradient of the kernel of an image that is dilated.
+    expected = 2 if "lhs_dilation" in keywords else 3
+    assert calls(fast(results_of(keywords)), *arrays(*shapes)) == expected
 
 
-def test_other_types_run_as_they_are():
-    *shapes, keywords = CASES["few channels: two pixels at once"]
+def test_other_types_are_computed_by_xla():
+    *shapes, keywords = CASES["depthwise, strided"]
     results = results_of(keywords)
     with jax.enable_x64(True):
         x, kernel = arrays(shapes[0], shapes[1], np.float64)
-        plain = convolutions(results, x, kernel)
-        assert len(plain) == 3
-        assert convolutions(fast(results), x, kernel) == plain
+        assert calls(fast(results), x, kernel) == 0
+        expected = jax.tree.leaves(results(x, kernel))
+        for one, other in zip(jax.tree.leaves(fast(results)(x, kernel)), expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_what_pytorch_cannot_say_is_computed_by_xla():
+    """An image that is dilated, by a kernel that has strides."""
+    keywords = {"lhs_dilation": (2, 2), "window_strides": (3, 3), "padding": ((2, 5), (2, 5))}
+    x, kernel = arrays((2, 4, 4, 3), (3, 3, 3, 5))
+    results = results_of(keywords)
+    assert calls(fast(results), x, kernel) == 0
+    for one, other in zip(
+        jax.tree.leaves(fast(results)(x, kernel)), jax.tree.leaves(results(x, kernel)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_another_backend_gets_the_function_itself(monkeypatch):
     *shapes, keywords = CASES["depthwise"]
     results, (x, kernel) = results_of(keywords), arrays(*shapes)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert len(convolutions(fast(results), x, kernel)) == 3
+    assert calls(fast(results), x, kernel) == 0
 
 
-@pytest.mark.parametrize("name", ["depthwise", "depthwise, strided", "one by one"])
-def test_sums_and_products_take_the_place_of_some(name):
-    *shapes, keywords = CASES[name]
-    results, (x, kernel) = results_of(keywords), arrays(*shapes)
-    assert len(convolutions(results, x, kernel)) == 3
-    assert convolutions(fast(results), x, kernel) == []
+def test_derivatives_and_batches_of_a_fast_function():
+    """It may be differentiated and vectorised like any other."""
+    x, kernel = arrays((3, 2, 6, 6, 4), (3, 3, 4, 5))
+    plain = results_of({"window_strides": (2, 2)})
+
+    def total(x, kernel):
+        return jnp.sin(plain(x, kernel)[0]).sum()
+
+    for transformed in (
+        lambda f: jax.vmap(f, (0, None)),
+        lambda f: jax.vmap(jax.grad(f, 1), (0, None)),
+        lambda f: lambda x, kernel: jax.jvp(f, (x[0], kernel), (x[1], kernel))[1],
+    ):
+        found, expected = (jax.jit(transformed(f))(x, kernel) for f in (fast(total), total))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_no_image_is_dilated():
-    """Of a strided convolution: itself, four for the gradient of the image, one of the kernel."""
-    *shapes, keywords = CASES["many channels, strided"]
-    results, (x, kernel) = results_of(keywords), arrays(*shapes)
-    found = convolutions(fast(results), x, kernel)
-    # The 3 x 3 taps are split into 1 x 1 (a product, no convolution), 1 x 2, 2 x 1 and 2 x 2.
-    assert len(found) == 1 + 3 + 1
-    assert all(params["lhs_dilation"] == (1, 1) for params in found)
+def test_several_threads_call_at_the_same_time():
+    """Whoever calls, and with however many threads: the same digits, and nobody waits for ever."""
+    results = results_of({})
+    step = jax.jit(lambda x, kernel: (fast(results, 1)(x, kernel), fast(results, 2)(x, kernel)))
+    inputs = [arrays((4, 16, 16, 8 + n % 2), (3, 3, 8 + n % 2, 8)) for n in range(24)]
+    alone = [step(*each) for each in inputs[:2]]
+    with ThreadPoolExecutor(4) as pool:
+        for number, found in enumerate(pool.map(lambda each: step(*each), inputs)):
+            expected = jax.tree.leaves(alone[number % 2])
+            for one, other in zip(jax.tree.leaves(found), expected, strict=True):
+                np.testing.assert_array_equal(one, other)
 
 
-def test_a_widened_kernel_by_hand():
-    """Two taps over a row of four pixels, widened to make several at once: 1·a + 10·b."""
-    x = np.array([1, 2, 3, 4], np.float32).reshape(1, 1, 4, 1)
-    kernel = np.array([1, 10], np.float32).reshape(1, 2, 1, 1)
-    results = results_of({"padding": ((0, 0), (0, 1)), "feature_group_count": 1})
-    y, _ = fast(results)(np.tile(x, (1, 1, 1, 2)), np.tile(kernel, (1, 1, 2, 2)))
-    # Both channels in are alike, so every sum is twice that of one:
-    # 2 · (1 + 20), 2 · (2 + 30), 2 · (3 + 40), 2 · 4 beside the padding.
-    np.testing.assert_array_equal(y[0, 0], np.array([[42, 64, 86, 8]]).T.repeat(2, 1))
-    widened = [
-        p["window_strides"]
-        for p in convolutions(fast(results), *arrays((1, 1, 4, 2), (1, 2, 2, 2)))
-    ]
-    assert (1, 4) in widened
+def test_an_exception_is_the_error_of_the_program():
+    def fails(arguments, results):
+        raise ArithmeticError("three is no number")
+
+    register("pfrl_test_fails", fails)
+    call = jax.ffi.ffi_call("pfrl_test_fails", jax.ShapeDtypeStruct((2,), jnp.float32))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="ArithmeticError: three is no number"):
+        jax.block_until_ready(jax.jit(call)(jnp.ones(2)))
+
+
+def test_sharded_arrays_give_the_same():
+    """On a mesh of all devices, be it of one."""
+    mesh = Mesh(np.asarray(jax.devices()), ("batch",))
+    x, kernel = arrays((8, 6, 6, 4), (3, 3, 4, 4))
+    placed = jax.device_put(x, NamedSharding(mesh, PartitionSpec("batch")))
+    found, expected = jax.jit(fast(results_of({})))(placed, kernel), results_of({})(x, kernel)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_removed_channels_have_no_effect_at_all():
     """A channel of zeros adds exactly nothing, and gets a gradient of exactly zero."""
-    *shapes, keywords = CASES["few channels: two pixels at once"]
+    *shapes, keywords = CASES["few channels"]
     x, kernel = arrays(*shapes)
     x[..., 5] = 0
     kernel[..., 7] = 0
@@ -236,18 +274,18 @@ def test_a_train_step_is_the_same(network, sides):
 
 
 def test_a_fast_function_is_still_compiled_once():
-    calls = []
+    seen = []
 
     @jax.jit
     @fast
     def function(x, kernel):
-        calls.append(x.shape)
+        seen.append(x.shape)
         return results_of({})(x, kernel)
 
     for scale in (1.0, 2.0, 3.0):
         x, kernel = arrays((2, 8, 8, 4), (3, 3, 4, 4))
         function(x * scale, kernel)
-    assert calls == [(2, 8, 8, 4)]
+    assert seen == [(2, 8, 8, 4)]
 
 
 def test_a_compressed_network_is_still_traced():

@@ -73,7 +73,7 @@ def run(settings: ProxySettings) -> list[Path]:
     ]
     folder.begin()
     with stage("measuring which runtime judges"):
-        judge = folder.kept(VALIDATION, lambda: choose_judge(settings)._asdict())["backend"]
+        judge = folder.kept(VALIDATION, lambda: choose_judge(settings)._asdict())["runtime"]
     work = partial(score, settings, judge, policies)
     lines = complete(folder, jobs, work, settings.workers, "scores")
     return write_study(folder.path, lines, folder.facts)
@@ -175,13 +175,13 @@ def score_long(
         tuning = Tuning(settings.long_images, settings.learning_rate, settings.seed)
         small = evaluator.network(policy, tuning)
     except Diverged:
-        return {"accuracy": 0.0, "fresh": 0.0, "diverged": True}
+        return {"accuracy": 0.0, "held_out": 0.0, "diverged": True}
     judge = RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
     same, held_out = (
         validate(judge, evaluator.images[which], evaluator.dataset.task)
         for which in ("reward", "held_out")
     )
-    return {"accuracy": same.quality, "fresh": held_out.quality, "diverged": False}
+    return {"accuracy": same.quality, "held_out": held_out.quality, "diverged": False}
 
 
 @lru_cache(maxsize=1)

@@ -22,7 +22,7 @@ SAMPLES = 2_000
 """Of the bootstrap."""
 AT_ONCE = 40
 """Samples of the bootstrap that are in memory together."""
-JUDGED = {"accuracy": "the same images", "fresh": "held-out images"}
+JUDGED = {"accuracy": "the same images", "held_out": "held-out images"}
 """What judges after the long fine-tuning, by the key of its line."""
 SUBSETS = {"all": "all policies", "top": "the better half"}
 STATISTICS = {"kendall": "Kendall's τ", "spearman": "Spearman's ρ"}
@@ -138,7 +138,7 @@ def describe(lines: Sequence[Line], found: Mapping[str, Any], facts: Mapping[str
     """
     settings, machine = facts["settings"], facts["machine"]
     long = [line for line in lines if line["fidelity"] == LONG]
-    held_out = [line["fresh"] for line in long]
+    held_out = [line["held_out"] for line in long]
     times = [
         (name, number(row["seconds"]), number(row["setup"]), str(row["diverged"]))
         for name, row in found.items()
@@ -167,7 +167,7 @@ def describe(lines: Sequence[Line], found: Mapping[str, Any], facts: Mapping[str
             + (
                 " The row 'long' is the long fine-tuning judged on the images of the evaluations:"
                 " as far as images alone let ranks agree."
-                if judged == "fresh"
+                if judged == "held_out"
                 else ""
             ),
             correlation_table(found, judged),
@@ -200,7 +200,7 @@ def written(correlation: Mapping[str, float | None]) -> str:
 
 def proxy_figure(lines: Sequence[Line], found: Mapping[str, Any]) -> Figure:
     """One panel a fidelity: its accuracy against the held-out one after the long training."""
-    long = {line["number"]: line["fresh"] for line in lines if line["fidelity"] == LONG}
+    long = {line["number"]: line["held_out"] for line in lines if line["fidelity"] == LONG}
     fidelities = [name for name in found if name != LONG]
     figure = Figure(figsize=(WIDTH, 4.1), layout="constrained")
     title(
@@ -224,7 +224,7 @@ def _panel(axes: Axes, name: str, pairs: np.ndarray, row: Mapping[str, Any]) -> 
     better[np.argsort(-pairs[:, 1], kind="stable")[: -(-len(pairs) // 2)]] = True
     for members, colour in ((better, BLUE), (~better, GREY)):
         axes.plot(*pairs[members].T, "o", markersize=5, color=colour, markeredgecolor="white")
-    own = row["correlations"]["fresh"]
+    own = row["correlations"]["held_out"]
     all_of_them, half = (written(own[subset]["kendall"]) for subset in ("all", "top"))
     subtitle(axes, f"{name}, {number(row['seconds'])} s\nτ {all_of_them}\nblue: τ {half}", 9)
     axes.set_xlabel(f"accuracy by {name} (%)")

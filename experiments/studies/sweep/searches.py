@@ -5,18 +5,19 @@ the same fine-tuning before the test split sees it. A cache of evaluations saves
 searchers meet; a hit costs one evaluation of the budget all the same.
 """
 
-import time
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents import AGENTS, load
+from envs import Problem
 from envs.decisions import Decisions
 from experiments.records.run_folder import RunFolder
 from experiments.run.inputs import find_weights
 from experiments.run.recorded import recorded_search
 from experiments.studies.study import complete, judged_alike, problem_of, task_of
+from experiments.studies.sweep.curves import Curve
 from experiments.studies.sweep.settings import SweepSettings
 from experiments.studies.sweep.table import write_results
 from pfrl.compression.policy import Policy
@@ -40,7 +41,7 @@ def run(settings: SweepSettings) -> list[Path]:
     """Do what is left of the searches, and write the table of all.
 
     Returns:
-      The paths of ``search.csv`` and ``search.md``.
+      The paths of tables and the picture.
 
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
@@ -50,7 +51,8 @@ def run(settings: SweepSettings) -> list[Path]:
     weights = find_weights(settings.network)
     folder = RunFolder("sweep", settings, weights)
     task = task_of(settings, str(weights))
-    _, graph = task.network()
+    dataset, graph = task.network()
+    settings.length.evaluations(settings.episode.images_each(len(dataset.search)))
     costs = task.costs(graph, None)
     for target in settings.targets:
         # A budget that cannot be met is refused before anything is written.
@@ -77,13 +79,14 @@ def search(settings: SweepSettings, weights: str, job: Search) -> dict[str, Any]
     opened = problem.open()
     evaluator = opened.evaluator
     load(job.agent)
-    hits, before, start = evaluator.hits, sum(evaluator.seconds.values()), time.perf_counter()
-    episodes = 1 if AGENTS[job.agent].rule else settings.episodes
-    found = recorded_search(
-        job.agent, problem, episodes, job.seed, job.folder(settings.out) / "history.jsonl"
-    )
-    elapsed = time.perf_counter() - start
-    evaluating = sum(evaluator.seconds.values()) - before
+    compile_before(problem)
+    hits, curve = evaluator.hits, Curve(evaluator)
+    length = settings.length.evaluations(evaluator.images_each)
+    episodes = 1 if AGENTS[job.agent].rule else length
+    history = job.folder(settings.out) / "history.jsonl"
+    found = recorded_search(job.agent, problem, episodes, job.seed, history, curve.episode)
+    # A search that goes on decides everything again, so this is of all its episodes.
+    outside, points = curve.outside, curve.ended()
     best, decisions = found.best, Decisions(problem, opened.graph, opened.costs)
     return {
         "episodes": len(found.history),
@@ -94,18 +97,26 @@ def search(settings: SweepSettings, weights: str, job: Search) -> dict[str, Any]
         "limit": decisions.limit,
         # As if nothing had been in the cache: an evaluation keeps the seconds that it took.
         "evaluation_seconds": sum(episode.evaluation.seconds for episode in found.history),
-        # A search that goes on decides everything again, so this is of all its episodes.
-        "agent_seconds": elapsed - evaluating,
+        "agent_seconds": outside,
+        "images": points[-1].images,
+        "curve": points,
         "hits": evaluator.hits - hits,
-        "backend": evaluator.choice.backend,
+        "runtime": evaluator.choice.runtime,
     }
+
+
+@lru_cache(maxsize=4)
+def compile_before(problem: Problem) -> None:
+    """Evaluate once in a process, so that no search pays for what all of them need compiled."""
+    opened = problem.open()
+    opened.evaluator.score(Policy.uniform(opened.graph), "reward")
 
 
 def test_accuracy(
     settings: SweepSettings, evaluator: Evaluator, policy: Policy, seed: int
 ) -> float:
     """Of a policy's network on the test split, after the fine-tuning that all get."""
-    small = evaluator.network(policy, Tuning(settings.images, settings.learning_rate, seed))
+    small = evaluator.network(policy, Tuning(settings.tuning_images, settings.learning_rate, seed))
     dataset = evaluator.dataset
     judge = small if small.quantized else RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
     return mean_quality(judge, dataset, dataset.open_test())

@@ -1,14 +1,17 @@
 """What a user can set for ``pfrl sweep``."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from experiments.settings.blocks import Flat, NetworkBlock, SpaceBlock
+from experiments.settings.blocks import Flat, LengthBlock, NetworkBlock, SpaceBlock
 from experiments.settings.study import StudySettings
 from pfrl.bounds import Count, Positive, Whole
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.evaluation.config import EpisodeConfig
+
+EPISODES = 150
+"""Of a search whose length nobody says."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +30,13 @@ class SweepSettings(StudySettings):
     -error*log(macs), haq, or one of your own."""
     seeds: tuple[Whole, ...] = (0, 1, 2, 3, 4)
     """Of the searches, and of the fine-tuning of what they find."""
-    episodes: Count = 150
-    """Evaluations of every search."""
+    length: Flat[LengthBlock] = field(default_factory=LengthBlock)
     space: Flat[SpaceBlock] = field(default_factory=lambda: SpaceBlock(("keep",), round_to=1))
     episode: EpisodeConfig = field(default_factory=lambda: EpisodeConfig(fidelity="reconstruct"))
     """What one evaluation does."""
     recipe: Recipe = REPAIRED
     """By which methods a policy is carried out."""
-    images: Count = 6_000
+    tuning_images: Count = 6_000
     """Training images of the fine-tuning before the test."""
     learning_rate: Positive = 0.02
     """Learning rate that the fine-tuning begins with."""
@@ -43,3 +45,8 @@ class SweepSettings(StudySettings):
     out: Path = Path("runs/sweep")
     """Where histories, search.csv and search.md go. The same command goes on with what is
     there, and may ask for more agents, targets and seeds; another one is refused."""
+
+    def resolved(self) -> Self:
+        """See ``StudySettings``."""
+        settings = super().resolved()
+        return replace(settings, length=settings.length.filled(EPISODES))

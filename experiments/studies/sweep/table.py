@@ -1,4 +1,4 @@
-"""The table of a sweep: every searcher's cells with intervals, and paired differences."""
+"""The tables of a sweep: every searcher's cells with intervals, paired differences, and curves."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,22 +6,35 @@ from typing import Any
 
 from agents import AGENTS
 from experiments.records.history import Line
-from experiments.records.wording import comma_separated, table
+from experiments.records.wording import DASH, comma_separated, is_number, number, table
 from experiments.report.intervals import Mean, mean_interval
+from experiments.report.pictures import save_png
+from experiments.studies.sweep.curves import Point, common_accuracy, taken
+from experiments.studies.sweep.picture import progress_figure
 from pfrl.files import write_text
 
 COLUMNS = ("target", "agent", "seed", "episodes", "best", "search_accuracy", "test_accuracy",
-           "cost", "limit", "evaluation_seconds", "agent_seconds", "hits", "backend")  # fmt: skip
+           "cost", "limit", "images",
+           "evaluation_seconds", "agent_seconds", "hits", "runtime")  # fmt: skip
+
+PROGRESS = ("target", "agent", "seed", *Point._fields)
 
 
 def write_results(out: Path, lines: Sequence[Line], facts: dict[str, Any]) -> list[Path]:
-    """``search.csv`` and ``search.md`` from the lines of the searches."""
-    lines = sorted(lines, key=lambda line: (line["target"], line["agent"], line["seed"]))
+    """``search.csv``, ``search.md``, ``progress.csv`` and ``progress.png`` from the lines."""
+    lines = sorted(lines, key=_key)
     rows = [COLUMNS, *([line[column] for column in COLUMNS] for line in lines)]
+    curves = [PROGRESS, *((*_key(line), *point) for line in lines for point in line["curve"])]
     return [
         write_text(out / "search.csv", comma_separated(rows)),
         write_text(out / "search.md", page(lines, facts)),
+        write_text(out / "progress.csv", comma_separated(curves)),
+        save_png(out / "progress.png", progress_figure(lines)),
     ]
+
+
+def _key(line: Line) -> tuple[Any, ...]:
+    return line["target"], line["agent"], line["seed"]
 
 
 def page(lines: Sequence[Line], facts: dict[str, Any]) -> str:
@@ -29,12 +42,14 @@ def page(lines: Sequence[Line], facts: dict[str, Any]) -> str:
     parts = []
     for target in dict.fromkeys(line["target"] for line in lines):
         parts += [f"## {target}", "", _table([x for x in lines if x["target"] == target]), ""]
+    parts += ["![Accuracy of the best policy so far](progress.png)", ""]
     machine = facts["machine"]
     parts += [
         "Accuracies in percent: mean over seeds ± half the width of the 95 % interval (Student's"
-        " t). The paired difference is of the search accuracies, seed by seed, to the best"
-        " searcher without reinforcement learning. Minutes are of one search on one core, as if"
-        " nothing had come from the cache of evaluations; the agent's share is all that is not"
+        " t). Seconds and images to an accuracy: of the median search, as if nothing had come from"
+        " the cache of evaluations. The paired difference is of the search accuracies, seed by"
+        " seed, to the best searcher without reinforcement learning. Minutes are of one search on"
+        " one core, with the cached evaluations likewise; the agent's share is all that is not"
         " evaluation.",
         "",
         "One policy each, by a rule: "
@@ -55,14 +70,22 @@ def _table(lines: Sequence[Line]) -> str:
         by_agent.setdefault(line["agent"], {})[line["seed"]] = line
     others = [n for n in by_agent if not (AGENTS[n].learns or AGENTS[n].rule)]
     rival = max(others, key=lambda name: _of(by_agent[name], "search_accuracy").mean, default=None)
+    searchers = [found for name, found in by_agent.items() if not AGENTS[name].rule]
+    ends = [
+        [x["search_accuracy"] for x in found.values()]
+        for found in searchers or [*by_agent.values()]
+    ]
+    goal = common_accuracy(ends)
     head = ["searcher", "seeds", "evaluations", "search accuracy", "test accuracy",
-            f"difference to {rival or 'none'}", "minutes", "agent's share"]  # fmt: skip
+            f"difference to {rival or 'none'}", f"seconds to {100 * goal:.2f}",
+            f"images to {100 * goal:.2f}", "minutes", "agent's share"]  # fmt: skip
     rows = []
     order = sorted(by_agent, key=lambda name: -_of(by_agent[name], "search_accuracy").mean)
     for name in order:
         found = by_agent[name]
         spent = [x["evaluation_seconds"] + x["agent_seconds"] for x in found.values()]
         share = sum(x["agent_seconds"] for x in found.values()) / max(sum(spent), 1e-9)
+        spent_to = taken([x["curve"] for x in found.values()], goal)
         paired = ""
         if rival is not None and name != rival:
             seeds = found.keys() & by_agent[rival].keys()
@@ -74,6 +97,8 @@ def _table(lines: Sequence[Line]) -> str:
             _of(found, "search_accuracy").percent(),
             _of(found, "test_accuracy").percent(),
             paired,
+            number(spent_to.seconds),
+            f"{spent_to.images:,.0f}" if is_number(spent_to.images) else DASH,
             f"{sum(spent) / len(spent) / 60:.1f}",
             f"{share:.1%}",
         ])  # fmt: skip

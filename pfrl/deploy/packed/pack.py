@@ -20,7 +20,7 @@ from pfrl.training.optimizers import QUANTIZER
 NO_TABLE = np.zeros(0, np.float32)
 
 
-def pack(small: Compressed, path: Path) -> Sizes:
+def pack(small: Compressed, path: str | Path) -> Sizes:
     """Write the network's arrays as one file, each as small as its encoding is.
 
     Quantized kernels are whole numbers with the table of their quantizer; of sparse ones there
@@ -61,7 +61,7 @@ def pack(small: Compressed, path: Path) -> Sizes:
         "bits": bits,
         "quantizer": beside,
     }
-    return write_packed(path, arrays, meta)
+    return write_packed(Path(path), arrays, meta)
 
 
 def unpack(path: Path) -> Variables:
