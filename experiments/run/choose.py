@@ -16,7 +16,6 @@ from pfrl.compression.policy import Policy
 from pfrl.deploy.timing import latency_ratio
 from pfrl.evaluation.base import Evaluator
 from pfrl.evaluation.config import Evaluation
-from pfrl.training.backend import each
 
 Entry = dict[str, Any]
 
@@ -141,13 +140,8 @@ def _rescore(
     speeds = _measure(settings, evaluator, candidates)
     rows, qualities = [], {}
     with stage("re-scoring candidates") as progress:
-        scores = each(
-            lambda one: evaluator.score(one.policy, "held_out", settings.finish.rescore_steps),
-            candidates,
-        )
-        for place, (candidate, speed, judged) in enumerate(
-            zip(candidates, speeds, scores, strict=True)
-        ):
+        for place, (candidate, speed) in enumerate(zip(candidates, speeds, strict=True)):
+            judged = evaluator.score(candidate.policy, "held_out", settings.finish.rescore_steps)
             costs = dict(candidate.evaluation.costs)
             if speed is not None:
                 costs["latency"] = speed * reference.costs["latency"]

@@ -224,7 +224,7 @@ def test_the_test_split_is_read_once_after_the_search(tmp_path, monkeypatch):
 
 def test_a_diverging_episode_is_recorded_with_the_lowest_reward(tmp_path):
     wild = dataclasses.replace(EPISODE, learning_rate=1e30, steps=3)
-    compress.run(settings(tmp_path / "run", agent="random", episodes=3, episode=wild))
+    compress.run(settings(tmp_path / "run", agent="random", length=LengthBlock(3), episode=wild))
     history = read_history(tmp_path / "run" / "history.jsonl")
     assert [line["diverged"] for line in history] == [True] * 3
     assert [line["reward"] for line in history] == [0.0] * 3
