@@ -33,7 +33,7 @@ class ThroughputSettings:
     """Measure the training throughput of networks on all cores, and PyTorch's in the same run."""
 
     networks: tuple[str, ...] = ("resnet20", "mobilenet_v2", "resnet18", "vgg16_bn", "densenet40")
-    """Names in the zoo, of those that benchmarks/torch_small.py has too."""
+    """Names in the zoo, of those that benchmarks/pytorch/small.py has too."""
     batches: tuple[int, ...] = (64,)
     """Images a step."""
     rounds: int = 12
@@ -116,7 +116,7 @@ def torch_steps(name: str, batch: int, seed: int) -> Callable[[int], None]:
     """The same in PyTorch: channels last, a thread for every core."""
     import torch
 
-    from benchmarks.torch_small import NETWORKS
+    from benchmarks.pytorch.small import NETWORKS
 
     torch.set_num_threads(machine()["cores"])
     network = NETWORKS[name](CLASSES)

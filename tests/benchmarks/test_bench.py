@@ -144,7 +144,7 @@ def test_what_is_printed(quick, monkeypatch, capsys):
     def problem_of(model, data, seed, fidelity="finetune"):
         if data == "fashion_mnist":
             raise DataError("the files are not on this machine")
-        return None
+        return Problem(TinyTask(), budget=Budget.parse("macs=0.5"))
 
     monkeypatch.setattr(bench, "open_problem", problem_of)
     monkeypatch.setattr(bench, "time_search", lambda problem, episodes, seed: TIMES)

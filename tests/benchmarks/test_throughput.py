@@ -4,7 +4,7 @@ import jax
 import pytest
 from flax import nnx
 
-from benchmarks.torch_small import NETWORKS
+from benchmarks.pytorch.small import NETWORKS
 from pfrl.models.catalogue import build
 
 
