@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup  ## the main job on a small scale: compress a digits network to half its MACs
 	$(BIN)/pfrl compress --model resnet8 --data digits --target macs=0.5 --reward latency \
-	  --latency-exponent -0.5 --finish.candidates 10 --agent ddpg --episodes 60 --seed 0 --out runs/demo
+	  --latency-exponent -0.5 --episode.fidelity reconstruct --agent ddpg --episodes 80 --seed 0 --out runs/demo
 
 # A worker has one core: XLA and OpenMP (torch) would else start a thread for every core in each.
 PYTEST := XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \

@@ -34,7 +34,7 @@ from benchmarks.coupling import (
     relate,
     untouched,
 )
-from benchmarks.torch_models import ResNet50, ViTTiny, randomise
+from benchmarks.pytorch.models import ResNet50, ViTTiny, randomise
 from benchmarks.torch_side import DepGraph, attention_units, attentions, count_params, prune
 from pfrl.files import write_json
 from pfrl.graph import Graph, Variables

@@ -1,4 +1,4 @@
-"""Training throughput of ResNet-20 on the whole machine, step by step, and PyTorch's beside it.
+"""Training throughput of networks on the whole machine, step by step, and PyTorch's beside it.
 
 Every contestant is a set of processes that are started once, compile, and then
 train in turns, so that what disturbs the machine disturbs all alike: in every
@@ -30,9 +30,11 @@ PYTORCH = "PyTorch"
 
 @dataclass(frozen=True)
 class ThroughputSettings:
-    """Measure the training throughput of ResNet-20 on all cores, and PyTorch's in the same run."""
+    """Measure the training throughput of networks on all cores, and PyTorch's in the same run."""
 
-    batches: tuple[int, ...] = (64, 128)
+    networks: tuple[str, ...] = ("resnet20", "mobilenet_v2", "resnet18", "vgg16_bn", "densenet40")
+    """Names in the zoo, of those that benchmarks/pytorch/small.py has too."""
+    batches: tuple[int, ...] = (64,)
     """Images a step."""
     rounds: int = 12
     """Turns of every contestant."""
@@ -47,27 +49,26 @@ class Setup(NamedTuple):
 
     Attributes:
       name: of the contestant.
-      flax_norms: Flax's batch normalisation instead of the hand-written one.
       processes: one a core, each pinned to its own, instead of one on all cores.
       memory: freed memory is kept (``pfrl.cpu.keep_memory``).
-      rewritten: the CPU's forms of convolutions (``pfrl.cpu.fast``).
+      rewritten: convolutions by oneDNN (``pfrl.cpu.fast``).
     """
 
     name: str
-    flax_norms: bool = False
-    processes: bool = True
+    processes: bool = False
     memory: bool = True
     rewritten: bool = True
 
 
 STEPS = (
-    Setup("Flax, one process", True, processes=False, memory=False, rewritten=False),
-    Setup("+ batch normalisation by hand", processes=False, memory=False, rewritten=False),
-    Setup("+ a process for every core", memory=False, rewritten=False),
+    Setup("XLA alone", memory=False, rewritten=False),
     Setup("+ freed memory is kept", rewritten=False),
-    Setup("+ convolutions in the CPU's forms"),
+    Setup("+ convolutions by oneDNN"),
+    Setup("+ a process for every core", processes=True),
 )
 """Each with what those before it have."""
+AS_USED = STEPS[2]
+"""How one training runs."""
 
 
 class Throughput(NamedTuple):
@@ -76,6 +77,7 @@ class Throughput(NamedTuple):
     The share is the median over the rounds of the share within a round.
     """
 
+    network: str
     name: str
     batch: int
     images: float
@@ -84,18 +86,16 @@ class Throughput(NamedTuple):
     high: float
 
 
-def jax_steps(setup: Setup, batch: int, seed: int) -> Callable[[int], None]:
-    """A function that makes so many train steps of the ResNet-20 of the zoo."""
+def jax_steps(network: str, setup: Setup, batch: int, seed: int) -> Callable[[int], None]:
+    """A function that makes so many train steps of a network of the zoo."""
     import jax
 
-    from benchmarks.ratios import with_flax_norms
     from pfrl.graph import from_nnx, split_variables
     from pfrl.models.catalogue import build
     from pfrl.training.optimizers import sgd
     from pfrl.training.step import TrainState, make_train_step
 
-    network = build("resnet20", CLASSES, IMAGE, seed)
-    source = from_nnx(with_flax_norms(network) if setup.flax_norms else network)
+    source = from_nnx(build(network, CLASSES, IMAGE, seed))
     optimizer = sgd(LEARNING_RATE, WEIGHT_DECAY)
     parameters, statistics = split_variables(source)
     state = jax.device_put(TrainState(parameters, statistics, optimizer.init(parameters)))
@@ -112,14 +112,14 @@ def jax_steps(setup: Setup, batch: int, seed: int) -> Callable[[int], None]:
     return run
 
 
-def torch_steps(batch: int, seed: int) -> Callable[[int], None]:
+def torch_steps(name: str, batch: int, seed: int) -> Callable[[int], None]:
     """The same in PyTorch: channels last, a thread for every core."""
     import torch
 
-    from benchmarks.torch_models import ResNet20
+    from benchmarks.pytorch.small import NETWORKS
 
     torch.set_num_threads(machine()["cores"])
-    network = ResNet20(CLASSES)
+    network = NETWORKS[name](CLASSES)
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.SGD(
         network.parameters(), LEARNING_RATE, momentum=0.9, nesterov=True, weight_decay=WEIGHT_DECAY
@@ -144,14 +144,22 @@ def noise(batch: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def serve(
-    connection: Connection, setup: Setup | None, core: int | None, batch: int, seed: int
+    connection: Connection,
+    network: str,
+    setup: Setup | None,
+    core: int | None,
+    batch: int,
+    seed: int,
 ) -> None:
     """What a process does: make ready, then so many steps as it is told, until it is told 0."""
     if core is not None:
         take_core(core)
     if setup is not None and setup.memory:
         keep_memory()
-    run = torch_steps(batch, seed) if setup is None else jax_steps(setup, batch, seed)
+    if setup is None:
+        run = torch_steps(network, batch, seed)
+    else:
+        run = jax_steps(network, setup, batch, seed)
     run(2)
     connection.send(None)
     while steps := connection.recv():
@@ -162,7 +170,7 @@ def serve(
 class Contestant:
     """Processes that train at the same time: of a setup, or of PyTorch (None)."""
 
-    def __init__(self, setup: Setup | None, batch: int, seed: int):
+    def __init__(self, network: str, setup: Setup | None, batch: int, seed: int):
         self.name = PYTORCH if setup is None else setup.name
         self.batch = batch
         context = multiprocessing.get_context("spawn")
@@ -171,7 +179,7 @@ class Contestant:
         self._connections, self._processes = [], []
         for core in cores:
             ours, theirs = context.Pipe()
-            arguments = (theirs, setup, core, batch, seed)
+            arguments = (theirs, network, setup, core, batch, seed)
             process = context.Process(target=serve, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -205,9 +213,11 @@ class Contestant:
             connection.recv()
 
 
-def compare(setups: Sequence[Setup], batch: int, rounds: int, seed: int) -> list[Throughput]:
+def compare(
+    network: str, setups: Sequence[Setup], batch: int, rounds: int, seed: int
+) -> list[Throughput]:
     """The throughput of PyTorch and of every setup."""
-    contestants = [Contestant(setup, batch, seed) for setup in (None, *setups)]
+    contestants = [Contestant(network, setup, batch, seed) for setup in (None, *setups)]
     rng = np.random.default_rng(seed)
     found = np.empty((rounds, len(contestants)))
     for row in found:
@@ -216,16 +226,17 @@ def compare(setups: Sequence[Setup], batch: int, rounds: int, seed: int) -> list
     for contestant in contestants:
         contestant.close()
     names = [contestant.name for contestant in contestants]
-    return summarize(names, batch, found, rng)
+    return summarize(network, names, batch, found, rng)
 
 
 def summarize(
-    names: Sequence[str], batch: int, found: np.ndarray, rng: np.random.Generator
+    network: str, names: Sequence[str], batch: int, found: np.ndarray, rng: np.random.Generator
 ) -> list[Throughput]:
     """Medians over the rounds of ``found`` ``[rounds, contestants]``, PyTorch in column 0."""
     shares = found / found[:, :1]
     return [
         Throughput(
+            network,
             name,
             batch,
             float(np.median(found[:, column])),
@@ -237,22 +248,30 @@ def summarize(
 
 
 def describe(found: Sequence[Throughput]) -> str:
-    """One line a contestant and batch."""
-    rows = [("train step of ResNet-20", "batch", "images/s", "of PyTorch's", "95 % interval")]
+    """One line a network, contestant and batch."""
+    rows = [("network", "train step", "batch", "images/s", "of PyTorch's", "95 % interval")]
     for each in found:
         interval = "" if each.name == PYTORCH else f"{number(each.low)} to {number(each.high)}"
-        row = (each.name, str(each.batch), f"{each.images:.0f}", number(each.share), interval)
+        row = (
+            each.network,
+            each.name,
+            str(each.batch),
+            f"{each.images:.0f}",
+            number(each.share),
+            interval,
+        )
         rows.append(row)
     return aligned(rows)
 
 
 def throughputs(settings: ThroughputSettings) -> list[Throughput]:
-    """Of PyTorch and of every setup that is asked for, at every batch."""
-    setups = STEPS if settings.steps else STEPS[-1:]
+    """Of PyTorch and of every setup that is asked for, for every network at every batch."""
+    setups = STEPS if settings.steps else (AS_USED,)
     return [
         found
+        for network in settings.networks
         for batch in settings.batches
-        for found in compare(setups, batch, settings.rounds, settings.seed)
+        for found in compare(network, setups, batch, settings.rounds, settings.seed)
     ]
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.coupling import Channel, Counterpart, Slot
-from benchmarks.torch_models import Attention, FusedAttention, ResNet50
+from benchmarks.pytorch.models import Attention, FusedAttention, ResNet50
 
 tp: Any = torch_pruning
 """Its own types say less than it takes."""
@@ -20,7 +20,7 @@ class DepGraph:
     """Torch-Pruning's dependency graph of a network whose classifier is left alone.
 
     Args:
-      model: of ``benchmarks.torch_models``.
+      model: of ``benchmarks.pytorch.models``.
       x: example images.
       counterparts: our arrays by the names of the model's.
     """

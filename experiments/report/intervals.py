@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest, norm
-from scipy.stats import t as student
+from scipy.special import ndtri, stdtrit  # scipy.stats takes most of a second to import
 
 
 class StatisticsError(ValueError):
@@ -71,7 +70,7 @@ def paired_difference(
     n, n10, n01 = a.size, int((a & ~b).sum()), int((~a & b).sum())
     centre = (n10 - n01) / (n + 2)
     variance = (n10 + n01 + 1 - (n10 - n01) ** 2 / (n + 2)) / (n + 2) ** 2
-    margin = float(norm.ppf((1 + confidence) / 2)) * math.sqrt(variance)
+    margin = float(ndtri((1 + confidence) / 2)) * math.sqrt(variance)
     return Difference((n10 - n01) / n, max(centre - margin, -1.0), min(centre + margin, 1.0))
 
 
@@ -87,7 +86,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Mean:
     if count == 1:
         return Mean(mean, None)
     scale = float(np.std(values, ddof=1)) / math.sqrt(count)
-    return Mean(mean, float(student.ppf((1 + confidence) / 2, count - 1)) * scale)
+    return Mean(mean, float(stdtrit(count - 1, (1 + confidence) / 2)) * scale)
 
 
 def accuracy_interval(correct: int, total: int, confidence: float = 0.95) -> Interval:
@@ -103,5 +102,7 @@ def accuracy_interval(correct: int, total: int, confidence: float = 0.95) -> Int
         raise StatisticsError(
             f"got {correct} correct of {total} images, expected 0 <= correct <= total and total > 0"
         )
-    low, high = binomtest(correct, total).proportion_ci(confidence, method="wilson")
-    return Interval(float(low), float(high))
+    share, square = correct / total, float(ndtri((1 + confidence) / 2)) ** 2 / total
+    centre = (share + square / 2) / (1 + square)
+    margin = math.sqrt(square * (share * (1 - share) + square / 4)) / (1 + square)
+    return Interval(max(centre - margin, 0.0), min(centre + margin, 1.0))

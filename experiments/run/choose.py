@@ -175,5 +175,5 @@ def _measure(
     graph = evaluator.graph
     policies = [Policy.uniform(graph), *(candidate.policy for candidate in candidates)]
     with stage("measuring candidates"):
-        base, *others = measure_policies(graph, policies, settings.finish.seconds / 2)
+        base, *others = measure_policies(graph, policies, 2 * settings.finish.seconds)
     return [latency_ratio(other, base).value for other in others]

@@ -11,8 +11,8 @@ from experiments.report.run_report import write_report
 from experiments.run.finish import finish
 from experiments.run.inputs import check, needs_latency
 from experiments.run.latency import SECONDS, measure_latency
-from experiments.run.networks import fit_config
 from experiments.run.search import make_problem, make_task, search
+from experiments.run.training import STAGE, fit_config
 from experiments.settings.compression import CompressSettings
 from experiments.watch.plan import Stage, planned
 from experiments.watch.progress import stage
@@ -70,13 +70,13 @@ def stages(settings: CompressSettings, dataset: Dataset, evaluations: int) -> li
     training = fit_config(finish, dataset, settings.seed)
     steps = training.epochs * len(dataset.train) / training.batch
     measuring = ["measuring layers", "measuring networks"] if needs_latency(settings) else []
-    networks = ["compressed", *(["base trained on", "uniform"] if settings.controls else [])]
+    networks = 3 if settings.controls else 1
     return [
         *(Stage(name, SECONDS) for name in measuring),
         Stage("search", evaluations, "episodes"),
         Stage("re-scoring candidates", finish.candidates + 1, "networks"),
-        *(Stage(f"training {name}", steps, "steps") for name in networks),
-        Stage("measuring latency", finish.seconds),
+        Stage(STAGE, networks * steps, "steps"),
+        Stage("measuring latency", (networks + 1) * finish.seconds),
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from envs import NetworkTask
 from envs.decisions import Decisions
 from envs.rewards import Reference
 from envs.task import load_network
@@ -15,12 +16,13 @@ from experiments.records.machine import machine
 from experiments.records.run_folder import RunFolder, command, versions
 from experiments.run.choose import Candidate, choose_policy
 from experiments.run.differences import paired_differences
-from experiments.run.inputs import find_weights
-from experiments.run.networks import Network, export, train_fully
+from experiments.run.networks import Network, export
 from experiments.run.search import Searched
+from experiments.run.training import Training, train_all
 from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
+from pfrl.compression.sliced import Compressed
 from pfrl.cost.model import Assignment
 from pfrl.data import Dataset
 from pfrl.deploy.packed.file import Sizes
@@ -71,7 +73,7 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
     write_json(folder.path / "policy.json", chosen.policy.to_json())
     achieved = decisions.cost(Assignment.of(chosen.policy, graph))
     notes: list[str] = []
-    networks = _networks(settings, folder, evaluator, chosen.policy, uniform, notes)
+    networks = _networks(settings, folder, searched, chosen.policy, uniform, notes)
     with stage("exporting"):
         paths = {
             name: export(network, graph, dataset, folder.path / _file_name(name))
@@ -82,7 +84,9 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         quality, agreement = _judge(networks["compressed"], paths, dataset)
     names = list(paths)
     with stage("measuring latency"):
-        measured = measure_interleaved([paths[n] for n in names], seconds=settings.finish.seconds)
+        measured = measure_interleaved(
+            [paths[n] for n in names], seconds=settings.finish.seconds * len(names)
+        )
     latencies = dict(zip(names, measured, strict=True))
     entries = {
         name: _entry(network, paths[name], quality[name], latencies[name])
@@ -156,42 +160,39 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
 def _networks(
     settings: CompressSettings,
     folder: RunFolder,
-    evaluator: Evaluator,
+    searched: Searched,
     policy: Policy,
     uniform: Policy,
     notes: list[str],
 ) -> dict[str, Network]:
     """The base as it is; trained alike, the compressed one and the controls."""
-    network = settings.network
+    evaluator, task = searched.opened.evaluator, searched.problem.task
+    assert isinstance(task, NetworkTask)
     # The evaluator's is decomposed where ranks are decided, and takes more than this one.
-    _, whole = load_network(network.model, network.data, str(find_weights(network)))
+    _, whole = load_network(task.model, task.data, task.weights)
     source = whole.source
     base = Network(
         "base", source.apply, source.variables, source.trainable, whole.macs, whole.params
     )
 
-    def sliced(name: str, policy: Policy) -> Network:
-        small = evaluator.network(policy)
-        return Network(
-            name, small.apply, small.variables, small.trainable, small.macs, small.params
-        )
-
-    to_train = [sliced("compressed", policy)]
+    to_train: dict[str, Compressed | None] = {"compressed": evaluator.network(policy)}
     if settings.controls:
-        to_train.append(dataclasses.replace(base, name="base_trained_on"))
+        to_train["base_trained_on"] = None
         if uniform.to_json() != policy.to_json():
-            to_train.append(sliced("uniform", uniform))
+            to_train["uniform"] = evaluator.network(uniform)
+    place = folder.path / "networks"
+    arrays = train_all(
+        [
+            Training(name, task, small, settings.finish, settings.seed, place)
+            for name, small in to_train.items()
+        ],
+        notes.append,
+    )
     trained = {
-        network.name: train_fully(
-            network,
-            base,
-            evaluator.dataset,
-            settings.finish,
-            settings.seed,
-            folder.path / "networks",
-            notes.append,
-        )
-        for network in to_train
+        name: Network(name, small.apply, arrays[name], small.trainable, small.macs, small.params)
+        if small is not None
+        else dataclasses.replace(base, name=name, variables=arrays[name])
+        for name, small in to_train.items()
     }
     if not settings.controls:
         notes.append(

@@ -20,6 +20,7 @@ from pfrl.training.checkpoint import load_state, save_state
 from pfrl.training.config import ConfigError, FitConfig
 from pfrl.training.mesh import mesh_for, replicate, share_out
 from pfrl.training.optimizers import make_optimizer
+from pfrl.training.plateau import Plateau
 from pfrl.training.step import Apply, Distillation, Project, TrainState, make_train_step
 
 REPORT_EVERY = 20
@@ -62,6 +63,7 @@ def fit(
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
     checkpoint: Path | None = None,
     checkpoint_every: int = 500,
+    plateau: Plateau | None = None,
 ) -> Variables:
     """Train on the training split and return the new variables.
 
@@ -73,17 +75,19 @@ def fit(
       teacher: its outputs of a batch, for ``distillation``.
       project: see ``pfrl.training.step.Project``; also applied once before the first
         step, as step 0.
-      progress: told ``(steps done, steps in all, loss)`` every twentieth step and at the end.
+      progress: told ``(steps done, steps in all, loss)`` every twentieth step, when the training
+        is judged and at the end.
       checkpoint: a file that the state is written to every
         ``checkpoint_every`` steps; if it is there, training goes on from it
         and ends as it would have without the interruption.
+      plateau: when training ends early; it then returns the best variables that were judged.
 
     Raises:
       ConfigError: if labels are to be smoothed that are none of a classification.
       Diverged: if the loss becomes NaN or infinite.
     """
     mesh = mesh_for(config.batch)
-    steps = max(round(config.epochs * _per_epoch(dataset, config)), 1)
+    steps = steps_of(config, dataset)
     optimizer = make_optimizer(config, steps)
     step = make_train_step(
         apply,
@@ -101,7 +105,10 @@ def fit(
     state = TrainState(parameters, statistics, optimizer.init(parameters), jnp.int32(0))
     shapes = {name: list(value.shape) for name, value in copied.items()}
     identity = {**dataclasses.asdict(config), "steps": steps, "shapes": shapes}
-    state, done = load_state(checkpoint, state, identity)
+    best = None if plateau is None else plateau.start(copied)
+    if plateau is not None:
+        identity["plateau"] = [plateau.every, plateau.patience, plateau.earliest]
+    (state, best), done = load_state(checkpoint, (state, best), identity)
     if mesh is not None:
         state = replicate(state, mesh)
 
@@ -112,20 +119,33 @@ def fit(
     per_call = steps_per_call(jax.default_backend())
     run = drive(step, per_call, donate=True)
     batches = map(ready, _batches(dataset, config, steps, done))
+    ended = False
     while done < steps:
         # Always the same stops, wherever training started: a call's length decides on roundings.
-        stops = (_multiple_after(done, n) for n in (per_call, REPORT_EVERY, checkpoint_every))
+        strides = (per_call, REPORT_EVERY, checkpoint_every, plateau.every if plateau else steps)
+        stops = (_multiple_after(done, n) for n in strides)
         stop = min(*stops, steps)
         state, value = run(state, islice(batches, stop - done))
         done = stop
-        if done % REPORT_EVERY == 0 or done == steps:
+        judged = plateau is not None and (done % plateau.every == 0 or done == steps)
+        if judged or done % REPORT_EVERY == 0 or done == steps:
             if not np.isfinite(value):
                 raise Diverged(f"the loss was {value} after {done} of {steps} steps")
-            progress(done, steps, float(value))
+            if judged:
+                assert plateau is not None and best is not None
+                best = plateau.better(best, _variables(state), done)
+                ended = plateau.reached(best, done)
+            progress(done, done if ended else steps, float(value))
+        if ended:
+            break
         if checkpoint is not None and done % checkpoint_every == 0 and done < steps:
-            save_state(checkpoint, state, identity, done)
+            save_state(checkpoint, (state, best), identity, done)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
+    return _variables(state) if best is None else best.variables
+
+
+def _variables(state: TrainState) -> Variables:
     return {**state.parameters, **state.statistics}
 
 
@@ -152,6 +172,11 @@ def _batches(
         left = min(per_epoch, steps - epoch * per_epoch)
         batches = dataset.training_batches(config.batch, rng, left)
         yield from islice(batches, skipped if epoch == first else 0, None)
+
+
+def steps_of(config: FitConfig, dataset: Dataset) -> int:
+    """Steps of a training that does not end early."""
+    return max(round(config.epochs * _per_epoch(dataset, config)), 1)
 
 
 def _per_epoch(dataset: Dataset, config: FitConfig) -> int:

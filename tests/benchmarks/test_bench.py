@@ -141,13 +141,14 @@ def test_columns_are_aligned():
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_what_is_printed(quick, monkeypatch, capsys):
-    def problem_of(model, data, seed):
+    def problem_of(model, data, seed, fidelity="finetune"):
         if data == "fashion_mnist":
             raise DataError("the files are not on this machine")
-        return None
+        return Problem(TinyTask(), budget=Budget.parse("macs=0.5"))
 
     monkeypatch.setattr(bench, "open_problem", problem_of)
     monkeypatch.setattr(bench, "time_search", lambda problem, episodes, seed: TIMES)
+    monkeypatch.setattr(bench, "search_quality", lambda *arguments: (0.5, []))
     monkeypatch.setattr(bench, "build", lambda *arguments: None)
     found = [Ratio("one / other", 1.5, 1.25, 2.0)]
     monkeypatch.setattr(bench, "training_ratios", lambda *arguments: found)
@@ -156,8 +157,8 @@ def test_what_is_printed(quick, monkeypatch, capsys):
     monkeypatch.setattr(bench, "time_traces", lambda names, repeats: traced)
     repaired = [Repaired("resnet20", 200, 3.0, 0.1, 0.25)]
     monkeypatch.setattr(bench, "time_repairs", lambda *arguments: repaired)
-    compared = [Throughput("PyTorch", 64, 800.0, 1.0, 1.0, 1.0)]
-    compared.append(Throughput("ours", 64, 600.0, 0.75, 0.7, 0.8))
+    compared = [Throughput("resnet20", "PyTorch", 64, 800.0, 1.0, 1.0, 1.0)]
+    compared.append(Throughput("resnet20", "ours", 64, 600.0, 0.75, 0.7, 0.8))
     monkeypatch.setattr(bench, "throughputs", lambda settings: compared)
     bench.main(["--quick"] if quick else [])
     lines = capsys.readouterr().out.splitlines()
@@ -173,7 +174,7 @@ def test_what_is_printed(quick, monkeypatch, capsys):
     # 5.5 times the layers in 5.5 times the seconds.
     assert "From resnet20 on: seconds ~ layers to the power of 1.00" in "\n".join(lines)
     assert ["resnet20", "200", "3.00", "0.100", "0.250"] in [line.split() for line in lines]
-    ours = ["ours", "64", "600", "0.750", "0.700", "to", "0.800"]
+    ours = ["resnet20", "ours", "64", "600", "0.750", "0.700", "to", "0.800"]
     assert (ours in [line.split() for line in lines]) == (not quick)
 
 

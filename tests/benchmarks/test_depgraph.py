@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.coupling import Counterpart, Relation, find_counterparts, relate, untouched
-from benchmarks.torch_models import ResNet50, ViTTiny
+from benchmarks.pytorch.models import ResNet50, ViTTiny
 
 needs_torch_pruning = pytest.mark.skipif(
     importlib.util.find_spec("torch_pruning") is None,

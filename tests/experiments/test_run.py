@@ -33,7 +33,7 @@ WALL_CLOCK = {"seconds", "seconds_per_episode", "share", "latency_ms", "latency_
 
 def settings(out: Path, **changes) -> CompressSettings:
     length = LengthBlock(8)
-    plain = CompressSettings(length=length, episode=EPISODE, finish=FINISH, controls=True, out=out)
+    plain = CompressSettings(length=length, episode=EPISODE, finish=FINISH, out=out)
     return dataclasses.replace(plain, **changes)
 
 
@@ -93,10 +93,11 @@ def test_the_report_says_what_was_asked_for(whole):
     } <= set(report)
     assert {"metric", "limit", "achieved"} <= set(report["budget"])
     assert set(report["base"]) == set(report["compressed"]) == entry
-    assert set(report["controls"]) == {"base_trained_on", "uniform"}
-    assert all(set(control) == entry for control in report["controls"].values())
+    assert report["controls"] == {}
+    (note,) = report["notes"]
+    assert note.startswith("No controls were trained: with `--controls`")
+    assert "control:" not in (whole / "report.md").read_text()
     assert report["compressed"]["macs"] <= report["budget"]["limit"] <= report["base"]["macs"] / 2
-    assert report["controls"]["uniform"]["macs"] <= report["budget"]["limit"]
     assert report["comparison"]["agreement"] == 1.0
     assert report["search"]["compilations_after_first_episode"] == 0
     assert {"policy", "onnx", "onnx_base", "packed", "tensorboard"} == set(report["artefacts"])
@@ -109,6 +110,17 @@ def test_the_report_says_what_was_asked_for(whole):
     assert (latency["threads"], latency["batch"]) == (1, 1)
     for picture in ("search.png", "policy.png", "tradeoff.png"):
         assert (whole / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_controls_are_in_the_report(tmp_path):
+    """With the uniform policy handed over there is one training less."""
+    compress.run(settings(tmp_path, agent="uniform", length=LengthBlock(1), controls=True))
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report["controls"]) == {"base_trained_on", "uniform"}
+    entry = set(report["compressed"])
+    assert all(set(control) == entry for control in report["controls"].values())
+    assert report["controls"]["uniform"]["macs"] <= report["budget"]["limit"]
+    assert (tmp_path / "report.md").read_text().count("| control: ") == 2
 
 
 def test_the_same_seed_makes_the_same_run(whole, tmp_path):
@@ -151,16 +163,7 @@ def test_a_stopped_process_loses_at_most_its_episode(sent, whole, tmp_path):
         "finish.rescore-steps": FINISH.rescore_steps,
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    command = [
-        sys.executable,
-        "-m",
-        "experiments",
-        "compress",
-        *words,
-        "--controls",
-        "--out",
-        str(out),
-    ]
+    command = [sys.executable, "-m", "experiments", "compress", *words, "--out", str(out)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 300
@@ -212,7 +215,7 @@ def test_the_test_split_is_read_once_after_the_search(tmp_path, monkeypatch):
     _open.cache_clear()
     load_network.cache_clear()
     try:
-        compress.run(settings(out, agent="random", controls=False))
+        compress.run(settings(out, agent="random"))
     finally:
         _open.cache_clear()
         load_network.cache_clear()
@@ -221,9 +224,7 @@ def test_the_test_split_is_read_once_after_the_search(tmp_path, monkeypatch):
 
 def test_a_diverging_episode_is_recorded_with_the_lowest_reward(tmp_path):
     wild = dataclasses.replace(EPISODE, learning_rate=1e30, steps=3)
-    compress.run(
-        settings(tmp_path / "run", agent="random", episodes=3, episode=wild, controls=False)
-    )
+    compress.run(settings(tmp_path / "run", agent="random", length=LengthBlock(3), episode=wild))
     history = read_history(tmp_path / "run" / "history.jsonl")
     assert [line["diverged"] for line in history] == [True] * 3
     assert [line["reward"] for line in history] == [0.0] * 3
@@ -232,7 +233,7 @@ def test_a_diverging_episode_is_recorded_with_the_lowest_reward(tmp_path):
 
 @pytest.mark.parametrize("agent", ["ppo", "uniform"])
 def test_other_agents_play_the_same_number_of_episodes(agent, tmp_path):
-    compress.run(settings(tmp_path / "run", agent=agent, controls=False))
+    compress.run(settings(tmp_path / "run", agent=agent))
     history = read_history(tmp_path / "run" / "history.jsonl")
     assert [line["episode"] for line in history] == list(range(8))
     limit = json.loads((tmp_path / "run" / "report.json").read_text())["budget"]["limit"]

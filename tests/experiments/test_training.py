@@ -1,0 +1,107 @@
+"""Trainings in full: side by side as one after the other, and going on after a kill."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from envs import NetworkTask
+from experiments.cli import main
+from experiments.run import training
+from experiments.run.training import Training, fit_config, train_all
+from experiments.settings.compression import FinishConfig
+from pfrl.compression.policy import Policy
+from pfrl.compression.sliced import compress
+from pfrl.files import load_arrays
+from tests.support.tiny import stripes
+
+ROOT = Path(__file__).resolve().parents[2]
+WEIGHTS = ROOT / "pfrl" / "models" / "pretrained" / "resnet8_digits.npz"
+
+
+def one_core(monkeypatch):
+    monkeypatch.setattr(training, "cores", lambda: [0])
+
+
+def two_cores(monkeypatch):
+    monkeypatch.setattr(training, "cores", lambda: [0, 1])
+
+
+def test_trainings_side_by_side_end_as_one_after_the_other(tmp_path, monkeypatch, capsys):
+    task = NetworkTask("resnet8", "digits", str(WEIGHTS))
+    graph = task.network()[1]
+    small = compress(graph.source, Policy.uniform(graph, 0.3), graph=graph)
+    finish = FinishConfig(epochs=0.5)
+
+    def trained(place):
+        jobs = [
+            Training(name, task, which, finish, 0, tmp_path / place)
+            for name, which in (("compressed", small), ("base_trained_on", None))
+        ]
+        return train_all(jobs, pytest.fail)
+
+    one_core(monkeypatch)
+    alone = trained("alone")
+    whole = re.compile(r"training: (\d+)/\1 steps, in ")
+    assert whole.search(capsys.readouterr().err)
+    two_cores(monkeypatch)
+    together = trained("together")
+    assert whole.search(capsys.readouterr().err)
+    assert set(alone) == set(together) == {"compressed", "base_trained_on"}
+    for name, arrays in alone.items():
+        assert all(np.array_equal(together[name][key], value) for key, value in arrays.items())
+    monkeypatch.setattr(training, "_side_by_side", pytest.fail)  # what is finished is read back
+    assert set(trained("together")) == set(alone)
+
+
+COMMAND = """compress --episodes 2 --episode.steps 1 --episode.batch 16 --episode.search-images 60
+ --episode.statistics-images 16 --episode.validation xla --finish.epochs 12 --finish.seconds 0.1
+ --finish.candidates 1 --finish.rescore-steps 1 --controls --out""".split()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_controls_go_on_after_a_kill(sent, tmp_path, monkeypatch):
+    one_core(monkeypatch)
+    assert main([*COMMAND, str(tmp_path / "whole")]) == 0
+    networks = tmp_path / "killed" / "networks"
+    command = [sys.executable, "-m", "experiments", *COMMAND, str(tmp_path / "killed")]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 300
+        while not list(networks.glob("*.checkpoint.npz")) and time.monotonic() < deadline:
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.02)
+    finally:
+        os.kill(process.pid, sent)
+        process.communicate()
+    two_cores(monkeypatch)
+    assert main([*COMMAND, str(tmp_path / "killed")]) == 0
+    names = {path.name for path in networks.glob("*.npz")}
+    assert names == {path.name for path in (tmp_path / "whole" / "networks").glob("*.npz")}
+    for name in names:
+        found, _ = load_arrays(networks / name)
+        expected, _ = load_arrays(tmp_path / "whole" / "networks" / name)
+        assert all(np.array_equal(found[key], value) for key, value in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("images", "steps"),
+    [
+        (64, training.FEWEST_STEPS),
+        (64 * 20, 20 * training.ENOUGH_EPOCHS),
+        (64 * 200, training.ENOUGH_STEPS),
+        (64 * 2000, 2000),
+    ],
+)
+def test_steps_follow_the_size_of_the_data(images, steps):
+    dataset = stripes(train=images, search=8)
+    config = fit_config(FinishConfig(), dataset, 0)
+    assert training.steps_of(config, dataset) == steps
+    assert fit_config(FinishConfig(epochs=2.5), dataset, 0).epochs == 2.5
