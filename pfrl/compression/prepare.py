@@ -110,7 +110,7 @@ class Preparer:
         for layer in self._graph.layers:
             if policy.sparsity.get(layer.name, 0):
                 shares.setdefault(layer.kernel, float(policy.sparsity[layer.name]))
-        if not policy.sparsity:
+        if not policy.sparsity or (self._compiled and not shares):
             return {}
         self._check(shares)
         alive = alive_elements(self._graph, kept, self._kernels)

@@ -37,7 +37,8 @@ def _batched(operands: Any, axes: Any, **params: Any) -> Any:
 
 def _lowered(context: Any, x: Any, kernel: Any, **params: Any) -> Any:
     """A call of oneDNN; of what it does not compute, XLA's own convolution."""
-    function = chosen(*context.avals_in, context.avals_out[0], **params)
+    image, taps = context.avals_in
+    function = chosen(image, taps, context.avals_out[0], **params)
     if function is None:
         return mlir.lower_fun(partial(_plain, **params), multiple_results=False)(context, x, kernel)
     meaning = repr((*context.avals_in, sorted(params.items())))
@@ -80,19 +81,20 @@ def chosen(x: Any, kernel: Any, result: Any, *, threads: int, **params: Any) -> 
         if widened == ones and groups == 1:
             # What the equation calls images are channels; its kernel is a gradient ``[N, O, ...]``.
             order = (0, axes + 1, *range(1, axes + 1))
-            seen = Array(x.shape, order), Array(kernel.shape, order)
+            images, gradient = Array(x.shape, order), Array(kernel.shape, order)
             found = Array(result.shape, (axes + 1, axes, *range(axes)))
-            function = of_kernel(*seen, found, Geometry(dilation, padding, strides, split))
+            how = Geometry(dilation, padding, strides, split)
+            function = of_kernel(images, gradient, found, how)
     elif split == 1:
-        orders = (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec)
-        arrays = (
-            Array(each.shape, tuple(order))
-            for each, order in zip((x, kernel, result), orders, strict=True)
-        )
+        images = Array(x.shape, tuple(numbers.lhs_spec))
+        weights = Array(kernel.shape, tuple(numbers.rhs_spec))
+        found = Array(result.shape, tuple(numbers.out_spec))
         if widened == ones:
-            function = of_image(*arrays, Geometry(strides, padding, dilation, groups))
+            how = Geometry(strides, padding, dilation, groups)
+            function = of_image(images, weights, found, how)
         elif strides == ones:
-            function = of_dilated_image(*arrays, Geometry(widened, padding, dilation, groups))
+            how = Geometry(widened, padding, dilation, groups)
+            function = of_dilated_image(images, weights, found, how)
     return None if function is None else on_threads(function, threads)
 
 

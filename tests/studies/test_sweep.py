@@ -4,6 +4,7 @@ import csv
 import math
 import re
 import shutil
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -158,7 +159,7 @@ def test_a_curve_charges_what_came_from_the_cache(monkeypatch):
     """Two evaluations of 5 s and 100 images, the second from the cache; and 2 s of an agent."""
     now, clock = [50.0], Clock()
     monkeypatch.setattr(curves.time, "perf_counter", lambda: now[0])
-    curve = curves.Curve(clock)
+    curve = curves.Curve(cast(Any, clock))
     clock.seconds["training"], now[0] = 6.0, 57.0
     first = {"images": 100, "seconds": 5.0, "accuracy": 0.5}
     curve.episode(first, first)

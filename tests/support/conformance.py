@@ -1,6 +1,7 @@
 """What every network has to pass: masked equals sliced, in values, gradients and sizes."""
 
 import inspect
+import os
 import warnings
 from dataclasses import replace
 from functools import cache
@@ -34,11 +35,12 @@ QUICK = {"xla_backend_optimization_level": 0}
 def examples(count):
     """Hypothesis's settings: ``count`` policies, none of them shrunk.
 
-    The same ones every time: what they compiled is then found in the cache.
+    The same ones every time, so that what they compiled is found in the cache; others each time
+    where everything runs ('make test-all').
     """
     return settings(
         max_examples=count,
-        derandomize=True,
+        derandomize=os.environ.get("PFRL_TESTS") != "as used",
         deadline=None,
         phases=[Phase.generate],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
