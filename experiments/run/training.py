@@ -27,7 +27,7 @@ from pfrl.training.fit import Diverged, FitConfig, fit, mean_quality, steps_of
 from pfrl.training.plateau import Plateau
 from pfrl.training.step import Distillation
 
-ENOUGH_EPOCHS = 24
+ENOUGH_EPOCHS = 40
 """Passes over the training images, but of all of them one at least, ..."""
 FEWEST_STEPS, ENOUGH_STEPS = 300, 1_000
 """... and so many steps at least, and not more."""

@@ -33,7 +33,7 @@ class FinishConfig:
     """What happens to the policy that won: training in full, with distillation from the base."""
 
     epochs: Positive | None = None
-    """Passes over the training images. Default: 24 in 300 to 1,000 steps, but 1 at least. The
+    """Passes over the training images. Default: 40 in 300 to 1,000 steps, but 1 at least. The
     last fifth is left out where the quality on the search split has stopped rising."""
     batch: Count = 64
     """Images a step."""

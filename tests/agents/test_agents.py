@@ -218,8 +218,13 @@ def test_a_search_leaves_the_generators_and_the_threads_of_the_process_alone(nam
     ("ppo", agents.rl.ppo, "PPO"),
 ])  # fmt: skip
 def test_the_final_episode_is_the_deterministic_actors(name, module, kind, monkeypatch):
-    made, make = [], getattr(module, kind)
-    monkeypatch.setattr(module, kind, lambda *args, **kw: made.append(make(*args, **kw)) or made[0])
+    made, begin = [], getattr(module, kind).__init__
+
+    def remembered(agent, *arguments, **options):
+        made.append(agent)
+        begin(agent, *arguments, **options)
+
+    monkeypatch.setattr(getattr(module, kind), "__init__", remembered)
     env = Toy()
     search_environment(name, env, 14, 0, options=QUICK[name])
     *explored, final = [steps for steps in env.episodes if len(steps) == STEPS]

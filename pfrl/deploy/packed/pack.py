@@ -23,10 +23,9 @@ NO_TABLE = np.zeros(0, np.float32)
 def pack(small: Compressed, path: str | Path) -> Sizes:
     """Write the network's arrays as one file, each as small as its encoding is.
 
-    Quantized kernels are whole numbers with the table of their quantizer; of sparse ones there
-    are the weights that stay; see ``Storage``. The arrays take exactly the ``bytes`` of a
-    ``CostModel`` with the same recipe. The header has the policy, the recipe and what
-    activations are rounded with. The program is not in the file: ``pfrl.save`` writes it.
+    Quantized kernels are whole numbers with their quantizer's table, sparse ones the weights that
+    stay (see ``Storage``): exactly the ``bytes`` of a ``CostModel`` with the same recipe. The
+    header has policy, recipe and ranges of activations; ``pfrl.save`` writes the program too.
 
     Args:
       small: from ``compress``, trained or not.
@@ -71,8 +70,7 @@ def unpack(path: Path) -> Variables:
     hold the values that they are rounded to, and are rounded to the same ones again.
 
     Raises:
-      PackedError: if the file is missing, damaged or has something else in it. Nothing in
-        it is executed.
+      PackedError: if the file is missing, damaged or something else. Nothing is executed.
     """
     found, meta = read_packed(path)
     variables: Variables = {name: array for name, (array, _) in found.items()}
@@ -94,10 +92,8 @@ def _encoded(small: Compressed, name: str, stored: Stored, bits: int) -> bytes:
     codes, table = np.where(stays, value, np.zeros((), value.dtype)), NO_TABLE
     if bits < FLOAT_BITS:
         if not np.isfinite(value).all():
-            raise PackedError(
-                f"'{name}' has values that are no finite numbers, and cannot be quantized; train"
-                " the network again with a lower learning rate"
-            )
+            message = f"'{name}' has values that are no finite numbers, and cannot be quantized"
+            raise PackedError(f"{message}; train the network again with a lower learning rate")
         quantizer = WEIGHT_QUANTIZERS[small.recipe.weights]
         codes, table = coded(quantizer, codes, own_arrays(small.variables, name), bits, stays)
         if stored.format in TYPES:
