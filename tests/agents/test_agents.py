@@ -210,23 +210,22 @@ def test_a_search_leaves_the_generators_and_the_threads_of_the_process_alone(nam
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize(("name", "module", "kind"), [
-    ("ddpg", agents.rl.ddpg, "AMCAgent"),
-    ("td3", agents.rl.td3, "TD3Agent"),
-    ("sac", agents.rl.sac, "SACAgent"),
-    ("tqc", agents.rl.tqc, "TQCAgent"),
-    ("ppo", agents.rl.ppo, "PPO"),
+@pytest.mark.parametrize(("name", "kind"), [
+    ("ddpg", agents.rl.ddpg.AMCAgent),
+    ("td3", agents.rl.td3.TD3Agent),
+    ("sac", agents.rl.sac.SACAgent),
+    ("tqc", agents.rl.tqc.TQCAgent),
+    ("ppo", agents.rl.ppo.PPO),
 ])  # fmt: skip
-def test_the_final_episode_is_the_deterministic_actors(name, module, kind, monkeypatch):
-    made, begin = [], getattr(module, kind).__init__
+def test_the_final_episode_is_the_deterministic_actors(name, kind, monkeypatch):
+    made, begin = [], kind.__init__
 
     def remembered(agent, *arguments, **options):
         made.append(agent)
         begin(agent, *arguments, **options)
 
-    monkeypatch.setattr(getattr(module, kind), "__init__", remembered)
-    env = Toy()
-    search_environment(name, env, 14, 0, options=QUICK[name])
+    monkeypatch.setattr(kind, "__init__", remembered)
+    search_environment(name, env := Toy(), 14, 0, options=QUICK[name])
     *explored, final = [steps for steps in env.episodes if len(steps) == STEPS]
 
     def distance(steps):
