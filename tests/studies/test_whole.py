@@ -17,10 +17,8 @@ EPISODES = """--episodes 2 --episode.search-images 60 --episode.statistics-image
 COMMANDS = {
     "pareto": f"--agent random --limits 0.6 --no-latency --candidates 1 --rescore-steps 1"
     f" {EPISODES}",
-    "sweep": f"--agents random --seeds 0 --images 64 {EPISODES}",
+    "sweep": f"--agents random --seeds 0 --tuning-images 64 {EPISODES}",
     "tune": "--round-to 1 --trials 2 --steps 4 --batch 16 --tune lr",
-    "proxy": """--policies 2 --round-to 1 --fidelities reconstruct --long-images 64 --keep-min 0.5
- --search-images 60 --target macs=0.7 --workers 1""",
     "methods": "--sections bits --seeds 1 --images 64 --workers 1",
 }
 QUICK = ("pareto", "tune")
@@ -39,9 +37,9 @@ def test_a_network_of_ones_own(command, tmp_path):
 
 
 SWEEP = """sweep --model resnet8 --data digits --agents random ddpg --targets macs=0.5 --seeds 0 1
- --episodes 6 --images 64 --recipe.images 64 --episode.batch 32 --episode.search-images 60
+ --episodes 6 --tuning-images 64 --recipe.images 64 --episode.batch 32 --episode.search-images 60
  --episode.statistics-images 32 --episode.validation xla --workers 2""".split()
-WALL_CLOCK = {"evaluation_seconds", "agent_seconds", "hits"}
+WALL_CLOCK = {"evaluation_seconds", "agent_seconds", "curve", "hits"}
 
 
 def without_clock(out: Path):
