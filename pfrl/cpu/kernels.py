@@ -1,8 +1,8 @@
 """Convolutions computed by PyTorch's oneDNN on the arrays of a compiled program.
 
-What XLA's CPU backend needs seconds for, oneDNN does two to five times as fast, for any number of
-channels, stride, dilation and group; PyTorch brings it, and stable-baselines3 needs PyTorch anyhow.
-Arrays are seen where they are: channels last in memory is what oneDNN likes best.
+oneDNN is fast at any number of channels, stride, dilation and group, where XLA's CPU backend is at
+some alone (figures: docs/results/performance.md). PyTorch brings it, which stable-baselines3 needs
+anyhow. Arrays are seen where they are: channels last in memory is what oneDNN likes best.
 
 A convolution here is one of three: of an image, of an image that is dilated (a transposed
 convolution, the gradient of a strided one), or of an image with a gradient, which yields a

@@ -24,7 +24,7 @@ def keep_memory() -> bool:
 
     XLA allocates the memory of a program's intermediate values, hundreds of MB
     in training, at every call. Given back and taken again, every page of it is
-    cleared by the system at its first touch: a quarter of a train step of ResNet-20.
+    cleared by the system at its first touch: a fifth of a train step of ResNet-20.
 
     Works for the whole process, best before anything is computed. Returns
     whether the C library could be told: only glibc (Linux) can.
