@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pfrl.data import Dataset, Split
-from pfrl.deploy.onnx.export import ExportError
+from pfrl.deploy.operators.program import ExportError
 from pfrl.deploy.runtimes.base import Judge, Unavailable
 from pfrl.evaluation.base import Choice, Judged
 from pfrl.evaluation.config import judged_images
