@@ -89,7 +89,7 @@ class ShortTraining:
     def masked(self, policy: Policy) -> Masked:
         """A policy's network before any training, with the statistics of the base network."""
         prepared = self._prepare(policy)
-        ranges = self._calibrated.ranges(policy) if self._calibrated.inputs else {}
+        ranges = self._calibrated.ranges(policy)
         knobs = self.network.knobs(policy, prepared, ranges)
         variables = self.network.start(prepared, knobs)
         trainable = self.network.trainable

@@ -9,7 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from pfrl.deploy.operators.graph import Node, OperatorGraph
-from pfrl.deploy.operators.program import depends_on_batch
+from pfrl.graph.labelled.program import depends_on_batch
 
 OPSET = 18
 """New enough for every operator used here, old enough for all fusions of ONNX Runtime."""
