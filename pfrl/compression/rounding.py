@@ -33,10 +33,12 @@ class Rounding(NamedTuple):
     Attributes:
       kernel: ``(layer, kernel) -> kernel``.
       site: ``(place in the list of sites, value) -> value``; None to leave activations alone.
+      result: ``(layer, what it makes) -> what it makes``, for who wants to mark it.
     """
 
     kernel: Callable[[str, jax.Array], jax.Array]
     site: Callable[[int, jax.Array], jax.Array] | None = None
+    result: Callable[[str, jax.Array], jax.Array] | None = None
 
 
 class BitWidths(NamedTuple):

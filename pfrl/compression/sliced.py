@@ -125,17 +125,21 @@ def _hooks(
     if rounding is None:
         return None, None
     layers = find_layers(labelled, sorted(graph.source.variables))
-    round_kernel, round_site = rounding
+    round_kernel, round_site, on_result = rounding
 
     def on_layer(number: int, x: Any, kernel: Any) -> tuple[Any, Any]:
         return x, round_kernel(layers[number], kernel)
 
-    if round_site is None:
+    if round_site is None and on_result is None:
         return on_layer, None
+    equations = labelled.program.equations
+    made = {equations[number].outputs[0]: name for number, name in layers.items()}
     at = places(graph, len(labelled.program.shapes), train)
 
     def on_value(number: int, value: Any) -> Any:
-        return round_site(at[number], value) if number in at else value
+        if on_result is not None and number in made:
+            value = on_result(made[number], value)
+        return round_site(at[number], value) if round_site and number in at else value
 
     return on_layer, on_value
 
