@@ -43,18 +43,22 @@ def _quantize_kernel(
     kernel = graph.constants[node.inputs[1]]
     others = [i for i in range(kernel.ndim) if i != axis]
     integers = np.round(kernel / np.expand_dims(steps, others)).astype(np.int8)
-    dequantized = [_dequantized(graph, integers, steps.astype(np.float32), axis)]
+    scales = [steps.astype(np.float32)]
+    if node.op in ("Gemm", "MatMul"):  # ONNX Runtime has no integer kernel for these without
+        scales.append(np.zeros(len(steps), np.int8))
+    dequantized = [_dequantized(graph, axis, integers, *scales)]
     if len(node.inputs) > 2:
         scale = np.float32(grid.scale) * steps.astype(np.float32)
         bias = np.clip(np.round(graph.constants[node.inputs[2]] / scale), -INT32, INT32)
-        dequantized.append(_dequantized(graph, bias.astype(np.int32), scale, 0))
+        dequantized.append(_dequantized(graph, 0, bias.astype(np.int32), scale))
     place = graph.nodes.index(node)
     graph.nodes[place:place] = dequantized
     node.inputs[1:] = [each.output for each in dequantized]
 
 
-def _dequantized(graph: OperatorGraph, integers: np.ndarray, scale: np.ndarray, axis: int) -> Node:
-    names = [graph.constant(integers), graph.constant(scale)]
+def _dequantized(graph: OperatorGraph, axis: int, integers: np.ndarray, *grid: np.ndarray) -> Node:
+    """Integers on the grids of steps and, if given, zero points along an axis."""
+    names = [graph.constant(each) for each in (integers, *grid)]
     graph.node("DequantizeLinear", names, integers.shape, axis=axis)
     return graph.nodes.pop()
 
