@@ -26,7 +26,8 @@ INT32 = 2**31 - 1
 
 
 def to_integer_model(graph: OperatorGraph, quantization: Quantization) -> onnx.ModelProto:
-    """The model of a graph with channels first, which is changed."""
+    """The model of a graph with channels first."""
+    graph = graph.copy()
     grids = settle(graph, quantization)
     for node in [node for node in graph.nodes if node.op in OUTPUT_AXIS]:
         if is_integer(graph, node, grids, quantization):
@@ -43,7 +44,7 @@ def _quantize_kernel(
     kernel = graph.constants[node.inputs[1]]
     others = [i for i in range(kernel.ndim) if i != axis]
     integers = np.round(kernel / np.expand_dims(steps, others)).astype(np.int8)
-    scales = [steps.astype(np.float32)]
+    scales: list[np.ndarray] = [steps.astype(np.float32)]
     if node.op in ("Gemm", "MatMul"):  # ONNX Runtime has no integer kernel for these without
         scales.append(np.zeros(len(steps), np.int8))
     dequantized = [_dequantized(graph, axis, integers, *scales)]

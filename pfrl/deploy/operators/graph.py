@@ -7,7 +7,8 @@ writes ``[N, ..., C]``. Kernels are ``[O, I, ...]`` in either layout.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -74,6 +75,17 @@ class OperatorGraph:
         self.sites: dict[int, str] = {}
         self._made = Counter()
         self._relaid: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+
+    def copy(self) -> "OperatorGraph":
+        """Another graph of the same arrays, whose nodes may be changed."""
+        other = copy(self)
+        other.nodes = [
+            replace(node, inputs=list(node.inputs), attributes=dict(node.attributes))
+            for node in self.nodes
+        ]
+        for name in ("constants", "shapes", "values", "sites", "_made", "_relaid"):
+            setattr(other, name, copy(getattr(self, name)))
+        return other
 
     def channel_axis(self, rank: int) -> int:
         """Of a convolution's or a pool's input and result, of so many axes."""

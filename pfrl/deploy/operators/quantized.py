@@ -171,7 +171,7 @@ def _direct(small: Compressed) -> set[str]:
     return found
 
 
-_MOVES = frozenset(
+MOVING = frozenset(
     "Reshape Transpose Flatten Slice Gather Expand Identity MaxPool ReduceMax Relu Clip".split()
 )
 """Operators whose results are on the grid of what they read."""
@@ -207,7 +207,7 @@ def settle(graph: OperatorGraph, quantization: Quantization) -> dict[str, Grid]:
 def _inherited(graph: OperatorGraph, node: Node, found: Mapping[str, Grid]) -> Grid | None:
     grids = [found.get(name) for name in node.inputs if name and name not in graph.constants]
     first = grids[0] if grids else None
-    moves = node.op in _MOVES or node.moves
+    moves = node.op in MOVING or node.moves
     moves |= node.op == "Concat" or (node.op == "Pad" and node.attributes["value"] == 0)
     if not moves or first is None or not all(first.same_steps(each) for each in grids):
         return None
@@ -248,4 +248,4 @@ def is_integer(
         return False
     if node.op in _SUMS:
         return len(read) == len(node.inputs)
-    return node.op in (*_MOVES, "Concat", "Pad")
+    return node.op in (*MOVING, "Concat", "Pad")
