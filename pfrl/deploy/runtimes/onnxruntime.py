@@ -8,11 +8,12 @@ import numpy as np
 import onnxruntime
 
 from pfrl.cpu import cores
+from pfrl.cpu.backend import callers
 from pfrl.deploy.onnx.export import to_onnx
-from pfrl.deploy.runtimes.base import AT_ONCE, Judge, Runtime
+from pfrl.deploy.runtimes.base import AT_ONCE, Runtime
 from pfrl.files import FileError
 from pfrl.registry import register
-from pfrl.training.backend import callers
+from pfrl.tasks.judging import Judge
 
 
 class Session:
