@@ -79,7 +79,7 @@ def _expected(file: OnnxFile, inputs: list[np.ndarray]) -> list[np.ndarray]:
             file.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         if fixed is None:
-            return session.run(None, dict(zip(names, inputs, strict=True)))
+            return list(map(np.asarray, session.run(None, dict(zip(names, inputs, strict=True)))))
         pieces = [
             session.run(None, {n: np.repeat(x[i : i + 1], fixed, 0) for n, x in
                                zip(names, inputs, strict=True)})

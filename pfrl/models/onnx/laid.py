@@ -6,7 +6,7 @@ passes the order on: of a whole network of convolutions nothing is ever transpos
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ class Laid(NamedTuple):
 
 Value = Laid | np.ndarray
 """An array that is computed with, or one that is known."""
+Some = TypeVar("Some", Laid, np.ndarray)
 
 
 def laid(array: Any, layout: Sequence[int] | None = None) -> Laid:
@@ -41,7 +42,7 @@ def laid(array: Any, layout: Sequence[int] | None = None) -> Laid:
     return Laid(array, tuple(range(np.ndim(array))) if layout is None else tuple(layout))
 
 
-def relaid(value: Value, layout: Sequence[int]) -> jax.Array | np.ndarray:
+def relaid(value: Value, layout: Sequence[int]) -> Any:
     """The array of a value, stored in ``layout``."""
     if isinstance(value, np.ndarray):
         return value.transpose(tuple(layout))
@@ -49,12 +50,12 @@ def relaid(value: Value, layout: Sequence[int]) -> jax.Array | np.ndarray:
     return value.array if order == sorted(order) else jnp.transpose(value.array, order)
 
 
-def plain(value: Value) -> jax.Array | np.ndarray:
+def plain(value: Value) -> Any:
     """The array of a value in the order of the file."""
     return relaid(value, range(len(value.shape)))
 
 
-def renamed(value: Value, order: Sequence[int]) -> Value:
+def renamed(value: Some, order: Sequence[int]) -> Some:
     """The axes of the file in another order; nothing is moved."""
     if isinstance(value, np.ndarray):
         return value.transpose(tuple(order))
@@ -63,7 +64,7 @@ def renamed(value: Value, order: Sequence[int]) -> Value:
     return value._replace(layout=layout)
 
 
-def widened(value: Value, rank: int) -> Value:
+def widened(value: Any, rank: int) -> Any:
     """With axes of size 1 in front, up to ``rank`` of them."""
     more = rank - len(value.shape)
     if more <= 0:

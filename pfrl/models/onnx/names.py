@@ -9,10 +9,12 @@ from pfrl.models.onnx.reader import Node
 ANONYMOUS = re.compile(r"(onnx::|_v_|val_|const|_to_copy|\d+$|tensor|unnamed)", re.IGNORECASE)
 """How names begin that an exporter has made up."""
 LEAVES = frozenset(
-    "weight bias running_mean running_var kernel scale gamma beta mean var moving_mean"
+    "weight weight_bias bias running_mean running_var kernel scale gamma beta mean var moving_mean"
     " moving_variance w b".split()
 )
-NOISE = re.compile(r"\.(ReadVariableOp|resource|BiasAdd|Conv2D|MatMul|FusedBatchNormV3|0|1)(?=\.|$)")
+NOISE = re.compile(
+    r"\.(ReadVariableOp|resource|BiasAdd|Conv2D|MatMul|FusedBatchNormV3|0|1)(?=\.|$)"
+)
 """What TensorFlow puts behind the name of a layer."""
 
 

@@ -61,10 +61,10 @@ class OnnxProgram:
         self.weights = {
             name: array for name, array in file.arrays.items() if _is_weight(file, self.nodes, name)
         }
-        self._plans: dict[Any, dict[str, np.ndarray]] = {}
+        self._plans: dict[Any, tuple[dict[str, np.ndarray], dict[str, list[int]]]] = {}
         self.roles: dict[str, tuple[str, Node]] = {}
         self.layouts: dict[str, tuple[int, ...]] = {}
-        run = self._planned(tuple(tuple(each[1:]) for each in shapes))
+        run = self._planned(tuple(map(tuple, shapes)))
         self.roles, self.layouts = run.roles, run.layouts
         used = {name for node in self.nodes for name in node.inputs}
         self.weights = {name: a for name, a in self.weights.items() if name in used}
@@ -74,21 +74,22 @@ class OnnxProgram:
         return self.layouts.get(name, tuple(range(self.weights[name].ndim)))
 
     def __call__(
-        self, weights: Mapping[str, Any], inputs: Sequence[Any], train: bool
-    ) -> tuple[list[jax.Array], dict[str, Any]]:
-        """Outputs in the order of the file, and the statistics that a pass in training updates.
+        self, weights: Mapping[str, Any], inputs: Sequence[Laid], train: bool
+    ) -> tuple[list[Value], dict[str, Any]]:
+        """The outputs, and the statistics that a pass in training updates.
 
         Args:
           weights: by the file's names, each stored in its ``layout``.
-          inputs: arrays in the order of the file.
+          inputs: as stored.
           train: whether normalisations use the batch.
         """
-        key = tuple(tuple(each.shape[1:]) for each in inputs)
+        key = tuple(each.shape[1:] for each in inputs)
         if key not in self._plans:
             self._planned(key)
-        run = Run(self.file.opset, train, inputs[0].shape[0], self.fixed)
+        known, targets = self._plans[key]
+        run = Run(self.file.opset, train, inputs[0].shape[0], self.fixed, targets=targets)
         stored = {name: laid(jnp.asarray(w), self.layout(name)) for name, w in weights.items()}
-        outputs = self._pass(run, stored, inputs, dict(self._plans[key]))
+        outputs = self._pass(run, stored, inputs, dict(known))
         return outputs, run.statistics
 
     def _planned(self, key: tuple[tuple[int, ...], ...]) -> Run:
@@ -96,40 +97,37 @@ class OnnxProgram:
         while True:
             run, known = Run(self.file.opset, False, BATCH, self.fixed), {}
             specs = [
-                jax.ShapeDtypeStruct((BATCH, *shape), _narrow(each.dtype))
-                for each, shape in zip(self.file.inputs, key, strict=True)
+                jax.ShapeDtypeStruct((BATCH, *sizes), narrow(each.dtype))
+                for each, sizes in zip(self.file.inputs, key, strict=True)
             ]
 
             def abstract(weights, inputs, run=run, known=known):
-                stored = {
-                    name: Laid(w, self.layout(name), name) for name, w in weights.items()
-                }
-                return self._pass(run, stored, inputs, known)
+                stored = {name: Laid(w, self.layout(name), name) for name, w in weights.items()}
+                outputs = self._pass(run, stored, list(map(laid, inputs)), known)
+                return [plain(value) for value in outputs]
 
-            arrays = {
-                name: np.transpose(w, self.layout(name)) for name, w in self.weights.items()
-            }
+            arrays = {name: np.transpose(w, self.layout(name)) for name, w in self.weights.items()}
             try:
                 jax.eval_shape(abstract, arrays, specs)
             except MustBeKnown as error:
                 del self.weights[error.origin]
                 continue
-            self._plans[key] = known
+            self._plans[key] = known, run.targets
             return run
 
     def _pass(
         self,
         run: Run,
         weights: Mapping[str, Laid],
-        inputs: Sequence[Any],
+        inputs: Sequence[Laid],
         known: dict[str, np.ndarray],
-    ) -> list[jax.Array]:
+    ) -> list[Value]:
         """Compute node by node; ``known`` is filled with what depends on sizes alone."""
         values: dict[str, Value] = {}
         for name, array in self.file.arrays.items():
-            values[name] = weights[name] if name in weights else array
+            values[name] = weights.get(name, array)
         for each, x in zip(self.file.inputs, inputs, strict=True):
-            values[each.name] = laid(x)
+            values[each.name] = x
         for node in self.nodes:
             if all(name in known for name in node.outputs if name):
                 values.update({name: known[name] for name in node.outputs if name})
@@ -141,7 +139,7 @@ class OnnxProgram:
                     values[name] = result
                     if isinstance(result, np.ndarray):
                         known[name] = result
-        return [jnp.asarray(plain(values[name])) for name in self.file.outputs]
+        return [values[name] for name in self.file.outputs]
 
 
 def _computed(run: Run, node: Node, operands: list[Value | None]) -> list[Any]:
@@ -191,12 +189,13 @@ def _evaluated(run: Run, node: Node, operands: list[Any]) -> list[np.ndarray]:
 
 def _single(array: np.ndarray) -> np.ndarray:
     """In the types that the network computes in."""
-    return array.astype(_narrow(array.dtype))
+    return array.astype(narrow(array.dtype))
 
 
-def _narrow(dtype: np.dtype) -> np.dtype:
-    narrow = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32}
-    return np.dtype(narrow.get(np.dtype(dtype).name, dtype))
+def narrow(dtype: np.dtype) -> np.dtype:
+    """The type that a type of the file is computed in."""
+    narrower = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32}
+    return np.dtype(narrower.get(np.dtype(dtype).name, dtype))
 
 
 def _needed(file: OnnxFile) -> tuple[Node, ...]:
@@ -232,10 +231,7 @@ def _is_weight(file: OnnxFile, nodes: Sequence[Node], name: str) -> bool:
     if array.dtype.kind != "f":
         return False
     places = [
-        (node.op, place)
-        for node in nodes
-        for place, each in enumerate(node.inputs)
-        if each == name
+        (node.op, place) for node in nodes for place, each in enumerate(node.inputs) if each == name
     ]
     owned = any(place in KERNELS.get(op, ()) for op, place in places)
     if name in file.constants or array.size == 1:

@@ -49,6 +49,8 @@ class Run:
       statistics: what normalisations update, by variable.
       roles: what variables turned out to be: ``kernel``, ``bias``, ``scale``, ``mean``, ``var``.
       layouts: how variables are best stored.
+      targets: shapes that are written for ``fixed`` examples, for ``BATCH`` of them, by the name
+        of what is reshaped.
     """
 
     opset: int
@@ -58,6 +60,7 @@ class Run:
     statistics: dict[str, Any] = field(default_factory=dict)
     roles: dict[str, tuple[str, Node]] = field(default_factory=dict)
     layouts: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    targets: dict[str, list[int]] = field(default_factory=dict)
 
     def known(self, node: Node, value: Value, what: str) -> np.ndarray:
         """An operand that decides about sizes or places.

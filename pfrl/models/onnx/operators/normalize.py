@@ -23,7 +23,6 @@ def _batch_norm(run, node, x, scale, bias, mean, var):
     epsilon, momentum = attributes.get("epsilon", 1e-5), attributes.get("momentum", 0.9)
     layout = last(rank) if rank > 1 else (0,)
     array = relaid(x, layout)
-    statistics = [mean, var]
     running = [mean.origin, var.origin] if isinstance(mean, Laid) and isinstance(var, Laid) else []
     if not run.train or not all(running):
         slope = plain(scale) * jax.lax.rsqrt(plain(var) + np.float32(epsilon))

@@ -1,7 +1,7 @@
 """Images in another size: nearest, linear and cubic, as ``Resize`` and ``Upsample`` say."""
 
-import numpy as np
 import jax.numpy as jnp
+import numpy as np
 
 from pfrl.models.onnx.laid import Laid
 from pfrl.models.onnx.operators.base import operator, unsupported
@@ -45,7 +45,7 @@ def _resized(run, node, x: Laid, lengths: dict[int, int], factors: dict[int, flo
     )
     for axis, length in lengths.items():
         place, size = x.layout.index(axis), x.shape[axis]
-        if how == "tf_crop_and_resize" or axis < 2 and len(x.shape) > 3 and size is run.examples:
+        if how == "tf_crop_and_resize":
             raise unsupported(node, f"resizes in the mode '{how}'")
         at = _coordinates(how, size, length, factors[axis])
         if mode == "nearest":

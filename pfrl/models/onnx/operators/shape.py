@@ -36,12 +36,14 @@ def _reshape(run, node, x, shape=None):
     target = node.attributes["shape"] if shape is None else run.sizes(node, shape)
     if not node.attributes.get("allowzero", 0):
         target = [x.shape[i] if size == 0 else size for i, size in enumerate(target)]
-    return _to(run, x, target)
+    return _to(run, node, x, target)
 
 
-def _to(run: Run, x: Laid, target: Sequence[Any]) -> Laid:
+def _to(run: Run, node: Node, x: Laid, target: Sequence[Any]) -> Laid:
     if run.fixed is not None and x.origin is None:
-        target = _for_examples(run, x.shape, list(target))
+        if run.examples == BATCH:
+            run.targets[node.outputs[0]] = _for_examples(run.fixed, x.shape, list(target))
+        target = [run.size(size) for size in run.targets[node.outputs[0]]]
     return reshaped(x, _filled(x.shape, list(target)))
 
 
@@ -54,38 +56,48 @@ def _filled(shape: Sequence[Any], target: list[Any]) -> list[Any]:
     return target
 
 
-def _for_examples(run: Run, shape: Sequence[Any], target: list[Any]) -> list[Any]:
-    """A target that is written for a fixed number of examples, for those of this pass.
+def _for_examples(fixed: int, shape: Sequence[int], target: list[int]) -> list[int]:
+    """A target that is written for a fixed number of examples, for ``BATCH`` of them.
 
-    The axis of the examples is the one behind as many elements as before.
+    The axis of the examples is the one behind as many elements as before. Whether it is merged
+    with a neighbour, or split off again, is told by the other axes. A wrong guess is found when
+    the network is compared with ONNX Runtime's answers to several examples.
     """
-    assert run.fixed is not None
-    along = [place for place, size in enumerate(shape) if _counts(run, size)]
-    if not along:
+    along = [place for place, size in enumerate(shape) if _counts(size)]
+    if not along or any(map(_counts, target)):
         return target
     place = along[0]
-    written = [_rewritten(run, size) if i == place else size for i, size in enumerate(shape)]
+    written = [size // BATCH * fixed if i == place else size for i, size in enumerate(shape)]
     target = _filled(written, target)
-    if math.prod(target) != math.prod(written):
-        return target
-    before, product = math.prod(shape[:place]), 1
-    for axis, size in enumerate(target):
-        if product == before and size % run.fixed == 0:
-            target[axis] = size // run.fixed * run.examples
-            return target
-        product *= size
+    axis = _examples_axis(written, target, place, fixed)
+    if axis is not None:
+        target[axis] = target[axis] // fixed * BATCH
     return target
 
 
-def _counts(run: Run, size: Any) -> bool:
+def _examples_axis(
+    written: Sequence[int], target: Sequence[int], place: int, fixed: int
+) -> int | None:
+    """The axis of ``target`` that the examples are on, which are on ``place`` of ``written``."""
+    if math.prod(target) != math.prod(written):
+        return None
+    if written[place] != fixed:
+        for axis, size in enumerate(target):
+            if size == fixed and [*target[:axis], *target[axis + 1 :]] == list(written):
+                return axis
+    products = [math.prod(target[:axis]) for axis in range(len(target) + 1)]
+    behind = [axis for axis, size in enumerate(products) if size == math.prod(written[:place])]
+    own = [axis for axis in behind if axis < len(target) and target[axis] == fixed]
+    if own or not behind:
+        return own[0] if own else None
+    # Between two axes that stay: with what is split, or with the one before.
+    split = len(target) - behind[-1] > len(written) - place - 1
+    return behind[-1] if split or behind[-1] == 0 else behind[-1] - 1
+
+
+def _counts(size: int) -> bool:
     """Whether a size grows with the number of examples."""
-    if not isinstance(size, int) or not isinstance(run.examples, int):
-        return size is run.examples
-    return size > 0 and size % run.examples == 0 and (run.examples == BATCH or size > 0)
-
-
-def _rewritten(run: Run, size: Any) -> Any:
-    return size // run.examples * run.fixed
+    return size > 0 and size % BATCH == 0
 
 
 @operator("Flatten")
@@ -118,8 +130,9 @@ def _expand(run, node, x, shape):
     rank = max(len(target), len(x.shape))
     x, target = widened(x, rank), [1] * (rank - len(target)) + target
     sizes = [a if b == 1 else b for a, b in zip(x.shape, target, strict=True)]
-    if run.fixed is not None and x.origin is None and _counts(run, x.shape[0]):
-        sizes[0] = x.shape[0]
+    if run.fixed is not None and x.origin is None:
+        # Along the examples nothing is repeated.
+        sizes[0] = x.shape[0] if sizes[0] == run.fixed else sizes[0]
     array = jnp.broadcast_to(x.array, [sizes[axis] for axis in x.layout])
     return Laid(array, x.layout)
 
@@ -253,7 +266,6 @@ def _depth_to_space(run, node, x):
     else:
         shape, order = (n, c // block**2, block, block, h, w), (0, 1, 4, 2, 5, 3)
     y = renamed(reshaped(x, shape), order)
-    assert isinstance(y, Laid)
     return reshaped(y, (n, c // block**2, h * block, w * block))
 
 
@@ -261,10 +273,7 @@ def _depth_to_space(run, node, x):
 def _space_to_depth(run, node, x):
     block = node.attributes["blocksize"]
     n, c, h, w = x.shape
-    y = renamed(
-        reshaped(x, (n, c, h // block, block, w // block, block)), (0, 3, 5, 1, 2, 4)
-    )
-    assert isinstance(y, Laid)
+    y = renamed(reshaped(x, (n, c, h // block, block, w // block, block)), (0, 3, 5, 1, 2, 4))
     return reshaped(y, (n, c * block**2, h // block, w // block))
 
 
