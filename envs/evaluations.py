@@ -8,8 +8,8 @@ import jax
 from envs.problem import Problem, ProblemError
 from pfrl.compression.policy import Policy
 from pfrl.cpu import core_pool, cores
+from pfrl.cpu.backend import evaluates_at_once
 from pfrl.evaluation.config import Evaluation
-from pfrl.training.backend import evaluates_at_once
 
 
 class Evaluations:

@@ -13,6 +13,7 @@ from envs.problem import OpenedTask, ProblemError, Task
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.cost import CostModel
 from pfrl.cost.latency import NetworkLatency
+from pfrl.cpu.backend import compiled
 from pfrl.data import Dataset, load
 from pfrl.data.seen import seen
 from pfrl.evaluation.config import EpisodeConfig
@@ -23,7 +24,6 @@ from pfrl.graph import Graph, trace
 from pfrl.methods.low_rank.base import DECOMPOSITIONS
 from pfrl.methods.low_rank.decompose import decomposable, decompose
 from pfrl.models.network import Network
-from pfrl.training.backend import compiled
 from pfrl.training.fit import mean_quality
 
 

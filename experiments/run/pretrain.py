@@ -9,11 +9,11 @@ from experiments.records.run_folder import command
 from experiments.records.wording import percent
 from experiments.settings.training import PretrainSettings
 from experiments.watch.progress import stage
+from pfrl.cpu.backend import compiled
 from pfrl.data import Split, load
 from pfrl.data.seen import seen
 from pfrl.files import save_arrays
 from pfrl.models.network import initial
-from pfrl.training.backend import compiled
 from pfrl.training.fit import FitConfig, fit, mean_quality
 
 

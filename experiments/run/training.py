@@ -19,10 +19,10 @@ from experiments.settings.compression import FinishConfig
 from experiments.watch.progress import Update, stage
 from pfrl.compression.sliced import Compressed
 from pfrl.cpu import core_pool, cores
+from pfrl.cpu.backend import compiled
 from pfrl.data import Dataset
 from pfrl.files import load_arrays, save_arrays
 from pfrl.graph import Source, Variables
-from pfrl.training.backend import compiled
 from pfrl.training.fit import Diverged, FitConfig, fit, mean_quality, steps_of
 from pfrl.training.plateau import Plateau
 from pfrl.training.step import Distillation

@@ -4,13 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import Compressed
 from pfrl.deploy.runtimes.base import REFERENCE
 from pfrl.evaluation.config import Evaluation
 from pfrl.graph import Graph
+from pfrl.tasks.judging import Judged
 
 
 class Choice(NamedTuple):
@@ -40,23 +39,6 @@ class Tuning(NamedTuple):
     images: int
     learning_rate: float
     seed: int
-
-
-class Judged(NamedTuple):
-    """How good a network is on images.
-
-    Attributes:
-      quality: mean over the images that were judged; 0 of a network that diverged.
-      finite: whether all outputs, and the training, were numbers.
-      exact: whether all images were judged.
-      each: quality ``[N]`` of every image that was judged, in order; empty where networks are
-        judged in a batch.
-    """
-
-    quality: float
-    finite: bool
-    exact: bool
-    each: np.ndarray = np.empty(0)
 
 
 class Evaluator(ABC):

@@ -16,11 +16,11 @@ import numpy as np
 
 from pfrl.compression.masked import Knobs
 from pfrl.compression.policy import Policy
+from pfrl.cpu.backend import compiled
 from pfrl.evaluation.short_training import ShortTraining
-from pfrl.evaluation.validation import Images, Judged
 from pfrl.methods.repair.batch_norm import reestimate
 from pfrl.tasks import Task
-from pfrl.training.backend import compiled
+from pfrl.tasks.judging import Images, Judged
 from pfrl.training.step import TrainState
 
 

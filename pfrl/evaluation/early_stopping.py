@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pfrl.compression.policy import Policy
-from pfrl.evaluation.base import Evaluator, Judged, Wrapper
+from pfrl.evaluation.base import Evaluator, Wrapper
 from pfrl.evaluation.config import Evaluation
+from pfrl.tasks.judging import Judged
 
 DOUBT = 1e-3
 """Chance that a validation that could have been the best is stopped early by a bound."""

@@ -22,17 +22,18 @@ from pfrl.compression.rounding import slice_quantizers
 from pfrl.compression.sliced import Compressed, assemble
 from pfrl.cost import CostModel
 from pfrl.data import Dataset
-from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES, Judge
-from pfrl.evaluation.base import Choice, Evaluator, Judged, Tuning
+from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES
+from pfrl.evaluation.base import Choice, Evaluator, Tuning
 from pfrl.evaluation.batched import Batched
 from pfrl.evaluation.cache import digest, facts_of, policy_key
 from pfrl.evaluation.config import EpisodeConfig, Evaluation
 from pfrl.evaluation.early_stopping import RULES, Bound
 from pfrl.evaluation.short_training import Masked, ShortTraining
 from pfrl.evaluation.supernet import read_or_train, train_supernet
-from pfrl.evaluation.validation import batched, choose_runtime, split_search, validate
+from pfrl.evaluation.validation import batched, choose_runtime, split_search
 from pfrl.graph import Graph
 from pfrl.graph.masks import slice_variables
+from pfrl.tasks.judging import Judge, Judged, validate
 
 MEDIUM = 0.7
 """Share of the channels at which runtimes are compared: half of the MACs, more or less."""

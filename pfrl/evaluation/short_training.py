@@ -12,14 +12,14 @@ from pfrl.compression.calibration import CalibrationStatistics
 from pfrl.compression.masked import Knobs, MaskedNetwork
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Prepared, Preparer
+from pfrl.cpu.backend import compiled
 from pfrl.data import Dataset
 from pfrl.evaluation.base import Tuning
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.methods.repair.batch_norm import find_momentum, reestimate
-from pfrl.training.backend import compiled, stepping
 from pfrl.training.fit import Diverged
 from pfrl.training.optimizers import sgd
-from pfrl.training.step import TrainState, make_train_step
+from pfrl.training.step import TrainState, make_train_step, stepping
 
 Batches = Iterable[tuple[Any, Any]]
 

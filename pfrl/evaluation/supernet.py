@@ -19,12 +19,12 @@ from pfrl.compression.calibration import CalibrationStatistics
 from pfrl.compression.masked import Knobs, MaskedNetwork
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Preparer
+from pfrl.cpu.backend import compiled
 from pfrl.data import Dataset
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.files import load_arrays, save_arrays
 from pfrl.graph import Graph, Variables
 from pfrl.methods.quantization.uniform import FLOAT_BITS
-from pfrl.training.backend import compiled
 from pfrl.training.fit import Diverged
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import Distillation, distilled

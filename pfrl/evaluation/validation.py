@@ -6,27 +6,23 @@ Which is fastest depends on the machine, so it is measured.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from pfrl.data import Dataset, Split
 from pfrl.deploy.onnx.export import ExportError
-from pfrl.deploy.runtimes.base import Judge, Unavailable
-from pfrl.evaluation.base import Choice, Judged
+from pfrl.deploy.runtimes.base import Unavailable
+from pfrl.evaluation.base import Choice
 from pfrl.evaluation.config import judged_images
 from pfrl.files import FileError
 from pfrl.tasks import Task
-from pfrl.training.backend import each
+from pfrl.tasks.judging import Images, Judge, answers, validate
 
 BATCH = 250
 """Images that are judged together."""
 MEASURED = 4
 """Batches by which runtimes are timed."""
-
-Images = list[tuple[Any, np.ndarray]]
-"""Normalised images in batches of one size (the last one padded), and their labels."""
 SAME_OUTPUT = 0.02
 """Largest difference of two runtimes' outputs, as a share of the largest output, and ..."""
 SAME_QUALITY = 1e-3 + 1e-9
@@ -80,7 +76,7 @@ def choose_runtime(judges: dict[str, Callable[[], Judge]], images: Images, task:
             judge = make()
             np.asarray(judge(images[0][0]))
             made = time.perf_counter()
-            outputs[name] = list(_answers(judge, images[:MEASURED]))
+            outputs[name] = list(answers(judge, images[:MEASURED]))
             judged = (time.perf_counter() - made) / len(outputs[name])
         except (ExportError, FileError, Unavailable):
             continue
@@ -104,42 +100,3 @@ def _close(ours: Iterable[np.ndarray], theirs: Iterable[np.ndarray]) -> bool:
         bool(np.abs(a - b).max() <= SAME_OUTPUT * np.abs(a).max())
         for a, b in zip(ours, theirs, strict=True)
     )
-
-
-def validate(
-    judge: Judge,
-    images: Images,
-    task: Task,
-    stop: Callable[[np.ndarray], bool] | None = None,
-) -> Judged:
-    """Judge all images, or as many as it takes.
-
-    Args:
-      judge: answers for a batch.
-      images: at least one batch.
-      task: tells the quality of an output.
-      stop: asked after every batch whether the qualities ``[n]`` of the images so far are
-        enough; None judges all images.
-
-    Returns:
-      the mean quality of the images that were judged, and what it is worth.
-    """
-    total, count, finite, exact, found = 0.0, 0, True, True, [np.empty(0)]
-    for place, (outputs, (_, targets)) in enumerate(
-        zip(_answers(judge, images), images, strict=True), 1
-    ):
-        outputs = outputs[: len(targets)]
-        finite = finite and bool(np.isfinite(outputs).all())
-        found.append(task.quality(outputs, targets))
-        total += float(found[-1].sum())
-        count += len(targets)
-        if stop is not None and place < len(images) and stop(np.concatenate(found)):
-            exact = False
-            break
-    quality = total / max(count, 1) if finite else 0.0
-    return Judged(quality, finite, exact, np.concatenate(found))
-
-
-def _answers(judge: Judge, images: Images) -> Iterator[np.ndarray]:
-    """Outputs of every batch, padding included."""
-    return each(lambda batch: np.asarray(judge(batch[0])), images)

@@ -11,17 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pfrl.cpu.backend import steps_per_call
 from pfrl.data import Dataset, Split
 from pfrl.graph.source import Variables
 from pfrl.tasks import Classification, Task
 from pfrl.tasks.losses import Loss, cross_entropy
-from pfrl.training.backend import drive, steps_per_call
 from pfrl.training.checkpoint import load_state, save_state
 from pfrl.training.config import ConfigError, FitConfig
 from pfrl.training.mesh import mesh_for, replicate, share_out
 from pfrl.training.optimizers import make_optimizer
 from pfrl.training.plateau import Plateau
-from pfrl.training.step import Apply, Distillation, Project, TrainState, make_train_step
+from pfrl.training.step import Apply, Distillation, Project, TrainState, drive, make_train_step
 
 REPORT_EVERY = 20
 """Steps between two looks at the loss, each of which waits for the device."""

@@ -1,7 +1,8 @@
-"""One train step of any network function: loss, gradient, update, projection."""
+"""One train step of any network function (loss, gradient, update, projection), and many of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import gcd
 from typing import Any, NamedTuple
 
@@ -10,12 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pfrl.cpu.backend import compiled, each
 from pfrl.graph.source import Variables
 from pfrl.tasks.losses import Loss, cross_entropy
 from pfrl.training.distillation import Distillation, distilled
 
 Apply = Callable[..., tuple[Any, Variables]]
 """``apply(variables, x, train, *extras) -> (outputs, statistics)``."""
+
+Batch = tuple[Any, Any, Any]
+"""``(x, targets, what the teacher answers or None)``, as a train step takes them."""
 
 Project = Callable[..., Variables]
 """``project(parameters, step, *extras) -> parameters``, which training goes on with.
@@ -119,6 +124,56 @@ def make_train_step(
         return TrainState(parameters, statistics, optimizer_state, done), value
 
     return TrainStep(gradient, update, ghosts)
+
+
+def stepping(step: TrainStep) -> Callable[..., tuple[TrainState, jax.Array]]:
+    """A train step that is compiled. On a CPU a core works on each part of a batch.
+
+    There gradient and update are programs of their own, whatever the number of cores, so
+    that a state does not depend on it.
+    """
+    if step.ghosts == 1 or jax.default_backend() != "cpu":
+        return compiled(step)
+    gradient, update = compiled(step.gradient, threads=1), compiled(step.update)
+
+    def run(state: TrainState, x: Any, targets: Any, teacher: Any, *extras: Any):
+        parts = step.parts((x, targets, teacher))
+        found = list(each(lambda part: gradient(state, *part, *extras), parts))
+        return update(state, found, *extras)
+
+    return run
+
+
+def drive(
+    step: Callable[..., tuple[TrainState, jax.Array]], per_call: int, *, donate: bool = False
+) -> Callable[..., tuple[TrainState, jax.Array]]:
+    """``run(state, batches, *extras) -> (state, last loss)``: a train step for every batch.
+
+    Args:
+      step: of ``make_train_step``, not jitted.
+      per_call: steps in one call; what is left over at the end is a shorter one, which
+        compiles once more.
+      donate: whether the state that is given is used up.
+    """
+
+    def scanned(state: TrainState, chunk: list[Batch], *extras: Any):
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *chunk)
+        state, losses = jax.lax.scan(lambda s, batch: step(s, *batch, *extras), state, stacked)
+        return state, losses[-1]
+
+    def single(state: TrainState, chunk: list[Batch], *extras: Any):
+        return step(state, *chunk[0], *extras)
+
+    call = compiled(single if per_call == 1 else scanned, donate_argnums=0 if donate else ())
+
+    def run(state: TrainState, batches: Iterable[Batch], *extras: Any):
+        batches = iter(batches)
+        loss: Any = np.float32(0)
+        while chunk := list(islice(batches, per_call)):
+            state, loss = call(state, chunk, *extras)
+        return state, loss
+
+    return run
 
 
 def _mean(*parts: jax.Array) -> jax.Array:

@@ -16,5 +16,5 @@ def test_calls_enter_modules_and_leaves_are_not_followed():
 
 def test_from_an_environment_to_a_reward():
     walk = walk_of_a_policy()
-    assert walk[-1] == "envs.rewards" and "pfrl.evaluation.validation" in walk
-    assert len(set(walk)) <= 9 and returns(walk) <= 3
+    assert walk[-1] == "envs.rewards" and "pfrl.evaluation.evaluator" in walk
+    assert len(set(walk)) <= 7 and returns(walk) <= 3

@@ -14,17 +14,18 @@ from pfrl.compression.recipe import Recipe
 from pfrl.cost import CostModel
 from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES, Runtime
 from pfrl.deploy.runtimes.openvino import precisions
-from pfrl.evaluation.base import Choice, Judged, Tuning
+from pfrl.evaluation.base import Choice, Tuning
 from pfrl.evaluation.cache import EvaluationCache, Known, digest, policy_key
 from pfrl.evaluation.compilations import compilations
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.early_stopping import DOUBT, Bound, Race
 from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.make import make_evaluator
-from pfrl.evaluation.validation import choose_runtime, validate
+from pfrl.evaluation.validation import choose_runtime
 from pfrl.files import FileError
 from pfrl.graph import trace
 from pfrl.registry import RegistryError, _items, register
+from pfrl.tasks.judging import Judged, validate
 from tests.support.tiny import TwoConvs, made, shape, stripes
 
 DATA = stripes()

@@ -14,8 +14,8 @@ from experiments.run.differences import paired_differences
 from experiments.settings.compression import CompressSettings
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
-from pfrl.evaluation.base import Judged
 from pfrl.evaluation.config import Evaluation
+from pfrl.tasks.judging import Judged
 
 
 def row(cost, reward, low, *, diverged=False, ratio=None):

@@ -13,10 +13,11 @@ from envs import OpenedTask, Task
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import compress
 from pfrl.cost import CostModel
-from pfrl.evaluation.base import Evaluator, Judged
+from pfrl.evaluation.base import Evaluator
 from pfrl.evaluation.config import Evaluation
 from pfrl.evaluation.recorded import Recorded
 from pfrl.graph import Graph, trace
+from pfrl.tasks.judging import Judged
 from tests.support.tiny import made, shape
 
 SIZES = (16, 8, 8, 8, 16, 8)

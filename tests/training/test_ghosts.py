@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pfrl.training import backend
+from pfrl.cpu import backend
 from pfrl.training.optimizers import sgd
-from pfrl.training.step import TrainState, make_train_step
+from pfrl.training.step import TrainState, make_train_step, stepping
 
 
 def normalised(variables, x, train, *extras):
@@ -74,7 +74,7 @@ def test_a_state_does_not_depend_on_the_number_of_cores(monkeypatch):
     step, states = make_train_step(normalised, OPTIMIZER, ghosts=2), []
     for cores in ([0], [0, 1]):
         monkeypatch.setattr(backend, "cores", lambda cores=cores: cores)
-        state, run = start(), backend.stepping(step)
+        state, run = start(), stepping(step)
         for _ in range(3):
             state, _ = run(state, *batch(), None)
         states.append(state)

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pfrl.cpu.backend import steps_per_call
 from pfrl.evaluation.compilations import compilations
 from pfrl.methods.sparsity.sparsify import magnitude_mask, zhu_gupta
 from pfrl.tasks.losses import cross_entropy
-from pfrl.training.backend import drive, steps_per_call
 from pfrl.training.optimizers import sgd
-from pfrl.training.step import TrainState, make_train_step
+from pfrl.training.step import TrainState, drive, make_train_step
 
 
 def test_cross_entropy_is_in_nats_and_a_mean():

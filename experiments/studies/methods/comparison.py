@@ -21,6 +21,7 @@ from pfrl.compression.calibration import gather_from
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import Compressed, compress
 from pfrl.cost import CostModel
+from pfrl.cpu.backend import compiled
 from pfrl.data import Dataset, Split
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.deploy.runtimes.onnxruntime import Session
@@ -28,7 +29,6 @@ from pfrl.graph import Graph, Variables
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.methods.repair.batch_norm import find_momentum, reestimate
 from pfrl.methods.sparsity.sparsify import magnitude_mask, zhu_gupta
-from pfrl.training.backend import compiled
 from pfrl.training.fit import FitConfig, fit, mean_quality
 from pfrl.training.step import Distillation, Project
 

@@ -31,8 +31,8 @@ from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.base import Choice, Tuning
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.evaluator import NetworkEvaluator
-from pfrl.evaluation.validation import validate
 from pfrl.graph import Graph
+from pfrl.tasks.judging import validate
 from pfrl.training.fit import Diverged
 
 EQUAL = 0.02

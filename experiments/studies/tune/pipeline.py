@@ -17,14 +17,14 @@ from pfrl.compression.calibration import gather_from
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
 from pfrl.compression.sliced import Compressed, compress
+from pfrl.cpu.backend import compiled, steps_per_call
 from pfrl.data import Dataset, Split
 from pfrl.graph import Graph, Variables
 from pfrl.methods.sparsity.sparsify import magnitude_mask, zhu_gupta
-from pfrl.training.backend import compiled, drive, steps_per_call
 from pfrl.training.config import FitConfig
 from pfrl.training.fit import Diverged, qualities
 from pfrl.training.optimizers import make_optimizer
-from pfrl.training.step import Distillation, TrainState, make_train_step
+from pfrl.training.step import Distillation, TrainState, drive, make_train_step
 
 LOOKS = 4
 """How often a fine-tuning is judged on the search split, the last time at its end."""

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from pfrl.registry import Registry
 
 if TYPE_CHECKING:  # settings name runtimes, and need no JAX for it
+    import numpy as np
+
     from pfrl.tasks.base import Task
+    from pfrl.tasks.judging import Judge
 
 AT_ONCE = 50
 """Images in one run of a judge: with more, what lies between layers leaves the caches."""
 REFERENCE = "xla"
 """The runtime that judges every network, and that others are compared with."""
-
-Judge = Callable[[Any], np.ndarray]
-"""``images [N, H, W, C] -> outputs`` of one policy's network, for several threads at once."""
 
 
 class Unavailable(ValueError):

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 
-from pfrl.deploy.runtimes.base import AT_ONCE, Judge, Runtime, check_images, first_line
+from pfrl.deploy.runtimes.base import AT_ONCE, Runtime, check_images, first_line
 from pfrl.files import FileError
 from pfrl.registry import register
+
+if TYPE_CHECKING:  # a session alone needs no JAX
+    from pfrl.tasks.judging import Judge
 
 
 class Session:
@@ -100,11 +103,10 @@ class ONNXRuntime(Runtime):
 
     title = "ONNX Runtime"
 
-    def judge(self, function: Callable[[Any], Any], input_shape: tuple[int, ...]) -> Judge:
-        # Here, as a session alone needs no JAX.
+    def judge(self, function: Callable[[Any], Any], input_shape: tuple[int, ...]) -> "Judge":
         from pfrl.cpu import cores
+        from pfrl.cpu.backend import callers
         from pfrl.deploy.onnx.export import to_onnx
-        from pfrl.training.backend import callers
 
         model = to_onnx(function, input_shape).SerializeToString()
         session = Session(model, len(cores()) // callers())

@@ -13,13 +13,14 @@ from typing import Any, Literal
 import numpy as np
 
 from pfrl.cpu import cores
+from pfrl.cpu.backend import callers
 from pfrl.deploy.onnx.export import to_onnx
-from pfrl.deploy.runtimes.base import AT_ONCE, Judge, Runtime, Unavailable, first_line
+from pfrl.deploy.runtimes.base import AT_ONCE, Runtime, Unavailable, first_line
 from pfrl.deploy.runtimes.onnxruntime import Session
 from pfrl.files import FileError
 from pfrl.registry import register
 from pfrl.tasks import Classification, Task
-from pfrl.training.backend import callers
+from pfrl.tasks.judging import Judge
 
 Precision = Literal["f32", "bf16"]
 CLOSE = 0.03

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from pfrl.deploy.runtimes.base import REFERENCE, Judge, Runtime
+from pfrl.deploy.runtimes.base import REFERENCE, Runtime
 from pfrl.registry import register
+from pfrl.tasks.judging import Judge
 
 
 class XLA(Runtime):

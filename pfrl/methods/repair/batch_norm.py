@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pfrl.cpu.backend import each
 from pfrl.graph import Variables
-from pfrl.training.backend import each
 
 Updated = Callable[..., Variables]
 """``updated(variables, x, *extras) -> statistics`` after one batch in training mode, or more."""

@@ -1,0 +1,64 @@
+"""How functions are compiled and calls share the cores: the one place that knows the backends."""
+
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+
+from pfrl.cpu.rewrite import fast
+from pfrl.cpu.workers import cores
+
+
+def compiled(
+    function: Callable[..., Any], *, threads: int | None = None, **options: Any
+) -> Callable[..., Any]:
+    """``jax.jit(function, **options)``, on a CPU with convolutions by oneDNN.
+
+    For whole steps and predictions, as ``pfrl.cpu.fast`` is; arguments by position.
+
+    Args:
+      threads: see ``pfrl.cpu.fast``: 1 for what goes through ``each``.
+      options: of ``jax.jit``.
+    """
+    return jax.jit(fast(function, threads), **options)
+
+
+def steps_per_call(backend: str) -> int:
+    """Steps that are compiled into one call.
+
+    On a CPU one: a convolution within a scan is several times slower there than outside
+    of it. Elsewhere many, so that the device need not wait for Python.
+    """
+    return 1 if backend == "cpu" else 20
+
+
+def evaluates_at_once(backend: str) -> bool:
+    """Whether policies are evaluated in one batch: a CPU is full with one of them."""
+    return backend != "cpu"
+
+
+def callers() -> int:
+    """Threads that call at once: one a core of a CPU, and one for a device.
+
+    Two threads with half of the work each need not wait for each other, as two that share every
+    convolution do. A device runs one call after the other anyhow.
+    """
+    return len(cores()) if jax.default_backend() == "cpu" else 1
+
+
+def each(function: Callable[..., Any], items: Iterable[Any]) -> Generator[Any]:
+    """``function`` of every item, in order, by as many threads as there are ``callers``.
+
+    What is not wanted any more when the iterator is closed is not begun.
+    """
+    threads = callers()
+    if threads == 1:
+        yield from map(function, items)
+        return
+    pool = ThreadPoolExecutor(threads)
+    try:
+        # Waited for in the threads: calls that are only begun take turns on the cores.
+        yield from pool.map(lambda item: jax.block_until_ready(function(item)), items)
+    finally:
+        pool.shutdown(cancel_futures=True)
