@@ -19,8 +19,9 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from pfrl.deploy.onnx.graph import OnnxGraph, to_model
-from pfrl.deploy.onnx.program import BATCH
+from pfrl.deploy.onnx.emit import to_model
+from pfrl.deploy.operators.graph import OperatorGraph
+from pfrl.deploy.operators.program import BATCH
 from pfrl.deploy.runtimes.onnxruntime import Session
 from pfrl.deploy.timing import instruction_set, interleave
 
@@ -249,14 +250,14 @@ def _points(most: int, counts: Iterable[int]) -> tuple[int, ...]:
 
 
 def _nothing() -> onnx.ModelProto:
-    graph = OnnxGraph()
+    graph = OperatorGraph()
     graph.shapes["x"] = (BATCH, 1)
     return _activated(graph, "x")
 
 
 def _layer(shape: LayerShape, c_in: int, c_out: int, rng: np.random.Generator) -> onnx.ModelProto:
     """A model of the layer with so many channels, and its ReLU."""
-    graph = OnnxGraph()
+    graph = OperatorGraph()
     bias = graph.constant(rng.standard_normal(c_out))
     if shape.kind == "dense":
         kernel = graph.constant(rng.standard_normal((c_in, c_out)))
@@ -281,5 +282,6 @@ def _layer(shape: LayerShape, c_in: int, c_out: int, rng: np.random.Generator) -
     return _activated(graph, name)
 
 
-def _activated(graph: OnnxGraph, name: str) -> onnx.ModelProto:
-    return to_model(graph, "x", graph.node("Relu", [name], graph.shapes[name]))
+def _activated(graph: OperatorGraph, name: str) -> onnx.ModelProto:
+    graph.source, graph.output = "x", graph.node("Relu", [name], graph.shapes[name])
+    return to_model(graph)

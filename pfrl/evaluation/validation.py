@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from pfrl.data import Dataset, Split
-from pfrl.deploy.onnx.export import ExportError
+from pfrl.deploy.operators.program import ExportError
 from pfrl.deploy.runtimes.base import Unavailable
 from pfrl.evaluation.base import Choice
 from pfrl.evaluation.config import judged_images

@@ -115,6 +115,24 @@ def self_attention(x):
     return jnp.einsum("nqk,nkc->nqc", nnx.softmax(scores), tokens).mean(1) @ DENSE
 
 
+def upsampled(x):
+    """Transposed convolutions of which the result is cut, as it is, or goes on at the end."""
+    y = nnx.relu(jax.lax.conv_transpose(x, jnp.asarray(CONV), (2, 2), "SAME") * A + B)
+    y = jax.lax.conv_transpose(y, jnp.asarray(CONV.swapaxes(2, 3)), (2, 1), "VALID")
+    return jax.lax.conv_transpose(y, jnp.asarray(CONV), (3, 2), "SAME", transpose_kernel=False)
+
+
+def attention_of_heads(x):
+    """Queries and keys with an axis of heads, a class token, and a sum over two axes at the end."""
+    tokens = x.reshape(x.shape[0], -1, 3)
+    first = jnp.broadcast_to(A[:3], (x.shape[0], 1, 3))
+    tokens = jnp.concatenate([first, tokens, 2 * first], axis=1) + B[:3]
+    heads = jnp.einsum("ntc,chd->nthd", tokens, CONV[0, 0].reshape(3, 2, 4))
+    scores = nnx.softmax(jnp.einsum("nqhd,nkhd->nhqk", heads, heads))
+    mixed = jnp.einsum("nhqk,nkhd->nqhd", scores, heads)
+    return jnp.einsum("nqhd,hdc->nqc", mixed, DENSE.reshape(2, 4, 5))[:, 0]
+
+
 NETWORKS = {
     "lenet": (randomised(lambda: LeNet(nnx.Rngs(0))), (12, 12, 1)),
     "resnet8-A": (resnet(8, "A", 1), (8, 8, 1)),
@@ -125,6 +143,8 @@ NETWORKS = {
     "shapes": (shapes, (6, 6, 3)),
     "arithmetic": (arithmetic, (4, 4, 2)),
     "self-attention": (self_attention, (3, 3, 3)),
+    "upsampled": (upsampled, (4, 5, 3)),
+    "attention of heads": (attention_of_heads, (3, 3, 3)),
     "identity": (lambda x: x, (2, 2, 3)),
 }
 
@@ -293,8 +313,10 @@ def test_a_changed_module_is_traced_again(tmp_path):
         (lambda x: (x, x), "returns 2 arrays, expected one"),
         (lambda x: jnp.ones(3), "does not depend on its input"),
         (
-            lambda x: jax.lax.conv_transpose(x, jnp.asarray(CONV), (2, 2), "SAME"),
-            "transposed convolution",
+            lambda x: jax.lax.conv_general_dilated(
+                x, CONV, (1, 1), [(4, 4)] * 2, (2, 2), dimension_numbers=("NHWC", "HWIO", "NHWC")
+            ),
+            "transposed convolution with padding .* beyond its kernel",
         ),
     ],
 )

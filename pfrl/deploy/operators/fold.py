@@ -1,15 +1,21 @@
 """Rules that fold constants into kernels and biases: normalisation costs nothing in the runtime.
 
-A rule looks at one node of an ONNX graph and its neighbours and returns whether
+A rule looks at one node of a graph and its neighbours and returns whether
 it changed anything. Constants are folded in double precision.
 """
 
 import numpy as np
 
-from pfrl.deploy.onnx.graph import Node, View
+from pfrl.deploy.operators.graph import Node, View
 
-_KERNELS = {"Conv": 0, "Gemm": 1, "MatMul": 1}
+_KERNELS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 """Operators with a constant kernel and the kernel's output axis."""
+
+
+def channel_axis(view: View, node: Node, name: str) -> int:
+    """The axis of the channels in a tensor that ``node``, one with a kernel, reads or makes."""
+    rank = len(view.graph.shapes[name])
+    return view.graph.channel_axis(rank) if node.op.startswith("Conv") else rank - 1
 
 
 def _per_channel(constant: np.ndarray | None, rank: int, axis: int, size: int) -> np.ndarray | None:
@@ -36,7 +42,7 @@ def scale_into_kernel(view: View, node: Node) -> bool:
         return False
     axis = _KERNELS[source.op]
     rank = len(view.graph.shapes[source.output])
-    channel = 1 if source.op == "Conv" else rank - 1
+    channel = channel_axis(view, source, source.output)
     scale = _per_channel(view.constant(node), rank, channel, kernel.shape[axis])
     if scale is None:
         return False
@@ -49,13 +55,17 @@ def scale_into_kernel(view: View, node: Node) -> bool:
 
 def shift_into_bias(view: View, node: Node) -> bool:
     """x @ kernel + c has c as its bias."""
-    if node.op != "Add" or (source := view.source(node.inputs[0], "Conv", "Gemm")) is None:
+    if (
+        node.op != "Add"
+        or (source := view.source(node.inputs[0], "Conv", "ConvTranspose", "Gemm")) is None
+    ):
         return False
     kernel = view.constant(source)
     if kernel is None:
         return False
     rank = len(view.graph.shapes[source.output])
-    shift = _per_channel(view.constant(node), rank, 1, kernel.shape[_KERNELS[source.op]])
+    channel = channel_axis(view, source, source.output)
+    shift = _per_channel(view.constant(node), rank, channel, kernel.shape[_KERNELS[source.op]])
     if shift is None:
         return False
     if len(source.inputs) > 2:
@@ -83,6 +93,7 @@ def affine_of_input(view: View, node: Node) -> bool:
         return False
     node.inputs[0] = add.output
     add.inputs = [multiply.inputs[0], view.graph.constant(shift / scale)]
+    view.graph.same_value(add.output)
     return True
 
 
@@ -94,7 +105,7 @@ def _absorb(view: View, node: Node, constant: np.ndarray | None, name: str) -> b
     if expands(view, constant, name):
         return False
     rank, axis = len(view.graph.shapes[name]), 1 - _KERNELS[node.op]
-    channel = 1 if node.op == "Conv" else rank - 1
+    channel = channel_axis(view, node, name)
     scale = _per_channel(constant, rank, channel, kernel.shape[axis])
     if scale is None:
         return False
@@ -117,5 +128,6 @@ def constants_meet(view: View, node: Node) -> bool:
         node.inputs = [source.inputs[0], view.graph.constant(both)]
         return True
     source.op, source.inputs[1] = "Mul", node.inputs[1]
+    view.graph.same_value(source.output)
     node.op, node.inputs[1] = "Add", view.graph.constant(left * right)
     return True

@@ -1,4 +1,4 @@
-"""How each element-wise JAX primitive is said in ONNX, and the register of all lowerings.
+"""How each element-wise JAX primitive is said in operators, and the register of all lowerings.
 
 One small function a primitive (``layout`` has those that move values
 about, ``contract`` the convolutions, products and reductions).
@@ -14,13 +14,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 
-from pfrl.deploy.onnx.graph import OnnxGraph, Tensor
-from pfrl.deploy.onnx.program import ExportError, Operation
+from pfrl.deploy.operators.graph import OperatorGraph, Tensor
+from pfrl.deploy.operators.program import ExportError, Operation
 
 Value = Tensor | np.ndarray
-Lowering = Callable[[OnnxGraph, Operation, Sequence[Any]], Value | list[Value]]
+Lowering = Callable[[OperatorGraph, Operation, Sequence[Any]], Value | list[Value]]
 LOWERINGS: dict[str, Lowering] = {}
 
 
@@ -34,7 +33,7 @@ def lowers(*primitives: str) -> Callable[[Lowering], Lowering]:
     return register
 
 
-def lower(graph: OnnxGraph, operation: Operation, inputs: Sequence[Value]) -> list[Value]:
+def lower(graph: OperatorGraph, operation: Operation, inputs: Sequence[Value]) -> list[Value]:
     """The results of one operation.
 
     Raises:
@@ -42,7 +41,7 @@ def lower(graph: OnnxGraph, operation: Operation, inputs: Sequence[Value]) -> li
     """
     name = operation.primitive
     if name not in LOWERINGS:
-        raise unsupported(operation, "has no counterpart in the ONNX exporter")
+        raise unsupported(operation, "has no counterpart in the exporters")
     for output in operation.outputs:
         if output.dtype not in (np.float32, np.bool_):
             raise unsupported(
@@ -55,11 +54,13 @@ def lower(graph: OnnxGraph, operation: Operation, inputs: Sequence[Value]) -> li
 def unsupported(operation: Operation, reason: str) -> ExportError:
     return ExportError(
         f"the JAX primitive '{operation.primitive}' {reason}; write the network without it, "
-        "or add a lowering to pfrl/deploy/onnx/ops.py"
+        "or add a lowering to pfrl/deploy/operators/ops.py"
     )
 
 
-def pointwise(graph: OnnxGraph, op: str, inputs: Sequence[Value], shape: Sequence[int]) -> Tensor:
+def pointwise(
+    graph: OperatorGraph, op: str, inputs: Sequence[Value], shape: Sequence[int]
+) -> Tensor:
     """``op`` on operands that broadcast to JAX's ``shape``, in the layout that one of them has."""
     rank = len(shape)
     tensors = [value for value in inputs if isinstance(value, Tensor)]
@@ -173,7 +174,7 @@ def _neg(graph, operation, inputs):
     return _times(graph, inputs[0], -1.0)
 
 
-def _times(graph: OnnxGraph, tensor: Tensor, factor: float) -> Tensor:
+def _times(graph: OperatorGraph, tensor: Tensor, factor: float) -> Tensor:
     return pointwise(graph, "Mul", [tensor, np.array(factor)], tensor.shape)
 
 
@@ -224,7 +225,7 @@ def _bound(graph, operation, inputs):
     return pointwise(graph, operation.primitive.capitalize(), inputs, shape)
 
 
-def _clip(graph: OnnxGraph, tensor: Tensor, **bounds: float) -> Tensor:
+def _clip(graph: OperatorGraph, tensor: Tensor, **bounds: float) -> Tensor:
     """``max`` with a constant is a lower bound, ``min`` an upper one."""
     side = {"max": "min", "min": "max"}
     attributes = {side[key]: value for key, value in bounds.items()}
@@ -263,7 +264,6 @@ def _convert(graph, operation, inputs):
     (before,), after = operation.inputs, operation.outputs[0]
     if before.dtype == after.dtype:
         return inputs[0]
-    to = onnx.TensorProto.FLOAT if after.dtype == np.float32 else onnx.TensorProto.BOOL
     tensor = inputs[0]
     shape = [tensor.shape[axis] for axis in tensor.layout]
-    return tensor._replace(name=graph.node("Cast", [tensor.name], shape, to=to))
+    return tensor._replace(name=graph.node("Cast", [tensor.name], shape, to=after.dtype.name))

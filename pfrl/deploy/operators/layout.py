@@ -1,12 +1,12 @@
-"""ONNX for the JAX primitives that move values about: reshape, transpose, slice, pad, join."""
+"""Operators for the JAX primitives that move values about: reshape, transpose, slice, pad, join."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from pfrl.deploy.onnx.graph import OnnxGraph, Tensor
-from pfrl.deploy.onnx.ops import Value, lowers, unsupported
-from pfrl.deploy.onnx.program import Operation, depends_on_batch
+from pfrl.deploy.operators.graph import OperatorGraph, Tensor
+from pfrl.deploy.operators.ops import Value, lowers, pointwise, unsupported
+from pfrl.deploy.operators.program import Operation, depends_on_batch
 
 
 @lowers("transpose")
@@ -25,7 +25,7 @@ def _reshape(graph, operation, inputs):
 
 
 def reshaped(
-    graph: OnnxGraph, operation: Operation, tensor: Tensor, shape: Sequence[int]
+    graph: OperatorGraph, operation: Operation, tensor: Tensor, shape: Sequence[int]
 ) -> Tensor:
     """``tensor`` in another shape, axes that are neither split nor merged staying where they lie.
 
@@ -104,7 +104,7 @@ def _slice(graph, operation, inputs):
 
 
 def _cut(
-    graph: OnnxGraph,
+    graph: OperatorGraph,
     tensor: Tensor,
     starts: Sequence[int],
     limits: Sequence[int],
@@ -155,7 +155,7 @@ def _pad(graph, operation, inputs):
     return _padded(graph, tensor, before, after, float(value))
 
 
-def _padded(graph: OnnxGraph, tensor: Tensor, before, after, value: float) -> Tensor:
+def _padded(graph: OperatorGraph, tensor: Tensor, before, after, value: float) -> Tensor:
     if not any((*before, *after)):
         return tensor
     sizes = zip(tensor.shape, before, after, strict=True)
@@ -181,8 +181,33 @@ def _concatenate(graph, operation, inputs):
         others = [part for part in parts if isinstance(part, np.ndarray)]
         return _padded(graph, first, before, after, float(others[0].flat[0]) if others else 0.0)
     if not all(isinstance(part, Tensor) for part in parts):
-        raise unsupported(operation, "joins images and constants; pad with one number instead")
+        return _joined_constants(graph, parts, axis, shape)
     return _joined(graph, inputs, axis, shape)
+
+
+def _joined_constants(
+    graph: OperatorGraph, parts: Sequence[Value], axis: int, shape: Sequence[int]
+) -> Tensor:
+    """Constants beside what depends on the images, as a class token beside patches.
+
+    Zeros stand in for the constants, which are then added: as constants they may meet others.
+    """
+    sizes = [1 if depends_on_batch(size) else size for size in shape]
+    constants, tensors, position = np.zeros(sizes), None, 0
+    for part in parts:
+        before, after = [0] * len(shape), [0] * len(shape)
+        before[axis] = position
+        position += part.shape[axis]
+        after[axis] = shape[axis] - position
+        if isinstance(part, Tensor):
+            part = _padded(graph, part, before, after, 0.0)
+            tensors = part if tensors is None else pointwise(graph, "Add", [tensors, part], shape)
+        else:
+            place = [slice(None)] * len(shape)
+            place[axis] = slice(before[axis], position)
+            constants[tuple(place)] = part
+    assert tensors is not None  # else the concatenation is a constant
+    return pointwise(graph, "Add", [tensors, constants], shape)
 
 
 @lowers("stack")
@@ -196,7 +221,9 @@ def _stack(graph, operation, inputs):
     return _joined(graph, parts, axis, operation.outputs[0].shape)
 
 
-def _joined(graph: OnnxGraph, parts: Sequence[Tensor], axis: int, shape: Sequence[int]) -> Tensor:
+def _joined(
+    graph: OperatorGraph, parts: Sequence[Tensor], axis: int, shape: Sequence[int]
+) -> Tensor:
     layout = parts[0].layout
     names = [graph.relay(part, layout).name for part in parts]
     sizes = [shape[index] for index in layout]
@@ -243,7 +270,7 @@ def _gather(graph, operation, inputs):
     return reshaped(graph, operation, taken, operation.outputs[0].shape)
 
 
-def _take(graph: OnnxGraph, tensor: Tensor, axis: int, indices: np.ndarray) -> Tensor:
+def _take(graph: OperatorGraph, tensor: Tensor, axis: int, indices: np.ndarray) -> Tensor:
     steps = set(np.diff(indices).tolist())
     if len(steps) <= 1 and min(steps, default=1) > 0:
         starts, limits, strides = (

@@ -1,4 +1,4 @@
-"""Rewriting an ONNX graph until it is as lean as one written by hand.
+"""Rewriting a graph until it is as lean as one written by hand.
 
 A rule looks at one node and its neighbours and returns whether it changed
 anything; the rules are applied until none does. A value that is used twice, or
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pfrl.deploy.onnx.fold import (
+from pfrl.deploy.operators.fold import (
     affine_of_input,
     constants_meet,
     expands,
@@ -18,17 +18,17 @@ from pfrl.deploy.onnx.fold import (
     scale_of_input,
     shift_into_bias,
 )
-from pfrl.deploy.onnx.graph import Node, OnnxGraph, View
+from pfrl.deploy.operators.graph import Node, OperatorGraph, View
 
 Rule = Callable[[View, Node], bool]
 
 
-def fuse(graph: OnnxGraph, output: str) -> OnnxGraph:
-    """Applies the rules to ``graph``, in place, and removes what ``output`` does not need."""
+def fuse(graph: OperatorGraph) -> OperatorGraph:
+    """Applies the rules to ``graph``, in place, and removes what its output does not need."""
     changed = True
     while changed:
-        _remove_dead(graph, output)
-        view = View(graph, output)
+        _remove_dead(graph)
+        view = View(graph)
         changed = any(
             rule(view, node) for node in graph.nodes for rule in _RULES_OF.get(node.op, ())
         )
@@ -38,8 +38,8 @@ def fuse(graph: OnnxGraph, output: str) -> OnnxGraph:
     return graph
 
 
-def _remove_dead(graph: OnnxGraph, output: str) -> None:
-    alive, kept = {output}, []
+def _remove_dead(graph: OperatorGraph) -> None:
+    alive, kept = {graph.output}, []
     for node in reversed(graph.nodes):
         if node.output in alive:
             alive.update(node.inputs)
@@ -96,9 +96,10 @@ def _pad_into_conv(view: View, node: Node) -> bool:
     if node.op != "Conv" or (source := view.source(node.inputs[0], "Pad")) is None:
         return False
     pads = np.reshape(source.attributes["pads"], (2, -1))
-    if source.attributes["value"] != 0 or pads[:, :2].any():
+    space = view.graph.spatial_axes(pads.shape[1])
+    if source.attributes["value"] != 0 or np.delete(pads, space, axis=1).any():
         return False
-    node.attributes["pads"] = (pads[:, 2:].ravel() + node.attributes["pads"]).tolist()
+    node.attributes["pads"] = (pads[:, space].ravel() + node.attributes["pads"]).tolist()
     node.inputs[0] = source.inputs[0]
     return True
 
@@ -114,19 +115,20 @@ def _sparse_shortcut(view: View, node: Node) -> bool:
         return False
     before, cut = view.graph.shapes[source.inputs[0]], source.attributes
     pads = np.reshape(node.attributes["pads"], (2, -1))
-    if len(before) != 4 or node.attributes["value"] != 0 or pads[:, [0, 2, 3]].any():
+    channel, space = view.graph.channel_axis(len(before)), view.graph.spatial_axes(len(before))
+    if len(before) != 4 or node.attributes["value"] != 0 or pads[:, [0, *space]].any():
         return False
-    if (pads < 0).any() or any(cut["starts"]) or not set(cut["axes"]) <= {2, 3}:
+    if (pads < 0).any() or any(cut["starts"]) or not set(cut["axes"]) <= set(space):
         return False
     steps = dict(zip(cut["axes"], cut["steps"], strict=True))
     sizes = view.graph.shapes[node.output]
-    if any(sizes[axis] != -(-before[axis] // steps.get(axis, 1)) for axis in (2, 3)):
+    if any(sizes[axis] != -(-before[axis] // steps.get(axis, 1)) for axis in space):
         return False
-    kernel = np.eye(sizes[1], before[1], -int(pads[0, 1]))[:, :, None, None]
+    kernel = np.eye(sizes[channel], before[channel], -int(pads[0, channel]))[:, :, None, None]
     node.op, node.inputs = "Conv", [source.inputs[0], view.graph.constant(kernel)]
     node.attributes = {
         "kernel_shape": [1, 1],
-        "strides": [steps.get(axis, 1) for axis in (2, 3)],
+        "strides": [steps.get(axis, 1) for axis in space],
         "pads": [0, 0, 0, 0],
         "dilations": [1, 1],
         "group": 1,
@@ -168,17 +170,21 @@ def _mean(view: View, node: Node) -> bool:
     graph, axes = view.graph, source.attributes["axes"]
     shape = graph.shapes[source.inputs[0]]
     rest = factor * math.prod(shape[axis] for axis in axes)
-    if axes != list(range(2, len(shape))) or len(shape) < 3:
+    if axes != graph.spatial_axes(len(shape)) or len(shape) < 3:
         if np.float32(rest) != 1:
             return False
         source.op = "ReduceMean"
         return view.bypass(node, source.output)
-    pooled = (*shape[:2], *[1] * len(axes))
+    pooled = [1 if axis in axes else size for axis, size in enumerate(shape)]
     position = graph.nodes.index(source)
     name = graph.node("GlobalAveragePool", source.inputs, pooled)
     pool = graph.nodes.pop()
     graph.nodes.insert(position, pool)
-    source.op, source.inputs, source.attributes = "Reshape", [name], {"shape": list(shape[:2])}
+    left = [size for axis, size in enumerate(shape) if axis not in axes]
+    source.op, source.inputs, source.attributes = "Reshape", [name], {"shape": left}
+    # Scaled by the rest both are the value that the product was.
+    graph.same_value(name, node.output if np.float32(rest) == 1 else None)
+    graph.same_value(source.output, node.output if np.float32(rest) == 1 else None)
     node.inputs[1] = graph.constant(rest)
     return True
 
@@ -193,6 +199,7 @@ def _scale_before_reshape(view: View, node: Node) -> bool:
     graph = view.graph
     graph.shapes[reshape.output] = graph.shapes[reshape.inputs[0]]
     reshape.op, reshape.inputs, reshape.attributes = "Mul", [reshape.inputs[0], node.inputs[1]], {}
+    graph.same_value(reshape.output, node.output)
     node.op, node.inputs = "Reshape", [reshape.output]
     node.attributes = {"shape": list(graph.shapes[node.output])}
     return True
