@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from envs import NetworkTask
 from envs.decisions import Decisions
 from experiments.records.run_folder import VALIDATION, RunFolder
+from experiments.report.answer import answer_lines
 from experiments.report.run_report import write_report
 from experiments.run.drop import fewer_rewarded, search_limits
 from experiments.run.finish import finish
@@ -62,6 +63,7 @@ def run(settings: CompressSettings) -> list[Path]:
             found = search_limits(settings, folder, weights, table, evaluations)
             report = {**finish(found.settings, folder, found.searched), "drop": found.facts}
         write_json(folder.path / "report.json", report)
+    print(*answer_lines(report), sep="\n", file=sys.stderr)
     return [write_report(folder.path), folder.path / "model.onnx"]
 
 
