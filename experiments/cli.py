@@ -128,20 +128,13 @@ def report(read: Read) -> Sequence[Path]:
 
 
 def measure(read: Read) -> Sequence[Path]:
-    """Measure the latency of an ONNX file in ONNX Runtime."""
+    """Measure files in their runtimes, in turns: latency, size and memory."""
     from experiments.settings.files import MeasureSettings
 
     settings = read(MeasureSettings)
-    from pfrl.deploy import timing
+    from experiments.run import measuring
 
-    say(f"measuring latency, {settings.seconds:g} s")
-    result = timing.measure(settings.onnx, settings.threads, settings.batch, settings.seconds)
-    print(
-        f"{result.median_ms:.4f} ms (95 % interval {result.low_ms:.4f} to {result.high_ms:.4f}),"
-        f" batch {settings.batch}, {settings.threads} thread(s), {result.runtime}"
-        f" {result.runtime_version}, {result.instruction_set}"
-    )
-    return [settings.onnx]
+    return measuring.run(settings)
 
 
 COMMANDS: dict[str, Callable[[Read], Sequence[Path]]] = {
