@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pfrl.graph import Graph, Source, trace
     from pfrl.graph.frontends import from_function, from_linen
     from pfrl.graph.source import from_nnx
+    from pfrl.models.onnx.source import from_onnx
     from pfrl.registry import register
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "from_function",
     "from_linen",
     "from_nnx",
+    "from_onnx",
     "gather_statistics",
     "load",
     "load_data",
@@ -82,6 +84,7 @@ _PUBLIC = {
     "from_function": ("pfrl.graph.frontends", "from_function"),
     "from_linen": ("pfrl.graph.frontends", "from_linen"),
     "from_nnx": ("pfrl.graph.source", "from_nnx"),
+    "from_onnx": ("pfrl.models.onnx.source", "from_onnx"),
     "gather_statistics": ("pfrl.compression.calibration", "gather_statistics"),
     "load": ("pfrl.compression.saved", "load"),
     "load_data": ("pfrl.data", "load"),
