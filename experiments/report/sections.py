@@ -14,7 +14,6 @@ from experiments.records.wording import (
     bullets,
     code_block,
     cost,
-    cost_phrase,
     is_number,
     number,
     percent,
@@ -108,7 +107,7 @@ def _size(before: float | None, after: float | None) -> str:
 
 
 def result(report: Entry) -> str:
-    """The table of the networks, the budget, and what the comparisons say."""
+    """The table of the networks, and what the comparisons say."""
     controls, base = report.get("controls") or {}, report.get("base") or {}
     wording = wording_of(report)
     networks = {
@@ -128,7 +127,7 @@ def result(report: Entry) -> str:
         "ONNX file",
         "latency, ms (95 % interval)",
     )
-    return section("Result", table(header, rows), bullets(_budget(report), *_comparisons(report)))
+    return section("Result", table(header, rows), bullets(*_comparisons(report)))
 
 
 def _network_row(name: str, entry: Entry, base: Entry, wording: Wording) -> tuple[str, ...]:
@@ -154,20 +153,6 @@ def _latency(latency: Entry | None) -> str:
         return DASH
     median, low, high = (number(latency.get(key)) for key in ("median", "low", "high"))
     return f"{median} ({low} to {high})"
-
-
-def _budget(report: Entry) -> str:
-    budget = report.get("budget") or {}
-    limit, achieved = budget.get("limit"), budget.get("achieved")
-    if not is_number(limit):
-        return ""
-    metric, base = metric_of(report), base_cost(report)
-    share = f" ({percent(limit / base, 1)} of the base)" if base else ""
-    text = f"Asked for: at most {cost_phrase(metric, limit)}{share}."
-    if is_number(achieved) and limit > 0:
-        text += f" Got: {cost(metric, achieved)}, {percent(achieved / limit, 1)} of the limit"
-        text += "; the table has what was measured." if metric == "latency" else "."
-    return text
 
 
 def _comparisons(report: Entry) -> list[str]:

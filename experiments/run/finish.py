@@ -9,12 +9,10 @@ import jax
 import numpy as np
 
 from envs import NetworkTask
-from envs.decisions import Decisions
-from envs.rewards import Reference
 from envs.task import load_network
 from experiments.records.machine import machine
 from experiments.records.run_folder import RunFolder, command, versions
-from experiments.run.choose import Candidate, choose_policy
+from experiments.run.choose import choose
 from experiments.run.differences import paired_differences
 from experiments.run.networks import Network, export
 from experiments.run.search import Searched
@@ -30,8 +28,6 @@ from pfrl.deploy.packed.pack import pack
 from pfrl.deploy.runtimes.onnxruntime import Session
 from pfrl.deploy.timing import Measurement, latency_ratio, measure_interleaved
 from pfrl.evaluation.base import Evaluator
-from pfrl.evaluation.config import Evaluation
-from pfrl.files import write_json
 from pfrl.graph import Graph
 from pfrl.training.fit import JUDGED_AT_ONCE
 
@@ -46,34 +42,12 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
     What it calls an accuracy is the mean quality by the data set's task, as in the search; the
     entry 'task' says which number that is for people.
     """
-    opened = searched.opened
-    graph, costs = opened.graph, opened.costs
-    evaluator = opened.evaluator
+    graph, evaluator = searched.opened.graph, searched.opened.evaluator
     dataset = evaluator.dataset
-    decisions = Decisions(searched.problem, graph, costs)
-    reference = Reference(
-        opened.base_accuracy,
-        costs.base,
-        searched.problem.latency_target(costs.base),
-        searched.problem.latency_exponent,
-    )
-    limit = decisions.limit
-    best = searched.result.best.policy
-    like = decisions.cost(Assignment.of(best, graph)) if limit is None else limit
-    uniform = decisions.uniform(like).policy(graph)
-    score = _evaluate_uniform(folder, evaluator, uniform)
-    chosen, rescored = choose_policy(
-        settings,
-        folder,
-        searched,
-        reference,
-        Candidate(None, uniform, score),
-        decisions.metric,
-    )
-    write_json(folder.path / "policy.json", chosen.policy.to_json())
+    decisions, uniform, chosen, rescored = choose(settings, folder, searched)
     achieved = decisions.cost(Assignment.of(chosen.policy, graph))
     notes: list[str] = []
-    networks = _networks(settings, folder, searched, chosen.policy, uniform, notes)
+    networks = _networks(settings, folder, searched, chosen.policy, uniform.policy, notes)
     with stage("exporting"):
         paths = {
             name: export(network, graph, dataset, folder.path / _file_name(name))
@@ -98,7 +72,10 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         "held_out_images": rescored["images"],
         "cheapest_in": rescored["metric"],
         "chosen": chosen.episode,
-        "uniform": {"accuracy": score.accuracy, "costs": score.costs},
+        "uniform": {
+            "accuracy": uniform.evaluation.accuracy,
+            "costs": uniform.evaluation.costs,
+        },
     }
     others = {name: found for name, found in quality.items() if name != "compressed"}
     differences, interval = paired_differences(quality["compressed"], others)
@@ -112,7 +89,7 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         "episodes": len(searched.result.history),
         "budget": {
             "metric": decisions.metric,
-            "limit": limit,
+            "limit": decisions.limit,
             "achieved": achieved,
             "base": decisions.base,
         },
@@ -254,11 +231,6 @@ def _entry(network: Network, path: Path, quality: np.ndarray, latency: Measureme
             "runtime": f"{latency.runtime} {latency.runtime_version}",
         },
     }
-
-
-def _evaluate_uniform(folder: RunFolder, evaluator: Evaluator, uniform: Policy) -> Evaluation:
-    """The uniform policy's evaluation, as an episode's; no agent has seen it."""
-    return Evaluation(**folder.kept("uniform.json", lambda: evaluator.evaluate(uniform)._asdict()))
 
 
 def _layer_rows(graph: Graph, policy: Policy) -> list[Entry]:
