@@ -64,7 +64,7 @@ class ModelBlock:
     FILE.py:FUNCTION, which takes nothing and returns (model, x, ...): an nnx.Module, or the pair
     (module, variables) of a Linen module or a function of its parameters, and example inputs.
     The file may have MEAN and STD (of every channel, for pixels in [0, 1]) and CLASSES (names of
-    the outputs, in their order). Its code is run."""
+    the outputs, in their order). Its code is run. Or FILE.onnx, as PyTorch and Keras export it."""
     data: str = "digits"
     """Data set: digits, fashion_mnist, cifar10, imagefolder:PATH (a folder or .zip), npz:PATH, or
     for points digits_landmarks and digits_pose."""
@@ -76,7 +76,7 @@ class NetworkBlock(ModelBlock):
 
     weights: Path | None = None
     """Trained weights (.npz). Default: those that come with the package for this model and data;
-    of FILE.py:FUNCTION the arrays that it returns."""
+    of FILE.py:FUNCTION the arrays that it returns, of FILE.onnx its own."""
 
 
 @dataclass(frozen=True)

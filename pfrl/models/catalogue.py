@@ -89,7 +89,8 @@ def check_name(name: str) -> None:
     known = MODELS | DENSE_MODELS
     if name not in known:
         raise ModelError(
-            f"unknown model '{name}'; expected FILE.py:FUNCTION or one of {', '.join(known)}"
+            f"unknown model '{name}'; expected FILE.py:FUNCTION, FILE.onnx or one of"
+            f" {', '.join(known)}"
         )
 
 
