@@ -17,8 +17,8 @@ from agents import AGENTS, DDPGOptions, SACOptions, TD3Options, TQCOptions
 from envs import Problem
 from experiments import cli
 from experiments.report import inspection as inspect
-from experiments.run import compression as compress
 from experiments.run import applying, measuring, pretrain
+from experiments.run import compression as compress
 from experiments.studies.methods import comparison as methods
 from experiments.studies.pareto import front as pareto
 from experiments.studies.proxy import scores as proxy
