@@ -8,7 +8,7 @@ from envs import NetworkTask
 from envs.task import load_network
 from experiments.records.machine import machine
 from experiments.records.run_folder import RunFolder, command, versions
-from experiments.run.choose import choose
+from experiments.run.choose import Chosen
 from experiments.run.differences import paired_differences
 from experiments.run.files import export_files, judge_files, measure_files
 from experiments.run.networks import Network
@@ -29,7 +29,9 @@ Entry = dict[str, Any]
 PACKED = "model.packed"
 
 
-def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) -> Entry:
+def finish(
+    settings: CompressSettings, folder: RunFolder, searched: Searched, handed_over: Chosen
+) -> Entry:
     """Everything after the search; returns the report that ``report.json`` holds.
 
     What it calls an accuracy is the mean quality by the data set's task, as in the search; the
@@ -37,7 +39,7 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
     """
     graph, evaluator = searched.opened.graph, searched.opened.evaluator
     dataset = evaluator.dataset
-    decisions, uniform, chosen, rescored = choose(settings, folder, searched)
+    decisions, uniform, chosen, rescored = handed_over
     achieved = decisions.cost(Assignment.of(chosen.policy, graph))
     notes: list[str] = []
     networks = _networks(settings, folder, searched, chosen.policy, uniform.policy, notes)
