@@ -1,21 +1,25 @@
-"""The files that a run hands over: written, judged on the test split, and measured."""
+"""The networks that a run compares, and their files: written, judged on the test split, and measured."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from experiments.run.networks import Network, export
 from pfrl.data import Dataset
+from pfrl.deploy.litert.export import export_litert
 from pfrl.deploy.memory import peak_memories
+from pfrl.deploy.onnx.export import export_onnx
 from pfrl.deploy.operators.program import ExportError
 from pfrl.deploy.runtimes import litert
 from pfrl.deploy.runtimes.sessions import open_session
 from pfrl.deploy.timing import Measurement, latency_ratio, measure_interleaved
-from pfrl.graph import Graph
+from pfrl.graph import Graph, Variables
 from pfrl.training.fit import JUDGED_AT_ONCE
+from pfrl.training.step import Apply
 
 Entry = dict[str, Any]
 Files = Mapping[tuple[str, str], Path]
@@ -23,6 +27,29 @@ Files = Mapping[tuple[str, str], Path]
 
 SHIPPED = {"compressed": "model", "base": "model_base"}
 """Networks that are handed over, in every format, by the stems of their files."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A function with its variables.
+
+    Attributes:
+      name: what the report and the files call it.
+      apply: see ``pfrl.training.step.Apply``.
+      variables, trainable: as of a ``Source``.
+      macs, params: counted in the graph and in the arrays.
+    """
+
+    name: str
+    apply: Apply
+    variables: Variables
+    trainable: frozenset[str]
+    macs: int
+    params: int
+
+    def outputs(self, x: Any) -> Any:
+        """What it answers in evaluation mode, parameters as constants; logits where classes are."""
+        return self.apply(self.variables, x, False)[0]
 
 
 class Judged(NamedTuple):
@@ -73,6 +100,34 @@ def export_files(
         note(f"There are no LiteRT files: {error}.")
         return files
     return {**files, **flat}
+
+
+def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path:
+    """The network as a file (float32) with what a user needs to feed it.
+
+    Args:
+      network: what is exported.
+      graph: for the shape of one image.
+      dataset: whose scaling and classes are written into the file.
+      path: of the file, ``.onnx`` or ``.tflite``; one that is there already is kept.
+
+    Returns:
+      The path.
+
+    Raises:
+      ExportError: if the network has an operation that has no counterpart in the format.
+      Unavailable: if the format needs LiteRT, which is not installed.
+    """
+    if not path.exists():
+        metadata = {
+            "mean": ", ".join(map(str, dataset.mean)),
+            "std": ", ".join(map(str, dataset.std)),
+            "classes": ", ".join(dataset.classes),
+            "made_by": f"pocketflow-rl {version('pocketflow-rl')}",
+        }
+        write = export_litert if path.suffix == ".tflite" else export_onnx
+        write(network.outputs, graph.input_shape, path, metadata)
+    return path
 
 
 def judge_files(compressed: Network, files: Files, dataset: Dataset) -> Judged:

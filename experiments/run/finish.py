@@ -10,8 +10,7 @@ from experiments.records.machine import machine
 from experiments.records.run_folder import RunFolder, command, versions
 from experiments.run.choose import Chosen
 from experiments.run.differences import paired_differences
-from experiments.run.files import export_files, judge_files, measure_files
-from experiments.run.networks import Network
+from experiments.run.files import Network, export_files, judge_files, measure_files
 from experiments.run.search import Searched
 from experiments.run.training import Training, train_all
 from experiments.settings.compression import CompressSettings
