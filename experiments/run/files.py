@@ -1,4 +1,4 @@
-"""The networks that a run compares, and their files: written, judged on the test split, and measured."""
+"""The networks of a report and their files: written, judged on the test split, and measured."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
