@@ -35,7 +35,9 @@ def small(monkeypatch):
     """An evaluation of a second, in this process."""
     config = EpisodeConfig(steps=2, batch=16, statistics_images=16, search_images=20)
     monkeypatch.setattr(contestants, "CONFIG", config)
-    monkeypatch.setattr(contestants, "RECIPE", Recipe(repair="least_squares", images=64, positions=2))
+    monkeypatch.setattr(
+        contestants, "RECIPE", Recipe(repair="least_squares", images=64, positions=2)
+    )
     monkeypatch.setattr(contestants, "IMAGE", (8, 8, 3))
     monkeypatch.setattr(contestants, "SECONDS", 0.0)
     monkeypatch.setattr(contestants, "FEWEST", 1)
