@@ -43,6 +43,16 @@ def compress(read: Read) -> Sequence[Path]:
     return compression.run(settings)
 
 
+def apply(read: Read) -> Sequence[Path]:
+    """Carry out a policy without a search: slice, fine-tune, export, measure, report."""
+    from experiments.settings.applying import ApplySettings
+
+    settings = read(ApplySettings)
+    from experiments.run import applying
+
+    return applying.run(settings)
+
+
 def pretrain(read: Read) -> Sequence[Path]:
     """Train a network, for 'compress' to start from."""
     from experiments.settings.training import PretrainSettings
@@ -141,6 +151,7 @@ COMMANDS: dict[str, Callable[[Read], Sequence[Path]]] = {
     command.__name__: command
     for command in (
         compress,
+        apply,
         pretrain,
         inspect,
         methods,

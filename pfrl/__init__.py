@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pfrl.cost import Budget, CostModel
     from pfrl.data import Dataset
     from pfrl.data import load as load_data
+    from pfrl.deploy.litert.export import export_litert
     from pfrl.deploy.onnx.export import export_onnx
     from pfrl.deploy.timing import Measurement, measure, measure_interleaved
     from pfrl.evaluation.base import Evaluator
@@ -44,6 +45,7 @@ __all__ = [
     "Recipe",
     "Source",
     "compress",
+    "export_litert",
     "export_onnx",
     "from_function",
     "from_linen",
@@ -77,6 +79,7 @@ _PUBLIC = {
     "Recipe": ("pfrl.compression.recipe", "Recipe"),
     "Source": ("pfrl.graph", "Source"),
     "compress": ("pfrl.compression.sliced", "compress"),
+    "export_litert": ("pfrl.deploy.litert.export", "export_litert"),
     "export_onnx": ("pfrl.deploy.onnx.export", "export_onnx"),
     "from_function": ("pfrl.graph.frontends", "from_function"),
     "from_linen": ("pfrl.graph.frontends", "from_linen"),

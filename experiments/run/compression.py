@@ -9,7 +9,9 @@ from envs.decisions import Decisions
 from experiments.records.run_folder import VALIDATION, RunFolder
 from experiments.report.answer import answer_lines
 from experiments.report.run_report import write_report
+from experiments.run.choose import choose
 from experiments.run.drop import fewer_rewarded, search_limits
+from experiments.run.files import SHIPPED
 from experiments.run.finish import finish
 from experiments.run.inputs import check, needs_latency
 from experiments.run.latency import SECONDS, measure_latency
@@ -58,10 +60,13 @@ def run(settings: CompressSettings) -> list[Path]:
             judge = (folder.read(VALIDATION) or {}).get("runtime")
             problem = make_problem(settings, make_task(settings, weights, table, judge))
             searched = search(settings, folder, problem, evaluations)
-            report = finish(settings, folder, searched)
+            chosen = choose(settings, folder, searched)
+            report = finish(settings, folder, searched, chosen)
         else:
             found = search_limits(settings, folder, weights, table, evaluations)
-            report = {**finish(found.settings, folder, found.searched), "drop": found.facts}
+            chosen = choose(found.settings, folder, found.searched)
+            report = finish(found.settings, folder, found.searched, chosen)
+            report["drop"] = found.facts
         write_json(folder.path / "report.json", report)
     print(*answer_lines(report), sep="\n", file=sys.stderr)
     return [write_report(folder.path), folder.path / "model.onnx"]
@@ -87,7 +92,7 @@ def stages(settings: CompressSettings, dataset: Dataset, evaluations: int) -> li
         Stage("search", evaluations, "episodes"),
         Stage("re-scoring candidates", finish.candidates + 1, "networks"),
         Stage(STAGE, networks * steps, "steps"),
-        Stage("measuring latency", (networks + 1) * finish.seconds),
+        Stage("measuring latency", (networks + 1 + len(SHIPPED)) * finish.seconds),
     ]
 
 

@@ -3,13 +3,18 @@
 import threading
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pfrl.deploy.runtimes.base import AT_ONCE, Unavailable, check_images, first_line
+from pfrl.deploy.runtimes.base import AT_ONCE, Runtime, Unavailable, check_images, first_line
 from pfrl.files import FileError
+from pfrl.registry import register
+
+if TYPE_CHECKING:  # a session alone needs no JAX
+    from pfrl.tasks.judging import Judge
 
 
 class LiteRTSession:
@@ -108,9 +113,31 @@ class LiteRTSession:
             ) from error
 
 
+def installed() -> bool:
+    """Whether LiteRT is there; nothing is imported."""
+    return find_spec("ai_edge_litert") is not None
+
+
 def _interpreter_class() -> Any:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
         raise Unavailable("LiteRT is not installed; pip install 'pocketflow-rl[litert]'") from error
     return Interpreter
+
+
+class LiteRT(Runtime):
+    """An interpreter is ready in a millisecond, for any shapes."""
+
+    title = "LiteRT"
+
+    def judge(self, function: Callable[[Any], Any], input_shape: tuple[int, ...]) -> "Judge":
+        from pfrl.cpu import cores
+        from pfrl.cpu.backend import callers
+        from pfrl.deploy.litert.export import to_litert
+
+        session = LiteRTSession(to_litert(function, input_shape), len(cores()) // callers())
+        return lambda images: session.logits(np.asarray(images), AT_ONCE)
+
+
+register("runtime", "litert", LiteRT())
