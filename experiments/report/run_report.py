@@ -10,6 +10,7 @@ from experiments.records.wording import described, sentence
 from experiments.report import evidence, pictures, sections
 from experiments.report.answer import answer
 from experiments.report.policy_picture import policy_figure
+from experiments.report.shipping import ship
 from pfrl.files import FileError, write_text
 
 
@@ -45,6 +46,7 @@ def write_report(run_dir: Path) -> Path:
         answer(report),
         sections.result(report),
         sections.files(report, run_dir),
+        ship(report, sections.places(report, run_dir)),
         evidence.layers(report, policy, shown.get("policy", "")),
         evidence.search(report, history, chosen, shown),
         evidence.measured(report),

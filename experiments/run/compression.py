@@ -11,6 +11,7 @@ from experiments.report.answer import answer_lines
 from experiments.report.run_report import write_report
 from experiments.run.choose import choose
 from experiments.run.drop import fewer_rewarded, search_limits
+from experiments.run.files import SHIPPED
 from experiments.run.finish import finish
 from experiments.run.inputs import check, needs_latency
 from experiments.run.latency import SECONDS, measure_latency
@@ -91,7 +92,7 @@ def stages(settings: CompressSettings, dataset: Dataset, evaluations: int) -> li
         Stage("search", evaluations, "episodes"),
         Stage("re-scoring candidates", finish.candidates + 1, "networks"),
         Stage(STAGE, networks * steps, "steps"),
-        Stage("measuring latency", (networks + 1) * finish.seconds),
+        Stage("measuring latency", (networks + 1 + len(SHIPPED)) * finish.seconds),
     ]
 
 

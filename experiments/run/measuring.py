@@ -5,7 +5,7 @@ from pathlib import Path
 from experiments.settings.files import MeasureSettings
 from experiments.watch.progress import say
 from pfrl.deploy.layer_times import layer_times
-from pfrl.deploy.memory import peak_memory
+from pfrl.deploy.memory import peak_memories
 from pfrl.deploy.timing import Measurement, latency_ratio, measure_interleaved
 
 MIB = 2**20
@@ -28,12 +28,12 @@ def run(settings: MeasureSettings) -> list[Path]:
         precision=settings.precision,
     )
     say("measuring memory")
-    for path, result in zip(files, measured, strict=True):
-        memory = peak_memory(path, settings.threads, settings.batch) / MIB
+    memories = peak_memories(files, settings.threads, settings.batch)
+    for path, result, memory in zip(files, measured, memories, strict=True):
         versus = "" if result is measured[0] else f", {_compared(result, measured[0])}"
         print(
             f"{path}: {_latency(result)}{versus}; file {path.stat().st_size:,} bytes, memory at"
-            f" most {memory:.1f} MiB; {result.runtime} {result.runtime_version}"
+            f" most {memory / MIB:.1f} MiB; {result.runtime} {result.runtime_version}"
         )
     print(
         f"batch {settings.batch}, {settings.threads} thread(s), {measured[0].instruction_set},"

@@ -1,8 +1,11 @@
 """How much memory a network needs in its runtime: the most that a fresh process had at once."""
 
+import importlib
+import os
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,31 +20,55 @@ RUNS = 3
 
 
 def peak_memory(path: Path | str, threads: int = 1, batch: int = 1) -> int:
-    """Bytes of memory that loading a file and running it takes, at most at once.
+    """The memory of one file; see ``peak_memories``."""
+    return peak_memories([path], threads, batch)[0]
 
-    Measured in a process of its own, in which nothing but the runtime and Python is; their share
-    does not count. Pages of the file itself do, as far as the runtime keeps them.
+
+def peak_memories(paths: Sequence[Path | str], threads: int = 1, batch: int = 1) -> list[int]:
+    """Bytes of memory that loading each file and running it takes, at most at once.
+
+    Measured in a process of its own for each, in which nothing but the runtimes and Python is;
+    their share does not count. What the runtime keeps of the file itself does.
 
     Args:
-      path: a ``.onnx`` or a ``.tflite`` file.
+      paths: ``.onnx`` and ``.tflite`` files.
       threads: threads inside an operation.
       batch: images in a run.
 
     Raises:
-      FileError: if the file cannot be run.
+      FileError: if a file cannot be run.
     """
-    command = [sys.executable, "-m", __name__, str(path), str(threads), str(batch)]
+    command = [sys.executable, "-m", __name__, str(threads), str(batch), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode or not done.stdout.strip().isdigit():
+    if done.returncode:
         last = (done.stderr.strip() or "it ended without a word").splitlines()[-1]
-        raise FileError(f"{path} cannot be run to measure its memory ({last}); export it again")
-    return int(done.stdout)
+        raise FileError(f"a file cannot be run to measure its memory: {last}; export it again")
+    return [int(line) for line in done.stdout.split()]
+
+
+def _main(threads: int, batch: int, paths: Sequence[str]) -> None:
+    for runtime in sorted({_runtime(path) for path in paths}):
+        # With its code, most of a runtime is loaded; what it makes for a network comes later.
+        importlib.import_module(runtime)
+    for path in paths:
+        # A copy of this process for each file, so that none inherits what another one freed.
+        child = os.fork()
+        if child == 0:
+            try:
+                print(_measured(path, threads, batch), flush=True)
+                os._exit(0)
+            except Exception as error:  # the parent tells it in its own sentence
+                print(first_line(error), file=sys.stderr, flush=True)
+            os._exit(1)
+        if os.waitpid(child, 0)[1]:
+            sys.exit(1)
+
+
+def _runtime(path: str) -> str:
+    return "ai_edge_litert.interpreter" if path.endswith(".tflite") else "onnxruntime"
 
 
 def _measured(path: str, threads: int, batch: int) -> int:
-    # A tiny network first would load the runtime's code; importing it does most of that.
-    runtime = "ai_edge_litert.interpreter" if path.endswith(".tflite") else "onnxruntime"
-    __import__(runtime)
     before = _begin()
     session = open_session(path, threads)
     run = session.bound(session.random_images(batch, np.random.default_rng(0)))
@@ -72,7 +99,4 @@ def _status(key: str) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        print(_measured(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
-    except Exception as error:  # the parent tells it in its own sentence
-        sys.exit(first_line(error))
+    _main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

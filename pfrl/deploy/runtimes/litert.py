@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,11 @@ class LiteRTSession:
                 f"{self._name} is no network that LiteRT {self.version} can load"
                 f" ({first_line(error)}); export it again"
             ) from error
+
+
+def installed() -> bool:
+    """Whether LiteRT is there; nothing is imported."""
+    return find_spec("ai_edge_litert") is not None
 
 
 def _interpreter_class() -> Any:
