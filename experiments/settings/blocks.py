@@ -75,7 +75,8 @@ class NetworkBlock(ModelBlock):
     """Which trained network."""
 
     weights: Path | None = None
-    """Trained weights (.npz). Default: those that come with the package for this model and data;
+    """Trained weights: .npz, .safetensors, Flax's .msgpack, or the folder of an Orbax checkpoint;
+    nothing of them is executed. Default: those that come with the package for this model and data;
     of FILE.py:FUNCTION the arrays that it returns, of FILE.onnx its own."""
 
 
