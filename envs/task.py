@@ -36,7 +36,7 @@ class NetworkTask(Task):
     """
 
     model: str
-    """Name in the zoo, or ``FILE.py:FUNCTION``; see ``pfrl.models.network``."""
+    """Name in the zoo, ``FILE.py:FUNCTION`` or ``FILE.onnx``; see ``pfrl.models.network``."""
     data: str
     """Data set, as of ``pfrl.data.load``."""
     weights: str

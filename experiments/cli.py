@@ -43,6 +43,16 @@ def compress(read: Read) -> Sequence[Path]:
     return compression.run(settings)
 
 
+def apply(read: Read) -> Sequence[Path]:
+    """Carry out a policy without a search: slice, fine-tune, export, measure, report."""
+    from experiments.settings.applying import ApplySettings
+
+    settings = read(ApplySettings)
+    from experiments.run import applying
+
+    return applying.run(settings)
+
+
 def pretrain(read: Read) -> Sequence[Path]:
     """Train a network, for 'compress' to start from."""
     from experiments.settings.training import PretrainSettings
@@ -128,26 +138,20 @@ def report(read: Read) -> Sequence[Path]:
 
 
 def measure(read: Read) -> Sequence[Path]:
-    """Measure the latency of an ONNX file in ONNX Runtime."""
+    """Measure files in their runtimes, in turns: latency, size and memory."""
     from experiments.settings.files import MeasureSettings
 
     settings = read(MeasureSettings)
-    from pfrl.deploy import timing
+    from experiments.run import measuring
 
-    say(f"measuring latency, {settings.seconds:g} s")
-    result = timing.measure(settings.onnx, settings.threads, settings.batch, settings.seconds)
-    print(
-        f"{result.median_ms:.4f} ms (95 % interval {result.low_ms:.4f} to {result.high_ms:.4f}),"
-        f" batch {settings.batch}, {settings.threads} thread(s), {result.runtime}"
-        f" {result.runtime_version}, {result.instruction_set}"
-    )
-    return [settings.onnx]
+    return measuring.run(settings)
 
 
 COMMANDS: dict[str, Callable[[Read], Sequence[Path]]] = {
     command.__name__: command
     for command in (
         compress,
+        apply,
         pretrain,
         inspect,
         methods,

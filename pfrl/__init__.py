@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pfrl.cost import Budget, CostModel
     from pfrl.data import Dataset
     from pfrl.data import load as load_data
+    from pfrl.deploy.litert.export import export_litert
     from pfrl.deploy.onnx.export import export_onnx
     from pfrl.deploy.timing import Measurement, measure, measure_interleaved
     from pfrl.evaluation.base import Evaluator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pfrl.graph import Graph, Source, trace
     from pfrl.graph.frontends import from_function, from_linen
     from pfrl.graph.source import from_nnx
+    from pfrl.models.onnx.source import from_onnx
     from pfrl.registry import register
 
 __all__ = [
@@ -43,10 +45,12 @@ __all__ = [
     "Recipe",
     "Source",
     "compress",
+    "export_litert",
     "export_onnx",
     "from_function",
     "from_linen",
     "from_nnx",
+    "from_onnx",
     "gather_statistics",
     "load",
     "load_data",
@@ -75,10 +79,12 @@ _PUBLIC = {
     "Recipe": ("pfrl.compression.recipe", "Recipe"),
     "Source": ("pfrl.graph", "Source"),
     "compress": ("pfrl.compression.sliced", "compress"),
+    "export_litert": ("pfrl.deploy.litert.export", "export_litert"),
     "export_onnx": ("pfrl.deploy.onnx.export", "export_onnx"),
     "from_function": ("pfrl.graph.frontends", "from_function"),
     "from_linen": ("pfrl.graph.frontends", "from_linen"),
     "from_nnx": ("pfrl.graph.source", "from_nnx"),
+    "from_onnx": ("pfrl.models.onnx.source", "from_onnx"),
     "gather_statistics": ("pfrl.compression.calibration", "gather_statistics"),
     "load": ("pfrl.compression.saved", "load"),
     "load_data": ("pfrl.data", "load"),

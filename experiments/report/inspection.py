@@ -17,8 +17,7 @@ from pfrl.compression.policy import Policy
 from pfrl.data import load
 from pfrl.graph import Count, Graph, trace
 from pfrl.models.catalogue import DENSE_MODELS, MODELS, ImageShape, build
-from pfrl.models.network import is_own
-from pfrl.models.reference import trace_module
+from pfrl.models.network import is_own, trace_own
 
 IMAGES: dict[str, tuple[ImageShape, int]] = {
     "digits": ((8, 8, 1), 10),
@@ -63,7 +62,7 @@ def traced(settings: InspectSettings) -> tuple[str, Graph]:
     name = settings.model
     if name is None:
         raise InspectError(
-            "expected --model NAME or --model FILE.py:FUNCTION; the networks of the zoo are"
+            "expected --model NAME, FILE.py:FUNCTION or FILE.onnx; the networks of the zoo are"
             f" {', '.join(MODELS | DENSE_MODELS)}"
         )
     if is_own(name):
@@ -71,10 +70,9 @@ def traced(settings: InspectSettings) -> tuple[str, Graph]:
         strange = [option for option, value in given.items() if value is not None]
         if strange:
             raise InspectError(
-                f"{strange[0]} is for networks of the zoo; a function of your own returns the"
-                " network with its inputs"
+                f"{strange[0]} is for networks of the zoo; one of your own has its inputs with it"
             )
-        return Path(name).name, trace_module(name)
+        return Path(name).name, trace_own(name)
     image, classes = _images(settings)
     network = nnx.eval_shape(lambda: build(name, classes, image, seed=0))
     return name, trace(network, jax.ShapeDtypeStruct((BATCH, *image), jnp.float32))

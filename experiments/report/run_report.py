@@ -8,7 +8,9 @@ from typing import Any
 from experiments.records.history import Line, chosen_position, read_history
 from experiments.records.wording import described, sentence
 from experiments.report import evidence, pictures, sections
+from experiments.report.answer import answer
 from experiments.report.policy_picture import policy_figure
+from experiments.report.shipping import ship
 from pfrl.files import FileError, write_text
 
 
@@ -41,8 +43,10 @@ def write_report(run_dir: Path) -> Path:
     shown = _draw(run_dir, report, policy, history, chosen)
     parts = [
         sections.headline(report),
+        answer(report),
         sections.result(report),
         sections.files(report, run_dir),
+        ship(report, sections.places(report, run_dir)),
         evidence.layers(report, policy, shown.get("policy", "")),
         evidence.search(report, history, chosen, shown),
         evidence.measured(report),

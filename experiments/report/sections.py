@@ -5,16 +5,14 @@ is known is the empty string.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments.records.wording import (
     DASH,
     bullets,
-    code_block,
     cost,
-    cost_phrase,
     is_number,
     number,
     percent,
@@ -108,7 +106,7 @@ def _size(before: float | None, after: float | None) -> str:
 
 
 def result(report: Entry) -> str:
-    """The table of the networks, the budget, and what the comparisons say."""
+    """The table of the networks, and what the comparisons say."""
     controls, base = report.get("controls") or {}, report.get("base") or {}
     wording = wording_of(report)
     networks = {
@@ -127,8 +125,39 @@ def result(report: Entry) -> str:
         "parameters",
         "ONNX file",
         "latency, ms (95 % interval)",
+        "memory at most",
     )
-    return section("Result", table(header, rows), bullets(_budget(report), *_comparisons(report)))
+    return section("Result", table(header, rows), bullets(*_comparisons(report)), _litert(report))
+
+
+def _litert(report: Entry) -> str:
+    """The same networks as LiteRT files: measured in the same turns, so times can be compared."""
+    found, wording = report.get("litert") or {}, wording_of(report)
+    if not found:
+        return ""
+    networks = {"base": found["base"], "**compressed**": found["compressed"]}
+    rows = [
+        (
+            name,
+            percent(wording.value(entry["test_accuracy"])),
+            cost("bytes", entry["nbytes"]),
+            _latency(entry["latency_ms"]),
+            cost("bytes", entry["memory_bytes"]),
+        )
+        for name, entry in networks.items()
+    ]
+    header = (
+        "in LiteRT",
+        f"test {wording.metric}",
+        "LiteRT file",
+        "latency, ms (95 % interval)",
+        "memory at most",
+    )
+    speed = _speed(
+        found["base"]["latency_ms"], found["compressed"]["latency_ms"], found["latency_ratio"]
+    )
+    agreement = f"LiteRT and JAX {wording.agreement} {percent(found['agreement'])} of the images"
+    return f"{table(header, rows)}\n\n{bullets(sentence(speed) + '.', agreement + '.')}"
 
 
 def _network_row(name: str, entry: Entry, base: Entry, wording: Wording) -> tuple[str, ...]:
@@ -146,6 +175,7 @@ def _network_row(name: str, entry: Entry, base: Entry, wording: Wording) -> tupl
         with_share("params", "params"),
         with_share("bytes", "nbytes"),
         _latency(entry.get("latency_ms")),
+        cost("bytes", entry.get("memory_bytes")),
     )
 
 
@@ -154,20 +184,6 @@ def _latency(latency: Entry | None) -> str:
         return DASH
     median, low, high = (number(latency.get(key)) for key in ("median", "low", "high"))
     return f"{median} ({low} to {high})"
-
-
-def _budget(report: Entry) -> str:
-    budget = report.get("budget") or {}
-    limit, achieved = budget.get("limit"), budget.get("achieved")
-    if not is_number(limit):
-        return ""
-    metric, base = metric_of(report), base_cost(report)
-    share = f" ({percent(limit / base, 1)} of the base)" if base else ""
-    text = f"Asked for: at most {cost_phrase(metric, limit)}{share}."
-    if is_number(achieved) and limit > 0:
-        text += f" Got: {cost(metric, achieved)}, {percent(achieved / limit, 1)} of the limit"
-        text += "; the table has what was measured." if metric == "latency" else "."
-    return text
 
 
 def _comparisons(report: Entry) -> list[str]:
@@ -191,17 +207,23 @@ def _comparisons(report: Entry) -> list[str]:
     return lines
 
 
-def files(report: Entry, run_dir: Path) -> str:
-    """Where everything is, and how to run the network."""
+def places(report: Entry, run_dir: Path) -> dict[str, str]:
+    """Paths of the files as seen from the report, by their names in 'artefacts'."""
     artefacts = report.get("artefacts") or {}
-    place = {key: _relative(path, run_dir) for key, path in artefacts.items() if path}
-    packed = report.get("packed") or {}
+    return {key: _relative(path, run_dir) for key, path in artefacts.items() if path}
+
+
+def files(report: Entry, run_dir: Path) -> str:
+    """Where everything is."""
+    place, packed = places(report, run_dir), report.get("packed") or {}
     size = f" of {cost('bytes', packed['arrays'])}" if packed else ""
     lines = [
         f"[{place[key]}]({place[key]}): {text}"
         for key, text in (
             ("onnx", "the compressed network (ONNX, float32)"),
             ("onnx_base", "the uncompressed network, for comparison"),
+            ("litert", "the compressed network for LiteRT (float32)"),
+            ("litert_base", "the uncompressed one for LiteRT"),
             ("packed", f"its arrays{size} at their bit widths, which a budget of bytes counts"),
             ("policy", "what was decided for each layer"),
         )
@@ -211,12 +233,8 @@ def files(report: Entry, run_dir: Path) -> str:
         lines.append(f"`tensorboard --logdir {place['tensorboard']}` shows the search as curves")
     if not lines:
         return ""
-    listing = "All paths are relative to the folder of this report.\n\n" + bullets(*lines)
-    if "onnx" not in place:
-        return section("Files", listing)
-    return section(
-        "Files", listing, "To run the compressed network:", onnx_snippet(report, place["onnx"])
-    )
+    paths = "All paths are relative to the folder of this report."
+    return section("Files", paths, bullets(*lines))
 
 
 def _relative(path: str, run_dir: Path) -> str:
@@ -224,35 +242,3 @@ def _relative(path: str, run_dir: Path) -> str:
     if os.path.isabs(path) or (os.path.exists(path) and not (run_dir / path).exists()):
         return os.path.relpath(path, run_dir)
     return path
-
-
-def onnx_snippet(report: Entry, path: str) -> str:
-    """Python that runs the file on images as the network was trained on."""
-    lines = [
-        "import numpy, onnxruntime",
-        "",
-        f'session = onnxruntime.InferenceSession("{path}", providers=["CPUExecutionProvider"])',
-        "node = session.get_inputs()[0]",
-    ]
-    images, wording = report.get("input") or {}, wording_of(report)
-    if "shape" in images:
-        shape = ", ".join(map(str, images["shape"]))
-        lines += [
-            f"pixels = numpy.zeros((1, {shape}), numpy.uint8)  # your images, values 0 to 255",
-            f"x = (pixels / 255 - {_numbers(images['mean'])}) / {_numbers(images['std'])}",
-            f"{wording.outputs} = session.run(None, {{node.name: x.astype(numpy.float32)}})[0]",
-        ]
-    else:
-        lines += [
-            "shape = [n if isinstance(n, int) else 1 for n in node.shape]",
-            "x = numpy.zeros(shape, numpy.float32)  # your images, normalised as for training",
-            f"{wording.outputs} = session.run(None, {{node.name: x}})[0]",
-        ]
-    code = code_block("\n".join([*lines, wording.reading]), "python")
-    names = images.get("classes")
-    return f"{code}\n\n{wording.names} from 0: {', '.join(names)}." if names else code
-
-
-def _numbers(values: Sequence[float]) -> str:
-    """As short as it can be in Python: one number, or a list of one for each channel."""
-    return str(values[0]) if len(set(values)) == 1 else str(list(values))

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agents import Episode
+from agents.base import PROBE
+from envs.decisions import Decisions
 from envs.rewards import REWARDS, Reference, reward_of
 from experiments.records.run_folder import RunFolder
 from experiments.run.differences import paired_differences
@@ -13,9 +15,11 @@ from experiments.run.search import Searched
 from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
+from pfrl.cost.model import Assignment
 from pfrl.deploy.timing import latency_ratio
 from pfrl.evaluation.base import Evaluator
 from pfrl.evaluation.config import Evaluation
+from pfrl.files import write_json
 
 Entry = dict[str, Any]
 
@@ -40,7 +44,8 @@ def find_candidates(history: Sequence[Episode], count: int, uniform: Candidate) 
     The uniform policy is on the list because nobody wants a network that a
     search made worse than no search would have been.
     """
-    sound = [e for e in history if not e.evaluation.diverged] or history
+    possible = [e for e in history if e.phase != PROBE]
+    sound = [e for e in possible if not e.evaluation.diverged] or possible
     found: dict[str, Candidate] = {}
     for episode in sorted(sound, key=lambda e: (-e.reward, e.index)):
         if len(found) < count:
@@ -48,6 +53,51 @@ def find_candidates(history: Sequence[Episode], count: int, uniform: Candidate) 
             found.setdefault(str(episode.policy.to_json()), candidate)
     found.setdefault(str(uniform.policy.to_json()), uniform)
     return list(found.values())
+
+
+class Chosen(NamedTuple):
+    """What is handed over of a search.
+
+    Attributes:
+      decisions: of the problem that was searched.
+      uniform: the control: a candidate too.
+      candidate: what was chosen.
+      table: ``{"images", "metric", "candidates"}``: how many images were held out, in which metric
+        a candidate is cheaper, and a row a candidate.
+    """
+
+    decisions: Decisions
+    uniform: Candidate
+    candidate: Candidate
+    table: Entry
+
+
+def choose(settings: CompressSettings, folder: RunFolder, searched: Searched) -> Chosen:
+    """What is handed over of a finished search; its policy is written down.
+
+    Args:
+      settings: of the run.
+      folder: of the run; keeps what is computed here, for a run that goes on.
+      searched: the finished search.
+    """
+    opened, problem = searched.opened, searched.problem
+    graph, costs, evaluator = opened.graph, opened.costs, opened.evaluator
+    decisions = Decisions(problem, graph, costs)
+    reference = Reference(
+        opened.base_accuracy,
+        costs.base,
+        problem.latency_target(costs.base),
+        problem.latency_exponent,
+    )
+    limit, best = decisions.limit, searched.result.best.policy
+    like = decisions.cost(Assignment.of(best, graph)) if limit is None else limit
+    policy = decisions.uniform(like).policy(graph)
+    # Evaluated as an episode's; no agent has seen it.
+    score = folder.kept("uniform.json", lambda: evaluator.evaluate(policy)._asdict())
+    uniform = Candidate(None, policy, Evaluation(**score))
+    found = choose_policy(settings, folder, searched, reference, uniform, decisions.metric)
+    write_json(folder.path / "policy.json", found[0].policy.to_json())
+    return Chosen(decisions, uniform, *found)
 
 
 def choose_policy(

@@ -7,7 +7,11 @@ from tempfile import TemporaryDirectory
 from envs import NetworkTask
 from envs.decisions import Decisions
 from experiments.records.run_folder import VALIDATION, RunFolder
+from experiments.report.answer import answer_lines
 from experiments.report.run_report import write_report
+from experiments.run.choose import choose
+from experiments.run.drop import fewer_rewarded, search_limits
+from experiments.run.files import SHIPPED
 from experiments.run.finish import finish
 from experiments.run.inputs import check, needs_latency
 from experiments.run.latency import SECONDS, measure_latency
@@ -44,17 +48,27 @@ def run(settings: CompressSettings) -> list[Path]:
         task = make_task(settings, weights, None)
         dataset, graph = task.network()
     print(dataset.summary, file=sys.stderr)
+    if settings.max_drop is not None:
+        settings = fewer_rewarded(settings, dataset)
     evaluations = settings.length.evaluations(settings.episode.images_each(len(dataset.search)))
     with planned(stages(settings, dataset, evaluations)):
         if not folder.begun:
             prepare(settings, task, graph)
         folder.begin()
         table = folder.path / LATENCY_FILE if needs_latency(settings) else None
-        judge = (folder.read(VALIDATION) or {}).get("runtime")
-        problem = make_problem(settings, make_task(settings, weights, table, judge))
-        searched = search(settings, folder, problem, evaluations)
-        report = finish(settings, folder, searched)
+        if settings.max_drop is None:
+            judge = (folder.read(VALIDATION) or {}).get("runtime")
+            problem = make_problem(settings, make_task(settings, weights, table, judge))
+            searched = search(settings, folder, problem, evaluations)
+            chosen = choose(settings, folder, searched)
+            report = finish(settings, folder, searched, chosen)
+        else:
+            found = search_limits(settings, folder, weights, table, evaluations)
+            chosen = choose(found.settings, folder, found.searched)
+            report = finish(found.settings, folder, found.searched, chosen)
+            report["drop"] = found.facts
         write_json(folder.path / "report.json", report)
+    print(*answer_lines(report), sep="\n", file=sys.stderr)
     return [write_report(folder.path), folder.path / "model.onnx"]
 
 
@@ -66,6 +80,8 @@ def stages(settings: CompressSettings, dataset: Dataset, evaluations: int) -> li
       dataset: of the run.
       evaluations: of its search.
     """
+    if settings.max_drop is not None:
+        return []  # how many limits will be tried is not known
     finish = settings.finish
     training = fit_config(finish, dataset, settings.seed)
     steps = training.epochs * len(dataset.train) / training.batch
@@ -76,7 +92,7 @@ def stages(settings: CompressSettings, dataset: Dataset, evaluations: int) -> li
         Stage("search", evaluations, "episodes"),
         Stage("re-scoring candidates", finish.candidates + 1, "networks"),
         Stage(STAGE, networks * steps, "steps"),
-        Stage("measuring latency", (networks + 1) * finish.seconds),
+        Stage("measuring latency", (networks + 1 + len(SHIPPED)) * finish.seconds),
     ]
 
 

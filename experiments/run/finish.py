@@ -1,22 +1,16 @@
 """From a finished search to a measured network: re-score, slice, train, export, measure, report."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from envs import NetworkTask
-from envs.decisions import Decisions
-from envs.rewards import Reference
 from envs.task import load_network
 from experiments.records.machine import machine
 from experiments.records.run_folder import RunFolder, command, versions
-from experiments.run.choose import Candidate, choose_policy
+from experiments.run.choose import Chosen
 from experiments.run.differences import paired_differences
-from experiments.run.networks import Network, export
+from experiments.run.files import Network, export_files, judge_files, measure_files
 from experiments.run.search import Searched
 from experiments.run.training import Training, train_all
 from experiments.settings.compression import CompressSettings
@@ -24,85 +18,51 @@ from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import Compressed
 from pfrl.cost.model import Assignment
-from pfrl.data import Dataset
 from pfrl.deploy.packed.file import Sizes
 from pfrl.deploy.packed.pack import pack
-from pfrl.deploy.runtimes.onnxruntime import Session
-from pfrl.deploy.timing import Measurement, latency_ratio, measure_interleaved
 from pfrl.evaluation.base import Evaluator
-from pfrl.evaluation.config import Evaluation
-from pfrl.files import write_json
 from pfrl.graph import Graph
-from pfrl.training.fit import JUDGED_AT_ONCE
 
 Entry = dict[str, Any]
 
 PACKED = "model.packed"
 
 
-def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) -> Entry:
+def finish(
+    settings: CompressSettings, folder: RunFolder, searched: Searched, handed_over: Chosen
+) -> Entry:
     """Everything after the search; returns the report that ``report.json`` holds.
 
     What it calls an accuracy is the mean quality by the data set's task, as in the search; the
     entry 'task' says which number that is for people.
     """
-    opened = searched.opened
-    graph, costs = opened.graph, opened.costs
-    evaluator = opened.evaluator
+    graph, evaluator = searched.opened.graph, searched.opened.evaluator
     dataset = evaluator.dataset
-    decisions = Decisions(searched.problem, graph, costs)
-    reference = Reference(
-        opened.base_accuracy,
-        costs.base,
-        searched.problem.latency_target(costs.base),
-        searched.problem.latency_exponent,
-    )
-    limit = decisions.limit
-    best = searched.result.best.policy
-    like = decisions.cost(Assignment.of(best, graph)) if limit is None else limit
-    uniform = decisions.uniform(like).policy(graph)
-    score = _evaluate_uniform(folder, evaluator, uniform)
-    chosen, rescored = choose_policy(
-        settings,
-        folder,
-        searched,
-        reference,
-        Candidate(None, uniform, score),
-        decisions.metric,
-    )
-    write_json(folder.path / "policy.json", chosen.policy.to_json())
+    decisions, uniform, chosen, rescored = handed_over
     achieved = decisions.cost(Assignment.of(chosen.policy, graph))
     notes: list[str] = []
-    networks = _networks(settings, folder, searched, chosen.policy, uniform, notes)
+    networks = _networks(settings, folder, searched, chosen.policy, uniform.policy, notes)
     with stage("exporting"):
-        paths = {
-            name: export(network, graph, dataset, folder.path / _file_name(name))
-            for name, network in networks.items()
-        }
+        files = export_files(networks, graph, dataset, folder.path, notes.append)
     packed = _pack(evaluator, chosen.policy, networks["compressed"], folder.path / PACKED)
     with stage("judging the files on the test split"):
-        quality, agreement = _judge(networks["compressed"], paths, dataset)
-    names = list(paths)
+        judged = judge_files(networks["compressed"], files, dataset)
     with stage("measuring latency"):
-        measured = measure_interleaved(
-            [paths[n] for n in names], seconds=settings.finish.seconds * len(names)
-        )
-    latencies = dict(zip(names, measured, strict=True))
-    entries = {
-        name: _entry(network, paths[name], quality[name], latencies[name])
-        for name, network in networks.items()
-    }
+        entries, speed = measure_files(networks, files, judged, settings.finish.seconds)
+    quality = {name: found for (kind, name), found in judged.quality.items() if kind == "onnx"}
     facts = {
         **searched.facts,
         "rescored": rescored["candidates"],
         "held_out_images": rescored["images"],
         "cheapest_in": rescored["metric"],
         "chosen": chosen.episode,
-        "uniform": {"accuracy": score.accuracy, "costs": score.costs},
+        "uniform": {
+            "accuracy": uniform.evaluation.accuracy,
+            "costs": uniform.evaluation.costs,
+        },
     }
     others = {name: found for name, found in quality.items() if name != "compressed"}
     differences, interval = paired_differences(quality["compressed"], others)
-    speed = latency_ratio(latencies["compressed"], latencies["base"])
     return {
         "model": settings.network.model,
         "data": settings.network.data,
@@ -112,14 +72,16 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         "episodes": len(searched.result.history),
         "budget": {
             "metric": decisions.metric,
-            "limit": limit,
+            "limit": decisions.limit,
             "achieved": achieved,
             "base": decisions.base,
         },
-        "base": entries["base"],
-        "compressed": entries["compressed"],
+        "base": entries["onnx"]["base"],
+        "compressed": entries["onnx"]["compressed"],
         "controls": {
-            name: entries[name] for name in ("base_trained_on", "uniform") if name in entries
+            name: entries["onnx"][name]
+            for name in ("base_trained_on", "uniform")
+            if name in entries["onnx"]
         },
         "comparison": {
             **{
@@ -127,9 +89,16 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
                 for name, difference in differences.items()
             },
             "interval": interval,
-            "latency_ratio": {"ratio": speed.value, "low": speed.low, "high": speed.high},
-            "agreement": agreement,
+            "latency_ratio": speed["onnx"],
+            "agreement": judged.agreement["onnx"],
         },
+        "litert": {
+            **entries["litert"],
+            "latency_ratio": speed["litert"],
+            "agreement": judged.agreement["litert"],
+        }
+        if "litert" in entries
+        else {},
         "search": facts,
         "groups": {
             name: [count, graph.groups[name].size]
@@ -145,8 +114,8 @@ def finish(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
         },
         "artefacts": {
             "policy": "policy.json",
-            "onnx": paths["compressed"].name,
-            "onnx_base": paths["base"].name,
+            **{kind: path.name for (kind, name), path in files.items() if name == "compressed"},
+            **{f"{kind}_base": path.name for (kind, name), path in files.items() if name == "base"},
             "packed": PACKED,
             "tensorboard": "tb",
         },
@@ -205,60 +174,10 @@ def _networks(
     return {"base": base, **trained}
 
 
-def _file_name(network: str) -> str:
-    return {"compressed": "model.onnx", "base": "model_base.onnx"}.get(
-        network, f"networks/{network}.onnx"
-    )
-
-
 def _pack(evaluator: Evaluator, policy: Policy, network: Network, path: Path) -> Sizes:
     """Write the trained arrays as small as the policy says: what the budget ``bytes`` counts."""
     small = evaluator.network(policy)
     return pack(dataclasses.replace(small, variables=network.variables), path)
-
-
-def _judge(
-    compressed: Network, paths: Mapping[str, Path], dataset: Dataset
-) -> tuple[dict[str, np.ndarray], float]:
-    """The quality of every ONNX file's answers ``[N]``, and how often JAX answers alike.
-
-    The only place where the test split is read.
-    """
-    task, test = dataset.task, dataset.open_test()
-    sessions = {name: Session(path) for name, path in paths.items()}
-    ours = jax.jit(compressed.outputs)
-    quality: dict[str, list[np.ndarray]] = {name: [] for name in paths}
-    alike = []
-    for images, targets in dataset.batches(test, JUDGED_AT_ONCE):
-        count = len(targets)
-        theirs = {name: session.logits(images[:count]) for name, session in sessions.items()}
-        for name, outputs in theirs.items():
-            quality[name].append(task.quality(outputs, targets))
-        alike.append(task.agree(np.asarray(ours(images))[:count], theirs["compressed"]))
-    joined = {name: np.concatenate(parts) for name, parts in quality.items()}
-    return joined, float(np.concatenate(alike).mean())
-
-
-def _entry(network: Network, path: Path, quality: np.ndarray, latency: Measurement) -> Entry:
-    return {
-        "test_accuracy": float(quality.mean()),
-        "macs": network.macs,
-        "params": network.params,
-        "nbytes": path.stat().st_size,
-        "latency_ms": {
-            "median": latency.median_ms,
-            "low": latency.low_ms,
-            "high": latency.high_ms,
-            "threads": latency.threads,
-            "batch": latency.batch,
-            "runtime": f"{latency.runtime} {latency.runtime_version}",
-        },
-    }
-
-
-def _evaluate_uniform(folder: RunFolder, evaluator: Evaluator, uniform: Policy) -> Evaluation:
-    """The uniform policy's evaluation, as an episode's; no agent has seen it."""
-    return Evaluation(**folder.kept("uniform.json", lambda: evaluator.evaluate(uniform)._asdict()))
 
 
 def _layer_rows(graph: Graph, policy: Policy) -> list[Entry]:

@@ -1,5 +1,6 @@
 """``pfrl pretrain``: train a network and save its weights."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def run(settings: PretrainSettings) -> Path:
     outputs = task.outputs(len(dataset.classes))
     source, view = initial(model, outputs, dataset.image_shape, task.dense, nnx.Rngs(settings.seed))
     dataset = seen(dataset, *view)
-    name = f"{Path(model).name.replace('.py:', '_')}_{data.replace(':', '_').replace('/', '_')}"
+    stem = Path(model).name.replace(".py:", "_").removesuffix(".onnx")
+    name = stem + "_" + re.sub(r"\W+", "_", data)
     out = settings.out or Path("runs/pretrained") / f"{name}.npz"
     config = FitConfig(
         settings.epochs,

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from experiments.settings.blocks import (
     CommandSettings,
@@ -13,7 +13,7 @@ from experiments.settings.blocks import (
     SettingsError,
     SpaceBlock,
 )
-from pfrl.bounds import Count, Positive, Share, Whole
+from pfrl.bounds import Bounds, Count, Positive, Share, Whole
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.evaluation.config import EpisodeConfig
 
@@ -25,7 +25,11 @@ PREFERENCES: dict[str, dict[str, Any]] = {
 DEFAULTS: dict[str, Any] = {"target": "macs=0.5", "knobs": ("keep",), "reward": "accuracy"}
 NO_TARGET = "none"
 EPISODES = 60
-"""Of a search whose length nobody says."""
+"""Of a search whose length nobody says, ..."""
+DROP_EPISODES = 100
+"""... and of one over several limits."""
+PointsOfLoss = Annotated[float, Bounds(0, 100)]
+Confidence = Annotated[float, Bounds(0.5, 1, below=True)]
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,13 @@ class CompressSettings(CommandSettings):
     target: str | None = None
     """Budget: METRIC=VALUE with macs, params, bytes, bops or latency; up to 1 it is a share of the
     base network, with a unit absolute (latency=0.4ms, macs=20M, bytes=60kB); 'none' is no budget.
-    Default: macs=0.5."""
+    Default: macs=0.5. With --max-drop the metric alone, such as latency."""
+    max_drop: PointsOfLoss | None = None
+    """The network that is cheapest in the target's metric and at most so many points worse than
+    the base, such as 1.0: limits are tried one after the other, and the network that each yields
+    is trained and judged on held-out images. The evaluations are shared out over the limits."""
+    confidence: Confidence = 0.9
+    """How sure the held-out images have to be that no more than --max-drop is lost."""
     space: Flat[SpaceBlock] = field(default_factory=SpaceBlock)
     reward: str | None = None
     """accuracy, -error, -error*log(macs), haq or latency. Default: accuracy."""
@@ -72,7 +82,8 @@ class CompressSettings(CommandSettings):
     """Exponent w of the reward latency, accuracy · (latency / target)^w; lower favours speed."""
     agent: str = "ddpg"
     """Who decides: ddpg, td3, sac, tqc or ppo, which learn; random, evolution, greedy, tpe, gp,
-    cmaes or exhaustive, which search; uniform, shallow, deep or log_params, which are rules."""
+    cmaes, solver or exhaustive, which search; uniform, shallow, deep or log_params, which are
+    rules."""
     length: Flat[LengthBlock] = field(default_factory=LengthBlock)
     parallel: Count = 1
     """Episodes of the agent ppo that are played side by side, by a process on every core or
@@ -99,9 +110,9 @@ class CompressSettings(CommandSettings):
         chosen = PREFERENCES[self.prefer] if self.prefer else DEFAULTS
         settings = dataclasses.replace(
             self,
-            target=self.target or chosen["target"],
+            target=self._target(chosen["target"]),
             space=self.space.filled(chosen["knobs"]),
-            length=self.length.filled(EPISODES),
+            length=self.length.filled(EPISODES if self.max_drop is None else DROP_EPISODES),
             reward=self.reward or chosen["reward"],
         )
         super(CompressSettings, settings).resolved()
@@ -111,3 +122,15 @@ class CompressSettings(CommandSettings):
                 f"parallel is above 1 for the agent ppo alone; got {self.parallel} for {self.agent}"
             )
         return settings
+
+    def _target(self, usual: str) -> str:
+        """The budget; where limits are tried, all of the metric, which any network meets."""
+        if self.max_drop is None:
+            return self.target or usual
+        metric, _, limit = (self.target or usual.partition("=")[0]).partition("=")
+        if limit not in ("", "1") or metric == NO_TARGET:
+            raise SettingsError(
+                f"--max-drop finds the limit by itself; give --target a metric alone, such as"
+                f" macs, not {self.target}"
+            )
+        return f"{metric}=1"

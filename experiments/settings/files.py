@@ -6,7 +6,8 @@ from pathlib import Path
 import tyro
 
 from experiments.settings.blocks import CommandSettings
-from pfrl.bounds import Count, Positive
+from pfrl.bounds import Count, Positive, Share
+from pfrl.files import FileError
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,25 @@ class ReportSettings(CommandSettings):
 
 @dataclass(frozen=True)
 class MeasureSettings(CommandSettings):
-    """Measure the latency of an ONNX file in ONNX Runtime."""
+    """Measure files in their runtimes, in turns: latency, size and memory.
 
-    onnx: tyro.conf.Positional[Path]
-    """The file."""
+    ``.onnx`` files run in ONNX Runtime, ``.tflite`` files in LiteRT.
+    """
+
+    files: tyro.conf.Positional[tuple[Path, ...]]
+    """One file or several, which are compared with the first."""
     threads: Count = 1
     """Threads inside an operation."""
     batch: Count = 1
     """Images a run."""
-    seconds: Positive = 2.0
-    """Time spent on measuring."""
+    precision: Share = 0.02
+    """Measuring ends when the 95 % interval of every median is narrower than this share of it."""
+    seconds: Positive = 30.0
+    """It ends after this time, too; with several files, for all of them together."""
+    layers: bool = False
+    """Also show the time of every operation, where the runtime tells it: ONNX Runtime does."""
+
+    def __post_init__(self) -> None:
+        """Raises FileError if no file is given."""
+        if not self.files:
+            raise FileError("no file to measure; give one or more .onnx or .tflite files")

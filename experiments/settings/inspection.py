@@ -19,7 +19,7 @@ class InspectSettings(CommandSettings):
     """A network of the zoo, which is not initialised: any size shows at once. Or your own:
     FILE.py:FUNCTION, which takes nothing and returns (model, x, ...): an nnx.Module, or the pair
     (module, variables) of a Linen module or a function of its parameters, and arrays or
-    jax.ShapeDtypeStruct as inputs. The file's code is run."""
+    jax.ShapeDtypeStruct as inputs, whose code is run. Or FILE.onnx."""
     data: str | None = None
     """Data set whose image shape and classes a network of the zoo is for: digits, fashion_mnist,
     cifar10 or imagefolder:PATH. Default: see input and classes."""

@@ -34,8 +34,25 @@ def steps_per_call(backend: str) -> int:
 
 
 def evaluates_at_once(backend: str) -> bool:
-    """Whether policies are evaluated in one batch: a CPU is full with one of them."""
+    """Whether an evaluation is one compiled call, of one policy or of many.
+
+    A GPU or TPU is wider than one small network needs, and waits for Python between calls. A CPU
+    is full with one policy, its convolutions are slow in loops, and other runtimes judge faster.
+    """
     return backend != "cpu"
+
+
+def placed(tree: Any) -> Any:
+    """A tree whose arrays lie where programs read them, for good: in a GPU's or TPU's memory.
+
+    On a CPU programs read what NumPy has.
+    """
+    return tree if jax.default_backend() == "cpu" else jax.device_put(tree)
+
+
+def at_hand(tree: Any) -> Any:
+    """A tree whose arrays NumPy reads without asking a GPU or TPU for them."""
+    return tree if jax.default_backend() == "cpu" else jax.device_get(tree)
 
 
 def callers() -> int:

@@ -1,4 +1,4 @@
-"""Latency in ONNX Runtime, measured so that two networks can be compared on a busy machine.
+"""Latency in a runtime, measured so that two networks can be compared on a busy machine.
 
 Networks that are to be compared are measured interleaved, in one process: every
 round runs each of them, in a new order, for some milliseconds. What disturbs the
@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 
-from pfrl.deploy.runtimes.onnxruntime import Session
+from pfrl.deploy.runtimes.sessions import open_session
 
 ROUND_SECONDS = 0.005
 """How long a network runs within a round, at least: tiny ones take 0.05 ms."""
@@ -27,6 +26,8 @@ WARM_UP = 2
 """Untimed runs at the beginning of a turn."""
 
 BOOTSTRAP_SAMPLES = 2000
+LOOK_AGAIN = 1.2
+"""Growth of the number of rounds until the intervals are looked at again: that takes time too."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,15 @@ class LatencyRatio(NamedTuple):
 
 
 def measure(
-    path: Path | str, threads: int = 1, batch: int = 1, seconds: float = 2.0, seed: int = 0
+    path: Path | str,
+    threads: int = 1,
+    batch: int = 1,
+    seconds: float = 2.0,
+    seed: int = 0,
+    precision: float = 0.0,
 ) -> Measurement:
-    """The latency of one ONNX file; see ``measure_interleaved``."""
-    return measure_interleaved([path], threads, batch, seconds, seed)[0]
+    """The latency of one file; see ``measure_interleaved``."""
+    return measure_interleaved([path], threads, batch, seconds, seed, precision)[0]
 
 
 def measure_interleaved(
@@ -77,28 +83,35 @@ def measure_interleaved(
     batch: int = 1,
     seconds: float = 4.0,
     seed: int = 0,
+    precision: float = 0.0,
 ) -> list[Measurement]:
-    """The latencies of several ONNX files, measured in turns on images of noise.
+    """The latencies of several files, each in its runtime, measured in turns on images of noise.
 
     Args:
-      paths: the files.
+      paths: ``.onnx`` files, for ONNX Runtime, and ``.tflite`` files, for LiteRT.
       threads: threads inside an operation.
       batch: images in a run.
       seconds: time spent on all files together, unless 15 rounds take longer.
       seed: of the images, the order within a round and the bootstrap.
+      precision: width of the interval of a median, as a share of it: when that of every file is
+        below it, measuring ends early.
 
     Raises:
+      Unavailable: if a runtime is not installed.
       FileError: if a file is missing or cannot be run.
     """
     rng = np.random.default_rng(seed)
+    sessions = [open_session(path, threads) for path in paths]
+    runtimes = [(session.runtime, session.version) for session in sessions]
+    del sessions
 
     def load() -> list[Callable[[], None]]:
-        sessions = [Session(path, threads) for path in paths]
+        sessions = [open_session(path, threads) for path in paths]
         return [session.bound(session.random_images(batch, rng)) for session in sessions]
 
-    rounds, repeats = interleave(load, seconds, rng)
+    rounds, repeats = interleave(load, seconds, rng, precision=precision)
     measurements = []
-    for column, repeated in zip(rounds.T, repeats, strict=True):
+    for column, repeated, (runtime, version) in zip(rounds.T, repeats, runtimes, strict=True):
         low, high = median_interval(column, rng)
         measurements.append(
             Measurement(
@@ -107,8 +120,8 @@ def measure_interleaved(
                 high_ms=high,
                 threads=threads,
                 batch=batch,
-                runtime="onnxruntime",
-                runtime_version=onnxruntime.__version__,
+                runtime=runtime,
+                runtime_version=version,
                 instruction_set=instruction_set(),
                 repeats=repeated * len(rounds),
                 rounds_ms=tuple(column.tolist()),
@@ -140,6 +153,7 @@ def interleave(
     *,
     round_seconds: float = ROUND_SECONDS,
     fewest_rounds: int = FEWEST_ROUNDS,
+    precision: float = 0.0,
 ) -> tuple[np.ndarray, list[int]]:
     """Times functions in turns.
 
@@ -149,6 +163,8 @@ def interleave(
       rng: of the order within a round.
       round_seconds: how long a function is to run within a round.
       fewest_rounds: rounds to be made in any case.
+      precision: when the interval of every function's median is narrower than this share of it,
+        the rounds end.
 
     Returns:
       The median time of every function in every round in ms ``[rounds, functions]``,
@@ -156,15 +172,26 @@ def interleave(
     """
     runs = make()
     repeats = [_repeats(run, round_seconds) for run in runs]
-    rounds, end = [], time.perf_counter() + seconds
+    rounds, end, look = [], time.perf_counter() + seconds, float(fewest_rounds)
     while len(rounds) < fewest_rounds or time.perf_counter() < end:
         row = np.empty(len(runs))
         for index in rng.permutation(len(runs)):
             _time(runs[index], WARM_UP)
             row[index] = np.median(_time(runs[index], repeats[index]))
         rounds.append(row)
+        if precision > 0 and len(rounds) >= look:
+            if _widest(np.array(rounds), rng) < precision:
+                break
+            look = len(rounds) * LOOK_AGAIN
         runs = make()
     return np.array(rounds) * 1e3, repeats
+
+
+def _widest(rounds: np.ndarray, rng: np.random.Generator) -> float:
+    """The widest interval of a median of ``rounds`` ``[rounds, functions]``, as a share of it."""
+    intervals = [median_interval(column, rng) for column in rounds.T]
+    widths = [high - low for low, high in intervals]
+    return float(np.max(widths / np.median(rounds, axis=0)))
 
 
 def _repeats(run: Callable[[], None], seconds: float) -> int:

@@ -8,6 +8,7 @@ from pfrl.compression.recipe import Recipe
 from pfrl.deploy.runtimes.base import RUNTIMES
 
 Fidelity = Literal["reconstruct", "finetune", "supernet"]
+Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,14 @@ class EpisodeConfig:
     search_images: Count = 2_000
     """Images of the search split that the reward uses; the others are kept for re-scoring."""
     validation: str = "auto"
-    """The runtime that judges: xla on the masked network; onnx, openvino (float32) or
-    openvino-bf16 (bfloat16 products) on the sliced one; or auto, whichever is fastest and agrees
-    with XLA to a tenth of a point, measured once at the start."""
+    """The runtime that judges: xla on the masked network; onnx, openvino, litert
+    (float32) or openvino-bf16 (bfloat16 products) on the sliced one; or auto, on a CPU whichever is
+    fastest and agrees with XLA to a tenth of a point, measured once at the start, and elsewhere
+    xla."""
+    precision: Precision = "float32"
+    """Of the products in fine-tuning and in XLA's judging, for GPUs and TPUs: all digits; those of
+    TensorFloat-32; or bfloat16, with sums of float32. Fewer digits are faster, and may rank close
+    policies otherwise."""
     early_stop: Literal["never", "bound", "race"] = "never"
     """When judging ends before all images were seen: as soon as the best accuracy so far is out of
     reach (bound), or the policy is behind the best one on their common images (race); see

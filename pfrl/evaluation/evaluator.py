@@ -3,7 +3,7 @@
 One evaluation: choose channels, repair, mask and fake-quantize, re-estimate the
 statistics, fine-tune for a few steps (or none), measure the accuracy on the search split.
 Masks and bit widths are traced values of fixed shape, so that all evaluations
-of a search run the same three compiled functions.
+of a search run the same three compiled functions, on a GPU or TPU the same one.
 """
 
 import time
@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from pfrl.compression.calibration import gather_from
@@ -21,6 +22,7 @@ from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.compression.rounding import slice_quantizers
 from pfrl.compression.sliced import Compressed, assemble
 from pfrl.cost import CostModel
+from pfrl.cpu.backend import at_hand, evaluates_at_once
 from pfrl.data import Dataset
 from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES
 from pfrl.evaluation.base import Choice, Evaluator, Tuning
@@ -121,14 +123,20 @@ class NetworkEvaluator(Evaluator):
             )
             statistics = replace(statistics, variables=shared.variables)
             self.seconds["training"], self.spent_before = shared.seconds, shared.spent_before
+        # Policies are prepared on the host.
+        statistics = replace(statistics, variables=at_hand(statistics.variables))
         self.statistics = statistics
         self._training = ShortTraining(network, statistics, dataset, config, tuning, estimating)
         self._runtimes = dict(RUNTIMES)
         self._batched = Batched(self._training, dataset.task)
-        self.choice = self._choose(quantized)
+        at_once = evaluates_at_once(jax.default_backend())
+        self.choice = self._choose(quantized, at_once)
+        self._at_once = at_once and self.bound is None and self.choice.runtime == REFERENCE
 
     def evaluate(self, policy: Policy) -> Evaluation:
         """Evaluate a policy; equal policies give equal accuracies."""
+        if self._at_once:
+            return self.evaluate_batch([policy])[0]
         start = time.perf_counter()
         judged = self._judged(policy, "reward", None, self.bound)
         if self.bound is not None and judged.exact:
@@ -141,17 +149,20 @@ class NetworkEvaluator(Evaluator):
         return Evaluation(judged.quality, costs, seconds, not judged.finite, judged.exact, images)
 
     def evaluate_batch(self, policies: Sequence[Policy]) -> list[Evaluation]:
-        """Evaluate policies in one batch, for GPUs and TPUs: see ``pfrl.evaluation.batched``.
+        """Evaluate policies in one call, for GPUs and TPUs: see ``pfrl.evaluation.batched``.
 
         The accuracies are those of evaluations one by one but for rounding, which may decide
-        about an image. All images are judged; every policy tells its share of the seconds.
+        about an image, and after fine-tuning about some. All images are judged; every policy tells
+        its share of the seconds, which all count as training.
         """
         start = time.perf_counter()
         new = {policy_key(policy, self.graph): policy for policy in policies}
         # Always as many as were asked for, so that equal ones do not compile for another number.
         filled = [*new.values(), *[policies[0]] * (len(policies) - len(new))]
         judged = self._batched(filled, self.images["reward"])
-        seconds = (time.perf_counter() - start) / len(new)
+        spent = time.perf_counter() - start
+        self.seconds["training"] += spent
+        seconds = spent / len(new)
         found, images = dict(zip(new, judged, strict=False)), self.images_each
         return [
             Evaluation(each.quality, self.costs.of(policy), seconds, not each.finite, True, images)
@@ -216,14 +227,18 @@ class NetworkEvaluator(Evaluator):
         now |= slice_quantizers(self.graph, recipe, now, small.kept)
         return replace(small, variables={name: now[name] for name in small.variables})
 
-    def _choose(self, quantized: bool) -> Choice:
+    def _choose(self, quantized: bool, at_once: bool) -> Choice:
         """The runtime of the configuration, or the fastest one for a network of medium size.
 
         Rounded numbers are judged by XLA: the graph that goes to other runtimes is of float32.
+
+        Args:
+          quantized: whether numbers are rounded.
+          at_once: whether an evaluation is one compiled call, in which XLA judges.
         """
         asked = REFERENCE if quantized else self._config.validation
-        if asked != "auto":
-            return Choice(asked, {})
+        if asked != "auto" or at_once:
+            return Choice(REFERENCE if asked == "auto" else asked, {})
         policy = Policy.uniform(self.graph, MEDIUM)
         masked, task = self._training.masked(policy), self.dataset.task
         judges: dict[str, Callable[[], Judge]] = {

@@ -1,6 +1,7 @@
 """The training of one evaluation: from a policy to its masked network, compiled once for all."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -12,16 +13,45 @@ from pfrl.compression.calibration import CalibrationStatistics
 from pfrl.compression.masked import Knobs, MaskedNetwork
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Prepared, Preparer
-from pfrl.cpu.backend import compiled
+from pfrl.cpu.backend import compiled, placed
+from pfrl.cpu.precision import at_precision
 from pfrl.data import Dataset
 from pfrl.evaluation.base import Tuning
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.methods.repair.batch_norm import find_momentum, reestimate
 from pfrl.training.fit import Diverged
 from pfrl.training.optimizers import sgd
-from pfrl.training.step import TrainState, make_train_step, stepping
+from pfrl.training.step import TrainState, TrainStep, make_train_step, stepping
 
 Batches = Iterable[tuple[Any, Any]]
+
+
+class Begun(NamedTuple):
+    """Where a policy's network begins, as it is prepared: on the host.
+
+    Attributes:
+      prepared: what was chosen and repaired, at full size.
+      knobs: the policy as traced values.
+      variables: that training starts from, with the statistics of the base network.
+    """
+
+    prepared: Prepared
+    knobs: Knobs
+    variables: dict[str, Any]
+
+
+class Functions(NamedTuple):
+    """What an evaluation computes, not compiled, at the precision of the episode.
+
+    Attributes:
+      statistics: ``(variables, x, knobs) -> statistics`` after a batch in training mode.
+      step: a train step, whose extras are the knobs.
+      predict: ``(variables, x, knobs) -> outputs``.
+    """
+
+    statistics: Callable[..., Any]
+    step: TrainStep
+    predict: Callable[..., Any]
 
 
 class Masked(NamedTuple):
@@ -52,8 +82,9 @@ class ShortTraining:
       estimating: images that statistics are re-estimated from.
 
     Attributes:
+      functions: see ``Functions``.
+      optimizer: of the fine-tuning.
       predict: compiled ``(variables, x, knobs) -> outputs``.
-      step: compiled train step.
       momentum: of every statistic; see ``pfrl.methods.repair.batch_norm``.
     """
 
@@ -67,31 +98,42 @@ class ShortTraining:
         estimating: Sequence[Any],
     ):
         graph = network.graph
-        self.network, self.batches, self.estimating = network, batches, estimating
+        self.network, self.batches, self.estimating = network, placed(batches), placed(estimating)
         self._calibrated, self._prepare = statistics, Preparer(statistics)
         self._dataset, self._config = dataset, config
-        optimizer = sgd(config.learning_rate, config.weight_decay)
-        self._start_optimizer = jax.jit(optimizer.init)
-        loss = dataset.task.loss
-        step = make_train_step(network.apply, optimizer, loss=loss, ghosts=config.ghost_batches)
-        self.step = stepping(step)
-        self.predict = compiled(lambda v, x, knobs: network.apply(v, x, False, knobs)[0], threads=1)
-        self._statistics = compiled(
-            lambda v, x, knobs: network.apply(v, x, True, knobs)[1], threads=1
-        )
+        self.optimizer = sgd(config.learning_rate, config.weight_decay)
+        self._start_optimizer = jax.jit(self.optimizer.init)
+        self.functions = self._functions()
+        self._step = stepping(self.functions.step)
+        self.predict = compiled(self.functions.predict, threads=1)
+        self._statistics = compiled(self.functions.statistics, threads=1)
         self._tuners: dict[tuple[int, float], tuple[Callable[..., Any], Callable[..., Any]]] = {}
         whole = self.masked(Policy.uniform(graph))
         names = set(graph.source.variables) - graph.source.trainable
         self.momentum = find_momentum(
-            self._statistics, whole.variables, names, estimating[0], whole.knobs
+            self._statistics, whole.variables, names, self.estimating[0], whole.knobs
         )
 
-    def masked(self, policy: Policy) -> Masked:
-        """A policy's network before any training, with the statistics of the base network."""
+    def _functions(self) -> Functions:
+        config, apply, loss = self._config, self.network.apply, self._dataset.task.loss
+        step = make_train_step(apply, self.optimizer, loss=loss, ghosts=config.ghost_batches)
+        return Functions(
+            at_precision(lambda v, x, knobs: apply(v, x, True, knobs)[1], config.precision),
+            replace(step, gradient=at_precision(step.gradient, config.precision)),
+            at_precision(lambda v, x, knobs: apply(v, x, False, knobs)[0], config.precision),
+        )
+
+    def begun(self, policy: Policy) -> Begun:
+        """A policy's network as it is prepared."""
         prepared = self._prepare(policy)
         ranges = self._calibrated.ranges(policy)
         knobs = self.network.knobs(policy, prepared, ranges)
-        variables = self.network.start(prepared, knobs)
+        return Begun(prepared, knobs, dict(self.network.start(prepared, knobs)))
+
+    def masked(self, policy: Policy) -> Masked:
+        """A policy's network before any training, with the statistics of the base network."""
+        begun = self.begun(policy)
+        prepared, (knobs, variables) = begun.prepared, placed((begun.knobs, begun.variables))
         trainable = self.network.trainable
         parameters = {k: jnp.asarray(v) for k, v in variables.items() if k in trainable}
         statistics = {k: jnp.asarray(v) for k, v in variables.items() if k not in trainable}
@@ -117,7 +159,7 @@ class ShortTraining:
         begun = self.started(policy)
         state, loss = begun.state, jnp.zeros(())
         for x, targets in self.batches if batches is None else batches:
-            state, loss = self.step(state, x, targets, None, begun.knobs)
+            state, loss = self._step(state, x, targets, None, begun.knobs)
         variables = {**state.parameters, **state.statistics}
         return begun._replace(state=state, variables=variables), bool(np.isfinite(loss))
 

@@ -1,4 +1,4 @@
-"""Which network is meant, as one value: a name of the zoo or a function in a user's file.
+"""Which network is meant, as one value: a name of the zoo, a user's function, or an ONNX file.
 
 A user's function takes nothing and returns ``(model, x, ...)``: an ``nnx.Module``, or the pair
 ``(module, variables)`` of a Linen module or of a function of its parameters, and example inputs.
@@ -6,10 +6,13 @@ The file may say besides how its network sees the data::
 
     MEAN, STD = (0.5,), (0.25,)   # of every channel, for pixels in [0, 1]
     CLASSES = ("cat", "dog")      # names of the outputs, in their order
+
+An ONNX file that this project wrote says the same in its metadata.
 """
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -17,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pfrl.graph import Source, from_nnx
+from pfrl.graph import Graph, Source, from_nnx, trace
 from pfrl.graph.frontends import as_source
 from pfrl.graph.source import SourceError
 from pfrl.models.catalogue import (
@@ -29,8 +32,13 @@ from pfrl.models.catalogue import (
     fitting_arrays,
     pretrained_path,
 )
-from pfrl.models.reference import Reference, call, parse
+from pfrl.models.onnx.reader import OnnxError, read
+from pfrl.models.onnx.source import examples, for_images, load
+from pfrl.models.reference import Reference, call, parse, trace_module
 from pfrl.user_code import as_main_folder, one_line, run_file
+
+ONNX = ".onnx"
+"""How the name of a file with a network ends."""
 
 
 class View(NamedTuple):
@@ -50,8 +58,9 @@ class Network(NamedTuple):
     """A network by what it is called and where its trained arrays are. Plain data.
 
     Attributes:
-      model: a name of the zoo, or ``FILE.py:FUNCTION``.
-      weights: an ``.npz``; for a function that returns a trained network its own file.
+      model: a name of the zoo, ``FILE.py:FUNCTION`` or ``FILE.onnx``.
+      weights: as of ``pfrl.models.weights``; for a network of the user's that is trained its own
+        file.
     """
 
     model: str
@@ -64,14 +73,13 @@ class Network(NamedTuple):
         Args:
           model: as of ``Network``.
           data: name of a data set, for which the package may have weights.
-          weights: an ``.npz``, or None.
+          weights: a file or folder, or None.
 
         Raises:
           ModelError: if there is no such network, or there are no weights.
         """
         if is_own(model):
-            place = parse(model)
-            return cls(model, place.path if weights is None else weights)
+            return cls(model, own_file(model) if weights is None else weights)
         check_name(model)
         found = weights or pretrained_path(model, data)
         if found is None:
@@ -94,8 +102,7 @@ class Network(NamedTuple):
           UserCodeError: if the user's file fails or gives no network.
         """
         source, view = initial(self.model, outputs, image_shape, dense, seed=0)
-        own = is_own(self.model) and self.weights.resolve() == parse(self.model).path.resolve()
-        if own:
+        if is_own(self.model) and self.weights.resolve() == own_file(self.model).resolve():
             _check_trained(self.model, source)
             return source, view
         arrays = fitting_arrays(source.variables, self.weights)[0]
@@ -103,8 +110,35 @@ class Network(NamedTuple):
 
 
 def is_own(model: str) -> bool:
-    """Whether a user's function is meant and no network of the zoo."""
-    return ".py:" in model or model.endswith(".py")
+    """Whether a user's function or file is meant and no network of the zoo."""
+    return ".py:" in model or model.endswith((".py", ONNX))
+
+
+def own_file(model: str) -> Path:
+    """The file of a network of the user's.
+
+    Raises:
+      ModuleError, OnnxError: if there is none.
+    """
+    if not model.endswith(ONNX):
+        return parse(model).path
+    path = Path(model).expanduser()
+    if not path.is_file():
+        raise OnnxError(f"no file {path}; expected an ONNX network")
+    return path
+
+
+def trace_own(model: str) -> Graph:
+    """The graph of a network of the user's at its own example inputs.
+
+    Raises:
+      ModuleError, OnnxError: if it is none, or fails.
+    """
+    if not model.endswith(ONNX):
+        return trace_module(model)
+    file = read(own_file(model))
+    source = load(file, (), turned=False)
+    return trace(source, *(jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for x in examples(file)))
 
 
 def initial(
@@ -113,17 +147,25 @@ def initial(
     """A network as it is before its weights are read, and how it sees the data.
 
     Args:
-      model: a name of the zoo, or ``FILE.py:FUNCTION``, whose arrays are those that it returns.
+      model: a name of the zoo, ``FILE.py:FUNCTION``, whose arrays are those that it returns, or
+        ``FILE.onnx``, whose arrays are in it.
       outputs, image_shape, dense: as of ``Network.load``.
       seed: of the initial weights; an int or ``nnx.Rngs``.
 
     Raises:
       ModelError: if the network does not suit the data.
-      UserCodeError: if the user's file fails or gives no network.
+      UserCodeError, OnnxError: if the user's file fails or gives no network.
     """
     if not is_own(model):
         check_answers(model, dense)
         return from_nnx(build(model, outputs, image_shape, seed)), View()
+    if model.endswith(ONNX):
+        file = read(own_file(model))
+        source = for_images(file, image_shape)
+        x = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        found = jax.eval_shape(lambda v, x: source.apply(v, x, False)[0], source.variables, x)
+        _check_outputs(str(file.path), found, outputs, dense)
+        return source, _file_view(file.metadata, outputs, image_shape)
     place = parse(model)
     module = run_file(place.path)
     with as_main_folder(place.path), contextlib.redirect_stdout(sys.stderr):
@@ -140,11 +182,11 @@ def initial(
                 f"the network of {place} does not run on images of the data, {list(image_shape)}:"
                 f" its example inputs are {takes} ({one_line(error)})"
             ) from error
-    _check_outputs(place, found, outputs, dense)
+    _check_outputs(str(place), found, outputs, dense)
     return source, _view(place, module, outputs, image_shape)
 
 
-def _check_outputs(place: Reference, found: Any, outputs: int, dense: bool) -> None:
+def _check_outputs(place: str, found: Any, outputs: int, dense: bool) -> None:
     wanted = f"[N, H, W, {outputs}]" if dense else f"[N, {outputs}]"
     shape = list(getattr(found, "shape", ()))
     if len(shape) != (4 if dense else 2) or shape[-1] != outputs:
@@ -178,3 +220,17 @@ def _view(place: Reference, module: ModuleType, outputs: int, image_shape: Image
     if ("mean" in found) != ("std" in found):
         raise ModelError(f"{place.path} has one of MEAN and STD; give both of them, or neither")
     return View(**found)
+
+
+def _file_view(metadata: Mapping[str, str], outputs: int, image_shape: ImageShape) -> View:
+    """What the metadata of a file say about its images, as far as it fits."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(ValueError):
+        for name in ("mean", "std"):
+            numbers = tuple(float(each) for each in metadata.get(name, "").split(","))
+            if len(numbers) == image_shape[-1]:
+                found[name] = numbers
+    classes = tuple(each.strip() for each in metadata.get("classes", "").split(","))
+    if len(classes) == outputs and all(classes):
+        found["classes"] = classes
+    return View(**found) if ("mean" in found) == ("std" in found) else View()

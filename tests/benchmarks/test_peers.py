@@ -171,6 +171,7 @@ def test_medians_ratios_and_ranks_by_hand():
     assert "Rank correlation" in text and "Rank correlation" not in describe(alone, facts)
 
 
+@pytest.mark.slow
 def test_a_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(peers, "ProcessPoolExecutor", lambda n, *_: ThreadPoolExecutor(n))
     monkeypatch.setattr(

@@ -3,15 +3,15 @@
 import pytest
 
 from tests.support.methods_conformance import check
-from tests.support.methods_table import COLUMNS, OFTEN, ROWS
+from tests.support.methods_table import COLUMNS, ROWS, STRUCTURAL
 
 
-@pytest.mark.parametrize("name", sorted(OFTEN))
+@pytest.mark.parametrize("name", sorted(STRUCTURAL))
 def test_method(name, tmp_path):
     check(name, COLUMNS["vit_tiny"], tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(ROWS.keys() - OFTEN))
+@pytest.mark.parametrize("name", sorted(ROWS.keys() - STRUCTURAL))
 def test_other_method(name, tmp_path):
     check(name, COLUMNS["vit_tiny"], tmp_path)

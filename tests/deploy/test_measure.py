@@ -1,11 +1,15 @@
 """Measuring latency: order, intervals and ratios; the table of single layers."""
 
 import json
+import time
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 
 from pfrl.cost.latency_table import Grid, LatencyTable, LayerGrids, LayerShape, measure_table
+from pfrl.deploy.layer_times import layer_times
+from pfrl.deploy.memory import peak_memory
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.deploy.timing import (
     Measurement,
@@ -14,8 +18,10 @@ from pfrl.deploy.timing import (
     latency_ratio,
     measure,
     measure_interleaved,
+    median_interval,
 )
 from pfrl.files import FileError
+from tests.support.flat import dense
 
 CONV = LayerShape("conv", (3, 3), (1, 1), ((1, 1), (1, 1)), 1, 14, 14, 32, 32)
 DENSE = LayerShape("dense", c_in=8, c_out=10)
@@ -73,6 +79,49 @@ def test_interleaved_networks_are_compared_round_by_round(networks):
     assert equal.low < 1.15 and equal.high > 0.87
     assert latency_ratio(one, one) == (1.0, 1.0, 1.0)
     assert latency_ratio(one, large).high < 0.9
+
+
+def test_files_of_two_runtimes_are_measured_in_turns(networks, tmp_path):
+    flat = tmp_path / "m.tflite"
+    flat.write_bytes(dense(np.ones((16, 4), np.float32)))
+    onnx, litert = measure_interleaved([networks["large"], flat], seconds=0.1)
+    assert (onnx.runtime, litert.runtime) == ("onnxruntime", "litert")
+    assert litert.runtime_version == version("ai-edge-litert")
+    assert len(onnx.rounds_ms) == len(litert.rounds_ms)
+    assert latency_ratio(litert, onnx).high < 1.0
+
+
+def test_measuring_ends_when_the_intervals_are_narrow_enough(networks):
+    start = time.perf_counter()
+    loose = measure(networks["small"], seconds=60.0, precision=1.0)
+    assert time.perf_counter() - start < 30 and len(loose.rounds_ms) == 15
+    steady = np.random.default_rng(0)
+    rounds, _ = interleave(
+        lambda: [lambda: time.sleep(1e-4)], 60.0, steady, round_seconds=0.0, precision=0.2
+    )
+    low, high = median_interval(rounds[:, 0], steady)
+    assert high - low < 0.25 * np.median(rounds[:, 0])
+
+
+def test_memory_grows_with_the_network(networks):
+    small, large = (peak_memory(networks[name]) for name in ("small", "large"))
+    kernel = 16 * 20000 * 4
+    assert small + kernel / 2 < large < small + 30 * kernel
+
+
+def test_memory_of_what_is_no_network_is_refused(tmp_path):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"nothing")
+    with pytest.raises(FileError, match=r"to measure its memory: .*m\.tflite is no network"):
+        peak_memory(path)
+
+
+def test_operations_have_times_of_their_own(networks, tmp_path):
+    layers = layer_times(networks["large"], seconds=0.02)
+    assert layers is not None and len(layers) == 1
+    layer = layers[0]
+    assert layer.op in ("MatMul", "Gemm") and 0 < layer.median_ms < 50
+    assert layer_times(tmp_path / "m.tflite") is None
 
 
 def test_a_missing_network_is_named(tmp_path):

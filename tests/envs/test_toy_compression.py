@@ -62,7 +62,9 @@ def test_the_environment_can_play_the_optimum_and_nothing_better_fits():
     assert evaluation.accuracy == pytest.approx(optimum(32, 0.2))
 
 
-@pytest.mark.parametrize(("name", "share"), [("ddpg", 0.98), ("ppo", 0.99)])
+@pytest.mark.parametrize(
+    ("name", "share"), [("ddpg", 0.98), pytest.param("ppo", 0.99, marks=pytest.mark.slow)]
+)
 def test_an_agent_comes_near_the_optimum_and_beats_random(name, share):
     assert reached(name, "best") >= share
     # What random search leaves to be gained, an agent at least halves.

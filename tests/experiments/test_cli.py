@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments import cli
 from experiments.run.inputs import needs_latency
 from experiments.settings.compression import CompressSettings
+from pfrl.deploy.onnx.export import export_onnx
 from pfrl.models.catalogue import pretrained_path
+from tests.support.flat import dense
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = pretrained_path("resnet8", "digits")
@@ -113,6 +116,19 @@ def test_measuring_a_damaged_file_is_refused(tmp_path, capsys):
     path.write_bytes(b"no network")
     assert cli.main(["measure", str(path)]) == cli.USER_ERROR
     assert str(path) in capsys.readouterr().err
+
+
+def test_measuring_two_files_compares_them(tmp_path, capsys):
+    kernel = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    flat, onnx = tmp_path / "m.tflite", tmp_path / "m.onnx"
+    flat.write_bytes(dense(kernel))
+    export_onnx(lambda x: x @ kernel, (8,), onnx)
+    found = cli.main(["measure", str(onnx), str(flat), "--seconds", "0.1", "--layers"])
+    lines = capsys.readouterr().out.splitlines()
+    assert found == 0 and lines[0].startswith(f"{onnx}: ") and "onnxruntime" in lines[0]
+    assert lines[1].startswith(f"{flat}: ") and "of the first file's" in lines[1]
+    assert any("Gemm" in line or "MatMul" in line for line in lines)
+    assert cli.main(["measure"]) == cli.USER_ERROR
 
 
 @pytest.mark.parametrize("command", ["compress", "pretrain", "report", "measure"])

@@ -17,8 +17,8 @@ from agents import AGENTS, DDPGOptions, SACOptions, TD3Options, TQCOptions
 from envs import Problem
 from experiments import cli
 from experiments.report import inspection as inspect
+from experiments.run import applying, measuring, pretrain
 from experiments.run import compression as compress
-from experiments.run import pretrain
 from experiments.studies.methods import comparison as methods
 from experiments.studies.pareto import front as pareto
 from experiments.studies.proxy import scores as proxy
@@ -169,7 +169,7 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
         # A file that the commands name is shown with its name in its first line.
         (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
     ran = []
-    for module in (compress, inspect, pareto, sweep, proxy):
+    for module in (compress, applying, inspect, measuring, pareto, sweep, proxy):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
     for module in (methods, pretrain, tune):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or Path())

@@ -149,7 +149,7 @@ def test_classes_are_those_of_the_data_unless_told():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "expected --model NAME or --model FILE.py:FUNCTION"),
+        ([], "expected --model NAME, FILE.py:FUNCTION or FILE.onnx"),
         (["--model", "resnet9"], "unknown model 'resnet9'"),
         (["--model", "resnet8", "--data", "digitz"], "unknown dataset 'digitz'"),
         (["--model", "resnet8", "--input", "224"], "HEIGHT,WIDTH,CHANNELS"),

@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from onnx import TensorProto, helper
 
 from experiments.report import evidence, sections
+from experiments.report.answer import answer_lines
 from experiments.report.run_report import write_report
 from pfrl.files import FileError, write_json
 from tests.support.invented_run import invented_history, invented_report, random_policy, write_run
@@ -56,14 +57,59 @@ def test_notes_say_that_bits_are_simulated():
     assert evidence.notes({"notes": ["Mind the gap."]}, without) == "## Notes\n\n- Mind the gap."
 
 
-def test_a_latency_that_was_predicted_is_called_so():
+def answered(**report):
+    return [line.replace("\u00a0", " ") for line in answer_lines(report)]
+
+
+def test_a_budget_is_answered():
+    budget = {"metric": "macs", "limit": 50e6, "achieved": 45e6, "base": 100e6}
+    assert answered(budget=budget) == [
+        "Asked for: at most 50.0 M MACs (50.0 % of the base).",
+        "Got: 45.0 M, 90.0 % of it: kept.",
+    ]
+    assert answered(budget={**budget, "limit": None}) == []
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict"),
+    [
+        ((0.48, 0.46, 0.49), "kept."),
+        ((0.52, 0.49, 0.55), "kept as far as the interval can tell."),
+        ((0.625, 0.6, 0.65), "not kept."),
+    ],
+)
+def test_a_latency_is_answered_by_what_was_measured(ratio, verdict):
     budget = {"metric": "latency", "limit": 0.8, "achieved": 0.6, "base": 1.6}
-    network = {"test_accuracy": 0.9, "macs": 10, "params": 10, "nbytes": 10}
-    text = sections.result({"budget": budget, "base": network, "compressed": network})
-    assert (
+    compared = {"latency_ratio": dict(zip(("ratio", "low", "high"), ratio, strict=True))}
+    asked, predicted, measured, *advice = answered(budget=budget, comparison=compared)
+    assert asked == (
         "Asked for: at most a predicted latency per image of 0.800 ms (50.0 % of the base)."
-        " Got: 0.600 ms, 75.0 % of the limit; the table has what was measured."
-    ) in text.replace("\u00a0", " ")
+    )
+    assert predicted == "Predicted: 0.600 ms, 75.0 % of it."
+    assert measured.startswith(f"Measured on the file: {100 * ratio[0]:.1f} % of the base's")
+    assert measured.endswith(f": {verdict}")
+    # Half was asked for and 0.625 came out: the target is lowered as much as it was missed.
+    assert [("latency=0.4`" in line) for line in advice] == [True] * (verdict == "not kept.")
+
+
+def test_a_loss_that_is_allowed_is_answered():
+    difference = {"difference": -0.004, "low": -0.009, "high": 0.002}
+    tried = [
+        {"share": 0.5, "difference": difference, "kept": True},
+        {"share": 0.25, "difference": {**difference, "low": -0.03}, "kept": False},
+    ]
+    drop = {"allowed": 0.01, "confidence": 0.9, "metric": "macs", "share": 0.5, "kept": True,
+            "held_out_images": 2500, "tried": tried}  # fmt: skip
+    test = {"compressed_minus_base": {"difference": -0.012, "low": -0.02, "high": -0.001}}
+    asked, found, tested = answered(drop=drop, comparison=test)
+    assert "smallest MACs that is at most 1 point of accuracy worse" in asked
+    assert "at most 50.0 % of the base's MACs, the lowest that kept it of 2 limits" in found
+    assert "0.40 points worse than the base" in found and found.endswith("0.90 points worse: kept.")
+    assert tested.endswith("the file is 1.20 points worse than the base: not kept.")
+    drop |= {"share": 0.25, "kept": False}
+    *_, found, advice = answered(drop=drop)
+    assert "the highest of 2 limits" in found and found.endswith("3.00 points worse: not kept.")
+    assert advice.startswith("To keep it, allow a larger `--max-drop`")
 
 
 def test_the_table_of_a_deep_network_is_folded():

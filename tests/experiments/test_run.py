@@ -28,7 +28,9 @@ from pfrl.files import load_arrays
 ROOT = Path(__file__).resolve().parents[2]
 EPISODE = EpisodeConfig(steps=1, batch=16, search_images=60, statistics_images=16, validation="xla")
 FINISH = FinishConfig(epochs=0.1, seconds=0.1, candidates=2, rescore_steps=2)
-WALL_CLOCK = {"seconds", "seconds_per_episode", "share", "latency_ms", "latency_ratio"}
+MEASURED = {
+    "seconds", "seconds_per_episode", "share", "latency_ms", "latency_ratio", "memory_bytes",
+}  # fmt: skip
 
 
 def settings(out: Path, **changes) -> CompressSettings:
@@ -37,11 +39,11 @@ def settings(out: Path, **changes) -> CompressSettings:
     return dataclasses.replace(plain, **changes)
 
 
-def without_wall_clock(value):
-    """A report or a history without what a clock says."""
+def without_measurements(value):
+    """A report or a history without what is measured anew."""
     if isinstance(value, dict):
-        return {k: without_wall_clock(v) for k, v in value.items() if k not in WALL_CLOCK}
-    return [without_wall_clock(v) for v in value] if isinstance(value, list) else value
+        return {k: without_measurements(v) for k, v in value.items() if k not in MEASURED}
+    return [without_measurements(v) for v in value] if isinstance(value, list) else value
 
 
 def results(run: Path):
@@ -50,9 +52,9 @@ def results(run: Path):
     compilations = report["search"].pop("compilations_after_first_episode")
     assert compilations == 0
     return (
-        without_wall_clock(read_history(run / "history.jsonl")),
+        without_measurements(read_history(run / "history.jsonl")),
         json.loads((run / "policy.json").read_text()),
-        without_wall_clock(report),
+        without_measurements(report),
     )
 
 
@@ -75,7 +77,7 @@ def whole(tmp_path_factory) -> Path:
 
 def test_the_report_says_what_was_asked_for(whole):
     report = json.loads((whole / "report.json").read_text())
-    entry = {"test_accuracy", "macs", "params", "nbytes", "latency_ms"}
+    entry = {"test_accuracy", "macs", "params", "nbytes", "memory_bytes", "latency_ms"}
     assert {
         "model",
         "data",
@@ -100,11 +102,20 @@ def test_the_report_says_what_was_asked_for(whole):
     assert report["compressed"]["macs"] <= report["budget"]["limit"] <= report["base"]["macs"] / 2
     assert report["comparison"]["agreement"] == 1.0
     assert report["search"]["compilations_after_first_episode"] == 0
-    assert {"policy", "onnx", "onnx_base", "packed", "tensorboard"} == set(report["artefacts"])
+    formats = {"onnx", "onnx_base", "litert", "litert_base"}
+    assert formats | {"policy", "packed", "tensorboard"} == set(report["artefacts"])
     packed = whole / report["artefacts"]["packed"]
     assert report["packed"]["file"] == packed.stat().st_size
     assert set(unpack(packed)) == set(load_arrays(whole / "networks" / "compressed.npz")[0])
     assert report["compressed"]["nbytes"] == (whole / report["artefacts"]["onnx"]).stat().st_size
+    flat = report["litert"]
+    assert set(flat["base"]) == set(flat["compressed"]) == entry
+    assert flat["agreement"] == 1.0
+    assert flat["compressed"]["test_accuracy"] == report["compressed"]["test_accuracy"]
+    assert flat["compressed"]["nbytes"] == (whole / "model.tflite").stat().st_size
+    assert flat["latency_ratio"]["low"] <= flat["latency_ratio"]["high"]
+    page = (whole / "report.md").read_text()
+    assert "| in LiteRT |" in page and "## How to ship it" in page
     latency = report["compressed"]["latency_ms"]
     assert 0 < latency["low"] <= latency["median"] <= latency["high"]
     assert (latency["threads"], latency["batch"]) == (1, 1)
@@ -147,7 +158,9 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(whole, tmp_path, monkey
 
 
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "sent", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_stopped_process_loses_at_most_its_episode(sent, whole, tmp_path):
     out = tmp_path / "run"
     options = {
@@ -179,7 +192,7 @@ def test_a_stopped_process_loses_at_most_its_episode(sent, whole, tmp_path):
             "pfrl: interrupted; what was finished is kept, go on with the same command"
         )
         # Going on is the same after an interrupt and after a kill.
-        kept = without_wall_clock(read_history(out / "history.jsonl"))
+        kept = without_measurements(read_history(out / "history.jsonl"))
         assert 2 <= len(kept) <= 8 and kept == results(whole)[0][: len(kept)]
         return
     compress.run(settings(out))

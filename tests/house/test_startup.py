@@ -8,7 +8,10 @@ from pathlib import Path
 from experiments.cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
-SLOW = ("jax", "flax", "torch", "tensorboard", "sklearn", "onnx", "onnxruntime", "openvino")
+SLOW = (
+    "jax", "flax", "torch", "tensorboard", "sklearn", "onnx", "onnxruntime", "openvino",
+    "ai_edge_litert",
+)  # fmt: skip
 PROGRAM = f"""
 import json, sys
 from experiments.cli import main

@@ -329,3 +329,12 @@ OFTEN = frozenset(
     }
 )
 """Rows that are checked on every network every time: one or two of every kind of method."""
+"""Rows that `make test` has in the column of the residual network."""
+STRUCTURAL = frozenset(
+    {
+        *("l1", "lasso", "repair least_squares", "pattern magnitude", "low rank, svd"),
+        "prune, repair, sparsify, lsq",
+    }
+)
+"""Of those, the ones whose arithmetic depends on how layers are joined, and one with all of it:
+the other columns have these. What rounds a kernel rounds those of any network alike."""

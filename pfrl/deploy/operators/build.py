@@ -68,8 +68,15 @@ def build_from(operations: Operations, channels: Channels = "first") -> Operator
 def _first_layout(graph: OperatorGraph, operations: Operations) -> Sequence[int]:
     """What the first convolution wants: moved before all else, the images are moved only once."""
     rank = len(operations.input.shape)
+    turned = {operations.input.index: tuple(range(rank))}
     for operation in operations.steps:
-        if operation.primitive == "conv_general_dilated" and len(operation.inputs[0].shape) == rank:
+        image = operation.inputs[0]
+        axes = turned.get(image.index) if isinstance(image, Computed) else None
+        if operation.primitive == "transpose" and axes is not None:
+            order = operation.params["permutation"]
+            turned[operation.outputs[0].index] = tuple(axes[place] for place in order)
+        if operation.primitive == "conv_general_dilated" and len(image.shape) == rank:
             batch, channel, *space = operation.params["dimension_numbers"].lhs_spec
-            return graph.ordered(batch, channel, space)
+            wanted = graph.ordered(batch, channel, space)
+            return wanted if axes is None else [axes[place] for place in wanted]
     return range(rank)

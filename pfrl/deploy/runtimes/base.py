@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pfrl.registry import Registry
 
 if TYPE_CHECKING:  # settings name runtimes, and need no JAX for it
+    import numpy as np
+
     from pfrl.tasks.base import Task
     from pfrl.tasks.judging import Judge
 
@@ -19,6 +21,34 @@ REFERENCE = "xla"
 
 class Unavailable(ValueError):
     """A runtime that is not installed, or that this processor lacks instructions for."""
+
+
+class Session(Protocol):
+    """A file in its runtime, ready to run."""
+
+    runtime: str
+    """Its name, such as onnxruntime or litert."""
+    version: str
+    threads: int
+    """Threads inside an operation."""
+    input_shape: tuple[int | None, ...]
+    """``None`` stands for any size."""
+
+    def logits(self, images: np.ndarray, batch: int = AT_ONCE) -> np.ndarray:
+        """The network's output ``[N, K]`` for ``images`` ``[N, H, W, C]``, run ``batch`` at a time.
+
+        Raises:
+          ValueError: if the images' shape is not the network's, or there are none.
+        """
+        ...
+
+    def bound(self, images: np.ndarray) -> Callable[[], None]:
+        """A function that runs the network on ``images`` and does nothing else, for measuring."""
+        ...
+
+    def random_images(self, batch: int, rng: np.random.Generator) -> np.ndarray:
+        """``batch`` images of noise of the network's shape; sizes that are free become 1."""
+        ...
 
 
 class Runtime(Protocol):
@@ -52,3 +82,18 @@ class Runtime(Protocol):
 
 RUNTIMES: Registry[Runtime] = Registry("runtime", rooms=("pfrl.deploy.runtimes",))
 """The runtimes by the names that configurations have for them."""
+
+
+def check_images(images: np.ndarray, expected: tuple[int | None, ...]) -> None:
+    """Raises ValueError if there are no images, or they are not of the shape that is expected."""
+    fits = images.ndim == len(expected) and all(
+        wanted in (None, got) for wanted, got in zip(expected, images.shape, strict=True)
+    )
+    if not fits or len(images) == 0:
+        sizes = ", ".join("any" if size is None else str(size) for size in expected)
+        raise ValueError(f"got images of shape {images.shape}, the network expects [{sizes}]")
+
+
+def first_line(error: Exception) -> str:
+    """What a runtime says first."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -2,18 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 
-from pfrl.cpu import cores
-from pfrl.cpu.backend import callers
-from pfrl.deploy.onnx.export import to_onnx
-from pfrl.deploy.runtimes.base import AT_ONCE, Runtime
+from pfrl.deploy.runtimes.base import AT_ONCE, Runtime, check_images, first_line
 from pfrl.files import FileError
 from pfrl.registry import register
-from pfrl.tasks.judging import Judge
+
+if TYPE_CHECKING:  # a session alone needs no JAX
+    from pfrl.tasks.judging import Judge
 
 
 class Session:
@@ -22,13 +21,20 @@ class Session:
     Args:
       model: path of an ``.onnx`` file, or the bytes of one.
       threads: threads inside an operation; operations run one after the other.
+      profile: beginning of the path of a file for the times of operations; see
+        ``end_profiling``.
 
     Raises:
       FileError: if the file is missing or no network that the runtime can load.
     """
 
-    def __init__(self, model: Path | str | bytes, threads: int = 1):
+    runtime = "onnxruntime"
+    version: str = onnxruntime.__version__
+
+    def __init__(self, model: Path | str | bytes, threads: int = 1, profile: Path | None = None):
         options = onnxruntime.SessionOptions()
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(profile)
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -43,8 +49,8 @@ class Session:
         except Exception as error:  # the runtime's exceptions share no base class but Exception
             what = "the model" if isinstance(model, bytes) else model
             raise FileError(
-                f"{what} is no network that ONNX Runtime {onnxruntime.__version__} can load "
-                f"({_first_line(error)}); export it again"
+                f"{what} is no network that ONNX Runtime {self.version} can load "
+                f"({first_line(error)}); export it again"
             ) from error
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or inputs[0].type != "tensor(float)":
@@ -64,7 +70,7 @@ class Session:
           ValueError: if the images' shape is not the network's, or there are none.
         """
         images = np.ascontiguousarray(images, np.float32)
-        self._check(images)
+        check_images(images, self.input_shape)
         pieces = [images[start : start + batch] for start in range(0, len(images), batch)]
         outputs = [
             np.asarray(self._session.run([self._output_name], {self.input_name: piece})[0])
@@ -75,7 +81,7 @@ class Session:
     def bound(self, images: np.ndarray) -> Callable[[], None]:
         """A function that runs the network on ``images`` and does nothing else, for measuring."""
         images = np.ascontiguousarray(images, np.float32)
-        self._check(images)
+        check_images(images, self.input_shape)
         binding = self._session.io_binding()
         binding.bind_cpu_input(self.input_name, images)
         binding.bind_output(self._output_name, "cpu")
@@ -87,18 +93,9 @@ class Session:
         shape = [size or 1 for size in self.input_shape[1:]]
         return rng.random((self.input_shape[0] or batch, *shape), np.float32)
 
-    def _check(self, images: np.ndarray) -> None:
-        fits = images.ndim == len(self.input_shape) and all(
-            wanted in (None, got)
-            for wanted, got in zip(self.input_shape, images.shape, strict=True)
-        )
-        if not fits or len(images) == 0:
-            sizes = ", ".join("any" if size is None else str(size) for size in self.input_shape)
-            raise ValueError(f"got images of shape {images.shape}, the network expects [{sizes}]")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    def end_profiling(self) -> Path:
+        """Writes the times of all operations so far, as Chrome's tracing format has them."""
+        return Path(self._session.end_profiling())
 
 
 class ONNXRuntime(Runtime):
@@ -106,7 +103,11 @@ class ONNXRuntime(Runtime):
 
     title = "ONNX Runtime"
 
-    def judge(self, function: Callable[[Any], Any], input_shape: tuple[int, ...]) -> Judge:
+    def judge(self, function: Callable[[Any], Any], input_shape: tuple[int, ...]) -> "Judge":
+        from pfrl.cpu import cores
+        from pfrl.cpu.backend import callers
+        from pfrl.deploy.onnx.export import to_onnx
+
         model = to_onnx(function, input_shape).SerializeToString()
         session = Session(model, len(cores()) // callers())
         return lambda images: session.logits(images, AT_ONCE)

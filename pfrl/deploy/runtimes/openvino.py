@@ -15,7 +15,7 @@ import numpy as np
 from pfrl.cpu import cores
 from pfrl.cpu.backend import callers
 from pfrl.deploy.onnx.export import to_onnx
-from pfrl.deploy.runtimes.base import AT_ONCE, Runtime, Unavailable
+from pfrl.deploy.runtimes.base import AT_ONCE, Runtime, Unavailable, first_line
 from pfrl.deploy.runtimes.onnxruntime import Session
 from pfrl.files import FileError
 from pfrl.registry import register
@@ -73,8 +73,8 @@ def compile_network(
             },
         )
     except RuntimeError as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise FileError(f"the model is no network that OpenVINO can load ({first})") from error
+        why = first_line(error)
+        raise FileError(f"the model is no network that OpenVINO can load ({why})") from error
     own = threading.local()
 
     def run(images: np.ndarray) -> np.ndarray:

@@ -56,9 +56,40 @@ def reestimate(
     for batch in found:
         for name in momentum:
             sums[name] += np.asarray(batch[name])
+    return _means(sums, len(found), variables, momentum)
+
+
+def reestimated(
+    updated: Updated,
+    variables: Variables,
+    momentum: Mapping[str, float],
+    batches: Any,
+    *extras: Any,
+) -> Variables:
+    """The same as ``reestimate`` within a program.
+
+    Args:
+      batches: inputs ``[B, N, ...]`` of B batches, one or more.
+      updated, variables, momentum, extras: as of ``reestimate``.
+    """
+    zeros = {name: jnp.zeros_like(variables[name]) for name in momentum}
+    start = {**variables, **zeros}
+
+    def add(sums: Variables, x: Any) -> tuple[Variables, None]:
+        batch = updated(start, x, *extras)
+        return {name: sums[name] + batch[name] for name in momentum}, None
+
+    sums, _ = jax.lax.scan(add, zeros, batches)
+    return _means(sums, len(batches), variables, momentum)
+
+
+def _means(
+    sums: Variables, count: int, variables: Variables, momentum: Mapping[str, float]
+) -> Variables:
+    """The statistics of a network from what so many batches gave, each from statistics of zero."""
     result = {}
     for name, kept in momentum.items():
         follows, before = 1 - kept, variables[name]
-        mean = sums[name] / (max(len(found), 1) * follows) if follows > 1e-6 else before
+        mean = sums[name] / (max(count, 1) * follows) if follows > 1e-6 else before
         result[name] = jnp.asarray(mean, before.dtype)
     return result

@@ -55,7 +55,8 @@ def _normalize_jvp(primals, tangents):
 
 
 # Jitted, so that a deep network traces it once for every shape.
-_normalize_once = jax.jit(_normalize)
+batch_normalize = jax.jit(_normalize)
+"""``(x [M, C], scale, bias [C], epsilon) -> (y, mean, variance)``: fast on CPUs, gradient too."""
 
 
 class BatchNorm(nnx.Module):
@@ -81,7 +82,7 @@ class BatchNorm(nnx.Module):
             slope = scale * jax.lax.rsqrt(self.var[...] + self.epsilon)
             return x * slope + (bias - self.mean[...] * slope)
         features = x.shape[-1]
-        y, mean, variance = _normalize_once(x.reshape(-1, features), scale, bias, self.epsilon)
+        y, mean, variance = batch_normalize(x.reshape(-1, features), scale, bias, self.epsilon)
         self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
         self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * variance
         return y.reshape(x.shape)

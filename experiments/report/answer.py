@@ -1,0 +1,114 @@
+"""What a run answers to the objective that it was given: what was asked, measured, and kept.
+
+The same words are the end of ``pfrl compress`` on the terminal and the beginning of its report.
+"""
+
+from experiments.records.wording import (
+    bullets,
+    cost,
+    cost_phrase,
+    is_number,
+    noun_of,
+    percent,
+    points,
+    section,
+)
+from experiments.report.sections import Entry, base_cost, metric_of, wording_of
+
+
+def answer(report: Entry) -> str:
+    """The section of a report: a line each for the question, what was found, and what to do."""
+    lines = answer_lines(report)
+    return section("Answer", bullets(*lines)) if lines else ""
+
+
+def answer_lines(report: Entry) -> list[str]:
+    """The sentences, of a run with a budget or with a loss that is allowed; else there are none."""
+    return _of_drop(report, report["drop"]) if report.get("drop") else _of_budget(report)
+
+
+def _of_budget(report: Entry) -> list[str]:
+    budget = report.get("budget") or {}
+    limit, achieved = budget.get("limit"), budget.get("achieved")
+    if not is_number(limit):
+        return []
+    metric, base = metric_of(report), base_cost(report)
+    share = f" ({percent(limit / base, 1)} of the base)" if base else ""
+    lines = [f"Asked for: at most {cost_phrase(metric, limit)}{share}."]
+    if metric == "latency":
+        return [*lines, *_of_latency(report, limit, achieved, base)]
+    if is_number(achieved) and limit > 0:
+        kept = "kept" if achieved <= limit else "not kept"
+        lines.append(
+            f"Got: {cost(metric, achieved)}, {percent(achieved / limit, 1)} of it: {kept}."
+        )
+    return lines
+
+
+def _of_latency(
+    report: Entry, limit: float, achieved: float | None, base: float | None
+) -> list[str]:
+    """A latency is measured on the file, in turns with the base's, and compared as a share."""
+    lines = []
+    if is_number(achieved) and limit > 0:
+        lines.append(
+            f"Predicted: {cost('latency', achieved)}, {percent(achieved / limit, 1)} of it."
+        )
+    ratio = (report.get("comparison") or {}).get("latency_ratio")
+    if not ratio or not base:
+        return lines
+    asked = limit / base
+    measured = (
+        f"Measured on the file: {percent(ratio['ratio'], 1)} of the base's latency (95 % interval"
+        f" {percent(ratio['low'], 1)} to {percent(ratio['high'], 1)})"
+    )
+    if ratio["high"] <= asked:
+        return [*lines, f"{measured}: kept."]
+    if ratio["low"] <= asked:
+        return [*lines, f"{measured}: kept as far as the interval can tell."]
+    lower = asked * asked / ratio["ratio"]
+    return [
+        *lines,
+        f"{measured}: not kept.",
+        f"To come below it, ask for less, such as `--target latency={lower:.2g}`, or search for"
+        " longer with `--episodes`.",
+    ]
+
+
+def _of_drop(report: Entry, drop: Entry) -> list[str]:
+    wording, metric = wording_of(report), drop["metric"]
+    noun, most = noun_of(metric), 100 * drop["allowed"]
+    allowed = f"{most:g} point{'' if most == 1 else 's'}"
+    found = next(one for one in drop["tried"] if one["share"] == drop["share"])
+    images, sure = f"{drop['held_out_images']:,} held-out images", percent(drop["confidence"], 0)
+    lines = [
+        f"Asked for: the network of the smallest {noun} that is at most {allowed} of"
+        f" {wording.metric} worse than the base, with {sure} confidence.",
+        f"Got: at most {percent(drop['share'], 1)} of the base's {noun}, the"
+        f" {'lowest that kept it' if drop['kept'] else 'highest'} of {len(drop['tried'])} limits"
+        f" that were tried. On {images} it is {_loss(found['difference']['difference'])} the base,"
+        f" and with {sure} confidence no more than"
+        f" {points(max(-found['difference']['low'], 0.0)).lstrip('+')} points worse:"
+        f" {'kept' if drop['kept'] else 'not kept'}.",
+    ]
+    difference = (report.get("comparison") or {}).get("compressed_minus_base")
+    if difference:
+        kept = "kept" if difference["difference"] >= -drop["allowed"] - 1e-9 else "not kept"
+        lines.append(
+            f"On the test images, which nothing was chosen by, the file is"
+            f" {_loss(difference['difference'])} the base: {kept}."
+        )
+    if not drop["kept"]:
+        lines.append(
+            "To keep it, allow a larger `--max-drop` or less `--confidence`, train for longer with"
+            " `--finish.epochs`, search for longer with `--episodes`, or have more images in the"
+            " search split: few images leave a wide interval."
+        )
+    return lines
+
+
+def _loss(difference: float) -> str:
+    if abs(difference) < 5e-5:
+        return "as good as"
+    word = "better" if difference > 0 else "worse"
+    return f"{points(abs(difference)).lstrip('+')} points {word} than"

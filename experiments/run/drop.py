@@ -1,0 +1,223 @@
+"""The objective ``--max-drop``: the cheapest network that is at most so many points worse.
+
+Limits of the target's metric are tried one after the other, by bisection on their logarithm, which
+takes it that less is lost at a higher limit. At each the agent searches, and the network that it
+yields is trained in full, as one that is handed over is, and judged beside the base network on
+held-out images: an episode's short training says which policy is good, not what will be lost.
+A limit is kept where the lower bound of the difference, on one side and at the confidence that the
+settings ask for, is no lower than the loss that is allowed.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from envs import NetworkTask
+from envs.decisions import Decisions
+from envs.task import load_network
+from experiments.records.run_folder import VALIDATION, RunFolder
+from experiments.report.intervals import Difference
+from experiments.run.choose import choose
+from experiments.run.differences import paired_differences
+from experiments.run.search import Searched, make_problem, make_task, search
+from experiments.run.training import Training, train_all
+from experiments.settings.blocks import LengthBlock
+from experiments.settings.compression import CompressSettings
+from experiments.watch.progress import say
+from pfrl.cpu.backend import compiled
+from pfrl.data import Dataset
+from pfrl.evaluation.validation import batched, split_search
+from pfrl.tasks.judging import validate
+from pfrl.training.step import Apply
+
+ROUNDS = 5
+"""Limits that are tried: from 1 to 0.05 of the base they end within a tenth of each other."""
+CLOSE = 1.05
+"""Ratio of the lowest limit that is kept to the highest that is not, at which none is tried."""
+HELD_OUT = 0.5
+"""Share of the search split that no reward uses, at least: what is promised hangs on it."""
+TRAINED = Path("networks") / "compressed.npz"
+TAKEN_OVER = ("history.jsonl", "validation.json", "search.json", "uniform.json", "rescored.json",
+              "policy.json", "tb", str(TRAINED))  # fmt: skip
+"""What the run keeps of the limit that it ends with."""
+
+
+class Tried(NamedTuple):
+    """A limit and what its network loses.
+
+    Attributes:
+      share: the limit, as a share of the base network's cost.
+      difference: quality of its network less the base's, on the held-out images.
+      kept: whether no more is lost than is allowed.
+    """
+
+    share: float
+    difference: Difference
+    kept: bool
+
+
+class Found(NamedTuple):
+    """What is handed over.
+
+    Attributes:
+      settings: of the run, with the limit as its target.
+      searched: the search at that limit.
+      facts: the entry 'drop' of the report.
+    """
+
+    settings: CompressSettings
+    searched: Searched
+    facts: dict[str, Any]
+
+
+def search_limits(
+    settings: CompressSettings,
+    folder: RunFolder,
+    weights: Path,
+    table: Path | None,
+    evaluations: int,
+) -> Found:
+    """Try limits, and take over into the run's folder what the lowest one that is kept yields.
+
+    Where none is kept, that is the highest one. A run that goes on searches and trains nothing
+    that is there already.
+
+    Args:
+      settings: resolved ones, with ``max_drop``.
+      folder: of the run, begun; every limit has a folder of its own in it.
+      weights: of the base network.
+      table: latency table, if latency matters.
+      evaluations: of all searches together.
+    """
+    assert settings.max_drop is not None
+    assert settings.target is not None, "not resolved"
+    metric = settings.target.partition("=")[0]
+    judge = (folder.read(VALIDATION) or {}).get("runtime")
+    task = make_task(settings, weights, table, judge)
+    opened = make_problem(settings, task).open()
+    folder.kept(VALIDATION, opened.evaluator.choice._asdict)
+    decisions = Decisions(make_problem(settings, task), opened.graph, opened.costs)
+    held_out = HeldOut(settings, task)
+    each = max(evaluations // ROUNDS, 1)
+    searches: dict[float, tuple[CompressSettings, Searched]] = {}
+
+    def attempt(share: float) -> Tried:
+        say(f"limit {len(searches) + 1} of at most {ROUNDS}: {metric} at most {share:.1%}")
+        own = replace(
+            settings,
+            target=f"{metric}={share:g}",
+            max_drop=None,
+            length=LengthBlock(each),
+            out=folder.path / "limits" / f"{share:g}",
+        )
+        place = RunFolder("compress", own, weights, "history.jsonl")
+        place.begin()
+        place.kept(VALIDATION, lambda: folder.read(VALIDATION))
+        searched = search(own, place, make_problem(own, task), each)
+        searches[share] = own, searched
+        policy = choose(own, place, searched).candidate.policy
+        small = searched.opened.evaluator.network(policy)
+        training = Training(
+            "compressed", task, small, own.finish, own.seed, place.path / "networks"
+        )
+        arrays = train_all([training], say)["compressed"]
+        difference = held_out.difference(small.apply, arrays)
+        return Tried(share, difference, -100 * difference.low <= (settings.max_drop or 0.0))
+
+    tried = bisect(decisions.floor / decisions.base, attempt)
+    kept = [one for one in tried if one.kept]
+    best = min(kept) if kept else max(tried)
+    own, searched = searches[best.share]
+    _take_over(own.out, folder.path)
+    facts = {
+        "allowed": settings.max_drop / 100,
+        "confidence": settings.confidence,
+        "metric": metric,
+        "share": best.share,
+        "kept": best.kept,
+        "held_out_images": held_out.count,
+        "tried": [{**one._asdict(), "difference": one.difference._asdict()} for one in tried],
+    }
+    return Found(replace(own, out=settings.out), searched, facts)
+
+
+def bisect(floor: float, attempt: Callable[[float], Tried], rounds: int = ROUNDS) -> list[Tried]:
+    """Try limits between the lowest possible one and the base network's cost.
+
+    Args:
+      floor: the lowest limit that can be met, a share of the base network's cost.
+      attempt: tries one.
+      rounds: limits at most.
+
+    Returns:
+      What was tried, in order. A limit is tried below every one that is kept and above every one
+      that is not.
+    """
+    tried: list[Tried] = []
+    while len(tried) < rounds:
+        high = min((one.share for one in tried if one.kept), default=1.0)
+        low = max((one.share for one in tried if not one.kept), default=floor)
+        if tried and high / low < CLOSE:
+            break
+        tried.append(attempt(max(round((low * high) ** 0.5, 3), floor)))
+    return tried
+
+
+class HeldOut:
+    """The held-out images of a run, and the base network's answers for them.
+
+    Args:
+      settings: of the run.
+      task: the base network and its data.
+    """
+
+    def __init__(self, settings: CompressSettings, task: NetworkTask):
+        dataset, base = load_network(task.model, task.data, task.weights)
+        self._dataset = dataset
+        _, held_out = split_search(dataset.search, settings.episode.search_images)
+        self._images = batched(dataset, held_out)
+        self._confidence = settings.confidence
+        self._base = self._qualities(base.source.apply, base.source.variables)
+        self.count = len(held_out)
+        """Images."""
+
+    def difference(self, apply: Apply, variables: Any) -> Difference:
+        """How much better a network is than the base, with an interval that leaves out, on each
+        side, one minus the confidence."""
+        found, _ = paired_differences(
+            self._qualities(apply, variables), {"base": self._base}, 2 * self._confidence - 1
+        )
+        return found["base"]
+
+    def _qualities(self, apply: Apply, variables: Any) -> np.ndarray:
+        answer = compiled(lambda v, x: apply(v, x, False)[0], threads=1)
+        return validate(
+            lambda x: np.asarray(answer(variables, x)), self._images, self._dataset.task
+        ).each
+
+
+def fewer_rewarded(settings: CompressSettings, dataset: Dataset) -> CompressSettings:
+    """The same settings with ``HELD_OUT`` of the search split, at least, held out."""
+    most = max(int(len(dataset.search) * (1 - HELD_OUT)), 1)
+    episode = replace(settings.episode, search_images=min(settings.episode.search_images, most))
+    return replace(settings, episode=episode)
+
+
+def _take_over(source: Path, target: Path) -> None:
+    """Copy what the end of a run goes on from; what is there already is kept."""
+    names: Sequence[str] = TAKEN_OVER
+    for name in names:
+        old, new = source / name, target / name
+        if new.exists() or not old.exists():
+            continue
+        new.parent.mkdir(parents=True, exist_ok=True)
+        if old.is_dir():
+            shutil.copytree(old, new)
+        else:
+            part = new.with_name(f"{new.name}.part")
+            shutil.copy2(old, part)
+            part.replace(new)

@@ -1,0 +1,200 @@
+"""The networks of a report and their files: written, judged on the test split, and measured."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from pfrl.data import Dataset
+from pfrl.deploy.litert.export import export_litert
+from pfrl.deploy.memory import peak_memories
+from pfrl.deploy.onnx.export import export_onnx
+from pfrl.deploy.operators.program import ExportError
+from pfrl.deploy.runtimes import litert
+from pfrl.deploy.runtimes.sessions import open_session
+from pfrl.deploy.timing import Measurement, latency_ratio, measure_interleaved
+from pfrl.graph import Graph, Variables
+from pfrl.training.fit import JUDGED_AT_ONCE
+from pfrl.training.step import Apply
+
+Entry = dict[str, Any]
+Files = Mapping[tuple[str, str], Path]
+"""By format (onnx or litert) and network."""
+
+SHIPPED = {"compressed": "model", "base": "model_base"}
+"""Networks that are handed over, in every format, by the stems of their files."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A function with its variables.
+
+    Attributes:
+      name: what the report and the files call it.
+      apply: see ``pfrl.training.step.Apply``.
+      variables, trainable: as of a ``Source``.
+      macs, params: counted in the graph and in the arrays.
+    """
+
+    name: str
+    apply: Apply
+    variables: Variables
+    trainable: frozenset[str]
+    macs: int
+    params: int
+
+    def outputs(self, x: Any) -> Any:
+        """What it answers in evaluation mode, parameters as constants; logits where classes are."""
+        return self.apply(self.variables, x, False)[0]
+
+
+class Judged(NamedTuple):
+    """What the test split says.
+
+    Attributes:
+      quality: of every file's answers ``[N]``.
+      agreement: by format, the share of images that JAX answers as the compressed file does.
+    """
+
+    quality: dict[tuple[str, str], np.ndarray]
+    agreement: dict[str, float]
+
+
+def export_files(
+    networks: Mapping[str, Network],
+    graph: Graph,
+    dataset: Dataset,
+    folder: Path,
+    note: Callable[[str], None],
+) -> dict[tuple[str, str], Path]:
+    """All networks as ONNX files; those that are handed over as LiteRT files too, if that can be.
+
+    Args:
+      networks: by name.
+      graph, dataset: of the run.
+      folder: of the run.
+      note: is told why there are no LiteRT files.
+
+    Raises:
+      ExportError: if a network has an operation that has no counterpart in ONNX.
+    """
+    files = {
+        ("onnx", name): export(
+            network, graph, dataset, folder / f"{SHIPPED.get(name, f'networks/{name}')}.onnx"
+        )
+        for name, network in networks.items()
+    }
+    if not litert.installed():
+        note("There are no LiteRT files: `pip install 'pocketflow-rl[litert]'` brings LiteRT.")
+        return files
+    try:
+        flat = {
+            ("litert", name): export(networks[name], graph, dataset, folder / f"{stem}.tflite")
+            for name, stem in SHIPPED.items()
+        }
+    except ExportError as error:
+        note(f"There are no LiteRT files: {error}.")
+        return files
+    return {**files, **flat}
+
+
+def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path:
+    """The network as a file (float32) with what a user needs to feed it.
+
+    Args:
+      network: what is exported.
+      graph: for the shape of one image.
+      dataset: whose scaling and classes are written into the file.
+      path: of the file, ``.onnx`` or ``.tflite``; one that is there already is kept.
+
+    Returns:
+      The path.
+
+    Raises:
+      ExportError: if the network has an operation that has no counterpart in the format.
+      Unavailable: if the format needs LiteRT, which is not installed.
+    """
+    if not path.exists():
+        metadata = {
+            "mean": ", ".join(map(str, dataset.mean)),
+            "std": ", ".join(map(str, dataset.std)),
+            "classes": ", ".join(dataset.classes),
+            "made_by": f"pocketflow-rl {version('pocketflow-rl')}",
+        }
+        write = export_litert if path.suffix == ".tflite" else export_onnx
+        write(network.outputs, graph.input_shape, path, metadata)
+    return path
+
+
+def judge_files(compressed: Network, files: Files, dataset: Dataset) -> Judged:
+    """Every file on the test split, each in its runtime.
+
+    The only place where the test split is read.
+    """
+    task, test = dataset.task, dataset.open_test()
+    sessions = {key: open_session(path) for key, path in files.items()}
+    ours = jax.jit(compressed.outputs)
+    quality: dict[tuple[str, str], list[np.ndarray]] = {key: [] for key in files}
+    alike: dict[str, list[np.ndarray]] = {kind: [] for kind, _ in files}
+    for images, targets in dataset.batches(test, JUDGED_AT_ONCE):
+        count = len(targets)
+        expected = np.asarray(ours(images))[:count]
+        for (kind, name), session in sessions.items():
+            outputs = session.logits(np.asarray(images[:count]))
+            quality[kind, name].append(task.quality(outputs, targets))
+            if name == "compressed":
+                alike[kind].append(task.agree(expected, outputs))
+    return Judged(
+        {key: np.concatenate(parts) for key, parts in quality.items()},
+        {kind: float(np.concatenate(parts).mean()) for kind, parts in alike.items()},
+    )
+
+
+def measure_files(
+    networks: Mapping[str, Network], files: Files, judged: Judged, seconds: float
+) -> tuple[dict[str, dict[str, Entry]], dict[str, Entry]]:
+    """What the report says of every file, and of compressed against base, by format.
+
+    All files are measured in turns, so those of two formats can be compared as well.
+
+    Args:
+      networks: by name.
+      files: of them.
+      judged: the same files.
+      seconds: of measuring, for each file.
+    """
+    paths = list(files.values())
+    measured = measure_interleaved(paths, seconds=seconds * len(files))
+    found = dict(zip(files, measured, strict=True))
+    entries: dict[str, dict[str, Entry]] = {}
+    for (kind, name), memory in zip(files, peak_memories(paths), strict=True):
+        entries.setdefault(kind, {})[name] = {
+            "test_accuracy": float(judged.quality[kind, name].mean()),
+            "macs": networks[name].macs,
+            "params": networks[name].params,
+            "nbytes": files[kind, name].stat().st_size,
+            "memory_bytes": memory,
+            "latency_ms": _latency(found[kind, name]),
+        }
+    ratios = {
+        kind: latency_ratio(found[kind, "compressed"], found[kind, "base"]) for kind in entries
+    }
+    return entries, {
+        kind: {"ratio": ratio.value, "low": ratio.low, "high": ratio.high}
+        for kind, ratio in ratios.items()
+    }
+
+
+def _latency(measured: Measurement) -> Entry:
+    return {
+        "median": measured.median_ms,
+        "low": measured.low_ms,
+        "high": measured.high_ms,
+        "threads": measured.threads,
+        "batch": measured.batch,
+        "runtime": f"{measured.runtime} {measured.runtime_version}",
+    }

@@ -1,0 +1,74 @@
+"""Products at another precision: convolutions and products of matrices, gradients included.
+
+GPUs and TPUs multiply float32 numbers with fewer digits unless they are told not to: by
+TensorFloat-32 (10 of 23 bits after the point) or bfloat16 (7 bits). What is rewritten is a program
+that is about to be compiled, as in ``pfrl.cpu.rewrite``, so that it is never seen by what is
+traced, saved or exported.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from pfrl.graph.labelled.program import Equation, evaluate, trace_program
+
+PRODUCTS = ("conv_general_dilated", "dot_general")
+DIGITS = {"float32": lax.Precision.HIGHEST, "tensorfloat32": lax.Precision.HIGH}
+"""What float32 operands are multiplied with."""
+
+
+def at_precision(function: Callable, precision: str) -> Callable:
+    """``function(*arguments)``, whose products of float32 arrays have a precision.
+
+    - 'float32': all digits;
+    - 'tensorfloat32': as many as a GPU's TensorFloat-32 has, where it has it;
+    - 'bfloat16': operands are rounded to bfloat16, and a convolution's result too, as
+      ``torch.autocast`` does; sums are of float32, and so is everything that is no product.
+
+    A CPU has no TensorFloat-32, and the first two leave its program alone. To be used within
+    ``jax.jit``, around what is differentiated, not inside of it. What is within a loop or a branch
+    of the function is left alone.
+
+    Raises:
+      ValueError: if there is no such precision.
+    """
+    if precision not in (*DIGITS, "bfloat16"):
+        raise ValueError(f"precision is one of {', '.join(DIGITS)}, bfloat16; got '{precision}'")
+
+    @wraps(function)
+    def rewritten(*arguments: Any) -> Any:
+        if precision in DIGITS and jax.default_backend() == "cpu":
+            return function(*arguments)
+
+        def step(number: int, equation: Equation, operands: list[Any]) -> Sequence[Any]:
+            if equation.name not in PRODUCTS or {_type(each) for each in operands} != {"float32"}:
+                return equation.bind(operands)
+            return [_product(equation, operands, precision)]
+
+        program, tree = trace_program(function, *arguments, derivatives=False)
+        return jax.tree.unflatten(tree, evaluate(program, jax.tree.leaves(arguments), step))
+
+    return rewritten
+
+
+def _product(equation: Equation, operands: Sequence[Any], precision: str) -> jax.Array:
+    params = dict(equation.params)
+    if precision in DIGITS:
+        return equation.primitive.bind(
+            *operands, **params | {"precision": (DIGITS[precision],) * 2}
+        )
+    # Libraries have no convolutions of bfloat16 to float32.
+    kind = jnp.float32 if equation.name == "dot_general" else None
+    changed = {"precision": None, "preferred_element_type": kind}
+    short = [lax.convert_element_type(each, jnp.bfloat16) for each in operands]
+    result = equation.primitive.bind(*short, **params | changed)
+    return lax.convert_element_type(result, jnp.float32)
+
+
+def _type(array: Any) -> str:
+    return np.dtype(jnp.result_type(array)).name

@@ -1,0 +1,1 @@
+"""From an operator graph to a LiteRT file."""

@@ -1,0 +1,54 @@
+"""A network, given as a JAX function, as a LiteRT file in float32.
+
+    path = export_litert(network, (28, 28, 1), Path("model.tflite"))
+
+LiteRT has channels last, as the networks here do, so nothing is transposed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import jax
+
+from pfrl.deploy.litert import kernels, movement, pointwise  # noqa: F401  (they register emitters)
+from pfrl.deploy.litert.emit import emit
+from pfrl.deploy.operators.build import build
+from pfrl.files import write_whole
+
+
+def export_litert(
+    function: Callable[[jax.Array], Any],
+    input_shape: Sequence[int],
+    path: Path | str,
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """Writes ``function`` as a LiteRT model to ``path``; returns the path.
+
+    Args:
+      function: ``function(images) -> logits`` with its parameters closed over,
+        in evaluation mode; ``images`` is float32 ``[N, *input_shape]``.
+      input_shape: shape of one image, ``(H, W, C)``.
+      path: the file; it appears when it is whole.
+      metadata: strings that the file carries along.
+
+    The model's input is ``images`` ``[1, *input_shape]``, which the runtime can resize to any
+    number of images, its output ``logits``.
+
+    Raises:
+      ExportError: if an operation of the function has no counterpart here.
+      FileError: if the file cannot be written.
+      Unavailable: if LiteRT is not installed.
+    """
+    content = to_litert(function, input_shape, metadata)
+    return write_whole(Path(path), lambda stream: stream.write(content))
+
+
+def to_litert(
+    function: Callable[[jax.Array], Any],
+    input_shape: Sequence[int],
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
+    """The bytes of the file that ``export_litert`` writes."""
+    return emit(build(function, input_shape, "last"), metadata)

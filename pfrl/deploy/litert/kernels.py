@@ -1,0 +1,229 @@
+"""LiteRT's operators for convolutions, products and pools.
+
+LiteRT pads by a word: VALID does not, SAME so that a stride of 1 keeps the size, with the odd
+pixel at the end. All other paddings are an operator of their own before, which XNNPACK makes part
+of the convolution again.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from pfrl.deploy.litert.emit import Emitter, emits
+from pfrl.deploy.litert.movement import cut, pad
+from pfrl.deploy.litert.pointwise import ACTIVATIONS
+from pfrl.deploy.operators.graph import Node
+from pfrl.deploy.operators.program import ExportError
+
+SAME, VALID = 0, 1
+_LOWEST = float(np.finfo(np.float32).min)
+
+
+@emits("Conv")
+def _conv(emitter: Emitter, node: Node) -> None:
+    kernel = emitter.graph.constants[node.inputs[1]]
+    attributes, channels = node.attributes, emitter.shape(node.inputs[0])[-1]
+    _check_sides(node, kernel.ndim - 2)
+    group = attributes["group"]
+    depthwise = group == channels and group > 1
+    # [O, I, H, W] as LiteRT wants it: [1, H, W, O] for single channels, else [O, H, W, I].
+    order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
+    number, word = padded(emitter, node)
+    inputs = [
+        number,
+        emitter.constant(f"{node.output}.weight", kernel.transpose(order)),
+        bias(emitter, node, len(kernel)),
+    ]
+    more = {"depthMultiplier": len(kernel) // group} if depthwise else {}
+    emitter.operator(
+        "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D",
+        inputs,
+        node,
+        "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions",
+        padding=word,
+        strideH=attributes["strides"][0],
+        strideW=attributes["strides"][1],
+        dilationHFactor=attributes["dilations"][0],
+        dilationWFactor=attributes["dilations"][1],
+        fusedActivationFunction=ACTIVATIONS[attributes.get("activation")],
+        **more,
+    )
+
+
+def bias(emitter: Emitter, node: Node, outputs: int) -> int:
+    """The number of the bias of a node with a kernel; zeros if it has none, as XNNPACK asks."""
+    values = emitter.graph.constants[node.inputs[2]] if len(node.inputs) > 2 else np.zeros(outputs)
+    return emitter.constant(f"{node.output}.bias", np.broadcast_to(values, (outputs,)))
+
+
+@emits("ConvTranspose")
+def _conv_transpose(emitter: Emitter, node: Node) -> None:
+    """Every pixel becomes a block of pixels: a convolution whose channels are then spread.
+
+    With stride ``s``, in one dimension, the result's pixel ``q s + r`` is a sum over ``t`` of the
+    pixels ``q - t`` times the kernel's taps ``r + s t``: a convolution for each ``r``, as in arXiv
+    1609.05158.
+    """
+    kernel, attributes = emitter.graph.constants[node.inputs[1]], node.attributes
+    _check_sides(node, kernel.ndim - 2)
+    strides = attributes["strides"]
+    if attributes["dilations"] != [1, 1] or attributes["group"] != 1:
+        raise ExportError(
+            "a transposed convolution with a dilation or groups has no counterpart for LiteRT;"
+            " write the network without it, or export to ONNX"
+        )
+    blocks = [-(-size // stride) for size, stride in zip(kernel.shape[2:], strides, strict=True)]
+    weight = _by_phase(kernel, strides, blocks)
+    before, after = emitter.shape(node.inputs[0]), emitter.shape(node.output)
+    low = attributes["pads"][:2]
+    pads, sizes = [[0, 0]], []
+    for axis, taps in enumerate(blocks):
+        needed = -(-(low[axis] + after[1 + axis]) // strides[axis])
+        pads.append([taps - 1, max(taps - 1, needed - before[1 + axis])])
+        sizes.append(before[1 + axis] + sum(pads[-1]) - taps + 1)
+    number = pad(emitter, emitter.activation(node.inputs[0]), before, [*pads, [0, 0]])
+    values = emitter.graph.constants[node.inputs[2]] if len(node.inputs) > 2 else 0.0
+    values = np.tile(np.broadcast_to(values, (after[-1],)), math.prod(strides))
+    inputs = [
+        number,
+        emitter.constant(f"{node.output}.weight", weight),
+        emitter.constant(f"{node.output}.bias", values),
+    ]
+    spread = emitter.temporary((1, *sizes, len(weight)))
+    emitter.model.operator(
+        "CONV_2D",
+        inputs,
+        [spread],
+        "Conv2DOptions",
+        padding=VALID,
+        strideH=1,
+        strideW=1,
+        fusedActivationFunction=ACTIVATIONS[attributes.get("activation")],
+    )
+    whole = (1, *(size * stride for size, stride in zip(sizes, strides, strict=True)), after[-1])
+    exact = whole == after
+    pixels = emitter.result(node) if exact else emitter.temporary(whole)
+    _spread(emitter, spread, (*sizes, after[-1]), strides, pixels)
+    if not exact:
+        ranges = {1 + axis: (low[axis], low[axis] + after[1 + axis], 1) for axis in range(2)}
+        cut(emitter, pixels, whole, ranges, emitter.result(node))
+
+
+def _spread(
+    emitter: Emitter, number: int, shape: Sequence[int], strides: Sequence[int], result: int
+) -> None:
+    """Blocks of pixels ``[N, H, W, S T O]`` as pixels ``[N, S H, T W, O]``."""
+    (high, wide, outputs), (down, right) = shape, strides
+    if down == right:
+        options = "DepthToSpaceOptions"
+        emitter.model.operator("DEPTH_TO_SPACE", [number], [result], options, blockSize=down)
+        return
+    parts = (high, wide, down, right, outputs)
+    apart = emitter.temporary((1, *parts))
+    emitter.model.operator("RESHAPE", [number, emitter.integers((-1, *parts))], [apart])
+    order = (0, 1, 3, 2, 4, 5)
+    moved = emitter.temporary((1, high, down, wide, right, outputs))
+    emitter.model.operator("TRANSPOSE", [apart, emitter.integers(order)], [moved])
+    sizes = (-1, high * down, wide * right, outputs)
+    emitter.model.operator("RESHAPE", [moved, emitter.integers(sizes)], [result])
+
+
+def _by_phase(kernel: np.ndarray, strides: Sequence[int], blocks: Sequence[int]) -> np.ndarray:
+    """A kernel ``[I, O, H, W]`` as ``[S T O, H', W', I]``, its taps in reverse."""
+    inputs, outputs, *taps = kernel.shape
+    (high, wide), (down, right) = blocks, strides
+    larger = np.zeros((inputs, outputs, high * down, wide * right))
+    larger[:, :, : taps[0], : taps[1]] = kernel
+    parts = larger.reshape(inputs, outputs, high, down, wide, right)
+    phases = parts[:, :, ::-1, :, ::-1].transpose(3, 5, 1, 2, 4, 0)
+    return phases.reshape(down * right * outputs, high, wide, inputs)
+
+
+@emits("Gemm", "MatMul")
+def _product(emitter: Emitter, node: Node) -> None:
+    kernel = emitter.graph.constants.get(node.inputs[1])
+    if kernel is None or kernel.ndim != 2 or node.inputs[0] in emitter.graph.constants:
+        inputs = [emitter.activation(name) for name in node.inputs]
+        return emitter.operator("BATCH_MATMUL", inputs, node, "BatchMatMulOptions")
+    inputs = [
+        emitter.activation(node.inputs[0]),
+        emitter.constant(f"{node.output}.weight", kernel.T),
+        bias(emitter, node, kernel.shape[1]),
+    ]
+    return emitter.operator(
+        "FULLY_CONNECTED",
+        inputs,
+        node,
+        "FullyConnectedOptions",
+        fusedActivationFunction=ACTIVATIONS[node.attributes.get("activation")],
+        keepNumDims=len(emitter.shape(node.output)) != 2,
+    )
+
+
+@emits("MaxPool", "AveragePool")
+def _pool(emitter: Emitter, node: Node) -> None:
+    attributes = node.attributes
+    _check_sides(node, len(attributes["kernel_shape"]))
+    mean = node.op == "AveragePool"
+    # What pads a mean counts; what pads a maximum is below everything.
+    positive = not mean and _not_negative(emitter, node.inputs[0])
+    number, word = padded(emitter, node, 0.0 if mean or positive else _LOWEST, same=not mean)
+    emitter.operator(
+        "AVERAGE_POOL_2D" if mean else "MAX_POOL_2D",
+        [number],
+        node,
+        "Pool2DOptions",
+        padding=word,
+        strideH=attributes["strides"][0],
+        strideW=attributes["strides"][1],
+        filterHeight=attributes["kernel_shape"][0],
+        filterWidth=attributes["kernel_shape"][1],
+        fusedActivationFunction=ACTIVATIONS[attributes.get("activation")],
+    )
+
+
+def _not_negative(emitter: Emitter, name: str) -> bool:
+    maker = next((node for node in emitter.graph.nodes if node.output == name), None)
+    if maker is None:
+        return False
+    return maker.op == "Relu" or maker.attributes.get("activation") in ("RELU", "RELU6")
+
+
+def padded(emitter: Emitter, node: Node, value: float = 0.0, same: bool = True) -> tuple[int, int]:
+    """The input of a convolution or a pool, and LiteRT's word for the padding left to do."""
+    attributes, number = node.attributes, emitter.activation(node.inputs[0])
+    sides = np.reshape(attributes["pads"], (2, -1)).T
+    if not sides.any():
+        return number, VALID
+    shape = emitter.shape(node.inputs[0])
+    taps = _reach(attributes)
+    if same and sides.tolist() == _same(shape[1:-1], taps, attributes["strides"]):
+        return number, SAME
+    return pad(emitter, number, shape, [[0, 0], *sides.tolist(), [0, 0]], value), VALID
+
+
+def _reach(attributes: dict) -> list[int]:
+    """How many pixels a kernel spans."""
+    dilations = attributes.get("dilations") or [1] * len(attributes["kernel_shape"])
+    return [
+        (size - 1) * dilation + 1
+        for size, dilation in zip(attributes["kernel_shape"], dilations, strict=True)
+    ]
+
+
+def _same(sizes: Sequence[int], taps: Sequence[int], strides: Sequence[int]) -> list[list[int]]:
+    """``[low, high]`` of each axis by which LiteRT pads for SAME."""
+    found = []
+    for size, reach, stride in zip(sizes, taps, strides, strict=True):
+        total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+        found.append([total // 2, total - total // 2])
+    return found
+
+
+def _check_sides(node: Node, spatial: int) -> None:
+    if spatial != 2:
+        raise ExportError(
+            f"LiteRT has {node.op} for images only, this one has {spatial} axes; reshape to"
+            " height and width, with a height of 1"
+        )

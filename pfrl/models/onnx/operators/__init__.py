@@ -1,0 +1,1 @@
+"""What every operator of an ONNX file computes, by kind."""

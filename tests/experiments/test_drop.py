@@ -1,0 +1,85 @@
+"""The objective --max-drop: limits are tried, and what is handed over was judged."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import cli
+from experiments.report.intervals import Difference
+from experiments.run.drop import Tried, bisect
+from experiments.settings.blocks import SettingsError
+from experiments.settings.compression import CompressSettings
+from tests.experiments.test_cli import TINY
+
+
+def losing(threshold):
+    """Tries limits of a network that loses too much below a threshold."""
+    tried = []
+
+    def attempt(share):
+        tried.append(share)
+        loss = 0.0 if share >= threshold else -0.5
+        return Tried(share, Difference(loss, loss, loss), share >= threshold)
+
+    return tried, attempt
+
+
+@pytest.mark.parametrize("threshold", [0.06, 0.11, 0.3, 0.5, 0.72, 0.97])
+def test_the_lowest_limit_that_is_kept_is_come_near_to(threshold):
+    tried, attempt = losing(threshold)
+    found = bisect(0.05, attempt)
+    assert [one.share for one in found] == tried and len(tried) <= 5
+    assert tried[0] == round(0.05**0.5, 3)
+    kept = min((one.share for one in found if one.kept), default=1.0)
+    # Halved five times, 0.05 to 1 on a logarithmic scale is a factor of 1.1.
+    assert threshold <= kept <= threshold * 1.12 or threshold > 0.9
+
+
+def test_where_no_limit_or_every_limit_is_kept():
+    tried, attempt = losing(2.0)
+    assert not any(one.kept for one in bisect(0.2, attempt))
+    assert tried == sorted(tried) and tried[-1] > 0.94
+    tried, attempt = losing(0.0)
+    assert all(one.kept for one in bisect(0.2, attempt))
+    assert tried == sorted(tried, reverse=True) and tried[-1] >= 0.2
+
+
+def test_a_metric_goes_with_it_and_no_limit():
+    assert CompressSettings(max_drop=1.0).resolved().target == "macs=1"
+    speed = CompressSettings(max_drop=1.0, prefer="speed").resolved()
+    assert speed.target == "latency=1" and speed.resolved() == speed
+    assert CompressSettings(max_drop=1.0, target="params").resolved().target == "params=1"
+    for target in ("macs=0.5", "none"):
+        with pytest.raises(SettingsError, match="--max-drop finds the limit by itself"):
+            CompressSettings(max_drop=1.0, target=target).resolved()
+    with pytest.raises(SettingsError, match=r"confidence is a number from 0\.5 to below 1"):
+        CompressSettings(max_drop=1.0, confidence=0.1).resolved()
+
+
+def test_from_the_command_line(tmp_path, capsys):
+    """A loss of 100 points is kept by any network: the lowest limit is handed over."""
+    words = ["compress", *TINY, "--max-drop", "100", "--episodes", "10", "--agent", "random"]
+    words += ["--out", str(tmp_path)]
+    assert cli.main(words) == 0
+    told = capsys.readouterr().err
+    report = json.loads((tmp_path / "report.json").read_text())
+    drop = report["drop"]
+    assert drop["kept"] and drop["held_out_images"] == 300
+    shares = [one["share"] for one in drop["tried"]]
+    assert drop["share"] == min(shares) and all(one["kept"] for one in drop["tried"])
+    assert report["compressed"]["macs"] <= drop["share"] * report["base"]["macs"]
+    assert report["budget"]["limit"] == pytest.approx(drop["share"] * report["base"]["macs"])
+    page = (tmp_path / "report.md").read_text()
+    assert told.count("Asked for: the network of the smallest MACs") == 1
+    assert "## Answer" in page and "with 90 % confidence" in page.replace("\u00a0", " ")
+    # Again, it goes on: nothing is searched or trained, and the same network is handed over.
+    before = np.load(tmp_path / "networks" / "compressed.npz")
+    assert cli.main(words) == 0
+    assert "training:" not in capsys.readouterr().err
+    after = np.load(tmp_path / "networks" / "compressed.npz")
+    assert all(np.array_equal(before[name], after[name]) for name in before.files)
+    # Another loss is another run.
+    words[words.index("--max-drop") + 1] = "50"
+    assert cli.main(words) == cli.USER_ERROR
+    assert "max_drop was 100.0, now it is 50.0" in capsys.readouterr().err

@@ -1,0 +1,120 @@
+"""What a report says about shipping: the programs run, or hold together where they cannot run."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.report.shipping import ship
+from pfrl.deploy.litert.export import export_litert
+from pfrl.deploy.onnx.export import export_onnx
+from pfrl.tasks import Landmarks
+
+SHAPES = {"grey": (4, 6, 1), "coloured": (4, 6, 3)}
+NAMES = ["T-shirt/top", "Été", 'a "bag"', "dress"]
+PLACE = {"onnx": "model.onnx", "litert": "model.tflite"}
+
+
+def report_on(shape, **more):
+    """Of a network whose images have the given shape."""
+    mean, std = np.linspace(0.2, 0.4, shape[2]), np.linspace(0.5, 0.3, shape[2])
+    images = {"shape": list(shape), "mean": mean.tolist(), "std": std.tolist(), "classes": NAMES}
+    return {"input": images, **more}
+
+
+def programs(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_the_programs_in_python_run(shape, tmp_path):
+    """All pixels 0, scaled, times 1 to 4: class 0 has the largest of these negative numbers."""
+
+    def network(x):
+        return x.mean((1, 2, 3))[:, None] * jnp.arange(1.0, 5.0)
+
+    export_onnx(network, shape, tmp_path / "model.onnx")
+    export_litert(network, shape, tmp_path / "model.tflite")
+    found = programs(ship(report_on(shape), PLACE), "python")
+    assert len(found) == 2
+    for code in found:
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout == "[0]\n"
+
+
+STUB = """
+import fs from "node:fs";
+export class Tensor { constructor(type, data, dims) { Object.assign(this, { type, data, dims }); } }
+export class InferenceSession {
+  static async create(path) { return new InferenceSession(); }
+  async run(feeds) {
+    const { type, data, dims } = feeds.images;
+    fs.writeFileSync("fed.json", JSON.stringify({ type, dims, data: Array.from(data) }));
+    return { logits: new Tensor("float32", Float32Array.from([0, 3, 5, 4]), [1, 4]) };
+  }
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_the_program_for_the_web_scales_as_in_training(shape, tmp_path):
+    """Runs in Node, beside a module that notes what it is fed."""
+    module = tmp_path / "node_modules" / "onnxruntime-web"
+    module.mkdir(parents=True)
+    (module / "package.json").write_text('{"type": "module", "exports": "./index.js"}')
+    (module / "index.js").write_text(STUB)
+    report = report_on(shape)
+    (code,) = programs(ship(report, PLACE), "javascript")
+    (tmp_path / "classifier.mjs").write_text(code)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 4), np.uint8)
+    (tmp_path / "main.mjs").write_text(
+        'import { classify } from "./classifier.mjs";'
+        f"console.log(await classify(Uint8ClampedArray.from({pixels.ravel().tolist()})));"
+    )
+    done = subprocess.run(
+        ["node", "main.mjs"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == 'a "bag"\n'
+    fed = json.loads((tmp_path / "fed.json").read_text())
+    assert (fed["type"], fed["dims"]) == ("float32", [1, *shape])
+    colours = pixels[..., :3].astype(float)
+    seen = colours @ [[0.299], [0.587], [0.114]] if shape[2] == 1 else colours
+    scaled = (seen / 255 - report["input"]["mean"]) / report["input"]["std"]
+    np.testing.assert_allclose(np.reshape(fed["data"], shape), scaled, rtol=1e-5)
+
+
+PAIRS = {")": "(", "]": "[", "}": "{"}
+
+
+def open_brackets(code: str) -> list[str]:
+    """Those that are not closed, outside of strings and comments."""
+    stack = []
+    for sign in re.sub(r'"(\\.|[^"\\])*"|//.*', "", code):
+        if sign in PAIRS.values():
+            stack.append(sign)
+        elif sign in PAIRS:
+            assert stack and stack.pop() == PAIRS[sign]
+    return stack
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("language", ["kotlin", "swift"])
+def test_the_programs_for_phones_are_whole(language, shape):
+    (code,) = programs(ship(report_on(shape), PLACE), language)
+    assert open_brackets(code) == [] and not re.search(r"<[A-Z]+>", code)
+    assert '"T-shirt/top", "Été", "a \\"bag\\"", "dress"' in code
+    assert "model.tflite" in code and code.count("/ std[") == shape[2]
+
+
+def test_what_is_not_known_is_left_out():
+    assert ship({}, {}) == ""
+    assert ship(report_on((4, 6, 3)), {"onnx": "m.onnx"}).count("```python") == 1
+    points = report_on((4, 6, 3), task=Landmarks().wording._asdict())
+    assert "```kotlin" not in ship(points, PLACE) and "```python" in ship(points, PLACE)
