@@ -1,7 +1,7 @@
 """The networks of a report and their files: written, judged on the test split, and measured."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from pfrl.compression.sliced import Compressed
 from pfrl.data import Dataset
 from pfrl.deploy.litert.export import export_litert
 from pfrl.deploy.memory import peak_memories
@@ -25,6 +26,8 @@ Entry = dict[str, Any]
 Files = Mapping[tuple[str, str], Path]
 """By format (onnx or litert) and network."""
 
+CHECKED = 32
+"""Search images on which a file is compared with JAX before it is kept."""
 SHIPPED = {"compressed": "model", "base": "model_base"}
 """Networks that are handed over, in every format, by the stems of their files."""
 
@@ -38,6 +41,7 @@ class Network:
       apply: see ``pfrl.training.step.Apply``.
       variables, trainable: as of a ``Source``.
       macs, params: counted in the graph and in the arrays.
+      small: what was compressed, without the variables.
     """
 
     name: str
@@ -46,6 +50,14 @@ class Network:
     trainable: frozenset[str]
     macs: int
     params: int
+    small: Compressed | None = None
+
+    @property
+    def exported(self) -> Callable[[Any], Any]:
+        """What is written to a file: of integers, where the network is quantized."""
+        if self.small is None:
+            return self.outputs
+        return replace(self.small, variables=self.variables)
 
     def outputs(self, x: Any) -> Any:
         """What it answers in evaluation mode, parameters as constants; logits where classes are."""
@@ -103,7 +115,9 @@ def export_files(
 
 
 def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path:
-    """The network as a file (float32) with what a user needs to feed it.
+    """The network as a file with what a user needs to feed it.
+
+    An ONNX file of a quantized network computes with integers. It is checked on search images.
 
     Args:
       network: what is exported.
@@ -115,7 +129,8 @@ def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path
       The path.
 
     Raises:
-      ExportError: if the network has an operation that has no counterpart in the format.
+      ExportError: if the network has an operation that has no counterpart in the format, or
+        the runtime computes something else than JAX.
       Unavailable: if the format needs LiteRT, which is not installed.
     """
     if not path.exists():
@@ -125,8 +140,11 @@ def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path
             "classes": ", ".join(dataset.classes),
             "made_by": f"pocketflow-rl {version('pocketflow-rl')}",
         }
-        write = export_litert if path.suffix == ".tflite" else export_onnx
-        write(network.outputs, graph.input_shape, path, metadata)
+        if path.suffix == ".tflite":
+            export_litert(network.outputs, graph.input_shape, path, metadata)
+        else:
+            images = next(iter(dataset.batches(dataset.search, CHECKED)))[0]
+            export_onnx(network.exported, graph.input_shape, path, metadata, np.asarray(images))
     return path
 
 

@@ -13,12 +13,16 @@ from pfrl.compression.calibration import gather_statistics
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
 from pfrl.compression.sliced import compress
+from pfrl.deploy.onnx.check import DifferenceError, checked, outputs
+from pfrl.deploy.onnx.export import export_onnx
 from pfrl.deploy.onnx.integers import to_integer_model
 from pfrl.deploy.operators.build import build
 from pfrl.deploy.operators.quantized import build_quantized
+from pfrl.deploy.reference.operators import OPERATORS
 from pfrl.deploy.reference.run import Reference
 from pfrl.deploy.runtimes.onnxruntime import Session
 from pfrl.graph import trace
+from pfrl.graph.labelled.program import BATCH
 from tests.support.conformance import random_source
 from tests.support.narrow import CLASSIC, MODERN
 from tests.support.tiny import TwoConvs, shape
@@ -144,6 +148,54 @@ def test_layers_of_32_bits_stay_float_with_pairs_at_their_borders(tmp_path):
     simulated = np.asarray(jax.jit(small)(images))
     logits = Session(model.SerializeToString()).logits(images)
     assert np.abs(simulated - logits).mean() < 0.02 * simulated.std()
+
+
+def test_kernels_of_uint8_compute_the_same():
+    small, images = quantized("resnet20b")
+    graph, quantization = build_quantized(small, images.shape[1:])
+    found = outputs(to_integer_model(graph, quantization, portable=True), images)[0]
+    reference = Reference(graph, quantization)(images)
+    assert np.abs(found - reference).mean() < 0.002 * reference.std()
+
+
+def test_an_exported_network_of_few_bits_computes_with_integers(tmp_path):
+    small, images = quantized("two", weight_bits=8)
+    path = export_onnx(small, (8, 8, 1), tmp_path / "m.onnx", images=images)
+    model = onnx.load(path)
+    assert optimised(model, tmp_path)["QLinearConv"] == 2
+    plain = export_onnx(lambda x: small(x), (8, 8, 1), tmp_path / "simulated.onnx")
+    simulated = Session(plain).logits(images)
+    assert np.abs(Session(path).logits(images) - simulated).mean() < 0.02 * simulated.std()
+
+
+@pytest.mark.parametrize("bits", [8, 32])
+@pytest.mark.parametrize(
+    ("operator", "named"),
+    [("Conv", "Conv of layer 'conv1'"), ("GlobalAveragePool", "GlobalAveragePool")],
+)
+def test_what_computes_something_else_is_named(bits, operator, named, monkeypatch):
+    """Here it is the reference that is wrong; and JAX, as the network is another one."""
+    small, images = quantized("two", weight_bits=bits, act_bits=bits)
+    graph, quantization = build_quantized(small, images.shape[1:])
+    model = to_integer_model(graph, quantization)
+    right = OPERATORS[operator]
+    wrong = dict(OPERATORS) | {operator: lambda *given: right(*given) * 2 + 1}
+    monkeypatch.setattr("pfrl.deploy.reference.run.OPERATORS", wrong)
+    with pytest.raises(DifferenceError, match=f"first operation that differs is {named}"):
+        checked(model, graph, quantization, lambda x: 2 * small(x), images)
+
+
+def test_a_file_is_checked_before_it_is_there(tmp_path):
+    source, images = random_source(TwoConvs), network("two")[1]
+
+    def lies(x):
+        """Its outputs are others wherever they are not exported."""
+        logits = source.apply(source.variables, x, False)[0]
+        return logits if x.shape[0] == BATCH else 2 * logits
+
+    with pytest.raises(DifferenceError, match="compute different outputs"):
+        export_onnx(lies, (8, 8, 1), tmp_path / "m.onnx", images=images)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_network_that_is_not_rounded_has_no_grids():

@@ -31,8 +31,13 @@ _AS_INPUTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def to_model(graph: OperatorGraph) -> onnx.ModelProto:
-    """A graph with channels first as a model in float32: input ``images``, output ``logits``."""
+def to_model(graph: OperatorGraph, watched: Sequence[str] = ()) -> onnx.ModelProto:
+    """A graph with channels first as a model in float32: input ``images``, output ``logits``.
+
+    Args:
+      graph: of a network.
+      watched: tensors that are outputs too, in this order behind the network's own.
+    """
     made = Counter()
     rename = {graph.source: "images"}
     for node in graph.nodes:
@@ -67,7 +72,10 @@ def to_model(graph: OperatorGraph) -> onnx.ModelProto:
         nodes,
         "network",
         [_value_info("images", graph.shapes[graph.source])],
-        [_value_info("logits", graph.shapes[graph.output])],
+        [
+            _value_info("logits", graph.shapes[graph.output]),
+            *(_value_info(rename[name], graph.shapes[name]) for name in watched),
+        ],
         [numpy_helper.from_array(array, name) for name, array in initializers.items()],
     )
     return helper.make_model(

@@ -23,30 +23,49 @@ from pfrl.deploy.operators.quantized import (
 )
 
 INT32 = 2**31 - 1
+ZERO = 128
+"""What stands for zero in a kernel of uint8."""
 
 
-def to_integer_model(graph: OperatorGraph, quantization: Quantization) -> onnx.ModelProto:
-    """The model of a graph with channels first."""
+def to_integer_model(
+    graph: OperatorGraph, quantization: Quantization, portable: bool = False
+) -> onnx.ModelProto:
+    """The model of a graph with channels first.
+
+    Args:
+      graph, quantization: from ``build_quantized``.
+      portable: kernels are uint8, with 128 for zero. Then no processor sums up pairs of products
+        in 16 bits, as those without VNNI do with int8, where they may not fit; it is slower.
+    """
+    return to_model(with_pairs(graph, quantization, portable)[0])
+
+
+def with_pairs(
+    graph: OperatorGraph, quantization: Quantization, portable: bool = False
+) -> tuple[OperatorGraph, dict[str, str]]:
+    """A graph of ONNX's own operators, and by tensor on a grid the name of its dequantized one."""
     graph = graph.copy()
     grids = settle(graph, quantization)
     for node in [node for node in graph.nodes if node.op in OUTPUT_AXIS]:
         if is_integer(graph, node, grids, quantization):
-            _quantize_kernel(graph, node, grids[node.inputs[0]], quantization)
-    _insert_pairs(graph, grids)
-    return to_model(graph)
+            _quantize_kernel(graph, node, grids[node.inputs[0]], quantization, portable)
+    return graph, _insert_pairs(graph, grids)
 
 
 def _quantize_kernel(
-    graph: OperatorGraph, node: Node, grid: Grid, quantization: Quantization
+    graph: OperatorGraph, node: Node, grid: Grid, quantization: Quantization, portable: bool
 ) -> None:
     """Kernel and bias of a layer as integers that are dequantized before it."""
     axis, steps = OUTPUT_AXIS[node.op], quantization.steps[node.inputs[1]]
     kernel = graph.constants[node.inputs[1]]
     others = [i for i in range(kernel.ndim) if i != axis]
-    integers = np.round(kernel / np.expand_dims(steps, others)).astype(np.int8)
+    integers = np.round(kernel / np.expand_dims(steps, others))
     scales: list[np.ndarray] = [steps.astype(np.float32)]
-    if node.op in ("Gemm", "MatMul"):  # ONNX Runtime has no integer kernel for these without
+    if portable:
+        scales.append(np.full(len(steps), ZERO, np.uint8))
+    elif node.op in ("Gemm", "MatMul"):  # ONNX Runtime has no integer kernel for these without
         scales.append(np.zeros(len(steps), np.int8))
+    integers = (integers + ZERO).astype(np.uint8) if portable else integers.astype(np.int8)
     dequantized = [_dequantized(graph, axis, integers, *scales)]
     if len(node.inputs) > 2:
         scale = np.float32(grid.scale) * steps.astype(np.float32)
@@ -64,7 +83,7 @@ def _dequantized(graph: OperatorGraph, axis: int, integers: np.ndarray, *grid: n
     return graph.nodes.pop()
 
 
-def _insert_pairs(graph: OperatorGraph, grids: Mapping[str, Grid]) -> None:
+def _insert_pairs(graph: OperatorGraph, grids: Mapping[str, Grid]) -> dict[str, str]:
     nodes = graph.nodes
     graph.nodes = []
     renamed: dict[str, str] = {}
@@ -76,6 +95,7 @@ def _insert_pairs(graph: OperatorGraph, grids: Mapping[str, Grid]) -> None:
         if node.output in grids:
             renamed[node.output] = _pair(graph, node.output, grids[node.output])
     graph.output = renamed.get(graph.output, graph.output)
+    return renamed
 
 
 def _pair(graph: OperatorGraph, name: str, grid: Grid) -> str:

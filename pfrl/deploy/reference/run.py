@@ -43,6 +43,13 @@ class Reference:
         pieces = [images[start : start + batch] for start in range(0, len(images), batch)]
         return np.concatenate([self._run(piece)[1] for piece in pieces])
 
+    def values(self, images: np.ndarray) -> dict[str, tuple[Node, np.ndarray]]:
+        """By tensor what makes it, and its numbers, in the order of execution."""
+        values, _ = self._run(images)
+        return {
+            node.output: (node, self._operand(values, node.output)) for node in self._graph.nodes
+        }
+
     def codes(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """By tensor that is on a grid its codes, uint8."""
         values, _ = self._run(images)
