@@ -52,7 +52,7 @@ def test_the_report_says_on_how_many_images_the_winner_was_chosen(tmp_path):
 def test_notes_say_that_bits_are_simulated():
     rng = np.random.default_rng(0)
     with_bits, without = random_policy(rng, 3, True), random_policy(rng, 3, False)
-    assert "Bits below 32 are simulated" in evidence.notes({}, with_bits)
+    assert "Bits are simulated" in evidence.notes({}, with_bits)
     assert evidence.notes({}, without) == ""
     assert evidence.notes({"notes": ["Mind the gap."]}, without) == "## Notes\n\n- Mind the gap."
 
