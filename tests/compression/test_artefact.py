@@ -44,7 +44,7 @@ class Dropping(nnx.Module):
 
 def compressed(model, example, **settings) -> Compressed:
     graph = trace(model, example)
-    ranges = {layer.name: (-2.0, 2.0) for layer in graph.layers}
+    ranges = {site.name: (-2.0, 2.0) for site in graph.sites}
     policy = Policy.uniform(graph, **settings)
     return compress(model, policy, graph=graph, ranges=ranges)
 
