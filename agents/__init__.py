@@ -18,6 +18,7 @@ from agents.search.options import (
     EvolutionOptions,
     GPOptions,
     GreedyOptions,
+    SolverOptions,
     TPEOptions,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "PPOOptions",
     "SACOptions",
     "SearchResult",
+    "SolverOptions",
     "TD3Options",
     "TPEOptions",
     "TQCOptions",

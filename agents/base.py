@@ -19,6 +19,10 @@ if TYPE_CHECKING:  # jax is not needed to read a history
     from pfrl.evaluation.config import Evaluation
 
 
+PROBE = "probe"
+"""Phase of an evaluation that measures one decision, whatever the budget; never the best."""
+
+
 class AgentError(ValueError):
     """An agent, an option or a number of episodes that a search cannot work with."""
 
@@ -38,7 +42,8 @@ class Episode:
     index: int
     """Place in the search, from 0."""
     phase: str
-    """Who chose: ``uniform``, ``random``, ``warmup``, ``explore`` or ``final`` (no exploration)."""
+    """Who chose: ``uniform``, ``random``, ``warmup``, ``explore``, ``probe`` (a measurement that no
+    budget holds for) or ``final`` (no exploration)."""
     policy: Policy
     """What was executed, after the budget."""
     reward: float
@@ -79,12 +84,12 @@ def best_of(history: list[Episode]) -> Episode:
     """The episode with the highest reward, the earliest of equals.
 
     A diverged episode is the best only if all are; one that was judged on some of the images, an
-    estimate, only if no other was judged on all.
+    estimate, only if no other was judged on all; a probe only if there is nothing else.
     """
 
-    def merit(episode: Episode) -> tuple[bool, bool, float]:
+    def merit(episode: Episode) -> tuple[bool, bool, bool, float]:
         found = episode.evaluation
-        return not found.diverged, found.exact, episode.reward
+        return episode.phase != PROBE, not found.diverged, found.exact, episode.reward
 
     # max() keeps the first of equal items.
     return max(history, key=merit)

@@ -6,10 +6,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from envs.choices import Decision
 from envs.knobs import KNOBS
 from envs.problem import Problem, ProblemError
 from envs.process import DecisionProcess
 from envs.projection import canonicalize, project
+from pfrl.compression.policy import Policy
+from pfrl.evaluation.config import Evaluation
 
 
 class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -97,6 +100,25 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             reward = float(self._process.reward(evaluation))
             info |= {"evaluation": evaluation, "policy": policy}
         return self._draft.observation(), reward, self._draft.complete, False, info
+
+    def evaluate(self, chosen: Sequence[tuple[Decision, int]]) -> tuple[Policy, Evaluation, float]:
+        """A policy outside of an episode, whatever its cost: what solvers measure decisions by.
+
+        It is an evaluation like any other.
+
+        Args:
+          chosen: decisions, of ``decisions.all()``, and the choice of each; the others are at
+            their lowest.
+
+        Returns:
+          the policy, its evaluation and the reward.
+        """
+        at = self.decisions.start.copy()
+        for decision, choice in chosen:
+            decision.set(at, choice)
+        policy = at.policy(self.decisions.graph)
+        evaluation = self._process.evaluate(policy)
+        return policy, evaluation, float(self._process.reward(evaluation))
 
     def rollout(self, act: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """What a whole episode would execute, without its evaluation.

@@ -54,6 +54,18 @@ class GreedyOptions(Options):
 
 
 @dataclass(frozen=True)
+class SolverOptions(Options):
+    """Sensitivity and an integer program (arXiv 2201.13096); see ``agents.search.solver``."""
+
+    probes: Share = 0.4
+    """Share of the episodes, at most, that measure decisions one by one."""
+    share: Share = 0.3
+    """Probability that a decision's factor is changed around the best solution."""
+    sigma: Positive = 0.5
+    """Standard deviation of the logarithm of a changed factor."""
+
+
+@dataclass(frozen=True)
 class OptunaOptions(Options):
     """What the samplers of Optuna have in common, in its names; see
     ``agents.search.optuna_searchers``."""
@@ -93,6 +105,7 @@ for _name, _agent in {
     "random": Agent("agents.search.random_search:search_random"),
     "evolution": Agent("agents.search.evolution:search_evolution", EvolutionOptions),
     "greedy": Agent("agents.search.greedy:search_greedy", GreedyOptions),
+    "solver": Agent("agents.search.solver:search_solver", SolverOptions),
     "tpe": Agent("agents.search.optuna_searchers:search_tpe", TPEOptions),
     "gp": Agent("agents.search.optuna_searchers:search_gp", GPOptions),
     "cmaes": Agent("agents.search.optuna_searchers:search_cmaes", CMAESOptions),

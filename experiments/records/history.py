@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.base import PROBE
 from experiments.records.wording import is_number
 from pfrl.files import FileError
 
@@ -20,8 +21,9 @@ def is_sound(line: Line) -> bool:
 
 
 def is_whole(line: Line) -> bool:
-    """Whether the episode is sound, and its accuracy no estimate from some of the images."""
-    return is_sound(line) and line.get("exact", True)
+    """Whether the episode is sound, its accuracy no estimate from some of the images, and its
+    policy one that the budget holds for."""
+    return is_sound(line) and line.get("exact", True) and line["phase"] != PROBE
 
 
 def best_so_far(history: Sequence[Line]) -> list[int | None]:
@@ -53,7 +55,11 @@ def chosen_position(history: Sequence[Line], policy: Mapping[str, Any] | None) -
 
 def pareto_front(history: Sequence[Line], metric: str) -> list[int]:
     """Positions of the sound episodes that no other beats in cost and accuracy, cheapest first."""
-    sound = [position for position, line in enumerate(history) if is_sound(line)]
+    sound = [
+        position
+        for position, line in enumerate(history)
+        if is_sound(line) and line["phase"] != PROBE
+    ]
     costs = [history[position]["costs"][metric] for position in sound]
     merits = [(-cost, history[p]["accuracy"]) for p, cost in zip(sound, costs, strict=True)]
     return [sound[place] for place in sorted(unbeaten(merits), key=lambda place: costs[place])]

@@ -146,11 +146,18 @@ def versions() -> dict[str, str]:
 
 
 def _digest(path: Path) -> str:
+    """Of a file's content; of a folder's, the names of its files included."""
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    found = hashlib.sha256()
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        for each in files:
+            if each != path:
+                found.update(str(each.relative_to(path)).encode())
+            found.update(each.read_bytes())
     except OSError as error:
         kind = "an .npz of weights" if path.suffix == ".npz" else "a file"
         raise FileError(f"no file {path} can be read; expected {kind}") from error
+    return found.hexdigest()[:16]
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

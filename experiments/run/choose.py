@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agents import Episode
+from agents.base import PROBE
 from envs.decisions import Decisions
 from envs.rewards import REWARDS, Reference, reward_of
 from experiments.records.run_folder import RunFolder
@@ -43,7 +44,8 @@ def find_candidates(history: Sequence[Episode], count: int, uniform: Candidate) 
     The uniform policy is on the list because nobody wants a network that a
     search made worse than no search would have been.
     """
-    sound = [e for e in history if not e.evaluation.diverged] or history
+    possible = [e for e in history if e.phase != PROBE]
+    sound = [e for e in possible if not e.evaluation.diverged] or possible
     found: dict[str, Candidate] = {}
     for episode in sorted(sound, key=lambda e: (-e.reward, e.index)):
         if len(found) < count:

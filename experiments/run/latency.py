@@ -1,18 +1,26 @@
 """Measuring a network's latency model: its layers one by one, and some whole networks."""
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from experiments.watch.progress import stage
+from experiments.records.machine import machine
+from experiments.settings.compilation_cache import user_cache
+from experiments.watch.progress import say, stage
 from pfrl.compression.policy import Policy, round_count
 from pfrl.compression.sliced import compress
 from pfrl.cost.latency import NetworkLatency, layer_shape
 from pfrl.cost.latency_table import measure_table
-from pfrl.deploy.onnx.export import export_onnx
+from pfrl.deploy.onnx.export import export_onnx, to_onnx
 from pfrl.deploy.timing import Measurement, measure_interleaved
+from pfrl.files import FileError, write_json
 from pfrl.graph import Graph
 
 NETWORKS = 32
@@ -23,6 +31,9 @@ SECONDS = 10.0
 
 def measure_latency(graph: Graph, keep_min: float, round_to: int, seed: int) -> NetworkLatency:
     """The latency model for policies that keep at least ``keep_min``, rounded to ``round_to``.
+
+    One that was measured before, of the same network on the same machine by the same versions, is
+    taken from the user's cache folder: measuring takes longer than all else before a search.
 
     Half of the whole networks are random; in the other half every group fills
     whole blocks of the runtime's kernels with probability one half, so that
@@ -39,6 +50,43 @@ def measure_latency(graph: Graph, keep_min: float, round_to: int, seed: int) -> 
     Raises:
       ExportError: if the network cannot be exported.
     """
+    path = user_cache() / "latency" / f"{_digest(graph, keep_min, round_to, seed)}.json"
+    if (known := _read(graph, path)) is not None:
+        say(f"latencies as measured on this machine before; to measure anew, delete {path}")
+        return known
+    model = _measured(graph, keep_min, round_to, seed)
+    with suppress(FileError):  # a cache that cannot be written is no reason to stop
+        write_json(path, model.to_json())
+    return model
+
+
+def _digest(graph: Graph, keep_min: float, round_to: int, seed: int) -> str:
+    """Of all that decides about a latency model but the moods of the machine."""
+    source = graph.source
+    exported = to_onnx(lambda x: source.apply(source.variables, x, False)[0], graph.input_shape)
+    facts = {
+        "machine": machine(),
+        "runtime": version("onnxruntime"),
+        "asked": [keep_min, round_to, seed, NETWORKS, SECONDS],
+        "operations": [[node.op_type, *node.input, *node.output] for node in exported.graph.node],
+        "groups": {name: group.size for name, group in graph.groups.items()},
+        "layers": [
+            [asdict(layer_shape(layer, graph)), layer.c_in.groups, layer.c_out.groups]
+            for layer in graph.layers
+        ],
+    }
+    return hashlib.sha256(json.dumps(facts, default=list).encode()).hexdigest()[:24]
+
+
+def _read(graph: Graph, path: Path) -> NetworkLatency | None:
+    """The model of a file; None if there is none, or it is damaged."""
+    try:
+        return NetworkLatency.from_json(graph, json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _measured(graph: Graph, keep_min: float, round_to: int, seed: int) -> NetworkLatency:
     with stage("measuring layers"):
         table = measure_table(
             (layer_shape(layer, graph) for layer in graph.layers), seconds=SECONDS, seed=seed

@@ -82,7 +82,8 @@ class CompressSettings(CommandSettings):
     """Exponent w of the reward latency, accuracy · (latency / target)^w; lower favours speed."""
     agent: str = "ddpg"
     """Who decides: ddpg, td3, sac, tqc or ppo, which learn; random, evolution, greedy, tpe, gp,
-    cmaes or exhaustive, which search; uniform, shallow, deep or log_params, which are rules."""
+    cmaes, solver or exhaustive, which search; uniform, shallow, deep or log_params, which are
+    rules."""
     length: Flat[LengthBlock] = field(default_factory=LengthBlock)
     parallel: Count = 1
     """Episodes of the agent ppo that are played side by side, by a process on every core or

@@ -42,7 +42,8 @@ class Site:
 
 
 class SiteError(ValueError):
-    """A network that trains otherwise than it is evaluated, so that its sites cannot be found."""
+    """A network whose sites cannot be found: it trains otherwise than it is evaluated, or takes
+    one number of examples only."""
 
 
 def network_sites(graph: Graph) -> tuple[Site, ...]:
@@ -81,8 +82,20 @@ def network_sites(graph: Graph) -> tuple[Site, ...]:
 
 def _program(graph: Graph, train: bool) -> Labelled:
     """With ``BATCH`` examples; values have the same numbers as with any other number of them."""
-    x = tuple(jax.ShapeDtypeStruct((BATCH, *each.shape[1:]), each.dtype) for each in graph.inputs)
-    return graph.program(x[0] if len(x) == 1 else x, train)[0]
+    batch = graph.inputs[0].shape[0]
+    x = tuple(
+        jax.ShapeDtypeStruct((BATCH, *each.shape[1:]), each.dtype)
+        if each.shape and each.shape[0] == batch
+        else each
+        for each in graph.inputs
+    )
+    try:
+        return graph.program(x[0] if len(x) == 1 else x, train)[0]
+    except (TypeError, ValueError) as error:
+        raise SiteError(
+            f"only a network that takes any number of examples can be quantized, and this one was"
+            f" made for {batch}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _rounded(graph: Graph, train: bool) -> list[RoundedValue]:

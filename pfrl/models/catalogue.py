@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from pfrl.files import load_arrays
 from pfrl.graph.source import Variables, from_nnx, is_floating, update_nnx
+from pfrl.models.weights import read_weights
 from pfrl.models.zoo import (
     convnext,
     densenet,
@@ -116,12 +116,12 @@ def pretrained_path(model_name: str, data_name: str) -> Path | None:
 
 
 def load_weights(model: nnx.Module, path: Path) -> tuple[nnx.Module, dict[str, Any]]:
-    """A copy of ``model`` with the weights of an ``.npz``, and the file's ``meta``.
+    """A copy of ``model`` with the weights of a file, and the file's ``meta``.
 
-    The names in the file are either our own (``layer1.0.conv1.kernel``,
-    ``bn1.scale``, ``bn1.mean``) or PyTorch's (``layer1.0.conv1.weight``,
-    ``bn1.weight``, ``bn1.running_mean``). Under either, convolution kernels are
-    ``[H, W, I, O]`` and dense ones ``[I, O]``.
+    Kinds of files: see ``pfrl.models.weights.read_weights``. The names in the file are either our
+    own (``layer1.0.conv1.kernel``, ``bn1.scale``, ``bn1.mean``) or PyTorch's
+    (``layer1.0.conv1.weight``, ``bn1.weight``, ``bn1.running_mean``). In an ``.npz`` convolution
+    kernels are ``[H, W, I, O]`` and dense ones ``[I, O]`` under either.
 
     Raises:
       FileError: if the file is missing or damaged.
@@ -135,7 +135,7 @@ def load_weights(model: nnx.Module, path: Path) -> tuple[nnx.Module, dict[str, A
 def fitting_arrays(
     variables: Variables, path: Path
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays of an ``.npz`` under the names of a network's variables, and the file's ``meta``.
+    """The arrays of a file under the names of a network's variables, and the file's ``meta``.
 
     Args:
       variables: of the network; only their shapes and types count.
@@ -144,7 +144,7 @@ def fitting_arrays(
     Raises:
       FileError, ModelError: as ``load_weights``.
     """
-    arrays, meta = load_arrays(path)
+    arrays, meta = read_weights(path)
     # Keys and counts of random generators are no weights: the network keeps its own.
     floats = {name: value for name, value in variables.items() if is_floating(value)}
     expected = {name: tuple(value.shape) for name, value in floats.items()}

@@ -59,7 +59,8 @@ class Network(NamedTuple):
 
     Attributes:
       model: a name of the zoo, ``FILE.py:FUNCTION`` or ``FILE.onnx``.
-      weights: an ``.npz``; for a network of the user's that is trained its own file.
+      weights: as of ``pfrl.models.weights``; for a network of the user's that is trained its own
+        file.
     """
 
     model: str
@@ -72,7 +73,7 @@ class Network(NamedTuple):
         Args:
           model: as of ``Network``.
           data: name of a data set, for which the package may have weights.
-          weights: an ``.npz``, or None.
+          weights: a file or folder, or None.
 
         Raises:
           ModelError: if there is no such network, or there are no weights.

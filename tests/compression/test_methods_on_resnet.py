@@ -5,8 +5,14 @@ import pytest
 from tests.support.methods_conformance import check
 from tests.support.methods_table import COLUMNS, FULL, ROWS
 
+# What the row of another quantizer or of all together shows again.
+AGAIN = ("weights codebook_clusters", "weights codebook_weights", "prune, codebook", "clips lsq")
 
-@pytest.mark.parametrize("name", ROWS)
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in AGAIN else n for n in ROWS],
+)
 def test_method(name, tmp_path):
     check(name, COLUMNS["resnet"], tmp_path)
 

@@ -62,7 +62,9 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize("network", ["resnet20", "mobilenet_v2"])
+@pytest.mark.parametrize(
+    "network", ["resnet20", pytest.param("mobilenet_v2", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", RECIPES)
 @examples(6)
 @given(seed=st.integers(0, 10**6))

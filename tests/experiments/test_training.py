@@ -33,6 +33,7 @@ def two_cores(monkeypatch):
     monkeypatch.setattr(training, "cores", lambda: [0, 1])
 
 
+@pytest.mark.slow  # the controls of a whole run are trained so, too
 def test_trainings_side_by_side_end_as_one_after_the_other(tmp_path, monkeypatch, capsys):
     task = NetworkTask("resnet8", "digits", str(WEIGHTS))
     graph = task.network()[1]

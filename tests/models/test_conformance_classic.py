@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.conformance import check_precisely, check_saved, compressed, examples
-from tests.support.narrow import CLASSIC
+from tests.support.narrow import CLASSIC, saved_often
 
 
 @pytest.mark.parametrize("name", CLASSIC)
@@ -15,6 +15,6 @@ def test_masked_equals_sliced(name, seed):
     check_precisely(*CLASSIC[name], seed)
 
 
-@pytest.mark.parametrize("name", CLASSIC)
+@pytest.mark.parametrize("name", saved_often(CLASSIC))
 def test_saved_is_loaded(name, tmp_path):
     check_saved(*compressed(*CLASSIC[name], 0), tmp_path / "small")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.conformance import check_precisely, check_saved, compressed, examples
-from tests.support.narrow import MODERN
+from tests.support.narrow import MODERN, saved_often
 
 
 @pytest.mark.parametrize("name", MODERN)
@@ -15,6 +15,6 @@ def test_masked_equals_sliced(name, seed):
     check_precisely(*MODERN[name], seed)
 
 
-@pytest.mark.parametrize("name", MODERN)
+@pytest.mark.parametrize("name", saved_often(MODERN))
 def test_saved_is_loaded(name, tmp_path):
     check_saved(*compressed(*MODERN[name], 0), tmp_path / "small")

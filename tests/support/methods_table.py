@@ -205,7 +205,7 @@ def _seen(network: Any, low_rank: str, recipe: Recipe, quantized: bool) -> Calib
 
 def looked_up(network: Any, row: Row) -> CalibrationStatistics:
     """What the row's recipe needs to know; rows that need the same share it, as it compiles."""
-    everything = Recipe(repair="least_squares", calibration="mse")
+    everything = Recipe(repair="least_squares", calibration="mse", bias_correction=True)
     seen = _seen(network, row.low_rank, everything, True)
     return replace(seen, recipe=row.recipe, select=_select(network, row))
 

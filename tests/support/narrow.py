@@ -1,6 +1,9 @@
 """Narrow variants of every network of the zoo, on small images: what the conformance tests run."""
 
+from collections.abc import Iterable
 from typing import Any
+
+import pytest
 
 from pfrl.models.zoo.convnext import ConvNeXt
 from pfrl.models.zoo.densenet import DenseNet
@@ -82,3 +85,14 @@ MODERN: dict[str, tuple[Any, tuple[int, ...]]] = {
     ),
     "mixer": (lambda rngs: MlpMixer(5, 3, (8, 12), 4, 8, 2, 6, 10, rngs=rngs), (8, 12, 3)),
 }
+
+SAVED_OFTEN = {"resnet20b", "mobilenet_v2", "densenet40", "unet", "vit_tiny", "mixer"}
+"""Networks that are saved and loaded by `make test`: together they have every kind of operation."""
+
+
+def saved_often(names: Iterable[str]) -> list[Any]:
+    """Parameters of a test, of which those that show nothing new are slow."""
+    return [
+        name if name in SAVED_OFTEN else pytest.param(name, marks=pytest.mark.slow)
+        for name in names
+    ]

@@ -26,6 +26,8 @@ CODES = 255
 """The largest code of an activation."""
 OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 """Of a kernel, by operator."""
+LARGEST = 127
+"""The largest code of a kernel."""
 NEAR = 1e-3
 """How far a kernel's integers may be off, from folding factors into it in floating point."""
 
@@ -156,8 +158,10 @@ class _Kernels:
         else:
             return None
         whole = kernel / np.expand_dims(found, others)
-        on_grid = np.abs(whole - np.round(whole)).max() < NEAR and np.abs(whole).max() < 128
-        return found if on_grid else None
+        if np.abs(whole - np.round(whole)).max() > NEAR or np.abs(whole).max() > LARGEST + 0.5:
+            return None
+        # The same values in finer steps, so that a bias is rounded to finer ones too.
+        return found / (LARGEST // max(round(np.abs(whole).max()), 1))
 
 
 def _direct(small: Compressed) -> set[str]:

@@ -64,7 +64,8 @@ class _State(NamedTuple):
 
     Attributes:
       kind: 'float' (nobody knows its grid), 'rounded' (on the grid of ``site``), or what sums it
-        up and goes on: 'layer', 'sum', 'mean', and 'average', which keeps the grid of its part.
+        up and goes on: a 'layer' or a 'mean', to which factors belong, an 'average', which keeps
+        the grid of its part, and any other 'sum'.
       site: of a rounded value.
       maker, parts: see ``RoundedValue``; of a value that is not rounded yet.
     """
@@ -114,11 +115,11 @@ class _Walk:
         return [site._replace(grid=self.root(i)) for i, site in enumerate(self.found)]
 
     def finish(self) -> None:
-        """A convolution's result is rounded even where it is the network's: a dense layer's not."""
+        """An image is rounded even where it is the network's result; classes are not."""
         for output in self.program.outputs:
             if isinstance(output, int) and output in self.states:
                 state = self.states[output]
-                if state.kind == "layer" and len(self.program.shapes[output]) > 2:
+                if state.kind != "float" and len(self.program.shapes[output]) > 2:
                     self.rounded(output)
 
     def rounded(self, value: int) -> int:
@@ -184,13 +185,16 @@ class _Walk:
         goes_on = state.kind != "rounded" and self.uses[value] == 1
         if equation.body is not None:
             kind = _kind(equation.body, [i for i, x in enumerate(equation.inputs) if x == value])
-            clips = kind == "clip" or (kind == "linear" and goes_on and state.kind == "layer")
-            return self.kept(value, goes_on) if clips else None
+            if kind == "clip":
+                return self.clipped(value, goes_on)
+            return state if kind == "linear" and goes_on and state.kind == "layer" else None
         if len(operands) > 1:
             return None  # a value times itself
         if any(map(self.is_noise, others)):
             return self.kept(value, False)
-        if name in CLIPS or (name in MOVES and not (name == "concatenate" and others)):
+        if name in CLIPS:
+            return self.clipped(value, goes_on)
+        if name in MOVES and not (name == "concatenate" and others):
             return self.kept(value, goes_on)
         if name == "pad":
             return self.kept(value, goes_on) if _is_zero(equation.inputs[1]) else None
@@ -207,6 +211,11 @@ class _Walk:
     def kept(self, value: int, goes_on: bool) -> _State:
         """Of what consists of a value: as that goes on, or on the value's grid."""
         return self.states[value] if goes_on else _State("rounded", self.rounded(value))
+
+    def clipped(self, value: int, goes_on: bool) -> _State:
+        """The same of a clip, behind which no factor belongs to a layer any more."""
+        state = self.kept(value, goes_on)
+        return state._replace(kind="sum") if state.kind in ("layer", "mean") else state
 
     def scaled(
         self, equation: Equation, value: int, others: list[Operand], goes_on: bool

@@ -129,6 +129,12 @@ class OnnxProgram:
         for each, x in zip(self.file.inputs, inputs, strict=True):
             values[each.name] = x
         for node in self.nodes:
+            missing = [name for name in node.inputs if name and name not in values]
+            if missing:
+                raise OnnxError(
+                    f"{self.file.path} is damaged: nothing makes '{missing[0]}', which the node"
+                    f" '{node.name}' reads; export it again"
+                )
             if all(name in known for name in node.outputs if name):
                 values.update({name: known[name] for name in node.outputs if name})
                 continue
@@ -139,7 +145,15 @@ class OnnxProgram:
                     values[name] = result
                     if isinstance(result, np.ndarray):
                         known[name] = result
-        return [values[name] for name in self.file.outputs]
+        return [_for_examples(run, values[name]) for name in self.file.outputs]
+
+
+def _for_examples(run: Run, value: Value) -> Value:
+    """A result that is known, for the examples of this pass."""
+    if isinstance(value, Laid) or value.dtype.kind not in "iu" or run.examples == BATCH:
+        return value
+    flat = [run.size(int(each)) for each in value.ravel()]
+    return np.array(flat, value.dtype).reshape(value.shape)
 
 
 def _computed(run: Run, node: Node, operands: list[Value | None]) -> list[Any]:

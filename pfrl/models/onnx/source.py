@@ -146,14 +146,16 @@ def _source(program: OnnxProgram, turned: bool) -> Source:
     return Source(apply, {name: jnp.asarray(v) for name, v in variables.items()}, trainable)
 
 
+_OTHER_AXES = frozenset("Reshape Flatten Squeeze Unsqueeze Shape Gather DepthToSpace".split())
+"""Operators behind which axes mean something else."""
+
+
 def channel_axis(file: OnnxFile) -> int:
     """Where the channels of the first input are, by the first convolution that it meets: 1 or 3."""
     order = {file.inputs[0].name: list(range(len(file.inputs[0].shape)))}
     for node in file.nodes:
-        axes = order.get(node.inputs[0]) if node.inputs else None
-        if axes is None:
-            axes = next((order[name] for name in node.inputs if name in order), None)
-        if axes is None:
+        axes = next((order[name] for name in node.inputs if name in order), None)
+        if axes is None or node.op in _OTHER_AXES or node.op.startswith("Reduce"):
             continue
         if node.op == "Transpose":
             axes = [axes[place] for place in node.attributes.get("perm", range(len(axes))[::-1])]

@@ -95,6 +95,11 @@ class Run:
             return
         self.roles.setdefault(value.origin, (role, node))
         if layout is not None:
+            self.store(value, layout)
+
+    def store(self, value: Value, layout: Sequence[int]) -> None:
+        """Note in which layout an operation wants a variable."""
+        if isinstance(value, Laid) and value.origin is not None:
             order = [value.layout.index(axis) for axis in layout]
             self.layouts.setdefault(value.origin, tuple(order))
 

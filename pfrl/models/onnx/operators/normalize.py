@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pfrl.models.onnx.laid import Laid, Value, laid, plain, pointwise, relaid
+from pfrl.models.onnx.laid import Laid, laid, plain, pointwise, relaid
 from pfrl.models.onnx.operators.base import operator, unsupported
 from pfrl.models.onnx.operators.contract import last
 from pfrl.models.zoo.layers import batch_normalize
@@ -129,8 +129,3 @@ def _softmax(run, node, x):
     # Before, all axes from this one on were one.
     axis = node.attributes.get("axis", 1) % len(x.shape)
     return laid(function(plain(x), axis=tuple(range(axis, len(x.shape)))))
-
-
-@operator("Hardmax")
-def _hardmax(run, node, x: Value):
-    raise unsupported(node, "has no derivative")

@@ -66,6 +66,13 @@ def _unary(run, node, x):
 
 @operator(*_BINARY)
 def _binary(run, node, a, b):
+    for value, other in ((a, b), (b, a)):
+        if (
+            isinstance(other, Laid)
+            and other.origin is None
+            and len(other.shape) == len(value.shape)
+        ):
+            run.store(value, other.layout)
     return pointwise(_BINARY[node.op], a, b)
 
 

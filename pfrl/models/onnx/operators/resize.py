@@ -22,7 +22,8 @@ def _resize(run, node, x, roi=None, scales=None, sizes=None):
         factors = dict(zip(axes, found, strict=True))
     else:
         wanted = zip(axes, run.sizes(node, sizes), strict=True)
-        lengths = {a: n for a, n in wanted if n is not x.shape[a] and n != x.shape[a]}
+        # The examples are never resized, however many the file was written for.
+        lengths = {a: n for a, n in wanted if a > 0 and n != x.shape[a]}
         factors = {a: n / x.shape[a] for a, n in lengths.items()}
     return _resized(run, node, x, lengths, factors)
 
@@ -127,7 +128,7 @@ def _weights(node, at: np.ndarray, size: int, offsets, weight) -> np.ndarray:
     base = np.floor(at)
     places = base[:, None] + np.array(list(offsets))
     values = weight(at[:, None] - places)
-    if node.attributes.get("exclude_outside", 0) or node.attributes.get("antialias", 0):
+    if node.attributes.get("exclude_outside", 0):
         values = np.where((places < 0) | (places >= size), 0, values)
     values = values / values.sum(1, keepdims=True)
     places = np.clip(places, 0, size - 1).astype(int)
