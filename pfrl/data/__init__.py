@@ -8,7 +8,7 @@ from pfrl.data.own import read_function
 
 __all__ = ["DATASETS", "DataError", "Dataset", "Split", "hold_out", "load", "reader"]
 
-PICTURES = frozenset({"imagefolder"})
+PICTURES = frozenset({"imagefolder", "images"})
 """Data sets that are folders of pictures, and take what is written behind a question mark."""
 
 
