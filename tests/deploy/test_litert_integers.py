@@ -88,7 +88,7 @@ def test_fewer_bits_are_fewer_codes():
     content = to_integer_litert(small, images.shape[1:])
     reference = Reference(*build_quantized(small, images.shape[1:], "last"))
     shares = by_step(content, reference, images)
-    assert min(shares.values()) >= 0.999
+    assert min(shares.values()) >= 0.99  # of some hundred values
     codes = reference.codes(images)
     assert max(int(each.max()) for each in codes.values()) == 15
     outputs, expected = LiteRTSession(content).logits(images), reference(images)
