@@ -5,8 +5,6 @@ them. What is compared is compared within one run, in turns, as a ratio with an
 interval: that is worth more than two times from two days.
 """
 
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +17,7 @@ import numpy as np
 import tyro
 
 import agents
+from benchmarks.memory import MemorySettings, describe_memory, measure_memory, peak
 from benchmarks.ratios import Ratio, forward_ratios, training_ratios
 from benchmarks.repairs import POSITIONS, Repaired, time_repairs
 from benchmarks.throughput import ThroughputSettings, throughputs
@@ -40,6 +39,8 @@ TRAINING_BATCH, SEARCH_BATCH = 64, 250
 EPISODES, QUICK_EPISODES = 6, 4
 LONG, QUICK_LONG = (60, (0, 1, 2)), (8, (0,))
 """Episodes and seeds of the searches whose quality a second is compared."""
+FOLLOWED, QUICK_FOLLOWED = 400, 12
+"""Episodes of the search whose memory is followed."""
 ROUNDS, QUICK_ROUNDS = 10, 5
 TRACES, QUICK_TRACES = 5, 2
 REPAIRED, REPAIR_IMAGES, REPAIRS = ("resnet20", "resnet56"), 3_000, 20
@@ -95,7 +96,7 @@ def time_search(problem: Problem, episodes: int, seed: int) -> SearchTimes:
 
     marks = [mark()]
     agents.search("ddpg", problem, episodes, seed, lambda episode: marks.append(mark()))
-    return summarize(marks, peak_gib())
+    return summarize(marks, peak() / 1024)
 
 
 def summarize(marks: Sequence[Mark], peak: float) -> SearchTimes:
@@ -110,12 +111,6 @@ def summarize(marks: Sequence[Mark], peak: float) -> SearchTimes:
     shares["other"] = 1 - sum(shares.values())
     compiled = last.compilations - first.compilations
     return SearchTimes(seconds[0], median(seconds[1:]), len(seconds) - 1, shares, compiled, peak)
-
-
-def peak_gib() -> float:
-    """Largest resident memory of this process so far; Linux counts in KiB, macOS in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def open_problem(model: str, data: str, seed: int, fidelity: Fidelity = "finetune") -> Problem:
@@ -196,6 +191,11 @@ def run(settings: BenchSettings) -> None:
         found[name] = time_search(problem, episodes, settings.seed)
     print("A search by DDPG for half the MACs")
     print("\n".join([describe_searches(found), *missing]) + "\n", flush=True)
+
+    followed = MemorySettings(
+        *searches[0], episodes=QUICK_FOLLOWED if settings.quick else FOLLOWED, seed=settings.seed
+    )
+    print(describe_memory(followed, measure_memory(followed)) + "\n", flush=True)
 
     problem = open_problem(*searches[0], settings.seed, "reconstruct")
     # So few MACs that the network makes mistakes, and searchers differ.

@@ -1,5 +1,6 @@
 """``pfrl pretrain``: train a network and save its weights."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def run(settings: PretrainSettings) -> Path:
     source, view = initial(model, outputs, dataset.image_shape, task.dense, nnx.Rngs(settings.seed))
     dataset = seen(dataset, *view)
     stem = Path(model).name.replace(".py:", "_").removesuffix(".onnx")
-    name = f"{stem}_{data.replace(':', '_').replace('/', '_')}"
+    name = stem + "_" + re.sub(r"\W+", "_", data)
     out = settings.out or Path("runs/pretrained") / f"{name}.npz"
     config = FitConfig(
         settings.epochs,

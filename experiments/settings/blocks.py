@@ -66,8 +66,23 @@ class ModelBlock:
     The file may have MEAN and STD (of every channel, for pixels in [0, 1]) and CLASSES (names of
     the outputs, in their order). Its code is run. Or FILE.onnx, as PyTorch and Keras export it."""
     data: str = "digits"
-    """Data set: digits, fashion_mnist, cifar10, imagefolder:PATH (a folder or .zip), npz:PATH, or
-    for points digits_landmarks and digits_pose."""
+    """Data set: digits, fashion_mnist, cifar10, imagefolder:PATH (a folder or .zip), npz:PATH, for
+    points digits_landmarks and digits_pose, or your own: FILE.py:FUNCTION, which takes nothing and
+    returns a pfrl.Dataset, (images, targets), or a sequence of such pairs. Its code is run."""
+    image_size: int | None = None
+    """Pixels a side that pictures of imagefolder: are brought to, as is usual: short side resized
+    to 8/7 of it, centre cut out, random resized crops in training. Default: as they are."""
+    skip_broken: bool = False
+    """Go on without pictures of imagefolder: that cannot be read; how many is said."""
+
+    def __post_init__(self) -> None:
+        # One value says what the data are, in records and for worker processes.
+        size = None if self.image_size is None else f"size={self.image_size}"
+        options = "&".join(filter(None, [size, "skip_broken=1" if self.skip_broken else None]))
+        if options:
+            object.__setattr__(self, "data", f"{self.data}?{options}")
+            object.__setattr__(self, "image_size", None)
+            object.__setattr__(self, "skip_broken", False)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,12 @@ from collections.abc import Callable
 from functools import partial
 
 from pfrl.data.base import DATASETS, DataError, Dataset, Split, hold_out
+from pfrl.data.own import read_function
 
 __all__ = ["DATASETS", "DataError", "Dataset", "Split", "hold_out", "load", "reader"]
+
+PICTURES = frozenset({"imagefolder"})
+"""Data sets that are folders of pictures, and take what is written behind a question mark."""
 
 
 def load(name: str) -> Dataset:
@@ -26,5 +30,12 @@ def load(name: str) -> Dataset:
 
 def reader(name: str) -> Callable[[], Dataset]:
     """What loads the data set called ``name``; raises ``RegistryError`` for an unknown name."""
+    if ".py:" in name:
+        return partial(read_function, name)
     kind, colon, place = name.partition(":")
+    if ("?" in place and kind not in PICTURES) or "?" in kind:
+        raise DataError(
+            f"--image-size and --skip-broken are for folders of pictures, such as"
+            f" imagefolder:PATH, not for '{name.partition('?')[0]}'"
+        )
     return partial(DATASETS[kind + colon], place) if colon else DATASETS[kind]

@@ -42,7 +42,20 @@ def read_arrays(path: str) -> Dataset:
       DataError: if the file is missing or damaged, or its arrays are not as above.
     """
     file = Path(path).expanduser()
-    arrays = _load(file)
+    return of_arrays(f"npz:{path}", file, _load(file))
+
+
+def of_arrays(name: str, file: Path | str, arrays: Mapping[str, np.ndarray]) -> Dataset:
+    """See ``read_arrays``.
+
+    Args:
+      name: of the data set.
+      file: what messages call the arrays' place.
+      arrays: by name.
+
+    Raises:
+      DataError: if they are not as said there.
+    """
     images, targets = _images(file, arrays["images"]), arrays["targets"]
     if targets.shape[:1] != images.shape[:1]:
         raise DataError(
@@ -60,7 +73,7 @@ def read_arrays(path: str) -> Dataset:
     train, search, test = _splits(file, arrays.get("split"), targets)
     colour = images.shape[-1] == 3
     return Dataset(
-        f"npz:{path}",
+        name,
         everything.take(train),
         everything.take(search),
         partial(everything.take, test),
@@ -85,7 +98,7 @@ def _load(file: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _images(file: Path, images: np.ndarray) -> np.ndarray:
+def _images(file: Path | str, images: np.ndarray) -> np.ndarray:
     if images.ndim not in (3, 4) or images.dtype != np.uint8 or 0 in images.shape:
         raise DataError(
             f"{file} has images {images.dtype} {list(images.shape)}, expected uint8 [N, H, W] or"
@@ -94,7 +107,7 @@ def _images(file: Path, images: np.ndarray) -> np.ndarray:
     return images[..., None] if images.ndim == 3 else images
 
 
-def _task(file: Path, arrays: Mapping[str, np.ndarray], aspect: float) -> Task:
+def _task(file: Path | str, arrays: Mapping[str, np.ndarray], aspect: float) -> Task:
     """The task that is named, or told by the shape of the targets, with its options.
 
     Args:
@@ -125,7 +138,7 @@ def _task(file: Path, arrays: Mapping[str, np.ndarray], aspect: float) -> Task:
     return make(**options)
 
 
-def _option(file: Path, name: str, value: np.ndarray, default: Any) -> Any:
+def _option(file: Path | str, name: str, value: np.ndarray, default: Any) -> Any:
     """A number where the default is one, else a tuple."""
     if not isinstance(default, int | float):
         return tuple(value.ravel().tolist())
@@ -144,7 +157,7 @@ def _names(arrays: Mapping[str, np.ndarray], targets: np.ndarray) -> tuple[str, 
 
 
 def _splits(
-    file: Path, split: np.ndarray | None, targets: np.ndarray
+    file: Path | str, split: np.ndarray | None, targets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Indices of the training, search and test images."""
     count = len(targets)

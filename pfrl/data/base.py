@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pfrl.data.crops import random_crops
 from pfrl.registry import Registry
 from pfrl.tasks import Classification, Task
 
@@ -48,6 +49,8 @@ class Dataset:
       crop: pixels of zero padding before a random crop (training only).
       flip: whether images are mirrored at random (training only).
       task: what a network is trained and judged by.
+      wide: training images with a margin, uint8 ``[N, H', W', C]``, of which random resized crops
+        are taken in place of ``crop``; None if there are none.
       ignored: files that were found and not used, and how to mend that; empty if there are none.
 
     Raises:
@@ -65,6 +68,7 @@ class Dataset:
     flip: bool = True
     task: Task = field(default_factory=Classification)
     ignored: str = ""
+    wide: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if (self.crop or self.flip) and not self.task.invariant:
@@ -101,10 +105,19 @@ class Dataset:
             rows = top[:, None] + np.arange(height)
             columns = left[:, None] + np.arange(width)
             images = images[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
-        if self.flip:
-            mirrored = rng.random(n) < 0.5
-            images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-        return images
+        return self._mirrored(images, rng)
+
+    def _augmented(self, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Training images, cropped and mirrored at random."""
+        if self.wide is None:
+            return self.augment(self.train.images[index], rng)
+        return self._mirrored(random_crops(self.wide[index], self.image_shape[0], rng), rng)
+
+    def _mirrored(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if not self.flip:
+            return images
+        mirrored = rng.random(len(images)) < 0.5
+        return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
     def batches(self, split: Split, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """All of a split in order, in batches of one shape.
@@ -143,8 +156,7 @@ class Dataset:
                 if len(order) < batch:
                     order = rng.permutation(n)
                 index, order = order[:batch], order[batch:]
-            images = self.augment(self.train.images[index], rng)
-            yield self.normalize(images), self.train.labels[index]
+            yield self.normalize(self._augmented(index, rng)), self.train.labels[index]
 
 
 DATASETS: Registry[Callable[..., Dataset]] = Registry("dataset", ("pfrl.data",))

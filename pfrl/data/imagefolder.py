@@ -1,6 +1,5 @@
 """The user's own images: a folder or a .zip of ``train/<class>/*.png|jpg|jpeg|webp``."""
 
-import io
 import zipfile
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
@@ -9,18 +8,16 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from pfrl.data.base import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, Split, hold_out
+from pfrl.data.crops import centre
+from pfrl.data.pictures import SUFFIXES, Reading, read_all
 from pfrl.data.sources import SPLIT_SEED
 from pfrl.registry import register
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
-FORMATS = ("PNG", "JPEG", "WEBP")
 SEARCH_FOLDERS = ("val", "search")
 HELD_SHARE = 0.1
 LAYOUT = "train/<class>/*.png|jpg|jpeg|webp, and if you have them val/<class>/ and test/<class>/"
-ONE_BYTE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 
 
 class Entries(NamedTuple):
@@ -39,7 +36,10 @@ def imagefolder(path: str) -> Dataset:
 
     A split without a folder is cut from the training images: a tenth of them,
     with every class in it, always the same ones for the same file names. All
-    images must be of one size. They are grey ``[N, H, W, 1]`` if all of
+    images must be of one size, unless ``?size=224`` behind the path brings them to one: the short
+    side is resized to 8/7 of it, and the centre is cut out; in training it is a random resized
+    crop. With ``&skip_broken=1`` files that cannot be read are left out. Images are turned
+    upright, as their EXIF says. They are grey ``[N, H, W, 1]`` if all of
     ``train/`` and ``val/`` are, else RGB ``[N, H, W, 3]``; transparency is
     dropped. Test images are decoded when the test split is opened, not before.
 
@@ -47,7 +47,8 @@ def imagefolder(path: str) -> Dataset:
       DataError: if there is no such folder or .zip, if a split lacks a class
         or is too small to be cut, or if an image is damaged or of another size.
     """
-    root = Path(path).expanduser()
+    place, reading = Reading.parse(path)
+    root = Path(place).expanduser()
     files, ignored = _image_files(root)
     classes = tuple(sorted({file.parts[1] for file in files if file.parts[0] == "train"}))
     if len(classes) < 2:
@@ -64,21 +65,50 @@ def imagefolder(path: str) -> Dataset:
         train, test = _cut(root, train, held, classes, "test", rng)
     if not search.names:
         train, search = _cut(root, train, held, classes, "val", rng)
-    both = _decode(root, Entries(train.names + search.names, np.r_[train.labels, search.labels]))
+    everything = Entries(train.names + search.names, np.r_[train.labels, search.labels])
+    both, good = _decode(root, everything, reading)
+    trained = int(good[: len(train.names)].sum())
+    wide, both = _cropped(both, reading, trained)
+    _check_classes(root, both.labels[:trained], classes)
     grey = both.images.shape[-1] == 1
     height, width = both.images.shape[1:3]
+    skipped = len(good) - int(good.sum())
+    ignored = ", ".join(filter(None, [ignored, f"{skipped:,} broken images" if skipped else ""]))
     return Dataset(
         f"imagefolder:{path}",
-        both.take(slice(len(train.names))),
+        both.take(slice(trained)),
         # Files come class by class; shuffled, the first so many search images are a fair sample.
-        both.take(len(train.names) + rng.permutation(len(search.names))),
-        partial(_decode, root, test, both.images.shape[1:]),
+        both.take(trained + rng.permutation(len(both) - trained)),
+        partial(_open_test, root, test, both.images.shape[1:], reading),
         classes,
         (0.5,) if grey else IMAGENET_MEAN,
         (0.5,) if grey else IMAGENET_STD,
         crop=min(height, width) // 8,
         ignored=ignored,
+        wide=wide,
     )
+
+
+def _cropped(both: Split, reading: Reading, trained: int) -> tuple[np.ndarray | None, Split]:
+    """What random crops are taken of, and the images from the centre; if a size is asked for."""
+    if reading.size is None:
+        return None, both
+    images = centre(both.images, reading.size)
+    return both.images[:trained], Split(images, both.labels)
+
+
+def _check_classes(root: Path, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+    missing = np.setdiff1d(np.arange(len(classes)), labels)
+    if len(missing):
+        raise DataError(
+            f"all training images of class '{classes[int(missing[0])]}' of {root} are broken; add"
+            " whole ones, or remove the class"
+        )
+
+
+def _open_test(root: Path, test: Entries, shape: tuple[int, int, int], reading: Reading) -> Split:
+    split, _ = _decode(root, test, reading, shape)
+    return _cropped(split, reading, 0)[1]
 
 
 def _image_files(root: Path) -> tuple[list[PurePosixPath], str]:
@@ -193,55 +223,49 @@ def _cut(
     return rest, held
 
 
-def _decode(root: Path, entries: Entries, shape: tuple[int, int, int] | None = None) -> Split:
-    """The files' images as ``[N, *shape]``; without ``shape``, of the first one's size.
+def _decode(
+    root: Path, entries: Entries, reading: Reading, shape: tuple[int, int, int] | None = None
+) -> tuple[Split, np.ndarray]:
+    """The images of files that are whole, ``[N, H, W, C]``, and bool by file which they are.
 
     Without ``shape`` they have one channel if all files are grey, else three.
 
+    Args:
+      root: of the folder or .zip.
+      entries: the files.
+      reading: how they are read.
+      shape: that of the training images, for other splits.
+
     Raises:
-      DataError: for the first file that is damaged, of another size, or in
-        colour where ``shape`` is grey.
+      DataError: if files are damaged, of different sizes, or in colour where ``shape`` is grey.
     """
-    count = len(entries.names)
-    images = np.empty((count, *shape) if shape else (count, 0, 0, 1), np.uint8)
     with _reader(root) as read:
-        for index, name in enumerate(entries.names):
-            pixels = _pixels(root, name, read)
-            if images.size == 0:
-                images = np.empty((count, *pixels.shape), np.uint8)
-            if pixels.shape[:2] != images.shape[1:3]:
-                raise DataError(
-                    f"{name} in {root} has (height, width) {pixels.shape[:2]}, expected"
-                    f" {images.shape[1:3]} as the images before it; resize all to one size"
-                )
-            if pixels.shape[-1] > images.shape[-1]:
-                if shape is not None:
-                    raise DataError(
-                        f"{name} in {root} is in colour, but all of train/ and val/ is grey;"
-                        " make all images grey or some of train/ RGB"
-                    )
-                images = np.repeat(images, 3, axis=-1)
-            images[index] = pixels
-    return Split(images, entries.labels)
-
-
-def _pixels(root: Path, name: str, read: Callable[[str], bytes]) -> np.ndarray:
-    """One image as uint8 ``[H, W, 1]`` if its file is grey, else ``[H, W, 3]``."""
-    try:
-        with Image.open(io.BytesIO(read(name)), formats=FORMATS) as image:
-            mode = image.mode
-            if mode in ("1", "L"):
-                pixels = np.asarray(image.convert("L"))[..., None]
-            else:
-                # By way of RGBA: Pillow warns when it drops a palette's transparency in one go.
-                opaque = image.convert("RGBA") if "transparency" in image.info else image
-                pixels = np.asarray(opaque.convert("RGB"))
-    except Exception as error:  # Pillow's and zipfile's decoders each raise their own
+        pictures, good, broken = read_all(entries.names, read, reading)
+    if broken.names and (not reading.skip_broken or not pictures):
+        more = len(broken.names) - 1
+        others = f"; {more:,} more of {len(good):,} images are broken" if more else ""
         raise DataError(
-            f"{name} in {root} is no whole PNG, JPEG or WebP image ({error}); mend or remove it"
-        ) from error
-    if mode not in ONE_BYTE_MODES:
-        raise DataError(
-            f"{name} in {root} has pixels of mode {mode}, expected 8 bits per channel; convert it"
+            f"{broken.names[0]} in {root} {broken.reason}{others}; mend or remove what is broken,"
+            " or go on without it: --skip-broken"
         )
-    return pixels
+    names = [name for name, whole in zip(entries.names, good, strict=True) if whole]
+    channels = max(each.shape[-1] for each in pictures)
+    expected = pictures[0].shape[:2] if shape is None or reading.size else shape[:2]
+    images = np.empty((len(pictures), *expected, shape[-1] if shape else channels), np.uint8)
+    for index, pixels in enumerate(pictures):
+        if pixels.shape[:2] != expected:
+            raise DataError(
+                f"{names[index]} in {root} has (height, width) {pixels.shape[:2]}, expected"
+                f" {expected} as the images before it; give --image-size, to which all are resized"
+            )
+        if pixels.shape[-1] > images.shape[-1]:
+            raise DataError(
+                f"{names[index]} in {root} is in colour, but all of train/ and val/ is grey;"
+                " make all images grey or some of train/ RGB"
+            )
+        images[index] = pixels
+        pictures[index] = _NOTHING  # of many pictures not two copies at once
+    return Split(images, entries.labels[good]), good
+
+
+_NOTHING = np.empty((0, 0, 1), np.uint8)

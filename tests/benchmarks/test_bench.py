@@ -11,6 +11,8 @@ from flax import nnx
 
 from benchmarks import bench, ratios
 from benchmarks.bench import Mark, SearchTimes, aligned, open_problem, summarize, time_search
+from benchmarks.memory import Memory, follow
+from benchmarks.memory import summarize as summarize_memory
 from benchmarks.ratios import Ratio, forward_ratios, training_ratios, with_flax_norms
 from benchmarks.repairs import Repaired, time_repairs
 from benchmarks.throughput import Throughput
@@ -81,6 +83,16 @@ def test_a_search_is_timed_and_compiles_in_its_first_episode_only():
     assert 0.1 < times.peak_gib < 16
 
 
+def test_memory_is_followed_from_the_second_quarter_on():
+    """Eight episodes; quarters of two: 410 and 412 MiB, and 430 and 436 MiB four later."""
+    found = summarize_memory([100, 300, 410, 412, 415, 420, 430, 436], 512.0)
+    assert found == Memory(8, 512.0, 411, 433, 100 * 22 / 4)
+    after, most = follow(Problem(TinyTask(), budget=Budget.parse("macs=0.5")), 4, seed=0)
+    assert len(after) == 4
+    # A process with JAX and torch in it.
+    assert 100 < min(after) <= max(after) <= most < 16_000
+
+
 def test_flaxs_normalisation_is_put_in_everywhere():
     """Same outputs and statistics in training, so the ratio compares like with like."""
     model = made(TwoConvs)
@@ -148,6 +160,8 @@ def test_what_is_printed(quick, monkeypatch, capsys):
 
     monkeypatch.setattr(bench, "open_problem", problem_of)
     monkeypatch.setattr(bench, "time_search", lambda problem, episodes, seed: TIMES)
+    memory = Memory(8, 512.0, 400.0, 402.0, 0.5)
+    monkeypatch.setattr(bench, "measure_memory", lambda settings: memory)
     monkeypatch.setattr(bench, "search_quality", lambda *arguments: (0.5, []))
     monkeypatch.setattr(bench, "build", lambda *arguments: None)
     found = [Ratio("one / other", 1.5, 1.25, 2.0)]
@@ -171,6 +185,9 @@ def test_what_is_printed(quick, monkeypatch, capsys):
     assert (left_out in lines) == (not quick)
     assert ("resnet8" if quick else "resnet20") in next(line for line in lines if "rounds" in line)
     assert "one / other     1.50   1.25 to 2.00" in lines
+    assert [words[-1] for words in map(str.split, lines) if words[:3] == "growth in a".split()] == [
+        "0.500"
+    ]
     # 5.5 times the layers in 5.5 times the seconds.
     assert "From resnet20 on: seconds ~ layers to the power of 1.00" in "\n".join(lines)
     assert ["resnet20", "200", "3.00", "0.100", "0.250"] in [line.split() for line in lines]
