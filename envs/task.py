@@ -18,6 +18,7 @@ from pfrl.cost.latency import NetworkLatency
 from pfrl.cpu.backend import compiled
 from pfrl.data import Dataset, load
 from pfrl.data.seen import seen
+from pfrl.data.taught import taught
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.make import make_evaluator
@@ -26,6 +27,7 @@ from pfrl.graph import Graph, trace
 from pfrl.methods.low_rank.base import DECOMPOSITIONS
 from pfrl.methods.low_rank.decompose import decomposable, decompose
 from pfrl.models.network import Network, View
+from pfrl.tasks.agreement import Unlabelled
 from pfrl.training.fit import mean_quality
 
 
@@ -128,6 +130,8 @@ SETTLED, BATCH = 512, 64
 def load_network(model: str, data: str, weights: str) -> tuple[Dataset, Graph]:
     """The data set as the network sees it, and the traced network with its weights.
 
+    Where the data have no labels the network's own answers are put in place of them.
+
     Args:
       model, data, weights: as of ``NetworkTask``.
 
@@ -147,7 +151,11 @@ def load_network(model: str, data: str, weights: str) -> tuple[Dataset, Graph]:
 
     source, view = network.load(outputs, dataset.image_shape, dataset.task.dense, batches)
     example = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
-    return seen(dataset, *view), trace(source, example)
+    dataset = seen(dataset, *view)
+    if isinstance(dataset.task, Unlabelled):
+        answer = compiled(lambda v, x: source.apply(v, x, False)[0])
+        dataset = taught(dataset, lambda x: np.asarray(answer(source.variables, x)))
+    return dataset, trace(source, example)
 
 
 def at_full_rank(graph: Graph, kind: str) -> Graph:

@@ -89,7 +89,7 @@ def _images(settings: InspectSettings) -> tuple[ImageShape, int]:
         image, classes = IMAGES[settings.data]
     elif settings.data is not None:
         dataset = load(settings.data)
-        image, classes = dataset.image_shape, len(dataset.classes)
+        image, classes = dataset.image_shape, len(dataset.classes) or DEFAULT_CLASSES
     if settings.classes is not None:
         classes = settings.classes
     return image, classes

@@ -11,10 +11,11 @@ from experiments.records.wording import percent
 from experiments.settings.training import PretrainSettings
 from experiments.watch.progress import stage
 from pfrl.cpu.backend import compiled
-from pfrl.data import Split, load
+from pfrl.data import DataError, Split, load
 from pfrl.data.seen import seen
 from pfrl.files import save_arrays
 from pfrl.models.network import initial
+from pfrl.tasks.agreement import Unlabelled
 from pfrl.training.fit import FitConfig, fit, mean_quality
 
 
@@ -38,6 +39,10 @@ def run(settings: PretrainSettings) -> Path:
         dataset = load(data)
     print(dataset.summary, file=sys.stderr)
     task = dataset.task
+    if isinstance(task, Unlabelled):
+        raise DataError(
+            f"'{data}' has no labels to train with; give imagefolder: with a folder a class"
+        )
     outputs = task.outputs(len(dataset.classes))
     source, view = initial(model, outputs, dataset.image_shape, task.dense, nnx.Rngs(settings.seed))
     dataset = seen(dataset, *view)

@@ -67,13 +67,15 @@ class ModelBlock:
     the outputs, in their order). Its code is run. Or FILE.onnx, as PyTorch and Keras export it."""
     data: str = "digits"
     """Data set: digits, fashion_mnist, cifar10, imagefolder:PATH (a folder or .zip), npz:PATH, for
-    points digits_landmarks and digits_pose, or your own: FILE.py:FUNCTION, which takes nothing and
-    returns a pfrl.Dataset, (images, targets), or a sequence of such pairs. Its code is run."""
+    points digits_landmarks and digits_pose; images:PATH, pictures without labels, for which the
+    base network answers; or your own: FILE.py:FUNCTION, which takes nothing and returns a
+    pfrl.Dataset, (images, targets), or a sequence of such pairs. Its code is run."""
     image_size: int | None = None
-    """Pixels a side that pictures of imagefolder: are brought to, as is usual: short side resized
-    to 8/7 of it, centre cut out, random resized crops in training. Default: as they are."""
+    """Pixels a side that pictures of imagefolder: and images: are brought to, as is usual: short
+    side resized to 8/7 of it, centre cut out, random resized crops in training. Default: as they
+    are."""
     skip_broken: bool = False
-    """Go on without pictures of imagefolder: that cannot be read; how many is said."""
+    """Go on without pictures that cannot be read; how many is said."""
 
     mean: tuple[float, ...] | None = None
     """Of every channel, for pixels in [0, 1]: what was subtracted in the network's training, such

@@ -9,7 +9,7 @@ from pfrl.data.seen import scaled, scaling
 
 __all__ = ["DATASETS", "DataError", "Dataset", "Split", "hold_out", "load", "reader"]
 
-PICTURES = frozenset({"imagefolder"})
+PICTURES = frozenset({"imagefolder", "images"})
 """Data sets that are folders of pictures, and take what is written behind a question mark."""
 
 

@@ -66,9 +66,9 @@ def imagefolder(path: str) -> Dataset:
     if not search.names:
         train, search = _cut(root, train, held, classes, "val", rng)
     everything = Entries(train.names + search.names, np.r_[train.labels, search.labels])
-    both, good = _decode(root, everything, reading)
+    both, good = decode(root, everything, reading)
     trained = int(good[: len(train.names)].sum())
-    wide, both = _cropped(both, reading, trained)
+    wide, both = cropped(both, reading, trained)
     _check_classes(root, both.labels[:trained], classes)
     grey = both.images.shape[-1] == 1
     height, width = both.images.shape[1:3]
@@ -79,7 +79,7 @@ def imagefolder(path: str) -> Dataset:
         both.take(slice(trained)),
         # Files come class by class; shuffled, the first so many search images are a fair sample.
         both.take(trained + rng.permutation(len(both) - trained)),
-        partial(_open_test, root, test, both.images.shape[1:], reading),
+        partial(open_rest, root, test, both.images.shape[1:], reading),
         classes,
         (0.5,) if grey else IMAGENET_MEAN,
         (0.5,) if grey else IMAGENET_STD,
@@ -89,7 +89,7 @@ def imagefolder(path: str) -> Dataset:
     )
 
 
-def _cropped(both: Split, reading: Reading, trained: int) -> tuple[np.ndarray | None, Split]:
+def cropped(both: Split, reading: Reading, trained: int) -> tuple[np.ndarray | None, Split]:
     """What random crops are taken of, and the images from the centre; if a size is asked for."""
     if reading.size is None:
         return None, both
@@ -106,15 +106,29 @@ def _check_classes(root: Path, labels: np.ndarray, classes: tuple[str, ...]) -> 
         )
 
 
-def _open_test(root: Path, test: Entries, shape: tuple[int, int, int], reading: Reading) -> Split:
-    split, _ = _decode(root, test, reading, shape)
-    return _cropped(split, reading, 0)[1]
+def open_rest(root: Path, test: Entries, shape: tuple[int, int, int], reading: Reading) -> Split:
+    """A split that is read late; see ``decode``."""
+    split, _ = decode(root, test, reading, shape)
+    return cropped(split, reading, 0)[1]
 
 
 def _image_files(root: Path) -> tuple[list[PurePosixPath], str]:
     """Sorted ``<split>/<class>/<image>`` paths, and what else there is, as a ``Dataset`` tells it.
 
     Hidden files, and what macOS adds to archives, are left out of both.
+    """
+    every, folders = listed(root)
+    images = {p for p in every if len(p.parts) == 3 and p.suffix.lower() in SUFFIXES}
+    folders |= {p.parent for p in every}
+    classes = {path for path in folders if len(path.parts) == 2}
+    return sorted(images), _ignored(every - images, classes - {path.parent for path in images})
+
+
+def listed(root: Path) -> tuple[set[PurePosixPath], set[PurePosixPath]]:
+    """Files and folders of a folder or .zip, without hidden ones.
+
+    Raises:
+      DataError: if there is no such folder or .zip.
     """
     if root.is_dir():
         # The pattern follows links to folders, which ``rglob`` does not.
@@ -130,11 +144,8 @@ def _image_files(root: Path) -> tuple[list[PurePosixPath], str]:
         for path, folder in found
         if not any(part.startswith((".", "__MACOSX")) for part in path.parts)
     }
-    every = {path for path, folder in shown if not folder}
-    images = {p for p in every if len(p.parts) == 3 and p.suffix.lower() in SUFFIXES}
-    folders = {path for path, folder in shown if folder} | {p.parent for p in every}
-    classes = {path for path in folders if len(path.parts) == 2}
-    return sorted(images), _ignored(every - images, classes - {path.parent for path in images})
+    files = {path for path, folder in shown if not folder}
+    return files, {path for path, folder in shown if folder}
 
 
 def _ignored(files: Set[PurePosixPath], empty: Set[PurePosixPath]) -> str:
@@ -223,7 +234,7 @@ def _cut(
     return rest, held
 
 
-def _decode(
+def decode(
     root: Path, entries: Entries, reading: Reading, shape: tuple[int, int, int] | None = None
 ) -> tuple[Split, np.ndarray]:
     """The images of files that are whole, ``[N, H, W, C]``, and bool by file which they are.

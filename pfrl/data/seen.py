@@ -29,6 +29,8 @@ def seen(
         dataset = replace(dataset, mean=mean or dataset.mean, std=std or dataset.std)
     if classes is None or classes == dataset.classes:
         return dataset
+    if not dataset.classes:  # images without labels
+        return replace(dataset, classes=classes)
     if sorted(classes) != sorted(dataset.classes):
         raise DataError(
             f"the network's classes are {', '.join(classes)}; the data set '{dataset.name}' has"

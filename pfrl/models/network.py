@@ -100,7 +100,7 @@ class Network(NamedTuple):
         """The trained network for images of a data set, and how it sees them.
 
         Args:
-          outputs: classes, or maps, that the data set has.
+          outputs: classes, or maps, that the data set has; 0 if the network decides.
           image_shape: ``(H, W, C)``.
           dense: whether the task wants maps.
           batches: training images as the network sees them, if its file has to be completed by
@@ -171,6 +171,11 @@ def initial(
       UserCodeError, OnnxError: if the user's file fails or gives no network.
     """
     if not is_own(model):
+        if not outputs:
+            raise ModelError(
+                f"the data have no labels, and nothing says how many classes '{model}' is for; give"
+                " a network of your own, FILE.onnx or FILE.py:FUNCTION"
+            )
         check_answers(model, dense)
         return from_nnx(build(model, outputs, image_shape, seed)), View()
     if model.endswith(ONNX):
@@ -179,8 +184,8 @@ def initial(
         source = for_images(file, image_shape, batches and partial(batches, view))
         x = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         found = jax.eval_shape(lambda v, x: source.apply(v, x, False)[0], source.variables, x)
-        _check_outputs(str(file.path), found, outputs, dense)
-        return source, view
+        width = _check_outputs(str(file.path), found, outputs, dense)
+        return source, _file_view(file.metadata, width, image_shape)
     place = parse(model)
     module = run_file(place.path)
     with as_main_folder(place.path), contextlib.redirect_stdout(sys.stderr):
@@ -197,16 +202,21 @@ def initial(
                 f"the network of {place} does not run on images of the data, {list(image_shape)}:"
                 f" its example inputs are {takes} ({one_line(error)})"
             ) from error
-    _check_outputs(str(place), found, outputs, dense)
-    return source, _view(place, module, outputs, image_shape)
+    width = _check_outputs(str(place), found, outputs, dense)
+    return source, _view(place, module, width, image_shape)
 
 
-def _check_outputs(place: str, found: Any, outputs: int, dense: bool) -> None:
-    wanted = f"[N, H, W, {outputs}]" if dense else f"[N, {outputs}]"
+def _check_outputs(place: str, found: Any, outputs: int, dense: bool) -> int:
+    """The width of the outputs, which are to be ``outputs`` wide, or of any width if that is 0."""
+    if not outputs and len(getattr(found, "shape", ())) > 1:
+        return found.shape[-1]
+    width = outputs or "K"
+    wanted = f"[N, H, W, {width}]" if dense else f"[N, {width}]"
     shape = list(getattr(found, "shape", ()))
     if len(shape) != (4 if dense else 2) or shape[-1] != outputs:
         got = f"[N, {', '.join(map(str, shape[1:]))}]" if shape else f"a {type(found).__name__}"
         raise ModelError(f"the network of {place} gives {got}, and the data is for {wanted}")
+    return outputs
 
 
 def _check_trained(model: str, source: Source) -> None:

@@ -8,6 +8,9 @@ import numpy as np
 
 from pfrl.registry import Registry
 
+ANY = 0
+"""Width of outputs that the network decides about."""
+
 
 class TargetError(ValueError):
     """Targets that do not suit a task; the message says what they have and what is expected."""
@@ -64,7 +67,10 @@ class Task(Protocol):
         ...
 
     def outputs(self, classes: int) -> int:
-        """Width of the last axis of the network's output, for so many classes or key points."""
+        """Width of the last axis of the network's output, for so many classes or key points.
+
+        ``ANY`` if the network decides.
+        """
         ...
 
     def check(self, targets: np.ndarray, names: int) -> None:

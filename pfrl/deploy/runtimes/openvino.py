@@ -20,6 +20,7 @@ from pfrl.deploy.runtimes.onnxruntime import Session
 from pfrl.files import FileError
 from pfrl.registry import register
 from pfrl.tasks import Classification, Task
+from pfrl.tasks.agreement import Agreement
 from pfrl.tasks.judging import Judge
 
 Precision = Literal["f32", "bf16"]
@@ -142,7 +143,7 @@ class RoundedOpenVINO(Runtime):
 
     def suits(self, task: Task) -> bool:
         """Where only the order of outputs counts, not their size."""
-        return isinstance(task, Classification)
+        return isinstance(task, Classification | Agreement)
 
     def judge(self, function: Callable[[Any], Any], input_shape: tuple[int, ...]) -> Judge:
         model = to_onnx(function, input_shape).SerializeToString()

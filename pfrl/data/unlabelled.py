@@ -1,0 +1,89 @@
+"""The user's own images without labels: a folder or a .zip of pictures, however it is arranged."""
+
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from pfrl.data.base import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, hold_out
+from pfrl.data.imagefolder import SEARCH_FOLDERS, Entries, cropped, decode, listed, open_rest
+from pfrl.data.pictures import SUFFIXES, Reading
+from pfrl.data.sources import SPLIT_SEED
+from pfrl.registry import register
+from pfrl.tasks.agreement import Unlabelled
+
+HELD_SHARE = 0.1
+FEWEST = 10
+
+
+@register("dataset", "images:")
+def images(path: str) -> Dataset:
+    """All pictures of a folder or .zip and of the folders in it; the base network answers for them.
+
+    A folder with ``train/`` has its splits in ``train/``, ``val/`` (or ``search/``) and ``test/``,
+    and what else is in it is left out. A split that is missing is a tenth of the training images,
+    always the same ones for the same file names. Pictures are read as ``imagefolder:`` reads
+    them, with the same options behind a question mark.
+
+    Raises:
+      DataError: if there is no such folder or .zip, if it has too few pictures, or as
+        ``imagefolder`` for pictures that cannot be read.
+    """
+    place, reading = Reading.parse(path)
+    root = Path(place).expanduser()
+    every, _ = listed(root)
+    found = sorted(file for file in every if file.suffix.lower() in SUFFIXES)
+    rng = np.random.default_rng(SPLIT_SEED)
+    train, search, test = _splits(root, found, rng)
+    both, good = decode(root, Entries(train.names + search.names, _none(train, search)), reading)
+    trained = int(good[: len(train.names)].sum())
+    wide, both = cropped(both, reading, trained)
+    grey = both.images.shape[-1] == 1
+    skipped = len(good) - int(good.sum())
+    if min(trained, len(both) - trained) == 0:
+        raise DataError(f"{root} has no whole pictures to train on, or none to search with")
+    return Dataset(
+        f"images:{path}",
+        both.take(slice(trained)),
+        both.take(trained + rng.permutation(len(both) - trained)),
+        partial(open_rest, root, test, both.images.shape[1:], reading),
+        (),
+        (0.5,) if grey else IMAGENET_MEAN,
+        (0.5,) if grey else IMAGENET_STD,
+        crop=min(both.images.shape[1:3]) // 8,
+        task=Unlabelled(),
+        ignored=f"{skipped:,} broken images" if skipped else "",
+        wide=wide,
+    )
+
+
+def _none(*splits: Entries) -> np.ndarray:
+    """A place for every label."""
+    return np.zeros(sum(len(split.names) for split in splits), np.int32)
+
+
+def _splits(
+    root: Path, found: list[PurePosixPath], rng: np.random.Generator
+) -> tuple[Entries, Entries, Entries]:
+    """Training, search and test images."""
+    inside = {split: [f for f in found if f.parts[0] == split and len(f.parts) > 1]
+              for split in ("train", *SEARCH_FOLDERS, "test")}  # fmt: skip
+    first = inside["train"] or found
+    if len(first) < FEWEST:
+        raise DataError(
+            f"{root} has {len(first)} pictures (PNG, JPEG or WebP) to train on, expected"
+            f" {FEWEST} at least"
+        )
+    own = bool(inside["train"])
+    search = [*inside["val"], *inside["search"]] if own else []
+    parts = [_entries(first), _entries(search), _entries(inside["test"] if own else [])]
+    held = max(round(HELD_SHARE * len(first)), 1)
+    for place in (2, 1):
+        if not parts[place].names:
+            rest, chosen = hold_out(parts[0].labels, held, rng)
+            parts[0], parts[place] = parts[0].take(rest), parts[0].take(chosen)
+    return parts[0], parts[1], parts[2]
+
+
+def _entries(files: list[PurePosixPath]) -> Entries:
+    return Entries(list(map(str, files)), np.zeros(len(files), np.int32))
