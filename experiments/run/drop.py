@@ -20,9 +20,9 @@ from envs import NetworkTask
 from envs.decisions import Decisions
 from envs.task import load_network
 from experiments.records.run_folder import VALIDATION, RunFolder
+from experiments.report.differences import paired_differences
 from experiments.report.intervals import Difference
 from experiments.run.choose import choose
-from experiments.run.differences import paired_differences
 from experiments.run.search import Searched, make_problem, make_task, search
 from experiments.run.training import Training, train_all
 from experiments.settings.blocks import LengthBlock
