@@ -8,8 +8,8 @@ from envs import NetworkTask
 from envs.task import load_network
 from experiments.records.machine import machine
 from experiments.records.run_folder import RunFolder, command, versions
+from experiments.report.differences import paired_differences
 from experiments.run.choose import Chosen
-from experiments.run.differences import paired_differences
 from experiments.run.files import Network, export_files, judge_files, measure_files
 from experiments.run.search import Searched
 from experiments.run.training import Training, train_all

@@ -5,6 +5,7 @@ from functools import partial
 
 from pfrl.data.base import DATASETS, DataError, Dataset, Split, hold_out
 from pfrl.data.own import read_function
+from pfrl.data.seen import scaled, scaling
 
 __all__ = ["DATASETS", "DataError", "Dataset", "Split", "hold_out", "load", "reader"]
 
@@ -25,11 +26,13 @@ def load(name: str) -> Dataset:
             f"the data set '{name}' is a {type(dataset).__name__}; expected its registered function"
             " to return a pfrl.Dataset"
         )
-    return dataset
+    _, mean, std = scaling(name)
+    return dataset if mean is None else scaled(dataset, mean, std)
 
 
 def reader(name: str) -> Callable[[], Dataset]:
     """What loads the data set called ``name``; raises ``RegistryError`` for an unknown name."""
+    name = scaling(name)[0]
     if ".py:" in name:
         return partial(read_function, name)
     kind, colon, place = name.partition(":")
