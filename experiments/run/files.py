@@ -117,7 +117,7 @@ def export_files(
 def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path:
     """The network as a file with what a user needs to feed it.
 
-    An ONNX file of a quantized network computes with integers. It is checked on search images.
+    That of a quantized network computes with integers; one in ONNX is checked on search images.
 
     Args:
       network: what is exported.
@@ -141,7 +141,7 @@ def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path
             "made_by": f"pocketflow-rl {version('pocketflow-rl')}",
         }
         if path.suffix == ".tflite":
-            export_litert(network.outputs, graph.input_shape, path, metadata)
+            export_litert(network.exported, graph.input_shape, path, metadata)
         else:
             images = next(iter(dataset.batches(dataset.search, CHECKED)))[0]
             export_onnx(network.exported, graph.input_shape, path, metadata, np.asarray(images))

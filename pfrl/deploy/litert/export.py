@@ -28,6 +28,8 @@ def export_litert(
 ) -> Path:
     """Writes ``function`` as a LiteRT model to ``path``; returns the path.
 
+    A network whose policy rounds activations becomes a file that computes with integers.
+
     Args:
       function: ``function(images) -> logits`` with its parameters closed over,
         in evaluation mode; ``images`` is float32 ``[N, *input_shape]``.
@@ -53,6 +55,8 @@ def to_litert(
     metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> bytes:
     """The bytes of the file that ``export_litert`` writes."""
+    if isinstance(function, Compressed) and function.quantized:
+        return to_integer_litert(function, input_shape, metadata)
     return emit(build(function, input_shape, "last"), metadata)
 
 
