@@ -169,7 +169,7 @@ def subject(settings: Settings, network: str) -> Subject:
     rng = np.random.default_rng([settings.seed, 7])
     if settings.data is not None:
         given = dict(zip(settings.networks, settings.weights, strict=False)).get(network)
-        weights = find_weights(NetworkBlock(network, settings.data, given))
+        weights = find_weights(NetworkBlock(network, settings.data, weights=given))
         return Subject(*load_network(network, settings.data, str(weights)), rng)
     dataset = noise(np.random.default_rng(settings.seed))
     example = jax.ShapeDtypeStruct((1, *IMAGE), np.float32)
