@@ -1,5 +1,6 @@
 """Images without labels: the base network answers for them, and agreement is what counts."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -68,12 +69,16 @@ def test_qualities_worked_by_hand():
     assert Agreement().quality(outputs, teacher).tolist() == [1, 0]
     # |(3, 3)|² of |(3, 4)|² and |(4, 2)|² of |(4, 3)|²
     assert np.allclose(Likeness().quality(outputs, teacher), [1 - 18 / 25, 1 - 20 / 25])
-    assert np.allclose(Likeness().loss(outputs, teacher), 38 / 50)
+    assert np.allclose(Likeness().loss(jnp.asarray(outputs), jnp.asarray(teacher)), 38 / 50)
     assert Likeness().agree(1.005 * teacher, teacher).all()
     assert not Likeness().agree(1.02 * teacher, teacher).any()
     assert Likeness().quality(-teacher, teacher).tolist() == [0, 0]
-    assert float(Agreement().loss(teacher, teacher)) == pytest.approx(0, abs=1e-6)
-    assert float(Agreement().loss(teacher[::-1], teacher)) == pytest.approx(0.4621, abs=1e-4)
+    assert float(Agreement().loss(jnp.asarray(teacher), jnp.asarray(teacher))) == pytest.approx(
+        0, abs=1e-6
+    )
+    assert float(
+        Agreement().loss(jnp.asarray(teacher[::-1]), jnp.asarray(teacher))
+    ) == pytest.approx(0.4621, abs=1e-4)
 
 
 def test_too_few_pictures_or_none(tmp_path):
