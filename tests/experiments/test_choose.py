@@ -14,6 +14,7 @@ from experiments.run.choose import Candidate, choose_policy, pick
 from experiments.settings.compression import CompressSettings
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
+from pfrl.deploy.timing import LatencyRatio
 from pfrl.evaluation.config import Evaluation
 from pfrl.tasks.judging import Judged
 
@@ -68,7 +69,8 @@ def test_ties_fall_to_the_cheapest_in_what_the_reward_weighs(tmp_path, monkeypat
             (1, 0.4, {"macs": 50.0, "latency": 0.8}),
         )
     ]
-    monkeypatch.setattr(choose, "_measure", lambda *_: [0.98, 0.85, 1.0])
+    ratios = [LatencyRatio(value, value, value) for value in (0.98, 0.85, 1.0)]
+    monkeypatch.setattr(choose, "_measure", lambda *_: ratios)
     judged = Judged(0.9, True, True, np.repeat([1.0, 0.0], [9, 1]))
     searched: Any = SimpleNamespace(
         result=SimpleNamespace(history=history),
