@@ -22,6 +22,7 @@ from pfrl.deploy.packed.file import Sizes
 from pfrl.deploy.packed.pack import pack
 from pfrl.evaluation.base import Evaluator
 from pfrl.graph import Graph
+from pfrl.models.network import remarks
 
 Entry = dict[str, Any]
 
@@ -40,7 +41,7 @@ def finish(
     dataset = evaluator.dataset
     decisions, uniform, chosen, rescored = handed_over
     achieved = decisions.cost(Assignment.of(chosen.policy, graph))
-    notes: list[str] = []
+    notes = remarks(settings.network.model, graph.source)
     networks = _networks(settings, folder, searched, chosen.policy, uniform.policy, notes)
     with stage("exporting"):
         files = export_files(networks, graph, dataset, folder.path, notes.append)

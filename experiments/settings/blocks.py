@@ -77,14 +77,28 @@ class ModelBlock:
     skip_broken: bool = False
     """Go on without pictures that cannot be read; how many is said."""
 
+    mean: tuple[float, ...] | None = None
+    """Of every channel, for pixels from 0 to 1: what the network was trained with, if neither it
+    nor the data set says so. Default: ImageNet's for colour images of yours, 0.5 for grey ones."""
+    std: tuple[float, ...] | None = None
+    """Likewise, what is divided by."""
+
     def __post_init__(self) -> None:
         # One value says what the data are, in records and for worker processes.
         size = None if self.image_size is None else f"size={self.image_size}"
-        options = "&".join(filter(None, [size, "skip_broken=1" if self.skip_broken else None]))
+        scaling = [
+            f"{name}={','.join(map(repr, numbers))}"
+            for name, numbers in (("mean", self.mean), ("std", self.std))
+            if numbers is not None
+        ]
+        skip = "skip_broken=1" if self.skip_broken else None
+        options = "&".join(filter(None, [size, skip, *scaling]))
         if options:
             object.__setattr__(self, "data", f"{self.data}?{options}")
             object.__setattr__(self, "image_size", None)
             object.__setattr__(self, "skip_broken", False)
+            object.__setattr__(self, "mean", None)
+            object.__setattr__(self, "std", None)
 
 
 @dataclass(frozen=True)

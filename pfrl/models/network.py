@@ -141,6 +141,16 @@ def trace_own(model: str) -> Graph:
     return trace(source, *(jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for x in examples(file)))
 
 
+def remarks(model: str, source: Source) -> list[str]:
+    """What a report says of a network besides its numbers."""
+    if not model.endswith(ONNX) or len(source.trainable) < len(source.variables):
+        return []
+    return [
+        f"{Path(model).name} has no normalisation of batches, or it is folded into the convolutions"
+        " already: what was trained was trained without one."
+    ]
+
+
 def initial(
     model: str, outputs: int, image_shape: ImageShape, dense: bool, seed: Any
 ) -> tuple[Source, View]:
