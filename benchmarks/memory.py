@@ -29,7 +29,7 @@ from pfrl.evaluation.config import EpisodeConfig, Fidelity
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """Follow the memory of a search by DDPG for half the MACs."""
+    """Follow the memory of a search for half the MACs."""
 
     model: str = "resnet8"
     """Name in the zoo."""
@@ -39,6 +39,8 @@ class MemorySettings:
     """Trained weights (.npz). Default: those that come with the package for this model and data."""
     fidelity: Fidelity = "reconstruct"
     """Of the evaluations; by default the one with the least work, so that episodes are many."""
+    agent: str = "ddpg"
+    """Who searches; 'random' tells what evaluations take without an agent."""
     episodes: Count = 400
     """Of the search; four at least."""
     seed: int = 0
@@ -79,13 +81,14 @@ def measure_memory(settings: MemorySettings) -> Memory:
     )
     problem = Problem(task, budget=Budget.parse("macs=0.5"), round_to=4)
     with ProcessPoolExecutor(1, get_context("spawn"), keep_memory) as pool:
-        return summarize(*pool.submit(follow, problem, settings.episodes, settings.seed).result())
+        asked = (problem, settings.agent, settings.episodes, settings.seed)
+        return summarize(*pool.submit(follow, *asked).result())
 
 
-def follow(problem: Problem, episodes: int, seed: int) -> tuple[list[float], float]:
+def follow(problem: Problem, agent: str, episodes: int, seed: int) -> tuple[list[float], float]:
     """Resident memory after every episode of a search in this process, and the peak, in MiB."""
     found: list[float] = []
-    agents.search("ddpg", problem, episodes, seed, lambda episode: found.append(resident()))
+    agents.search(agent, problem, episodes, seed, lambda episode: found.append(resident()))
     # The system counts the one a little later than the other.
     return found, max(peak(), *found)
 
@@ -124,7 +127,7 @@ def describe_memory(settings: MemorySettings, found: Memory) -> str:
     ]
     return (
         f"Memory of a search in its own process, MiB: {settings.model} on {settings.data},"
-        f" {settings.fidelity}, {found.episodes} episodes\n{aligned(rows)}"
+        f" {settings.fidelity}, {found.episodes} episodes of {settings.agent}\n{aligned(rows)}"
     )
 
 

@@ -1,6 +1,7 @@
 """A network and its data by name: what a problem is opened from."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from pfrl.files import FileError
 from pfrl.graph import Graph, trace
 from pfrl.methods.low_rank.base import DECOMPOSITIONS
 from pfrl.methods.low_rank.decompose import decomposable, decompose
-from pfrl.models.network import Network
+from pfrl.models.network import Network, View
 from pfrl.tasks.agreement import Unlabelled
 from pfrl.training.fit import mean_quality
 
@@ -121,6 +122,10 @@ class NetworkTask(Task):
         return OpenedTask(graph, costs, make_evaluator(plain, cache), base)
 
 
+SETTLED, BATCH = 512, 64
+"""Training images, in batches, of which a network takes statistics that its file has not."""
+
+
 @lru_cache(maxsize=2)
 def load_network(model: str, data: str, weights: str) -> tuple[Dataset, Graph]:
     """The data set as the network sees it, and the traced network with its weights.
@@ -136,7 +141,15 @@ def load_network(model: str, data: str, weights: str) -> tuple[Dataset, Graph]:
     dataset = load(data)
     outputs = dataset.task.outputs(len(dataset.classes))
     network = Network(model, Path(weights))
-    source, view = network.load(outputs, dataset.image_shape, dataset.task.dense)
+
+    def batches(view: View) -> Iterator[np.ndarray]:
+        """Training images as the network sees them, the same ones at every start."""
+        mine = seen(dataset, *view)
+        count = min(len(mine.train), SETTLED)
+        few = mine.train.take(np.linspace(0, len(mine.train) - 1, count).round().astype(int))
+        return (x for x, _ in mine.batches(few, min(BATCH, count)))
+
+    source, view = network.load(outputs, dataset.image_shape, dataset.task.dense, batches)
     example = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
     dataset = seen(dataset, *view)
     if isinstance(dataset.task, Unlabelled):

@@ -63,19 +63,25 @@ def fit(actions: np.ndarray, rewards: np.ndarray) -> RewardModel:
     targets = (rewards - mean) / scale
     squared = squared_distances(actions, actions)
     count, dimensions = actions.shape
-    found: list[tuple[float, RewardModel]] = []
+    places = np.diag_indices(count)
+    # One at a time: all models together have a matrix of all pairs of episodes each.
+    best: tuple[float, RewardModel] | None = None
     for length in LENGTHS:
         length *= math.sqrt(dimensions)
         kernel = matern(squared, length)
         for noise in NOISES:
-            factor = np.linalg.cholesky(kernel + noise * np.eye(count))
+            damped = kernel.copy()
+            damped[places] += noise
+            factor = np.linalg.cholesky(damped)
             weights = cho_solve((factor, True), targets)
             # The variance with the highest likelihood, and that likelihood up to a constant.
             variance = max(float(targets @ weights) / count, 1e-12)
             likelihood = -0.5 * count * math.log(variance) - np.log(np.diag(factor)).sum()
-            model = RewardModel(actions, length, factor, weights, variance, mean, scale)
-            found.append((likelihood, model))
-    return max(found, key=lambda candidate: candidate[0])[1]
+            if best is None or likelihood > best[0]:
+                model = RewardModel(actions, length, factor, weights, variance, mean, scale)
+                best = likelihood, model
+    assert best is not None
+    return best[1]
 
 
 def predict(model: RewardModel, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

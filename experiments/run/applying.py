@@ -1,7 +1,6 @@
 """``pfrl apply``: a given policy is carried out, trained in full, exported and measured."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from agents import Episode, SearchResult
 from envs.decisions import Decisions
 from experiments.records.run_folder import RunFolder
 from experiments.report.run_report import write_report
+from experiments.run.base_network import tell_base
 from experiments.run.choose import Candidate, Chosen
 from experiments.run.compression import check_export
 from experiments.run.finish import finish
@@ -18,7 +18,7 @@ from experiments.run.search import Searched, make_problem, make_task
 from experiments.settings.applying import ApplySettings
 from experiments.settings.blocks import LengthBlock, SpaceBlock
 from experiments.settings.compression import NO_TARGET, CompressSettings
-from experiments.watch.progress import stage
+from experiments.watch.progress import stage, tell
 from pfrl.compression.policy import Policy, PolicyError
 from pfrl.cost.model import Assignment
 from pfrl.evaluation.base import Evaluator
@@ -53,12 +53,13 @@ def run(settings: ApplySettings) -> list[Path]:
     with stage("loading and tracing"):
         dataset, graph = task.network()
     policy = given.checked(graph) if given is not None else uniform_policy(settings, graph)
-    print(dataset.summary, file=sys.stderr)
+    tell(dataset.summary)
     if not folder.begun:
         check_export(graph)
     problem = make_problem(as_run, task)
     with stage("compiling and judging the base network"):
         opened = problem.open()
+    tell_base(opened)
     decisions = Decisions(problem, graph, opened.costs)
     folder.begin()
     with stage("judging the policy"):

@@ -8,7 +8,7 @@ from agents.base import PROBE
 from envs.decisions import Decisions
 from envs.rewards import REWARDS, Reference, reward_of
 from experiments.records.run_folder import RunFolder
-from experiments.run.differences import paired_differences
+from experiments.report.differences import paired_differences
 from experiments.run.inputs import needs_latency
 from experiments.run.latency import measure_policies
 from experiments.run.search import Searched

@@ -1,6 +1,5 @@
 """``pfrl compress``: from a trained network and an objective to a smaller network, measured."""
 
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,7 +18,7 @@ from experiments.run.search import make_problem, make_task, search
 from experiments.run.training import STAGE, fit_config
 from experiments.settings.compression import CompressSettings
 from experiments.watch.plan import Stage, planned
-from experiments.watch.progress import stage
+from experiments.watch.progress import stage, tell
 from pfrl.data import Dataset
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.files import write_json
@@ -47,7 +46,7 @@ def run(settings: CompressSettings) -> list[Path]:
     with stage("loading and tracing"):
         task = make_task(settings, weights, None)
         dataset, graph = task.network()
-    print(dataset.summary, file=sys.stderr)
+    tell(dataset.summary)
     if settings.max_drop is not None:
         settings = fewer_rewarded(settings, dataset)
     evaluations = settings.length.evaluations(settings.episode.images_each(len(dataset.search)))
@@ -68,7 +67,7 @@ def run(settings: CompressSettings) -> list[Path]:
             report = finish(found.settings, folder, found.searched, chosen)
             report["drop"] = found.facts
         write_json(folder.path / "report.json", report)
-    print(*answer_lines(report), sep="\n", file=sys.stderr)
+    tell(*answer_lines(report))
     return [write_report(folder.path), folder.path / "model.onnx"]
 
 

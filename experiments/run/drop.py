@@ -4,8 +4,9 @@ Limits of the target's metric are tried one after the other, by bisection on the
 takes it that less is lost at a higher limit. At each the agent searches, and the network that it
 yields is trained in full, as one that is handed over is, and judged beside the base network on
 held-out images: an episode's short training says which policy is good, not what will be lost.
-A limit is kept where the lower bound of the difference, on one side and at the confidence that the
-settings ask for, is no lower than the loss that is allowed.
+A limit is kept where the lower bound of the difference is no lower than the loss that is allowed.
+The bound is one-sided, and what the settings leave to chance is shared out over all limits: of
+several that are tried on the same images, the lowest that passes owes some of that to luck.
 """
 
 import shutil
@@ -20,9 +21,9 @@ from envs import NetworkTask
 from envs.decisions import Decisions
 from envs.task import load_network
 from experiments.records.run_folder import VALIDATION, RunFolder
+from experiments.report.differences import paired_differences
 from experiments.report.intervals import Difference
 from experiments.run.choose import choose
-from experiments.run.differences import paired_differences
 from experiments.run.search import Searched, make_problem, make_task, search
 from experiments.run.training import Training, train_all
 from experiments.settings.blocks import LengthBlock
@@ -38,7 +39,7 @@ ROUNDS = 5
 """Limits that are tried: from 1 to 0.05 of the base they end within a tenth of each other."""
 CLOSE = 1.05
 """Ratio of the lowest limit that is kept to the highest that is not, at which none is tried."""
-HELD_OUT = 0.5
+HELD_OUT = 0.75
 """Share of the search split that no reward uses, at least: what is promised hangs on it."""
 TRAINED = Path("networks") / "compressed.npz"
 TAKEN_OVER = ("history.jsonl", "validation.json", "search.json", "uniform.json", "rescored.json",
@@ -180,14 +181,14 @@ class HeldOut:
         self._dataset = dataset
         _, held_out = split_search(dataset.search, settings.episode.search_images)
         self._images = batched(dataset, held_out)
-        self._confidence = settings.confidence
+        self._confidence = 1 - (1 - settings.confidence) / ROUNDS
         self._base = self._qualities(base.source.apply, base.source.variables)
         self.count = len(held_out)
         """Images."""
 
     def difference(self, apply: Apply, variables: Any) -> Difference:
         """How much better a network is than the base, with an interval that leaves out, on each
-        side, one minus the confidence."""
+        side, a limit's share of one minus the confidence."""
         found, _ = paired_differences(
             self._qualities(apply, variables), {"base": self._base}, 2 * self._confidence - 1
         )

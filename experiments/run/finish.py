@@ -8,8 +8,8 @@ from envs import NetworkTask
 from envs.task import load_network
 from experiments.records.machine import machine
 from experiments.records.run_folder import RunFolder, command, versions
+from experiments.report.differences import paired_differences
 from experiments.run.choose import Chosen
-from experiments.run.differences import paired_differences
 from experiments.run.files import Network, export_files, judge_files, measure_files
 from experiments.run.search import Searched
 from experiments.run.training import Training, train_all
@@ -22,7 +22,6 @@ from pfrl.deploy.packed.file import Sizes
 from pfrl.deploy.packed.pack import pack
 from pfrl.evaluation.base import Evaluator
 from pfrl.graph import Graph
-from pfrl.models.network import remarks
 
 Entry = dict[str, Any]
 
@@ -41,7 +40,7 @@ def finish(
     dataset = evaluator.dataset
     decisions, uniform, chosen, rescored = handed_over
     achieved = decisions.cost(Assignment.of(chosen.policy, graph))
-    notes = remarks(settings.network.model, graph.source)
+    notes: list[str] = []
     networks = _networks(settings, folder, searched, chosen.policy, uniform.policy, notes)
     with stage("exporting"):
         files = export_files(networks, graph, dataset, folder.path, notes.append)

@@ -11,6 +11,7 @@ from agents import SearchResult
 from envs import NetworkTask, OpenedTask, Problem
 from experiments.records.history import Line
 from experiments.records.run_folder import VALIDATION, RunFolder
+from experiments.run.base_network import tell_base
 from experiments.run.inputs import budget_of
 from experiments.run.recorded import recorded_search
 from experiments.settings.compression import CompressSettings
@@ -88,6 +89,7 @@ def search(
     """
     with stage("compiling and judging the base network"):
         opened = problem.open()
+    tell_base(opened)
     evaluator = opened.evaluator
     judge = folder.kept(VALIDATION, evaluator.choice._asdict)
     recorded = len(folder.recorded)

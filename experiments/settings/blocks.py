@@ -78,27 +78,28 @@ class ModelBlock:
     """Go on without pictures that cannot be read; how many is said."""
 
     mean: tuple[float, ...] | None = None
-    """Of every channel, for pixels from 0 to 1: what the network was trained with, if neither it
-    nor the data set says so. Default: ImageNet's for colour images of yours, 0.5 for grey ones."""
+    """Of every channel, for pixels in [0, 1]: what was subtracted in the network's training, such
+    as 0.485 0.456 0.406. Default: what the network's file says, else the training images' own."""
     std: tuple[float, ...] | None = None
-    """Likewise, what is divided by."""
+    """Of every channel: what pixels were divided by then, such as 0.229 0.224 0.225."""
 
     def __post_init__(self) -> None:
         # One value says what the data are, in records and for worker processes.
-        size = None if self.image_size is None else f"size={self.image_size}"
-        scaling = [
-            f"{name}={','.join(map(repr, numbers))}"
-            for name, numbers in (("mean", self.mean), ("std", self.std))
-            if numbers is not None
-        ]
-        skip = "skip_broken=1" if self.skip_broken else None
-        options = "&".join(filter(None, [size, skip, *scaling]))
+        written = {
+            "size": self.image_size,
+            "skip_broken": "1" if self.skip_broken else None,
+            "mean": None if self.mean is None else ",".join(map(repr, self.mean)),
+            "std": None if self.std is None else ",".join(map(repr, self.std)),
+        }
+        options = "&".join(
+            f"{name}={value}" for name, value in written.items() if value is not None
+        )
         if options:
             object.__setattr__(self, "data", f"{self.data}?{options}")
-            object.__setattr__(self, "image_size", None)
-            object.__setattr__(self, "skip_broken", False)
-            object.__setattr__(self, "mean", None)
-            object.__setattr__(self, "std", None)
+            for name, nothing in {"image_size": None, "skip_broken": False}.items():
+                object.__setattr__(self, name, nothing)
+            for name in ("mean", "std"):
+                object.__setattr__(self, name, None)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,11 @@ def say(text: str, stream: TextIO | None = None) -> None:
     print(f"{text} ...", file=stream or sys.stderr, flush=True)
 
 
+def tell(*lines: str) -> None:
+    """Say what was found, a line each."""
+    print(*lines, sep="\n", file=sys.stderr, flush=True)
+
+
 PLAIN_SHARE = 0.1
 """Without a terminal, a line is written about every so large a share of the work."""
 

@@ -8,18 +8,23 @@ import numpy as np
 
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import METHODS, Recipe, RecipeError
+from pfrl.compression.rounding import site_bits
 from pfrl.data import Dataset
 from pfrl.graph import Graph, Variables
 from pfrl.graph.inputs import Reducer, collect
 from pfrl.methods.channels.base import CRITERIA, Select
 from pfrl.methods.quantization.base import CALIBRATIONS
 from pfrl.methods.quantization.ranges import (
+    MeanInputs,
     Observations,
+    as_means,
     as_observations,
+    means,
     ranges,
-    summaries,
+    site_extremes,
     with_histograms,
 )
+from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.methods.repair.reconstruct import Grams, as_grams, second_moments
 from pfrl.tasks.losses import Loss, cross_entropy
 
@@ -37,6 +42,7 @@ class CalibrationStatistics:
       seed: of random scores and positions.
       moments: of what every kernel reads; see ``pfrl.methods.repair.reconstruct``.
       inputs: of what every layer reads; see ``pfrl.methods.quantization.ranges``.
+      sites: of what every site holds; see there.
       select: ``channels of every group -> which stay``, chosen on these arrays. It goes on
         choosing the same ones when the arrays are replaced.
     """
@@ -48,12 +54,30 @@ class CalibrationStatistics:
     loss: Loss
     seed: int
     moments: Grams
-    inputs: Observations
+    inputs: MeanInputs
+    sites: Observations
     select: Select | None = None
 
     def ranges(self, policy: Policy) -> dict[str, tuple[float, float]]:
-        """Of the inputs of all layers, as the recipe calibrates them for a policy's bit widths."""
-        return ranges(self.inputs, CALIBRATIONS[self.recipe.calibration], policy.act_bits)
+        """Of all sites, as the recipe calibrates them for a policy's bit widths.
+
+        Sites that share a grid have the smallest range that holds those of all of them.
+        """
+        if not self.sites:
+            return {}
+        bits = site_bits(self.graph, policy)
+        found = ranges(self.sites, CALIBRATIONS[self.recipe.calibration], bits)
+        shared: dict[str, tuple[float, float]] = {}
+        for site in self.graph.sites:
+            if bits[site.name] < FLOAT_BITS:
+                low, high = found[site.name]
+                before = shared.get(site.grid, (low, high))
+                shared[site.grid] = min(low, before[0]), max(high, before[1])
+        return found | {
+            site.name: shared[site.grid]
+            for site in self.graph.sites
+            if bits[site.name] < FLOAT_BITS
+        }
 
     def with_criterion(self) -> "CalibrationStatistics":
         """With ``select`` of the recipe's criterion."""
@@ -98,14 +122,19 @@ def gather_statistics(
     if "moments" in wanted:
         reducers["moments"] = second_moments(graph, recipe.positions, seed)
     if "inputs" in wanted:
-        reducers["inputs"] = summaries(graph)
+        reducers["inputs"] = means(graph)
+    if "sites" in wanted:
+        reducers["sites"] = site_extremes(graph)
     collected = collect(graph, variables, inputs, list(reducers.values()))
     kept = dict(zip(reducers, collected, strict=True))
     moments = as_grams(graph, kept["moments"]) if "moments" in wanted else ()
-    observed = as_observations(inputs, kept["inputs"]) if "inputs" in wanted else {}
+    read = as_means(inputs, kept["inputs"]) if "inputs" in wanted else {}
+    observed = as_observations(kept["sites"]) if "sites" in wanted else {}
     if "histograms" in wanted:
         observed = with_histograms(graph, variables, inputs, observed)
-    seen = CalibrationStatistics(graph, recipe, variables, found, loss, seed, moments, observed)
+    seen = CalibrationStatistics(
+        graph, recipe, variables, found, loss, seed, moments, read, observed
+    )
     return seen.with_criterion()
 
 

@@ -80,11 +80,12 @@ class MaskedNetwork:
         masked = self._masks.apply(own, knobs.mask)
         for name, mask in knobs.weight_masks.items():
             masked[name] = masked[name] * mask
-        hook = None
+        rounding = None
         if self._quantizer is not None:
             assert knobs.bit_widths is not None
-            hook = self._quantizer.hook(variables, knobs.bit_widths, self._alive(own, knobs))
-        outputs, statistics = run_graph(self.graph, masked, x, train, hook=hook)
+            alive = self._alive(own, knobs)
+            rounding = self._quantizer.rounding(variables, knobs.bit_widths, alive)
+        outputs, statistics = run_graph(self.graph, masked, x, train, rounding=rounding)
         fixed = variables.keys() - own.keys() - self.trainable
         return outputs, statistics | {name: variables[name] for name in fixed}
 

@@ -1,7 +1,7 @@
 """Rounding of kernels and activations in the network's program; bit widths are traced.
 
 What a quantizer learns, or found out before training, are variables beside the network's
-own: ``quantizer.<kernel>.<name>``, such as ``.step``, and ``quantizer.<layer>.input``.
+own: ``quantizer.<kernel>.<name>``, such as ``.step``, and ``quantizer.<site>.input``.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,31 +13,76 @@ import numpy as np
 
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe, RecipeError
-from pfrl.graph import Graph, Layer, Variables
+from pfrl.graph import Graph, Layer, Site, Variables
 from pfrl.graph.masks import kept_places
-from pfrl.methods.quantization.base import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
+from pfrl.methods.quantization.base import (
+    ACTIVATION_QUANTIZERS,
+    WEIGHT_QUANTIZERS,
+    ActivationGrid,
+)
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.training.optimizers import QUANTIZER
 
-LayerHook = Callable[[str, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-"""``(layer name, activation, kernel) -> (activation, kernel)``."""
 Ranges = Mapping[str, tuple[float, float]]
-"""Calibrated ``(low, high)`` of every layer's input."""
+"""Calibrated ``(low, high)`` of every site."""
+
+
+class Rounding(NamedTuple):
+    """How a network is rounded while it runs; for ``run_graph``.
+
+    Attributes:
+      kernel: ``(layer, kernel) -> kernel``.
+      site: ``(place in the list of sites, value) -> value``; None to leave activations alone.
+      result: ``(layer, what it makes) -> what it makes``, for who wants to mark it.
+    """
+
+    kernel: Callable[[str, jax.Array], jax.Array]
+    site: Callable[[int, jax.Array], jax.Array] | None = None
+    result: Callable[[str, jax.Array], jax.Array] | None = None
 
 
 class BitWidths(NamedTuple):
-    """How finely every layer is rounded; all may be traced.
+    """How finely everything is rounded; all may be traced.
 
     Attributes:
-      weights, activations: bits ``[L]``, in the order of the graph's layers.
-      ranges: calibrated ``(low, high)`` of the layers' inputs, ``[L, 2]``.
-      elements: how many inputs a layer reads of one example, ``[L]``.
+      weights: bits ``[L]``, in the order of the graph's layers.
+      activations: bits ``[S]``, in the order of its sites.
+      ranges: calibrated ``(low, high)`` of the sites, ``[S, 2]``.
+      elements: of every site in one example, ``[S]``.
     """
 
     weights: Any
     activations: Any
     ranges: Any
     elements: Any
+
+
+def site_bits(graph: Graph, policy: Policy) -> dict[str, int]:
+    """Bits of every site: the most that a quantized layer that reads it is given for its input.
+
+    What no layer reads has 8 bits if all that it is made of is quantized, and 32 otherwise: the
+    result of a layer whose weights and input are, the sum of what is. Sites that share a grid
+    have the most bits that any of them has, save those with 32, which are not rounded.
+    """
+    bits: dict[str, int] = {}
+    for site in graph.sites:
+        wanted = [policy.act_bits[layer] for layer in site.readers]
+        if site.readers:
+            narrow = [each for each in wanted if each < FLOAT_BITS]
+            bits[site.name] = max(narrow, default=FLOAT_BITS)
+            continue
+        made = [bits[part] for part in site.parts]
+        if site.maker is not None:
+            made = [policy.act_bits[site.maker], policy.weight_bits[site.maker]]
+        bits[site.name] = 8 if made and max(made) < FLOAT_BITS else FLOAT_BITS
+    most: dict[str, int] = {}
+    for site in graph.sites:
+        if bits[site.name] < FLOAT_BITS:
+            most[site.grid] = max(bits[site.name], most.get(site.grid, 0))
+    return {
+        site.name: most[site.grid] if bits[site.name] < FLOAT_BITS else FLOAT_BITS
+        for site in graph.sites
+    }
 
 
 class Quantizer:
@@ -63,14 +108,14 @@ class Quantizer:
         """Names of the variables that gradients go to."""
         names = {f"{QUANTIZER}{k}.{part}" for k in self._kernels for part in self._weights.trained}
         if self._inputs.start is not None:
-            names |= {f"{QUANTIZER}{layer}.input" for layer in self._place}
+            names |= {_own_name(site) for site in self._graph.sites}
         return frozenset(names)
 
     def bit_widths(self, policy: Policy, ranges: Ranges) -> BitWidths:
         """A policy's bit widths as arrays.
 
         Raises:
-          RecipeError: if a width does not fit the recipe, or a layer has no range.
+          RecipeError: if a width does not fit the recipe, or a site has no range.
         """
         for name, bits in policy.weight_bits.items():
             if bits < (least := self._weights.least_bits):
@@ -78,21 +123,19 @@ class Quantizer:
                     f"'{name}' has {bits} bits, too few for kernels that are rounded by"
                     f" '{self._recipe.weights}'; choose {least} to 8 bits, or 32"
                 )
-        bare = [n for n, bits in policy.act_bits.items() if bits < FLOAT_BITS and n not in ranges]
+        bits = site_bits(self._graph, policy)
+        bare = [name for name, each in bits.items() if each < FLOAT_BITS and name not in ranges]
         if bare:
             raise RecipeError(
-                f"layer '{bare[0]}' has quantized activations but no calibrated range;"
+                f"'{bare[0]}' has quantized activations but no calibrated range;"
                 " give statistics=pfrl.gather_statistics(..., quantized=True) or ranges=..."
             )
-        counts, full = policy.counts(self._graph), self._graph.full_counts()
-        elements = [
-            np.prod(layer.input_shape) * _share(layer, counts, full) for layer in self._graph.layers
-        ]
+        counts = policy.counts(self._graph)
         return BitWidths(
             np.asarray([policy.weight_bits[name] for name in self._place], np.int32),
-            np.asarray([policy.act_bits[name] for name in self._place], np.int32),
-            np.asarray([ranges.get(name, (0.0, 1.0)) for name in self._place], np.float32),
-            np.asarray(elements, np.float32),
+            np.asarray(list(bits.values()), np.int32),
+            np.asarray([ranges.get(name, (0.0, 1.0)) for name in bits], np.float32),
+            np.asarray([site.elements.at(counts) for site in self._graph.sites], np.float32),
         )
 
     def start(
@@ -111,9 +154,10 @@ class Quantizer:
             own = self._weights.start(jnp.asarray(variables[kernel]), bits, alive.get(kernel))
             found |= {f"{QUANTIZER}{kernel}.{part}": value for part, value in own.items()}
         if self._inputs.start is not None:
-            for layer, i in self._place.items():
+            for i, site in enumerate(self._graph.sites):
                 start = self._inputs.start(widths.activations[i], *widths.ranges[i])
-                found[f"{QUANTIZER}{layer}.input"] = start
+                if site.name == site.grid or widths.activations[i] < FLOAT_BITS:
+                    found[_own_name(site)] = start
         return found
 
     def rounded(
@@ -142,20 +186,33 @@ class Quantizer:
             found[name] = jnp.where(there > 0, mine, kernel)
         return found
 
-    def hook(self, variables: Variables, widths: BitWidths, alive: Mapping[str, Any]) -> LayerHook:
-        """What a layer's operands become; for ``run_graph``."""
+    def rounding(
+        self, variables: Variables, widths: BitWidths, alive: Mapping[str, Any]
+    ) -> Rounding:
+        """What kernels and sites become; for ``run_graph``."""
 
-        def quantize(name: str, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-            i = self._place[name]
-            owner = self._graph.layers[i].kernel
-            kernel = self._round_kernel(
-                owner, variables, kernel, widths.weights[i], alive.get(owner)
-            )
-            own, (low, high) = variables.get(f"{QUANTIZER}{name}.input"), widths.ranges[i]
-            bits, elements = widths.activations[i], widths.elements[i]
-            return self._inputs.round(x, own, bits, low, high, elements), kernel
+        def kernel(layer: str, value: jax.Array) -> jax.Array:
+            i = self._place[layer]
+            name = self._graph.layers[i].kernel
+            return self._round_kernel(name, variables, value, widths.weights[i], alive.get(name))
 
-        return quantize
+        def site(i: int, x: jax.Array) -> jax.Array:
+            own, (low, high) = variables.get(_own_name(self._graph.sites[i])), widths.ranges[i]
+            return self._inputs.round(x, own, widths.activations[i], low, high, widths.elements[i])
+
+        return Rounding(kernel, site)
+
+    def grid(self, variables: Variables, widths: BitWidths, place: int) -> ActivationGrid:
+        """Of a site, by its place."""
+        own, (low, high) = variables.get(_own_name(self._graph.sites[place])), widths.ranges[place]
+        return self._inputs.grid(own, widths.activations[place], low, high)
+
+    def steps(self, variables: Variables, layer: str, kernel: np.ndarray, bits: int) -> Any:
+        """Of a layer's rounded kernel ``[..., O]``, ``[O]``; None if it is on no uniform grid."""
+        if self._weights.steps is None:
+            return None
+        own = own_arrays(variables, self._graph.layers[self._place[layer]].kernel)
+        return self._weights.steps(kernel, own, bits)
 
     def _round_kernel(
         self, name: str, variables: Variables, kernel: Any, bits: Any, alive: Any
@@ -173,10 +230,9 @@ def own_arrays(variables: Variables, kernel: str) -> Variables:
     }
 
 
-def _share(layer: Layer, counts: Mapping[str, int], full: Mapping[str, int]) -> float:
-    """The share of a layer's inputs that stays; a depthwise layer reads what it makes."""
-    axis = layer.c_out if layer.kind == "depthwise" else layer.c_in
-    return axis.at(counts) / axis.at(full)
+def _own_name(site: Site) -> str:
+    """The variable that the quantizer of a site's grid trains."""
+    return f"{QUANTIZER}{site.grid}.input"
 
 
 def slice_quantizers(

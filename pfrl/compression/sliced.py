@@ -14,13 +14,15 @@ from pfrl.compression.calibration import CalibrationStatistics, gather_statistic
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Prepared, Preparer
 from pfrl.compression.recipe import PLAIN, Recipe
-from pfrl.compression.rounding import LayerHook, Quantizer, Ranges
+from pfrl.compression.rounding import Quantizer, Ranges, Rounding
 from pfrl.compression.saved import save
 from pfrl.graph import Graph, Source, Variables
 from pfrl.graph.frontends import as_source
+from pfrl.graph.labelled.labels import Labelled
 from pfrl.graph.layers import find_layers
 from pfrl.graph.masks import kept_places, slice_variables
-from pfrl.graph.slicing import run
+from pfrl.graph.sites import places
+from pfrl.graph.slicing import OnLayer, OnValue, run
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 
 
@@ -54,12 +56,12 @@ class Compressed:
         """As ``Source.apply``, on sliced variables."""
         labelled, _ = self.graph.program(x, train)
         removed = self.graph.removed_atoms(labelled, self.kept)
-        hook = self._hook(variables)
+        rounding = self.rounding(variables)
         own = {name: variables[name] for name in self.graph.source.variables}
         for name, mask in self.weight_masks.items():
             # Zero weights are zero as it is; their gradients would not be.
             own[name] = own[name] * mask if train else own[name]
-        outputs, statistics = run_graph(self.graph, own, x, train, removed, hook)
+        outputs, statistics = run_graph(self.graph, own, x, train, removed, rounding)
         fixed = variables.keys() - own.keys() - self.trainable
         return outputs, statistics | {name: variables[name] for name in fixed}
 
@@ -75,12 +77,13 @@ class Compressed:
         bits = {*self.policy.weight_bits.values(), *self.policy.act_bits.values()}
         return not bits <= {FLOAT_BITS}
 
-    def _hook(self, variables: Variables) -> LayerHook | None:
+    def rounding(self, variables: Variables) -> Rounding | None:
+        """How it is rounded while it runs; None if it is not."""
         if not self.quantized:
             return None
         quantizer = Quantizer(self.graph, self.recipe)
         widths = quantizer.bit_widths(self.policy, self.ranges)
-        return quantizer.hook(variables, widths, self.weight_masks)
+        return quantizer.rounding(variables, widths, self.weight_masks)
 
     def save(self, directory: Path) -> Path:
         """Write it so that ``pfrl.load`` runs and trains it without the code that defined it."""
@@ -103,17 +106,42 @@ def run_graph(
     x: Any,
     train: bool,
     removed: np.ndarray | None = None,
-    hook: LayerHook | None = None,
+    rounding: Rounding | None = None,
 ) -> tuple[Any, Variables]:
     """Run a graph's program on variables by name, as ``Source.apply`` would."""
     labelled, tree = graph.program(x, train)
-    layers = {} if hook is None else find_layers(labelled, sorted(graph.source.variables))
-    on_layer = None if hook is None else lambda number, x, w: hook(layers[number], x, w)
+    on_layer, on_value = _hooks(graph, labelled, train, rounding)
     leaves = [jnp.asarray(variables[name]) for name in sorted(graph.source.variables)]
-    results = run(labelled, [*leaves, *jax.tree.leaves(x)], removed, on_layer)
+    results = run(labelled, [*leaves, *jax.tree.leaves(x)], removed, on_layer, on_value)
     outputs, statistics = jax.tree.unflatten(tree, results)
     names = [name for name in sorted(graph.source.variables) if name not in graph.source.trainable]
     return outputs, dict(zip(names, statistics, strict=True))
+
+
+def _hooks(
+    graph: Graph, labelled: Labelled, train: bool, rounding: Rounding | None
+) -> tuple[OnLayer | None, OnValue | None]:
+    """How ``run`` rounds."""
+    if rounding is None:
+        return None, None
+    layers = find_layers(labelled, sorted(graph.source.variables))
+    round_kernel, round_site, on_result = rounding
+
+    def on_layer(number: int, x: Any, kernel: Any) -> tuple[Any, Any]:
+        return x, round_kernel(layers[number], kernel)
+
+    if round_site is None and on_result is None:
+        return on_layer, None
+    equations = labelled.program.equations
+    made = {equations[number].outputs[0]: name for number, name in layers.items()}
+    at = places(graph, len(labelled.program.shapes), train)
+
+    def on_value(number: int, value: Any) -> Any:
+        if on_result is not None and number in made:
+            value = on_result(made[number], value)
+        return round_site(at[number], value) if round_site and number in at else value
+
+    return on_layer, on_value
 
 
 def compress(

@@ -21,9 +21,9 @@ import onnxruntime
 
 from pfrl.deploy.onnx.emit import to_model
 from pfrl.deploy.operators.graph import OperatorGraph
-from pfrl.deploy.operators.program import BATCH
 from pfrl.deploy.runtimes.onnxruntime import Session
 from pfrl.deploy.timing import instruction_set, interleave
+from pfrl.graph.labelled.program import BATCH
 
 ALIGNMENT = 4
 """Input channels of the fast convolutions come in multiples of this, once they fill a block."""

@@ -52,6 +52,7 @@ class Dataset:
       wide: training images with a margin, uint8 ``[N, H', W', C]``, of which random resized crops
         are taken in place of ``crop``; None if there are none.
       ignored: files that were found and not used, and how to mend that; empty if there are none.
+      scaled: whether the user gave mean and std, so that those of a network's file do not count.
 
     Raises:
       DataError: if images are cropped or mirrored whose targets are places in them.
@@ -69,6 +70,7 @@ class Dataset:
     task: Task = field(default_factory=Classification)
     ignored: str = ""
     wide: np.ndarray | None = field(default=None, repr=False)
+    scaled: bool = False
 
     def __post_init__(self) -> None:
         if (self.crop or self.flip) and not self.task.invariant:

@@ -1,5 +1,6 @@
 """A data set as a network sees it that was trained elsewhere: its scaling, its order of classes."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -24,7 +25,8 @@ def seen(
     Raises:
       DataError: if the data set has other classes.
     """
-    dataset = replace(dataset, mean=mean or dataset.mean, std=std or dataset.std)
+    if not dataset.scaled:
+        dataset = replace(dataset, mean=mean or dataset.mean, std=std or dataset.std)
     if classes is None or classes == dataset.classes:
         return dataset
     if not dataset.classes:  # images without labels
@@ -47,3 +49,50 @@ def seen(
         open_test=lambda: renumbered(opened()),
         classes=classes,
     )
+
+
+def scaling(name: str) -> tuple[str, tuple[float, ...] | None, tuple[float, ...] | None]:
+    """A data set's name without ``?mean=...&std=...`` behind it, and the two.
+
+    Raises:
+      DataError: if there is one without the other, or they are no numbers.
+    """
+    place, mark, text = name.rpartition("?")
+    if not mark:
+        return name, None, None
+    parts: dict[str, str] = {}
+    for part in text.split("&"):
+        key, _, value = part.partition("=")
+        parts[key] = value
+    mean, std = parts.pop("mean", None), parts.pop("std", None)
+    if mean is None and std is None:
+        return name, None, None
+    if mean is None or std is None:
+        raise DataError("--mean and --std go together; give both, or neither")
+    try:
+        numbers = [tuple(map(float, written.split(","))) for written in (mean, std)]
+    except ValueError:
+        raise DataError(f"--mean {mean} and --std {std} are no numbers, one a channel") from None
+    rest = "&".join("=".join(part) for part in parts.items())
+    return f"{place}?{rest}" if rest else place, numbers[0], numbers[1]
+
+
+def scaled(dataset: Dataset, mean: tuple[float, ...], std: tuple[float, ...] | None) -> Dataset:
+    """The same images, scaled by the user's numbers.
+
+    Args:
+      dataset: as it was loaded.
+      mean, std: of every channel, or one number for all, for pixels in [0, 1].
+
+    Raises:
+      DataError: if they are not one a channel, or a deviation is not above 0.
+    """
+    channels = dataset.image_shape[-1]
+    both = [numbers * channels if len(numbers) == 1 else numbers for numbers in (mean, std or ())]
+    finite = all(math.isfinite(number) for numbers in both for number in numbers)
+    if any(len(numbers) != channels for numbers in both) or not finite or min(both[1]) <= 0:
+        raise DataError(
+            f"--mean and --std are {channels} numbers each, for the channels of"
+            f" '{dataset.name}', deviations above 0; got {mean} and {std}"
+        )
+    return replace(dataset, mean=both[0], std=both[1], scaled=True)

@@ -3,6 +3,7 @@
 from pfrl.graph.count import Count, total
 from pfrl.graph.groups import Group, Member
 from pfrl.graph.layers import Layer
+from pfrl.graph.sites import Site, SiteError
 from pfrl.graph.source import Source, Variables, from_nnx, split_variables, update_nnx
 from pfrl.graph.tracing import Graph, GraphError, trace
 
@@ -13,6 +14,8 @@ __all__ = [
     "Group",
     "Layer",
     "Member",
+    "Site",
+    "SiteError",
     "Source",
     "Variables",
     "from_nnx",

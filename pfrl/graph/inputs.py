@@ -1,4 +1,4 @@
-"""What the layers of a network read when it runs: the one place that collects it."""
+"""What the layers of a network read, and what its sites hold: the one place that collects it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,19 +8,20 @@ import jax.numpy as jnp
 
 from pfrl.graph.labelled.labels import Labelled
 from pfrl.graph.layers import find_layers
+from pfrl.graph.sites import places
 from pfrl.graph.slicing import run
 from pfrl.graph.source import Variables
 from pfrl.graph.tracing import Graph
 
 
 class LayerInput(NamedTuple):
-    """What one layer reads in one run; traced.
+    """What one layer reads, or one site holds, in one run; traced.
 
     Attributes:
-      layer: its name.
-      value: its input.
+      layer: the name of the layer, or of the site.
+      value: the array.
       labelled: the program that runs.
-      number: of the layer's equation there.
+      number: of the layer's equation there, or of the site's value.
     """
 
     layer: str
@@ -30,27 +31,39 @@ class LayerInput(NamedTuple):
 
 
 class Reducer(NamedTuple):
-    """What is kept of the layers' inputs, summed up batch after batch.
+    """What is kept of the layers' inputs, or of the sites, summed up batch after batch.
 
     Attributes:
       reduce: ``(layer's input, argument) -> arrays``; traced.
       arguments: ``inputs of a batch -> argument by layer``; layers without one are left out.
       merge: ``(what is kept of a layer, arrays of a batch) -> what is kept``; NumPy. At the
         first batch nothing is kept, which is None.
+      sites: whether it looks at sites in place of layers.
     """
 
     reduce: Callable[[LayerInput, Any], Any]
     arguments: Callable[[Any], Mapping[str, Any]]
     merge: Callable[[Any, Any], Any]
+    sites: bool = False
+
+
+Look = Callable[[LayerInput], Any]
 
 
 def read_inputs(
-    graph: Graph, variables: Variables, x: Any, look: Callable[[LayerInput], Any]
+    graph: Graph, variables: Variables, x: Any, look: Look
 ) -> tuple[Any, dict[str, Any]]:
     """Outputs in evaluation mode, and by layer what ``look`` makes of its input.
 
     May be traced. Layers of which ``look`` makes None are left out.
     """
+    return _read(graph, variables, x, look, None)[:2]
+
+
+def _read(
+    graph: Graph, variables: Variables, x: Any, look: Look, look_at_site: Look | None
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The same, and by site what ``look_at_site`` makes of it."""
     labelled, tree = graph.program(x, False)
     names, found = find_layers(labelled, sorted(graph.source.variables)), {}
 
@@ -60,15 +73,27 @@ def read_inputs(
             found[names[number]] = seen
         return x, kernel
 
+    seen_at: dict[str, Any] = {}
+    at = {} if look_at_site is None else places(graph, len(labelled.program.shapes), False)
+
+    def on_value(number: int, value: jax.Array) -> jax.Array:
+        if number in at and look_at_site is not None:
+            name = graph.sites[at[number]].name
+            seen = look_at_site(LayerInput(name, value, labelled, number))
+            if seen is not None:
+                seen_at[name] = seen
+        return value
+
     leaves = [jnp.asarray(variables[name]) for name in sorted(graph.source.variables)]
-    results = run(labelled, [*leaves, *map(jnp.asarray, jax.tree.leaves(x))], None, on_layer)
-    return jax.tree.unflatten(tree, results)[0], found
+    arguments = [*leaves, *map(jnp.asarray, jax.tree.leaves(x))]
+    results = run(labelled, arguments, None, on_layer, on_value if at else None)
+    return jax.tree.unflatten(tree, results)[0], found, seen_at
 
 
 def collect(
     graph: Graph, variables: Variables, batches: Iterable[Any], reducers: Sequence[Reducer]
 ) -> list[dict[str, Any]]:
-    """What every reducer keeps, by layer, of one run of the network on every batch.
+    """What every reducer keeps, by layer or site, of one run of the network on every batch.
 
     Args:
       graph: of the network.
@@ -79,14 +104,19 @@ def collect(
     """
 
     @jax.jit
-    def reduced(variables: Variables, x: Any, arguments: list[dict[str, Any]]) -> dict[str, Any]:
-        def look(read: LayerInput) -> list[Any]:
-            return [
-                reducer.reduce(read, mine[read.layer]) if read.layer in mine else None
-                for reducer, mine in zip(reducers, arguments, strict=True)
-            ]
+    def reduced(variables: Variables, x: Any, arguments: list[dict[str, Any]]) -> Any:
+        def looking(sites: bool) -> Look:
+            def look(read: LayerInput) -> dict[int, Any] | None:
+                return {
+                    place: reducer.reduce(read, mine[read.layer])
+                    for place, (reducer, mine) in enumerate(zip(reducers, arguments, strict=True))
+                    if reducer.sites is sites and read.layer in mine
+                } or None
 
-        return read_inputs(graph, variables, x, look)[1]
+            return look
+
+        wanted = any(reducer.sites for reducer in reducers)
+        return _read(graph, variables, x, looking(False), looking(True) if wanted else None)[1:]
 
     arrays = {name: jnp.asarray(value) for name, value in variables.items()}
     kept: list[dict[str, Any]] = [{} for _ in reducers]
@@ -94,8 +124,8 @@ def collect(
         arguments = [dict(reducer.arguments(x)) for reducer in reducers]
         found = jax.device_get(reduced(arrays, x, arguments))
         for place, (reducer, mine) in enumerate(zip(reducers, kept, strict=True)):
-            for layer in arguments[place]:
-                mine[layer] = reducer.merge(mine.get(layer), found[layer][place])
+            for name in arguments[place]:
+                mine[name] = reducer.merge(mine.get(name), found[reducer.sites][name][place])
     return kept
 
 

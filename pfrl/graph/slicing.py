@@ -14,7 +14,9 @@ from pfrl.graph.labelled.program import FUSED, Constant, Equation, evaluate
 from pfrl.graph.labelled.shuffle import NAME as SHUFFLE
 
 OnLayer = Callable[[int, Any, Any], tuple[Any, Any]]
-"""``(equation number, activation, kernel) -> (activation, kernel)``: where quantization enters."""
+"""``(equation number, activation, kernel) -> (activation, kernel)``: where kernels are rounded."""
+OnValue = Callable[[int, Any], Any]
+"""``(number of a value, the value) -> value``: where activations are rounded."""
 
 
 def run(
@@ -22,6 +24,7 @@ def run(
     arguments: Sequence[Any],
     removed: np.ndarray | None = None,
     on_layer: OnLayer | None = None,
+    on_value: OnValue | None = None,
 ) -> list[Any]:
     """Evaluate a program; jits and differentiates like the function that it was traced from.
 
@@ -30,11 +33,19 @@ def run(
       arguments: one array an input, without the removed indices.
       removed: bool by atom, or None to run the whole program.
       on_layer: called with the operands of every layer, and returns those to use.
+      on_value: called with the inputs and the results of all equations, and returns what
+        everything after them reads.
     """
 
     def step(number: int, equation: Equation, operands: list[Any]) -> Sequence[Any]:
         if equation.name == FUSED:
             return [None] * len(equation.outputs)
+        results = results_of(number, equation, operands)
+        if on_value is None:
+            return results
+        return [on_value(x, value) for x, value in zip(equation.outputs, results, strict=True)]
+
+    def results_of(number: int, equation: Equation, operands: list[Any]) -> Sequence[Any]:
         if removed is not None:
             for place, operand in enumerate(equation.inputs):
                 if isinstance(operand, Constant) and np.ndim(operand.value):
@@ -53,6 +64,8 @@ def run(
         results = bind(labelled, number, equation, operands, removed)
         return results if equation.primitive.multiple_results else [results]
 
+    if on_value is not None:
+        arguments = [on_value(number, value) for number, value in enumerate(arguments)]
     return evaluate(labelled.program, arguments, step)
 
 

@@ -27,6 +27,7 @@ from pfrl.graph.layers import (
     kernel_name,
     made_labels,
 )
+from pfrl.graph.sites import Site, network_sites
 from pfrl.graph.source import Source, SourceError
 
 
@@ -95,6 +96,15 @@ class Graph:
         if key not in self._programs:
             self._programs[key] = _label(self.source, self._atoms.copy(), x, train)
         return self._programs[key]
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """Where a quantized network rounds, in the order of execution, the inputs first.
+
+        Raises:
+          SiteError: if it trains otherwise than it is evaluated.
+        """
+        return network_sites(self)
 
     def evaluation(self) -> Labelled:
         """The program that the graph was made of, in evaluation mode."""

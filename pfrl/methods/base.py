@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # a recipe is checked against the registries, and must not wait for JAX
     from pfrl.graph import Graph, Variables
-    from pfrl.methods.quantization.ranges import Observations
+    from pfrl.methods.quantization.ranges import MeanInputs, Observations
     from pfrl.methods.repair.reconstruct import Grams
     from pfrl.tasks.losses import Loss
 
-STATISTICS = ("batches", "moments", "inputs", "histograms")
+STATISTICS = ("batches", "moments", "inputs", "sites", "histograms")
 """What a method can say that it *needs*; of ``Statistics`` only what is needed is gathered."""
 
 
@@ -34,9 +34,9 @@ class Statistics(Protocol):
       seed: of whatever is random.
       batches: ``(inputs [N, ...], targets)`` of training data, if a method needs 'batches'.
       moments: of what every kernel reads, if one needs 'moments': see ``Gram``.
-      inputs: extremes and means of what every layer reads, if one needs 'inputs': see
-        ``Observation``; with histograms, for which the data are run again, if one needs
-        'histograms' too.
+      inputs: means of what every layer reads, if one needs 'inputs': see ``MeanInput``.
+      sites: extremes of what every site holds, if one needs 'sites': see ``Observation``;
+        with histograms, for which the data are run again, if one needs 'histograms' too.
     """
 
     @property
@@ -54,4 +54,6 @@ class Statistics(Protocol):
     @property
     def moments(self) -> "Grams": ...
     @property
-    def inputs(self) -> "Observations": ...
+    def inputs(self) -> "MeanInputs": ...
+    @property
+    def sites(self) -> "Observations": ...

@@ -12,7 +12,8 @@ An ONNX file that this project wrote says the same in its metadata.
 
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -89,19 +90,27 @@ class Network(NamedTuple):
             )
         return cls(model, found)
 
-    def load(self, outputs: int, image_shape: ImageShape, dense: bool) -> tuple[Source, View]:
+    def load(
+        self,
+        outputs: int,
+        image_shape: ImageShape,
+        dense: bool,
+        batches: Callable[[View], Iterable[Any]] | None = None,
+    ) -> tuple[Source, View]:
         """The trained network for images of a data set, and how it sees them.
 
         Args:
           outputs: classes, or maps, that the data set has; 0 if the network decides.
           image_shape: ``(H, W, C)``.
           dense: whether the task wants maps.
+          batches: training images as the network sees them, if its file has to be completed by
+            what it does on them.
 
         Raises:
           ModelError, FileError: if the network does not suit the data or its weights do not fit.
           UserCodeError: if the user's file fails or gives no network.
         """
-        source, view = initial(self.model, outputs, image_shape, dense, seed=0)
+        source, view = initial(self.model, outputs, image_shape, dense, 0, batches)
         if is_own(self.model) and self.weights.resolve() == own_file(self.model).resolve():
             _check_trained(self.model, source)
             return source, view
@@ -141,25 +150,20 @@ def trace_own(model: str) -> Graph:
     return trace(source, *(jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for x in examples(file)))
 
 
-def remarks(model: str, source: Source) -> list[str]:
-    """What a report says of a network besides its numbers."""
-    if not model.endswith(ONNX) or len(source.trainable) < len(source.variables):
-        return []
-    return [
-        f"{Path(model).name} has no normalisation of batches, or it is folded into the convolutions"
-        " already: what was trained was trained without one."
-    ]
-
-
 def initial(
-    model: str, outputs: int, image_shape: ImageShape, dense: bool, seed: Any
+    model: str,
+    outputs: int,
+    image_shape: ImageShape,
+    dense: bool,
+    seed: Any,
+    batches: Callable[[View], Iterable[Any]] | None = None,
 ) -> tuple[Source, View]:
     """A network as it is before its weights are read, and how it sees the data.
 
     Args:
       model: a name of the zoo, ``FILE.py:FUNCTION``, whose arrays are those that it returns, or
         ``FILE.onnx``, whose arrays are in it.
-      outputs, image_shape, dense: as of ``Network.load``.
+      outputs, image_shape, dense, batches: as of ``Network.load``.
       seed: of the initial weights; an int or ``nnx.Rngs``.
 
     Raises:
@@ -176,7 +180,8 @@ def initial(
         return from_nnx(build(model, outputs, image_shape, seed)), View()
     if model.endswith(ONNX):
         file = read(own_file(model))
-        source = for_images(file, image_shape)
+        view = _file_view(file.metadata, outputs, image_shape)
+        source = for_images(file, image_shape, batches and partial(batches, view))
         x = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         found = jax.eval_shape(lambda v, x: source.apply(v, x, False)[0], source.variables, x)
         width = _check_outputs(str(file.path), found, outputs, dense)

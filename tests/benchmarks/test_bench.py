@@ -87,7 +87,7 @@ def test_memory_is_followed_from_the_second_quarter_on():
     """Eight episodes; quarters of two: 410 and 412 MiB, and 430 and 436 MiB four later."""
     found = summarize_memory([100, 300, 410, 412, 415, 420, 430, 436], 512.0)
     assert found == Memory(8, 512.0, 411, 433, 100 * 22 / 4)
-    after, most = follow(Problem(TinyTask(), budget=Budget.parse("macs=0.5")), 4, seed=0)
+    after, most = follow(Problem(TinyTask(), budget=Budget.parse("macs=0.5")), "random", 4, seed=0)
     assert len(after) == 4
     # A process with JAX and torch in it.
     assert 100 < min(after) <= max(after) <= most < 16_000

@@ -44,7 +44,8 @@ class Dropping(nnx.Module):
 
 def compressed(model, example, **settings) -> Compressed:
     graph = trace(model, example)
-    ranges = {layer.name: (-2.0, 2.0) for layer in graph.layers}
+    sites = graph.sites if "act_bits" in settings else ()
+    ranges = {site.name: (-2.0, 2.0) for site in sites}
     policy = Policy.uniform(graph, **settings)
     return compress(model, policy, graph=graph, ranges=ranges)
 

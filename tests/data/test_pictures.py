@@ -192,25 +192,3 @@ def test_a_function_that_gives_something_else_is_one_sentence(function, sentence
     (tmp_path / "own.py").write_text(OWN)
     with pytest.raises(DataError, match=sentence):
         load(f"{tmp_path / 'own.py'}:{function}")
-
-
-def test_the_scaling_of_pixels_can_be_given():
-    named = ModelBlock(data="digits", mean=(0.1,), std=(0.5,)).data
-    dataset, plain = load(named), load("digits")
-    assert (dataset.mean, dataset.std) == ((0.1,), (0.5,))
-    pixels = plain.search.images[:2]
-    assert np.allclose(dataset.normalize(pixels), (pixels / 255 - 0.1) / 0.5, atol=1e-6)
-    assert np.array_equal(dataset.search.images, plain.search.images)
-
-
-@pytest.mark.parametrize(
-    ("mean", "std", "sentence"),
-    [
-        ((0.5,), None, "give both of them, or neither"),
-        ((0.5,), (0.0,), "the latter above 0"),
-        ((0.5, 0.5), (1.0, 1.0), "--mean has 2 numbers, and the images of 'digits' have 1"),
-    ],
-)
-def test_a_scaling_that_is_none_is_refused(mean, std, sentence):
-    with pytest.raises(DataError, match=sentence):
-        load(ModelBlock(data="digits", mean=mean, std=std).data)

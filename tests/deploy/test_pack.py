@@ -52,7 +52,7 @@ def random_policy(graph, rng, widths=WIDTHS, shares=(0.0, 0.3, 0.5, 0.9)):
 
 
 def random_ranges(graph):
-    return {layer.name: (-0.5, 1.0 + number) for number, layer in enumerate(graph.layers)}
+    return {site.name: (-0.5, 1.0 + number) for number, site in enumerate(graph.sites)}
 
 
 RECIPES = {

@@ -190,7 +190,7 @@ def test_ranges_are_the_mean_extremes_of_training_batches(evaluator, graph):
     low, high = (np.mean([extreme(x) for x in batches]) for extreme in (np.min, np.max))
     ranges = evaluator.statistics.ranges(Policy.uniform(graph, 1.0, 8, 8))
     assert ranges["conv1"] == pytest.approx((low, high), rel=1e-6)
-    assert list(ranges) == [layer.name for layer in graph.layers]
+    assert list(ranges) == [site.name for site in graph.sites]
     # Behind a ReLU nothing is below zero.
     assert ranges["conv2"][0] == 0
     assert ranges["conv2"][1] > 0

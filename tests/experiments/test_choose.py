@@ -8,9 +8,9 @@ import pytest
 
 from agents import Episode
 from envs.rewards import Reference
+from experiments.report.differences import paired_differences
 from experiments.run import choose
 from experiments.run.choose import Candidate, choose_policy, pick
-from experiments.run.differences import paired_differences
 from experiments.settings.compression import CompressSettings
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget

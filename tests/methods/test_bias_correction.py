@@ -17,7 +17,7 @@ from pfrl.evaluation.compilations import compilations
 from pfrl.graph import trace
 from pfrl.graph.addends import find_addends
 from pfrl.graph.masks import slice_variables
-from pfrl.methods.quantization.ranges import observe
+from pfrl.methods.quantization.ranges import mean_inputs
 from pfrl.methods.quantization.uniform import fake_quantize_weights
 from pfrl.methods.repair.bias_correction import BiasCorrection, BiasCorrectionError
 from pfrl.models.zoo.layers import BatchNorm
@@ -32,7 +32,7 @@ def normal(*size, seed=0):
 
 
 def means_of(graph, variables, batches):
-    return {n: seen.mean for n, seen in observe(graph, variables, batches, bins=4).items()}
+    return {n: seen.mean for n, seen in mean_inputs(graph, variables, batches).items()}
 
 
 class EveryKind(nnx.Module):

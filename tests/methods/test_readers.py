@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pfrl.compression.sliced import run_graph
 from pfrl.graph import trace
+from pfrl.graph.inputs import read_inputs
 from pfrl.graph.kernels import find_kernels
 from pfrl.methods.channels.base import choose
 from pfrl.methods.channels.criteria import l1_scores
@@ -115,17 +115,13 @@ def test_the_moments_give_the_relative_error_of_a_readers_outputs():
 
 def inputs_of(graph, variables, x, layer):
     """What a layer reads, and its kernel."""
-    seen = {}
 
-    def hook(name, x, kernel):
-        seen[name] = x, kernel
-        return x, kernel
+    def look(read):
+        return read.value if read.layer == layer else None
 
-    def run(variables):
-        run_graph(graph, variables, x, False, hook=hook)
-        return seen[layer]
-
-    return jax.jit(run)(variables)
+    (name,) = (each.kernel for each in graph.layers if each.name == layer)
+    found = jax.jit(lambda variables: read_inputs(graph, variables, x, look)[1])(variables)
+    return found[layer], jnp.asarray(variables[name])
 
 
 @pytest.mark.parametrize("method", [lasso, proximal])

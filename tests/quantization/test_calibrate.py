@@ -20,6 +20,7 @@ from pfrl.methods.quantization.ranges import (
     CalibrationError,
     Observation,
     best_steps,
+    mean_inputs,
     observe,
     ranges,
 )
@@ -45,8 +46,8 @@ def counted(values, bins):
 
 
 def observed(histogram):
-    """What a layer would have seen in one batch."""
-    return Observation(histogram.start, histogram.stop, histogram, np.zeros(0), np.zeros(0))
+    """What a site would have shown in one batch."""
+    return Observation(histogram.start, histogram.stop, histogram)
 
 
 def test_what_the_layers_read():
@@ -55,7 +56,8 @@ def test_what_the_layers_read():
     variables = {n: np.asarray(v) for n, v in graph.source.variables.items()}
     batches = [normal(20, 3), 2 * normal(20, 3, seed=1), normal(10, 3, seed=2)]
     found = observe(graph, variables, batches, bins=50)
-    assert list(found) == ["a", "b"]
+    means = mean_inputs(graph, variables, batches)
+    assert list(found) == list(means) == ["a", "b"]
     inputs = {
         "a": batches,
         "b": [np.maximum(x @ variables["a.kernel"] + variables["a.bias"], 0) for x in batches],
@@ -65,7 +67,7 @@ def test_what_the_layers_read():
         # Means over the batches of their extremes, which is what 'minmax' gives.
         low, high = np.mean([x.min() for x in read]), np.mean([x.max() for x in read])
         assert np.allclose([layer.low, layer.high], [low, high], atol=1e-5)
-        assert np.allclose(layer.mean, every.mean(0, keepdims=True), atol=1e-5)
+        assert np.allclose(means[name].mean, every.mean(0, keepdims=True), atol=1e-5)
         start, stop, counts = layer.histogram
         assert np.allclose([start, stop], [every.min(), every.max()], atol=1e-5)
         expected, _ = np.histogram(every, 50, (start, stop))
@@ -78,7 +80,7 @@ def test_what_the_layers_read():
 def test_a_convolution_has_a_mean_input_at_every_position():
     graph = trace(made(TwoConvs), shape(2, 8, 8, 1))
     x = normal(6, 8, 8, 1)
-    found = observe(graph, graph.source.variables, [x[:4], x[4:]])
+    found = mean_inputs(graph, graph.source.variables, [x[:4], x[4:]])
     assert found["conv2"].mean.shape == (1, 8, 8, 8)
     assert np.allclose(found["conv1"].mean, x.mean(0, keepdims=True), atol=1e-6)
 
@@ -192,7 +194,7 @@ def test_means_are_over_examples_and_positions():
     p = {"a": normal(3, 4), "b": normal(5, 6, seed=1), "c": normal(4, 2, seed=2)}
     graph = trace(mixing, shape(2, 5, 3), variables=p)
     x = normal(8, 5, 3, seed=3)
-    found = observe(graph, p, [x])["b"]
+    found = mean_inputs(graph, p, [x])["b"]
     hidden = 1 / (1 + np.exp(-x @ p["a"]))
     assert found.mean.size == 5
     assert np.allclose(found.mean.ravel(), hidden.mean((0, 2)), atol=1e-5)
@@ -244,7 +246,7 @@ def test_what_is_missing_is_said():
     with pytest.raises(CalibrationError, match="at least one batch"):
         observe(graph, graph.source.variables, [])
     broken = {**graph.source.variables, "a.bias": np.full(4, np.nan, np.float32)}
-    with pytest.raises(CalibrationError, match="layer 'b' reads values from nan"):
+    with pytest.raises(CalibrationError, match="layer 'b' reads or makes goes from nan"):
         observe(graph, broken, [normal(4, 3)])
     layer = observed(counted(normal(100), 10))
     with pytest.raises(CalibrationError, match="'b' has none"):

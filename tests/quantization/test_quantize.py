@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pfrl.compression.policy import Policy
+from pfrl.compression.rounding import Rounding
 from pfrl.compression.sliced import compress, run_graph
 from pfrl.evaluation.compilations import compilations
 from pfrl.graph import trace
@@ -294,12 +295,14 @@ def test_a_compressed_network_is_quantized_at_the_inputs_of_its_layers():
     masks = Masks(graph)
     kept = choose(l1_scores(graph, variables), policy.counts(graph))
 
-    def quantize(name, x, kernel):
-        kernel = weights(kernel, policy.weight_bits[name])
-        return activations(x, policy.act_bits[name], *RANGES[name]), kernel
+    def round_site(place, x):
+        name = graph.sites[place].name
+        return activations(x, policy.act_bits[name], *RANGES[name])
+
+    rounding = Rounding(lambda name, kernel: weights(kernel, policy.weight_bits[name]), round_site)
 
     def masked(variables, vector, x):
-        return run_graph(graph, masks.apply(variables, vector), x, False, hook=quantize)[0]
+        return run_graph(graph, masks.apply(variables, vector), x, False, rounding=rounding)[0]
 
     assert np.allclose(jax.jit(masked)(variables, masks.vector(kept), x), expected, atol=1e-5)
 
@@ -307,5 +310,5 @@ def test_a_compressed_network_is_quantized_at_the_inputs_of_its_layers():
 def test_quantized_activations_need_calibrated_ranges():
     model = made(Dense)
     graph = trace(model, shape(1, 3))
-    with pytest.raises(ValueError, match="layer 'a' has quantized activations but no calibrated"):
+    with pytest.raises(ValueError, match="'a' has quantized activations but no calibrated"):
         compress(model, Policy.uniform(graph, act_bits=8), graph=graph)

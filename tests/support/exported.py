@@ -31,6 +31,10 @@ def randomised(make):
     rng = np.random.default_rng(1)
 
     def draw(leaf):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.key(0)
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.zeros(leaf.shape, leaf.dtype)
         if leaf.ndim == 1:
             return jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), jnp.float32)
         return jnp.asarray(rng.normal(0, 0.3, leaf.shape), jnp.float32)

@@ -16,7 +16,7 @@ from pfrl.compression.masked import MaskedNetwork
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Preparer
 from pfrl.compression.recipe import METHODS, Recipe
-from pfrl.compression.rounding import Quantizer
+from pfrl.compression.rounding import Quantizer, Rounding
 from pfrl.compression.sliced import Compressed
 from pfrl.graph import Graph, trace
 from pfrl.methods.low_rank.base import DECOMPOSITIONS
@@ -205,7 +205,7 @@ def _seen(network: Any, low_rank: str, recipe: Recipe, quantized: bool) -> Calib
 
 def looked_up(network: Any, row: Row) -> CalibrationStatistics:
     """What the row's recipe needs to know; rows that need the same share it, as it compiles."""
-    everything = Recipe(repair="least_squares", calibration="mse")
+    everything = Recipe(repair="least_squares", calibration="mse", bias_correction=True)
     seen = _seen(network, row.low_rank, everything, True)
     return replace(seen, recipe=row.recipe, select=_select(network, row))
 
@@ -284,18 +284,18 @@ def a_step(apply: Callable[..., Any], trainable: frozenset[str]) -> Callable[...
 def used_kernels() -> Iterator[dict[str, Any]]:
     """By layer, the kernels as quantizers hand them over."""
     found: dict[str, Any] = {}
-    original = Quantizer.hook
+    original = Quantizer.rounding
 
-    def hook(self: Quantizer, *arguments: Any) -> Any:
+    def rounding(self: Quantizer, *arguments: Any) -> Rounding:
         own = original(self, *arguments)
 
-        def on_layer(name: str, x: Any, kernel: Any) -> Any:
-            x, found[name] = own(name, x, kernel)
-            return x, found[name]
+        def kernel(layer: str, value: Any) -> Any:
+            found[layer] = own.kernel(layer, value)
+            return found[layer]
 
-        return on_layer
+        return own._replace(kernel=kernel)
 
-    with mock.patch.object(Quantizer, "hook", hook):
+    with mock.patch.object(Quantizer, "rounding", rounding):
         yield found
 
 

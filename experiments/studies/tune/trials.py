@@ -19,7 +19,7 @@ from envs import NetworkTask, Problem
 from envs.decisions import Decisions
 from experiments.records.history import Line
 from experiments.records.run_folder import RunFolder
-from experiments.run.differences import paired_differences
+from experiments.report.differences import paired_differences
 from experiments.run.inputs import find_weights
 from experiments.run.latency import measure_latency
 from experiments.settings.compression import DEFAULTS

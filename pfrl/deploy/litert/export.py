@@ -12,9 +12,11 @@ from typing import Any
 
 import jax
 
+from pfrl.compression.sliced import Compressed
 from pfrl.deploy.litert import kernels, movement, pointwise  # noqa: F401  (they register emitters)
 from pfrl.deploy.litert.emit import emit
 from pfrl.deploy.operators.build import build
+from pfrl.deploy.operators.quantized import build_quantized
 from pfrl.files import write_whole
 
 
@@ -52,3 +54,18 @@ def to_litert(
 ) -> bytes:
     """The bytes of the file that ``export_litert`` writes."""
     return emit(build(function, input_shape, "last"), metadata)
+
+
+def to_integer_litert(
+    small: Compressed,
+    input_shape: Sequence[int],
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
+    """The bytes of a file of a quantized network: it computes with integers where that rounds.
+
+    Args:
+      small: from ``pfrl.compress`` with a policy of at most 8 bits, for some layers at least.
+      input_shape, metadata: as of ``export_litert``.
+    """
+    graph, quantization = build_quantized(small, input_shape, "last")
+    return emit(graph, metadata, quantization)

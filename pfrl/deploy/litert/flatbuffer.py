@@ -98,6 +98,10 @@ class FlatModel:
             self._constants[key] = number
         return number
 
+    def shape(self, number: int) -> list[int]:
+        """Of a tensor, by its number."""
+        return self._tensors[number].shape
+
     def operator(
         self,
         op: str,
@@ -171,7 +175,7 @@ class FlatModel:
             metadata=entries,
             signatureDefs=[signature],
         )
-        builder = _AlignedBuilder(sum(map(_size, self._buffers)) + 4096)
+        builder = _Builder(sum(map(_size, self._buffers)) + 4096)
         builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
         return bytes(builder.Output())
 
@@ -204,12 +208,30 @@ class FlatModel:
         return len(self._tensors) - 1
 
 
-class _AlignedBuilder(flatbuffers.Builder):
-    """Puts arrays of bytes where the schema wants them, which the generated code does not."""
+class _Builder(flatbuffers.Builder):
+    """Does what the generated code does not: aligns arrays of bytes as the schema wants them, and
+    writes equal lists of int64 once. Zero points are such lists, one number a channel."""
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self._begun = 0, 0
+        self._lists: dict[bytes, int] = {}
 
     def StartVector(self, elemSize, numElems, alignment):
+        self._begun = self.Offset(), elemSize
         aligned = ALIGNMENT if elemSize == 1 and numElems >= ALIGNMENT else alignment
         return super().StartVector(elemSize, numElems, aligned)
+
+    def EndVector(self, *arguments):
+        count, (begun, size) = self.vectorNumElems or 0, self._begun
+        offset = super().EndVector(*arguments)
+        if size != 8:  # it may hold offsets, which mean something else at another place
+            return offset
+        start = len(self.Bytes) - offset
+        known = self._lists.setdefault(bytes(self.Bytes[start : start + 4 + 8 * count]), offset)
+        if known != offset:
+            self.head = len(self.Bytes) - begun
+        return known
 
 
 def _size(buffer: Any) -> int:

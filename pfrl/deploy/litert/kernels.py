@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from pfrl.deploy.litert.emit import Emitter, emits
+from pfrl.deploy.litert.flatbuffer import Quantization as Stored
 from pfrl.deploy.litert.movement import cut, pad
-from pfrl.deploy.litert.pointwise import ACTIVATIONS
 from pfrl.deploy.operators.graph import Node
 from pfrl.deploy.operators.program import ExportError
+from pfrl.deploy.operators.quantized import Grid
 
 SAME, VALID = 0, 1
 _LOWEST = float(np.finfo(np.float32).min)
@@ -30,31 +31,22 @@ def _conv(emitter: Emitter, node: Node) -> None:
     # [O, I, H, W] as LiteRT wants it: [1, H, W, O] for single channels, else [O, H, W, I].
     order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
     number, word = padded(emitter, node)
-    inputs = [
-        number,
-        emitter.constant(f"{node.output}.weight", kernel.transpose(order)),
-        bias(emitter, node, len(kernel)),
-    ]
+    axis = order.index(0)
+    weight = emitter.kernel(node, lambda array: array.transpose(order), axis)
     more = {"depthMultiplier": len(kernel) // group} if depthwise else {}
     emitter.operator(
         "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D",
-        inputs,
+        [number, weight, emitter.bias(node)],
         node,
         "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions",
+        activates=True,
         padding=word,
         strideH=attributes["strides"][0],
         strideW=attributes["strides"][1],
         dilationHFactor=attributes["dilations"][0],
         dilationWFactor=attributes["dilations"][1],
-        fusedActivationFunction=ACTIVATIONS[attributes.get("activation")],
         **more,
     )
-
-
-def bias(emitter: Emitter, node: Node, outputs: int) -> int:
-    """The number of the bias of a node with a kernel; zeros if it has none, as XNNPACK asks."""
-    values = emitter.graph.constants[node.inputs[2]] if len(node.inputs) > 2 else np.zeros(outputs)
-    return emitter.constant(f"{node.output}.bias", np.broadcast_to(values, (outputs,)))
 
 
 @emits("ConvTranspose")
@@ -74,7 +66,6 @@ def _conv_transpose(emitter: Emitter, node: Node) -> None:
             " write the network without it, or export to ONNX"
         )
     blocks = [-(-size // stride) for size, stride in zip(kernel.shape[2:], strides, strict=True)]
-    weight = _by_phase(kernel, strides, blocks)
     before, after = emitter.shape(node.inputs[0]), emitter.shape(node.output)
     low = attributes["pads"][:2]
     pads, sizes = [[0, 0]], []
@@ -82,36 +73,38 @@ def _conv_transpose(emitter: Emitter, node: Node) -> None:
         needed = -(-(low[axis] + after[1 + axis]) // strides[axis])
         pads.append([taps - 1, max(taps - 1, needed - before[1 + axis])])
         sizes.append(before[1 + axis] + sum(pads[-1]) - taps + 1)
-    number = pad(emitter, emitter.activation(node.inputs[0]), before, [*pads, [0, 0]])
-    values = emitter.graph.constants[node.inputs[2]] if len(node.inputs) > 2 else 0.0
-    values = np.tile(np.broadcast_to(values, (after[-1],)), math.prod(strides))
-    inputs = [
-        number,
-        emitter.constant(f"{node.output}.weight", weight),
-        emitter.constant(f"{node.output}.bias", values),
-    ]
-    spread = emitter.temporary((1, *sizes, len(weight)))
+    number = pad(emitter, emitter.activation(node.inputs[0]), before, [*pads, [0, 0]], node=node)
+    times = math.prod(strides)
+    weight = emitter.kernel(node, lambda array: _by_phase(array, strides, blocks), 0, times)
+    grid = emitter.grids.get(node.output)
+    spread = emitter.temporary((1, *sizes, times * after[-1]), grid)
     emitter.model.operator(
         "CONV_2D",
-        inputs,
+        [number, weight, emitter.bias(node, times)],
         [spread],
         "Conv2DOptions",
+        emitter.version("CONV_2D"),
         padding=VALID,
         strideH=1,
         strideW=1,
-        fusedActivationFunction=ACTIVATIONS[attributes.get("activation")],
+        fusedActivationFunction=emitter.active(node),
     )
     whole = (1, *(size * stride for size, stride in zip(sizes, strides, strict=True)), after[-1])
-    exact = whole == after
-    pixels = emitter.result(node) if exact else emitter.temporary(whole)
-    _spread(emitter, spread, (*sizes, after[-1]), strides, pixels)
-    if not exact:
+    result = emitter.result(node, activates=True)
+    pixels = result if whole == after else emitter.temporary(whole, grid)
+    _spread(emitter, spread, (*sizes, after[-1]), strides, pixels, grid)
+    if whole != after:
         ranges = {1 + axis: (low[axis], low[axis] + after[1 + axis], 1) for axis in range(2)}
-        cut(emitter, pixels, whole, ranges, emitter.result(node))
+        cut(emitter, pixels, whole, ranges, result)
 
 
 def _spread(
-    emitter: Emitter, number: int, shape: Sequence[int], strides: Sequence[int], result: int
+    emitter: Emitter,
+    number: int,
+    shape: Sequence[int],
+    strides: Sequence[int],
+    result: int,
+    grid: Grid | None,
 ) -> None:
     """Blocks of pixels ``[N, H, W, S T O]`` as pixels ``[N, S H, T W, O]``."""
     (high, wide, outputs), (down, right) = shape, strides
@@ -120,10 +113,10 @@ def _spread(
         emitter.model.operator("DEPTH_TO_SPACE", [number], [result], options, blockSize=down)
         return
     parts = (high, wide, down, right, outputs)
-    apart = emitter.temporary((1, *parts))
+    apart = emitter.temporary((1, *parts), grid)
     emitter.model.operator("RESHAPE", [number, emitter.integers((-1, *parts))], [apart])
     order = (0, 1, 3, 2, 4, 5)
-    moved = emitter.temporary((1, high, down, wide, right, outputs))
+    moved = emitter.temporary((1, high, down, wide, right, outputs), grid)
     emitter.model.operator("TRANSPOSE", [apart, emitter.integers(order)], [moved])
     sizes = (-1, high * down, wide * right, outputs)
     emitter.model.operator("RESHAPE", [moved, emitter.integers(sizes)], [result])
@@ -146,17 +139,13 @@ def _product(emitter: Emitter, node: Node) -> None:
     if kernel is None or kernel.ndim != 2 or node.inputs[0] in emitter.graph.constants:
         inputs = [emitter.activation(name) for name in node.inputs]
         return emitter.operator("BATCH_MATMUL", inputs, node, "BatchMatMulOptions")
-    inputs = [
-        emitter.activation(node.inputs[0]),
-        emitter.constant(f"{node.output}.weight", kernel.T),
-        bias(emitter, node, kernel.shape[1]),
-    ]
+    weight = emitter.kernel(node, lambda array: array.T, 0)
     return emitter.operator(
         "FULLY_CONNECTED",
-        inputs,
+        [emitter.activation(node.inputs[0]), weight, emitter.bias(node)],
         node,
         "FullyConnectedOptions",
-        fusedActivationFunction=ACTIVATIONS[node.attributes.get("activation")],
+        activates=True,
         keepNumDims=len(emitter.shape(node.output)) != 2,
     )
 
@@ -166,6 +155,8 @@ def _pool(emitter: Emitter, node: Node) -> None:
     attributes = node.attributes
     _check_sides(node, len(attributes["kernel_shape"]))
     mean = node.op == "AveragePool"
+    if mean and emitter.integer:
+        return _mean_of_codes(emitter, node)
     # What pads a mean counts; what pads a maximum is below everything.
     positive = not mean and _not_negative(emitter, node.inputs[0])
     number, word = padded(emitter, node, 0.0 if mean or positive else _LOWEST, same=not mean)
@@ -174,16 +165,45 @@ def _pool(emitter: Emitter, node: Node) -> None:
         [number],
         node,
         "Pool2DOptions",
+        activates=True,
         padding=word,
         strideH=attributes["strides"][0],
         strideW=attributes["strides"][1],
         filterHeight=attributes["kernel_shape"][0],
         filterWidth=attributes["kernel_shape"][1],
-        fusedActivationFunction=ACTIVATIONS[attributes.get("activation")],
+    )
+
+
+def _mean_of_codes(emitter: Emitter, node: Node) -> None:
+    """A depthwise convolution with ones: LiteRT's own pool does not change the grid."""
+    attributes, channels = node.attributes, emitter.shape(node.inputs[0])[-1]
+    taps = attributes["kernel_shape"]
+    share, grid = 1 / math.prod(taps), emitter.grids[node.inputs[0]]
+    number, word = padded(emitter, node)
+    ones = np.ones((1, *taps, channels), np.int8)
+    stored = Stored([share] * channels, [0] * channels, 3)
+    weight = emitter.model.constant(f"{node.output}.weight", ones, stored)
+    stored = Stored([share * grid.scale] * channels, [0] * channels, 0)
+    zeros = emitter.model.constant(f"{node.output}.bias", np.zeros(channels, np.int32), stored)
+    emitter.operator(
+        "DEPTHWISE_CONV_2D",
+        [number, weight, zeros],
+        node,
+        "DepthwiseConv2DOptions",
+        activates=True,
+        depthMultiplier=1,
+        padding=word,
+        strideH=attributes["strides"][0],
+        strideW=attributes["strides"][1],
+        dilationHFactor=1,
+        dilationWFactor=1,
     )
 
 
 def _not_negative(emitter: Emitter, name: str) -> bool:
+    if emitter.integer:
+        # Zero is the least code, or larger: the codes that pad are above none but negative ones.
+        return emitter.grids[name].zero_point <= emitter.grids[name].low
     maker = next((node for node in emitter.graph.nodes if node.output == name), None)
     if maker is None:
         return False
@@ -192,7 +212,9 @@ def _not_negative(emitter: Emitter, name: str) -> bool:
 
 def padded(emitter: Emitter, node: Node, value: float = 0.0, same: bool = True) -> tuple[int, int]:
     """The input of a convolution or a pool, and LiteRT's word for the padding left to do."""
-    attributes, number = node.attributes, emitter.activation(node.inputs[0])
+    attributes, moves = node.attributes, node.op == "MaxPool"
+    read = emitter.moved if moves else lambda name, node: emitter.activation(name)
+    number = read(node.inputs[0], node)
     sides = np.reshape(attributes["pads"], (2, -1)).T
     if not sides.any():
         return number, VALID
@@ -200,7 +222,8 @@ def padded(emitter: Emitter, node: Node, value: float = 0.0, same: bool = True) 
     taps = _reach(attributes)
     if same and sides.tolist() == _same(shape[1:-1], taps, attributes["strides"]):
         return number, SAME
-    return pad(emitter, number, shape, [[0, 0], *sides.tolist(), [0, 0]], value), VALID
+    pads = [[0, 0], *sides.tolist(), [0, 0]]
+    return pad(emitter, number, shape, pads, value, node=node), VALID
 
 
 def _reach(attributes: dict) -> list[int]:

@@ -4,20 +4,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pfrl.deploy.litert.emit import Emitter, any_images, emits
+from pfrl.deploy.litert.emit import OFFSET, Emitter, any_images, emits, stored
 from pfrl.deploy.operators.graph import Node
+from pfrl.deploy.operators.quantized import Grid
 
 
 @emits("Reshape", "Identity")
 def _reshape(emitter: Emitter, node: Node) -> None:
     sizes = any_images(emitter.graph.shapes[node.output])
-    inputs = [emitter.activation(node.inputs[0]), emitter.integers(sizes)]
+    inputs = [emitter.moved(node.inputs[0], node), emitter.integers(sizes)]
     emitter.operator("RESHAPE", inputs, node, "ReshapeOptions", newShape=sizes)
 
 
 @emits("Transpose")
 def _transpose(emitter: Emitter, node: Node) -> None:
-    inputs = [emitter.activation(node.inputs[0]), emitter.integers(node.attributes["perm"])]
+    inputs = [emitter.moved(node.inputs[0], node), emitter.integers(node.attributes["perm"])]
     emitter.operator("TRANSPOSE", inputs, node, "TransposeOptions")
 
 
@@ -26,9 +27,9 @@ def _expand(emitter: Emitter, node: Node) -> None:
     """Repeats along axes of size 1; how often does not depend on the number of images."""
     before, after = emitter.shape(node.inputs[0]), emitter.shape(node.output)
     before = (1,) * (len(after) - len(before)) + before
-    number = emitter.activation(node.inputs[0])
+    number = emitter.moved(node.inputs[0], node)
     if len(before) != len(emitter.shape(node.inputs[0])):
-        longer = emitter.temporary(before)
+        longer = emitter.temporary(before, emitter.grids.get(node.output))
         emitter.model.operator(
             "RESHAPE", [number, emitter.integers(before)], [longer], "ReshapeOptions"
         )
@@ -44,7 +45,7 @@ def _slice(emitter: Emitter, node: Node) -> None:
         axis: (start, end, step)
         for axis, start, end, step in zip(*(node.attributes[key] for key in keys), strict=True)
     }
-    number, shape = emitter.activation(node.inputs[0]), emitter.shape(node.inputs[0])
+    number, shape = emitter.moved(node.inputs[0], node), emitter.shape(node.inputs[0])
     cut(emitter, number, shape, ranges, emitter.result(node))
 
 
@@ -64,14 +65,17 @@ def cut(
     places = [ranges.get(axis, (0, size, 1)) for axis, size in enumerate(shape)]
     inputs = [number, *(emitter.integers(each) for each in zip(*places, strict=True))]
     options = {"beginMask": whole, "endMask": whole}
-    emitter.model.operator("STRIDED_SLICE", inputs, [result], "StridedSliceOptions", **options)
+    version = emitter.version("STRIDED_SLICE")
+    emitter.model.operator(
+        "STRIDED_SLICE", inputs, [result], "StridedSliceOptions", version, **options
+    )
 
 
 @emits("Pad")
 def _pad(emitter: Emitter, node: Node) -> None:
     pads = np.reshape(node.attributes["pads"], (2, -1)).T.tolist()
-    number, shape = emitter.activation(node.inputs[0]), emitter.shape(node.inputs[0])
-    pad(emitter, number, shape, pads, node.attributes["value"], emitter.result(node))
+    number, shape = emitter.moved(node.inputs[0], node), emitter.shape(node.inputs[0])
+    pad(emitter, number, shape, pads, node.attributes["value"], result=emitter.result(node))
 
 
 def pad(
@@ -80,6 +84,8 @@ def pad(
     shape: Sequence[int],
     pads: Sequence[Sequence[int]],
     value: float = 0.0,
+    *,
+    node: Node | None = None,
     result: int | None = None,
 ) -> int:
     """The number of a tensor padded by ``[low, high]`` of each axis; itself if there are none.
@@ -87,25 +93,41 @@ def pad(
     Args:
       number, shape: of the tensor, for one image.
       pads: of each axis.
-      value: what it is padded with.
+      value: what it is padded with; what stands for 0 among codes.
+      node: that reads it, if the result is one of its input's grid.
       result: number of the padded tensor; None makes one.
     """
     if result is None and not np.any(pads):
         return number
+    grid = _grid_read(emitter, node)
     if result is None:
-        sizes = zip(shape, pads, strict=True)
-        result = emitter.temporary([size + low + high for size, (low, high) in sizes])
+        sizes = [size + low + high for size, (low, high) in zip(shape, pads, strict=True)]
+        result = emitter.temporary(sizes, grid)
     inputs = [number, emitter.model.constant("pads", np.array(pads, np.int32))]
     if value:
-        inputs.append(emitter.constant("value", np.array(value)))
+        inputs.append(_filling(emitter, value, grid))
     op, options = ("PADV2", "PadV2Options") if value else ("PAD", "PadOptions")
-    emitter.model.operator(op, inputs, [result], options)
+    emitter.model.operator(op, inputs, [result], options, emitter.version(op))
     return result
+
+
+def _filling(emitter: Emitter, value: float, grid: Grid | None) -> int:
+    """The number of a constant to pad with, in codes if a grid is given."""
+    if grid is None:
+        return emitter.constant("value", np.array(value))
+    code = np.array(grid.code(value) - OFFSET, np.int8)
+    return emitter.model.constant("value", code, stored(grid))
+
+
+def _grid_read(emitter: Emitter, node: Node | None) -> Grid | None:
+    if node is None or not emitter.integer:
+        return None
+    return emitter.grids[node.output if node.op == "MaxPool" else node.inputs[0]]
 
 
 @emits("Concat")
 def _concat(emitter: Emitter, node: Node) -> None:
-    inputs = [emitter.activation(name) for name in node.inputs]
+    inputs = [emitter.moved(name, node) for name in node.inputs]
     axis = node.attributes["axis"]
     emitter.operator("CONCATENATION", inputs, node, "ConcatenationOptions", axis=axis)
 
@@ -113,5 +135,5 @@ def _concat(emitter: Emitter, node: Node) -> None:
 @emits("Gather")
 def _gather(emitter: Emitter, node: Node) -> None:
     indices = emitter.graph.constants[node.inputs[1]]
-    inputs = [emitter.activation(node.inputs[0]), emitter.integers(indices.tolist())]
+    inputs = [emitter.moved(node.inputs[0], node), emitter.integers(indices.tolist())]
     emitter.operator("GATHER", inputs, node, "GatherOptions", axis=node.attributes["axis"])

@@ -8,11 +8,7 @@ from pfrl.deploy.litert.emit import Emitter, emits
 from pfrl.deploy.litert.patterns import bounds
 from pfrl.deploy.operators.graph import Node
 
-ACTIVATIONS = {None: 0, "RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}
-"""LiteRT's numbers of what an operator applies to its result."""
-
 _SINGLE = {
-    "Relu": ("RELU", None),
     "Exp": ("EXP", "ExpOptions"),
     "Log": ("LOG", None),
     "Tanh": ("TANH", None),
@@ -63,9 +59,7 @@ def _single(emitter: Emitter, node: Node) -> None:
 @emits(*_ARITHMETIC)
 def _arithmetic(emitter: Emitter, node: Node) -> None:
     inputs = [emitter.activation(name) for name in node.inputs]
-    active = ACTIVATIONS[node.attributes.get("activation")]
-    options = _ARITHMETIC[node.op]
-    emitter.operator(node.op.upper(), inputs, node, options, fusedActivationFunction=active)
+    emitter.operator(node.op.upper(), inputs, node, _ARITHMETIC[node.op], activates=True)
 
 
 @emits(*_PAIRS)
@@ -87,13 +81,15 @@ def _reciprocal(emitter: Emitter, node: Node) -> None:
     emitter.operator("DIV", inputs, node, "DivOptions")
 
 
-@emits("Clip")
+@emits("Relu", "Clip")
 def _clip(emitter: Emitter, node: Node) -> None:
-    """RELU6 where it is one, else MAXIMUM, MINIMUM or both."""
+    """RELU or RELU6 where it is one, else MAXIMUM, MINIMUM or both."""
     low, high = bounds(node) or (-math.inf, math.inf)
-    number = emitter.activation(node.inputs[0])
-    if (low, high) == (0.0, 6.0):
-        return emitter.operator("RELU6", [number], node)
+    number = emitter.moved(node.inputs[0], node)
+    if emitter.integer:
+        return emitter.clamp(number, node, low, high)
+    if low == 0.0 and high in (6.0, math.inf):
+        return emitter.operator("RELU6" if high == 6.0 else "RELU", [number], node)
     steps = [("MAXIMUM", low), ("MINIMUM", high)]
     steps = [(op, bound) for op, bound in steps if math.isfinite(bound)]
     for place, (op, bound) in enumerate(steps, 1):
@@ -125,7 +121,12 @@ def _softmax(emitter: Emitter, node: Node) -> None:
 
 @emits(*_REDUCTIONS)
 def _reduce(emitter: Emitter, node: Node) -> None:
-    inputs = [emitter.activation(node.inputs[0]), emitter.integers(node.attributes["axes"])]
+    read = (
+        emitter.activation(node.inputs[0])
+        if node.op != "ReduceMax"
+        else emitter.moved(node.inputs[0], node)
+    )
+    inputs = [read, emitter.integers(node.attributes["axes"])]
     keep = bool(node.attributes["keepdims"])
     emitter.operator(_REDUCTIONS[node.op], inputs, node, "ReducerOptions", keepDims=keep)
 

@@ -9,7 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from pfrl.deploy.operators.graph import Node, OperatorGraph
-from pfrl.deploy.operators.program import depends_on_batch
+from pfrl.graph.labelled.program import depends_on_batch
 
 OPSET = 18
 """New enough for every operator used here, old enough for all fusions of ONNX Runtime."""
@@ -95,7 +95,7 @@ def _single(array: np.ndarray) -> np.ndarray:
 
 def _operand(key: str, value: Any) -> np.ndarray:
     if key in ("value", "min", "max"):
-        return np.array(value, np.float32)
+        return np.array(value, value.dtype if isinstance(value, np.generic) else np.float32)
     if key == "shape":
         return np.array([-1 if depends_on_batch(size) else size for size in value], np.int64)
     return np.array(value, np.int64)

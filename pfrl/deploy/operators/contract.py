@@ -9,7 +9,8 @@ import numpy as np
 from pfrl.deploy.operators.graph import OperatorGraph, Tensor
 from pfrl.deploy.operators.layout import reshaped
 from pfrl.deploy.operators.ops import Value, lowers, pointwise, unsupported
-from pfrl.deploy.operators.program import ExportError, Operation, depends_on_batch
+from pfrl.deploy.operators.program import ExportError, Operation
+from pfrl.graph.labelled.program import depends_on_batch
 
 
 def _refuse_batch(operation: Operation, sizes: Iterable[int]) -> None:

@@ -126,6 +126,7 @@ def _sparse_shortcut(view: View, node: Node) -> bool:
         return False
     kernel = np.eye(sizes[channel], before[channel], -int(pads[0, channel]))[:, :, None, None]
     node.op, node.inputs = "Conv", [source.inputs[0], view.graph.constant(kernel)]
+    node.moves = True
     node.attributes = {
         "kernel_shape": [1, 1],
         "strides": [steps.get(axis, 1) for axis in space],

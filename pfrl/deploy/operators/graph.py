@@ -7,7 +7,8 @@ writes ``[N, ..., C]``. Kernels are ``[O, I, ...]`` in either layout.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -31,12 +32,22 @@ class Tensor(NamedTuple):
 
 @dataclass
 class Node:
-    """One operation; an empty input name is an optional input that is left out."""
+    """One operation; an empty input name is an optional input that is left out.
+
+    Attributes:
+      op: the operator.
+      inputs, output: names of tensors and constants.
+      attributes: plain values.
+      layer: the layer of the network that it is, if that was marked.
+      moves: whether it is a convolution that only puts values elsewhere.
+    """
 
     op: str
     inputs: list[str]
     output: str
     attributes: dict[str, Any] = field(default_factory=dict)
+    layer: str | None = None
+    moves: bool = False
 
 
 class OperatorGraph:
@@ -50,6 +61,7 @@ class OperatorGraph:
         multiples of ``program.BATCH``.
       values: the value of the JAX program that a tensor is, whatever its layout, by name;
         tensors that the lowering put between two values have none.
+      sites: names of values that were marked as sites; a tensor of one of them stays.
     """
 
     def __init__(self, channels: Channels = "first"):
@@ -60,8 +72,20 @@ class OperatorGraph:
         self.constants: dict[str, np.ndarray] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.values: dict[str, int] = {}
+        self.sites: dict[int, str] = {}
         self._made = Counter()
         self._relaid: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+
+    def copy(self) -> "OperatorGraph":
+        """Another graph of the same arrays, whose nodes may be changed."""
+        other = copy(self)
+        other.nodes = [
+            replace(node, inputs=list(node.inputs), attributes=dict(node.attributes))
+            for node in self.nodes
+        ]
+        for name in ("constants", "shapes", "values", "sites", "_made", "_relaid"):
+            setattr(other, name, copy(getattr(self, name)))
+        return other
 
     def channel_axis(self, rank: int) -> int:
         """Of a convolution's or a pool's input and result, of so many axes."""
@@ -113,6 +137,10 @@ class OperatorGraph:
             self._relaid[key] = Tensor(name, tensor.shape, layout)
         return self._relaid[key]
 
+    def site(self, name: str) -> str | None:
+        """The site that a tensor is."""
+        return self.sites.get(self.values.get(name, -1))
+
     def same_value(self, name: str, other: str | None = None) -> None:
         """From now on ``name`` is the value that ``other`` is; none of the program's without."""
         value = self.values.get(other) if other is not None else None
@@ -139,9 +167,12 @@ class View:
         self.uses = Counter([graph.output, *used])
 
     def source(self, name: str, *ops: str) -> Node | None:
-        """The node that made ``name`` if it is one of ``ops`` and nobody else uses its result."""
+        """The node that made ``name`` if it is one of ``ops`` and its result may vanish: nobody
+        else uses it, and it is no site."""
         node = self.producers.get(name)
-        return node if node and node.op in ops and self.uses[name] == 1 else None
+        if node is None or node.op not in ops or self.uses[name] > 1 or self.graph.site(name):
+            return None
+        return node
 
     def constant(self, node: Node, position: int = 1) -> np.ndarray | None:
         if len(node.inputs) <= position:
@@ -149,8 +180,11 @@ class View:
         return self.graph.constants.get(node.inputs[position])
 
     def bypass(self, node: Node, name: str) -> bool:
-        """Takes out ``node``, whose result is ``name``; not if that renames the network's input."""
+        """Takes out ``node``, whose result is ``name``; not if that renames the network's input,
+        or a site would vanish."""
         graph, producer = self.graph, self.producers.get(name)
+        if graph.site(node.output) and (graph.site(name) or self.uses[name] > 1):
+            return False
         if node.output == graph.output:
             if producer is None or self.uses[name] > 1:
                 return False
@@ -159,7 +193,7 @@ class View:
         else:
             for other in graph.nodes:
                 other.inputs = [name if i == node.output else i for i in other.inputs]
-            if producer is not None and self.uses[name] == 1:
+            if producer is not None and self.uses[name] == 1 and not graph.site(name):
                 graph.same_value(name, node.output)
         graph.nodes.remove(node)
         return True

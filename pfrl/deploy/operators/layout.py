@@ -6,7 +6,8 @@ import numpy as np
 
 from pfrl.deploy.operators.graph import OperatorGraph, Tensor
 from pfrl.deploy.operators.ops import Value, lowers, pointwise, unsupported
-from pfrl.deploy.operators.program import Operation, depends_on_batch
+from pfrl.deploy.operators.program import Operation
+from pfrl.graph.labelled.program import depends_on_batch
 
 
 @lowers("transpose")

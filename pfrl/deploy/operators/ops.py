@@ -18,6 +18,8 @@ import numpy as np
 from pfrl.deploy.operators.graph import OperatorGraph, Tensor
 from pfrl.deploy.operators.program import ExportError, Operation
 
+SITE, LAYER = "pfrl site ", "pfrl layer "
+"""How the name of a marked value starts: a site's, and that of what a layer makes."""
 Value = Tensor | np.ndarray
 Lowering = Callable[[OperatorGraph, Operation, Sequence[Any]], Value | list[Value]]
 LOWERINGS: dict[str, Lowering] = {}
@@ -130,11 +132,26 @@ def _binary(graph, operation, inputs):
     return pointwise(graph, _BINARY[operation.primitive], inputs, operation.outputs[0].shape)
 
 
-@lowers("stop_gradient", "copy", "optimization_barrier", "reduce_precision", "name")
+@lowers("stop_gradient", "copy", "optimization_barrier", "reduce_precision")
 def _identity(graph, operation, inputs):
     if operation.primitive == "reduce_precision" and operation.params["mantissa_bits"] < 23:
         raise unsupported(operation, "rounds to fewer bits than float32 has")
     return list(inputs)
+
+
+@lowers("name")
+def _name(graph, operation, inputs):
+    """A mark (see ``marks``) says what a value is; other names say nothing."""
+    (tensor,), text = inputs, operation.params["name"]
+    if isinstance(tensor, Tensor) and text.startswith(SITE):
+        graph.sites[graph.values[tensor.name]] = text.removeprefix(SITE)
+    if isinstance(tensor, Tensor) and text.startswith(LAYER):
+        by_output = {node.output: node for node in graph.nodes}
+        node = by_output[tensor.name]
+        while node.op in ("Reshape", "Transpose"):
+            node = by_output[node.inputs[0]]
+        node.layer = text.removeprefix(LAYER)
+    return tensor
 
 
 # Constants stand second, and subtraction and division of constants are additions and

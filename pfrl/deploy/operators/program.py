@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pfrl.graph.labelled.program import Equation, Program, evaluate, trace_program
-
-BATCH = 8191
-"""The batch size that functions are traced with: a prime that no other dimension is a multiple of.
-
-A dimension depends on the batch size if and only if it is a multiple of
-``BATCH``. Unlike a symbolic dimension this asks nothing of the function.
-"""
+from pfrl.graph.labelled.program import (
+    BATCH,
+    Equation,
+    Program,
+    depends_on_batch,
+    evaluate,
+    trace_program,
+)
 
 # Small constants are evaluated in numpy: an eager JAX operation compiles once for every new shape,
 # and in compressed networks every shape is new.
@@ -75,10 +75,6 @@ class Operations(NamedTuple):
     input: Computed
     steps: list[Operation]
     output: Computed
-
-
-def depends_on_batch(dimension: int) -> bool:
-    return dimension > 0 and dimension % BATCH == 0
 
 
 def operations_of(function: Callable[[jax.Array], Any], input_shape: Sequence[int]) -> Operations:

@@ -20,6 +20,18 @@ FUSED = "fused"
 """Name of an equation that another one has taken the place of; it is not run."""
 
 
+BATCH = 8191
+"""The batch size that stands for any: a prime that no other dimension is a multiple of.
+
+A dimension depends on the batch size if and only if it is a multiple of
+``BATCH``. Unlike a symbolic dimension this asks nothing of the function.
+"""
+
+
+def depends_on_batch(dimension: int) -> bool:
+    return dimension > 0 and dimension % BATCH == 0
+
+
 class Constant(NamedTuple):
     """An operand that is no variable: a literal or a captured array."""
 

@@ -43,17 +43,27 @@ class WeightQuantizer(NamedTuple):
     restored: Callable[[Any, Any, int], dict[str, Any]] = lambda kernel, table, bits: {}
 
 
+class ActivationGrid(NamedTuple):
+    """The values ``scale · (i - zero_point)`` for the integers ``i`` from 0 to ``levels``."""
+
+    scale: Any
+    zero_point: Any
+    levels: Any
+
+
 class ActivationQuantizer(NamedTuple):
-    """How what a layer reads is rounded.
+    """How what a site holds is rounded.
 
     Attributes:
       round: ``(x, own, bits, low, high, elements) -> x``; all traced. ``low`` and ``high`` are
-        the calibrated range, ``elements`` how many of an example's inputs are there.
+        the calibrated range, ``elements`` how many of an example's values are there.
+      grid: ``(own, bits, low, high) -> grid``, whose points are what ``round`` gives.
       start: ``(bits, low, high) -> scalar``, where the number that is trained (``own``)
         starts; None if there is no such number.
     """
 
     round: Callable[[Any, Any, Any, Any, Any, Any], Any]
+    grid: Callable[[Any, Any, Any, Any], ActivationGrid]
     start: Callable[[Any, Any, Any], Any] | None = None
 
 
@@ -66,7 +76,7 @@ class Calibration(NamedTuple):
     """
 
     range: "Callable[[Observation, int], tuple[float, float]]"
-    needs: frozenset[str] = frozenset({"inputs"})
+    needs: frozenset[str] = frozenset({"sites"})
 
 
 WEIGHT_QUANTIZERS: Registry[WeightQuantizer] = Registry("weight_quantizer", ROOM)

@@ -114,6 +114,9 @@ register(
     "lsq",
     ActivationQuantizer(
         _round_input,
+        lambda step, bits, low, high: activation_grid(bits, low, high)._replace(
+            scale=jnp.maximum(step, SMALLEST_STEP)
+        ),
         lambda bits, low, high: np.asarray(_first_step(bits, low, high), np.float32),
     ),
 )

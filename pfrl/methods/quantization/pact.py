@@ -1,11 +1,17 @@
 """Learned clips of activations: PACT (Choi et al. 2018, arXiv 1805.06085)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pfrl.methods.quantization.base import ActivationQuantizer
-from pfrl.methods.quantization.uniform import fake_quantize_activations, straight_through
+from pfrl.methods.quantization.base import ActivationGrid, ActivationQuantizer
+from pfrl.methods.quantization.uniform import (
+    activation_grid,
+    fake_quantize_activations,
+    straight_through,
+)
 from pfrl.registry import register
 
 SMALLEST_CLIP = 1e-3
@@ -43,11 +49,17 @@ def pact(
     return fake_quantize_activations(x, bits, clip * low, clip * high)
 
 
+def _grid(clip: Any, bits: Any, low: Any, high: Any) -> ActivationGrid:
+    clip = jnp.maximum(clip, SMALLEST_CLIP)
+    return activation_grid(bits, clip * low, clip * high)
+
+
 register(
     "activation_quantizer",
     "pact",
     ActivationQuantizer(
         lambda x, clip, bits, low, high, elements: pact(x, clip, bits, low, high),
+        _grid,
         lambda bits, low, high: np.float32(1.0),
     ),
 )

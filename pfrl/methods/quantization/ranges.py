@@ -40,32 +40,42 @@ class CalibrationError(ValueError):
 
 
 class Observation(NamedTuple):
-    """What a layer reads.
+    """What a site holds.
 
     Attributes:
       low, high: extremes of a batch, as mean over the batches: a single outlier moves
         them less than the extremes of all.
       histogram: of all batches; without counts where no calibration needs them.
-      mean: over the examples, and the positions of a dense layer, whose axes have length
-        1: the input that makes the layer put out its mean output.
-      magnitude: likewise of absolute values, but as mean over the batches.
     """
 
     low: float
     high: float
     histogram: Histogram
+
+
+class MeanInput(NamedTuple):
+    """What a layer reads, as mean over the examples.
+
+    Attributes:
+      mean: over the examples, and the positions of a dense layer, whose axes have length
+        1: the input that makes the layer put out its mean output.
+      magnitude: likewise of absolute values, but as mean over the batches.
+    """
+
     mean: np.ndarray
     magnitude: np.ndarray
 
 
 Observations = dict[str, Observation]
+"""By site."""
+MeanInputs = dict[str, MeanInput]
 """By layer."""
 
 
 def observe(
     graph: Graph, variables: Variables, batches: Iterable[Any], bins: int = BINS
 ) -> Observations:
-    """Look at the inputs of all layers in evaluation mode, unquantized.
+    """Look at all sites in evaluation mode, unquantized.
 
     The batches are run twice, for the extremes and for the histograms between them.
 
@@ -77,28 +87,55 @@ def observe(
       bins: of the histograms.
 
     Raises:
-      CalibrationError: if there is no batch, or a layer reads what is not finite.
+      CalibrationError: if there is no batch, or a site holds what is not finite.
     """
     batches = list(batches)
-    (kept,) = collect(graph, variables, batches, [summaries(graph)])
-    return with_histograms(graph, variables, batches, as_observations(batches, kept), bins)
+    (kept,) = collect(graph, variables, batches, [site_extremes(graph)])
+    return with_histograms(graph, variables, batches, as_observations(kept), bins)
 
 
-def summaries(graph: Graph) -> Reducer:
-    """Keeps what ``as_observations`` makes extremes and means of."""
-    return Reducer(_summary, lambda x: {layer.name: None for layer in graph.layers}, listed)
+def mean_inputs(graph: Graph, variables: Variables, batches: Iterable[Any]) -> MeanInputs:
+    """What all layers read, as mean over the examples of the batches; see ``observe``."""
+    batches = list(batches)
+    (kept,) = collect(graph, variables, batches, [means(graph)])
+    return as_means(batches, kept)
 
 
-def as_observations(batches: Sequence[Any], kept: Mapping[str, list[tuple]]) -> Observations:
-    """What several batches have shown of every layer, yet without the histogram.
+def site_extremes(graph: Graph) -> Reducer:
+    """Keeps what ``as_observations`` takes."""
+
+    def extremes_of(read: LayerInput, _: None) -> tuple[jax.Array, jax.Array]:
+        x = read.value.astype(jnp.float32)
+        return x.min(), x.max()
+
+    return Reducer(extremes_of, lambda x: {site.name: None for site in graph.sites}, listed, True)
+
+
+def means(graph: Graph) -> Reducer:
+    """Keeps what ``as_means`` takes."""
+    return Reducer(_means, lambda x: {layer.name: None for layer in graph.layers}, listed)
+
+
+def as_observations(kept: Mapping[str, list[tuple]]) -> Observations:
+    """What several batches have shown of every site, yet without the histogram.
 
     Raises:
-      CalibrationError: if there was no batch, or a layer read what is not finite.
+      CalibrationError: if there was no batch, or a site holds what is not finite.
     """
-    if not batches:
+    if not kept:
         raise CalibrationError("expected at least one batch of inputs to look at, got none")
+    return {name: _merged(name, each) for name, each in kept.items()}
+
+
+def as_means(batches: Sequence[Any], kept: Mapping[str, list[tuple]]) -> MeanInputs:
+    """What several batches have shown of every layer."""
     examples = [jax.tree.leaves(x)[0].shape[0] for x in batches]
-    return {name: _merged(name, each, examples) for name, each in kept.items()}
+    found = {}
+    for name, each in kept.items():
+        mean, magnitude = zip(*each, strict=True)
+        weighted = np.average(mean, axis=0, weights=examples).astype(np.float32)
+        found[name] = MeanInput(weighted, np.mean(magnitude, axis=0))
+    return found
 
 
 def with_histograms(
@@ -109,9 +146,7 @@ def with_histograms(
     bins: int = BINS,
 ) -> Observations:
     """Observations of the batches with the histograms between their extremes."""
-    ends = {
-        name: np.asarray(layer.histogram[:2], np.float32) for name, layer in observations.items()
-    }
+    ends = {name: np.asarray(site.histogram[:2], np.float32) for name, site in observations.items()}
 
     def places(read: LayerInput, ends: jax.Array) -> jax.Array:
         """uint16, the bin of every value."""
@@ -125,61 +160,61 @@ def with_histograms(
         counts = np.bincount(found, minlength=bins)
         return counts if kept is None else kept + counts
 
-    (counts,) = collect(graph, variables, batches, [Reducer(places, lambda x: ends, count)])
+    (counts,) = collect(graph, variables, batches, [Reducer(places, lambda x: ends, count, True)])
     return {
-        name: layer._replace(histogram=layer.histogram._replace(counts=counts[name]))
-        for name, layer in observations.items()
+        name: site._replace(histogram=site.histogram._replace(counts=counts[name]))
+        for name, site in observations.items()
     }
 
 
 def ranges(
-    observations: Observations, calibration: Calibration, act_bits: Mapping[str, int]
+    observations: Observations, calibration: Calibration, bits: Mapping[str, int]
 ) -> dict[str, Range]:
-    """``(low, high)`` of every layer's input at its width.
+    """``(low, high)`` of every site at its width.
 
     Args:
       observations: from ``observe``.
-      calibration: finds the ranges of layers of 2 to 8 bits; those with 32 get their
+      calibration: finds the ranges of sites of 2 to 8 bits; those with 32 get their
         extremes, which nobody uses.
-      act_bits: of every layer.
+      bits: of every site.
 
     Raises:
-      CalibrationError: if a layer has no width.
+      CalibrationError: if a site has no width.
     """
-    missing = observations.keys() - act_bits.keys()
+    missing = observations.keys() - bits.keys()
     if missing:
         raise CalibrationError(
-            f"expected the bits of every layer that was observed; '{min(missing)}' has none"
+            f"expected the bits of every site that was observed; '{min(missing)}' has none"
         )
     return {
-        name: extremes(layer, bits)
-        if (bits := act_bits[name]) >= FLOAT_BITS or layer.histogram.start == layer.histogram.stop
-        else calibration.range(layer, bits)
-        for name, layer in observations.items()
+        name: extremes(site, bits[name])
+        if bits[name] >= FLOAT_BITS or site.histogram.start == site.histogram.stop
+        else calibration.range(site, bits[name])
+        for name, site in observations.items()
     }
 
 
-def extremes(layer: Observation, bits: int) -> Range:
+def extremes(site: Observation, bits: int) -> Range:
     """The mean extremes of a batch."""
-    return layer.low, layer.high
+    return site.low, site.high
 
 
-_HISTOGRAMS = frozenset({"inputs", "histograms"})
+_HISTOGRAMS = frozenset({"sites", "histograms"})
 register("calibration", "minmax", Calibration(extremes))
 register(
     "calibration",
     "percentile",
-    Calibration(lambda layer, bits: percentile_range(layer.histogram, PERCENTILE), _HISTOGRAMS),
+    Calibration(lambda site, bits: percentile_range(site.histogram, PERCENTILE), _HISTOGRAMS),
 )
 register(
     "calibration",
     "mse",
-    Calibration(lambda layer, bits: mse_range(layer.histogram, bits), _HISTOGRAMS),
+    Calibration(lambda site, bits: mse_range(site.histogram, bits), _HISTOGRAMS),
 )
 register(
     "calibration",
     "entropy",
-    Calibration(lambda layer, bits: entropy_range(layer.histogram, bits), _HISTOGRAMS),
+    Calibration(lambda site, bits: entropy_range(site.histogram, bits), _HISTOGRAMS),
 )
 
 
@@ -227,11 +262,10 @@ register(
 )
 
 
-def _summary(read: LayerInput, _: None) -> tuple[jax.Array, ...]:
-    """Extremes, and means of values and of magnitudes over the examples."""
+def _means(read: LayerInput, _: None) -> tuple[jax.Array, ...]:
+    """Means of values and of magnitudes over the examples."""
     x, axes = read.value.astype(jnp.float32), _example_axes(read.labelled, read.number)
-    means = (each.mean(axes, keepdims=True) for each in (x, jnp.abs(x)))
-    return x.min(), x.max(), *means
+    return tuple(each.mean(axes, keepdims=True) for each in (x, jnp.abs(x)))
 
 
 def _example_axes(labelled: Labelled, number: int) -> tuple[int, ...]:
@@ -247,16 +281,14 @@ def _example_axes(labelled: Labelled, number: int) -> tuple[int, ...]:
     )
 
 
-def _merged(name: str, seen: list[tuple], examples: list[int]) -> Observation:
-    """What several batches have shown of a layer, yet without the histogram."""
-    lows, highs, means, magnitudes = zip(*seen, strict=True)
+def _merged(name: str, seen: list[tuple]) -> Observation:
+    """What several batches have shown of a site, yet without the histogram."""
+    lows, highs = zip(*seen, strict=True)
     start, stop = float(min(lows)), float(max(highs))
     if not np.isfinite([start, stop]).all():
         raise CalibrationError(
-            f"layer '{name}' reads values from {start} to {stop}, expected finite ones;"
-            " check the network's weights and the inputs"
+            f"what layer '{name}' reads or makes goes from {start} to {stop}, expected finite"
+            " values; check the network's weights and the inputs"
         )
-    mean = np.average(means, axis=0, weights=examples).astype(np.float32)
     low, high = float(np.mean(lows)), float(np.mean(highs))
-    histogram = Histogram(start, stop, np.zeros(0, np.int64))
-    return Observation(low, high, histogram, mean, np.mean(magnitudes, axis=0))
+    return Observation(low, high, Histogram(start, stop, np.zeros(0, np.int64)))

@@ -9,27 +9,17 @@ factors per output channel, of either sign: ``Q(w · c) = c · Q(w)``. A kernel 
 rounded as it is has the integers of the same kernel with a normalisation folded into it.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pfrl.methods.quantization.base import ActivationQuantizer, WeightQuantizer
+from pfrl.methods.quantization.base import ActivationGrid, ActivationQuantizer, WeightQuantizer
 from pfrl.registry import register
 
 FLOAT_BITS = 32
 """Not quantized."""
 SHORTEST = 1e-30
 """A range or a largest magnitude below it is taken for zero: steps of it would be none."""
-
-
-class ActivationGrid(NamedTuple):
-    """The values ``scale · (i - zero_point)`` for the integers ``i`` from 0 to ``levels``."""
-
-    scale: jax.Array
-    zero_point: jax.Array
-    levels: jax.Array
 
 
 def weight_levels(bits: jax.Array) -> jax.Array:
@@ -130,6 +120,7 @@ register(
     "activation_quantizer",
     "fixed",
     ActivationQuantizer(
-        lambda x, own, bits, low, high, elements: fake_quantize_activations(x, bits, low, high)
+        lambda x, own, bits, low, high, elements: fake_quantize_activations(x, bits, low, high),
+        lambda own, bits, low, high: activation_grid(bits, low, high),
     ),
 )

@@ -58,7 +58,7 @@ class BiasCorrection:
           variables: the network's arrays, of full size.
           quantized: the rounded kernels by name; they differ from the variables only where
             channels remain.
-          means: of every layer's input: ``Observation.mean`` of
+          means: of every layer's input: ``MeanInput.mean`` of
             ``pfrl.methods.quantization.ranges``.
 
         Raises:
@@ -88,7 +88,7 @@ class BiasCorrection:
         if missing:
             raise BiasCorrectionError(
                 f"expected the mean input of every layer, got none for '{min(missing)}';"
-                " take those of pfrl.methods.quantization.ranges.observe"
+                " take those of pfrl.methods.quantization.ranges.mean_inputs"
             )
 
     def _find_changes(

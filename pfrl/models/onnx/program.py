@@ -74,7 +74,7 @@ class OnnxProgram:
         return self.layouts.get(name, tuple(range(self.weights[name].ndim)))
 
     def __call__(
-        self, weights: Mapping[str, Any], inputs: Sequence[Laid], train: bool
+        self, weights: Mapping[str, Any], inputs: Sequence[Laid], train: bool, watch: bool = False
     ) -> tuple[list[Value], dict[str, Any]]:
         """The outputs, and the statistics that a pass in training updates.
 
@@ -82,13 +82,15 @@ class OnnxProgram:
           weights: by the file's names, each stored in its ``layout``.
           inputs: as stored.
           train: whether normalisations use the batch.
+          watch: whether they do not, and the batch's statistics are what comes back.
         """
         key = tuple(each.shape[1:] for each in inputs)
         if key not in self._plans:
             self._planned(key)
         known, targets = self._plans[key]
         run = Run(self.file.opset, train, inputs[0].shape[0], self.fixed, targets=targets)
-        stored = {name: laid(jnp.asarray(w), self.layout(name)) for name, w in weights.items()}
+        run.watch = watch
+        stored = {n: Laid(jnp.asarray(w), self.layout(n), n) for n, w in weights.items()}
         outputs = self._pass(run, stored, inputs, dict(known))
         return outputs, run.statistics
 

@@ -1,6 +1,6 @@
 """``from_onnx``: a network of an ONNX file, to be traced, trained and compressed like any other."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pfrl.models.onnx.names import renamed_roles, variable_names
 from pfrl.models.onnx.operators.contract import last
 from pfrl.models.onnx.program import OnnxProgram, narrow
 from pfrl.models.onnx.reader import OnnxError, OnnxFile, read
+from pfrl.models.onnx.unfold import settled, unfolded
 
 FREE = 64
 """Size that stands for a free one while a file is checked."""
@@ -41,8 +42,18 @@ def from_onnx(path: str | Path, *shapes: Sequence[int], channels_last: bool = Fa
     return load(file, shapes, channels_last and channel_axis(file) == 1)
 
 
-def for_images(file: OnnxFile, image_shape: tuple[int, int, int]) -> Source:
+def for_images(
+    file: OnnxFile,
+    image_shape: tuple[int, int, int],
+    batches: Callable[[], Iterable[Any]] | None = None,
+) -> Source:
     """The network of a file for images ``[N, H, W, C]``, whichever order of axes the file has.
+
+    Args:
+      file: what was read.
+      image_shape: ``(H, W, C)``.
+      batches: gives batches of training images; with it normalisations that were folded into
+        convolutions are put back, see ``pfrl.models.onnx.unfold``.
 
     Raises:
       OnnxError: as ``from_onnx``, and if it is not for images of this shape.
@@ -58,7 +69,19 @@ def for_images(file: OnnxFile, image_shape: tuple[int, int, int]) -> Source:
             f" {channels} channels; choose images of its size, or export it for these"
         )
     turned = fitting[0] if len(fitting) == 1 else channel_axis(file) == 1
-    return load(file, [orders[turned]], turned)
+    if batches is None or (whole := unfolded(file)).nodes == file.nodes:
+        return load(file, [orders[turned]], turned)
+    found = [each.shape for each in examples(whole, [orders[turned]])]
+    program = OnnxProgram(whole, found)
+    check(file, _source(program, turned=False), found)
+
+    def watched(weights: Any, x: Any) -> Any:
+        given = [Laid(x, last(4)) if turned else laid(x)]
+        stored = {name: w.transpose(program.layout(name)) for name, w in weights.items()}
+        return program(stored, given, False, watch=True)[1]
+
+    program.weights = settled(program.weights, watched, batches())
+    return _source(program, turned)
 
 
 def _fits(wanted: Sequence[int | None], shape: Sequence[int]) -> bool:

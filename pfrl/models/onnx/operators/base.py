@@ -51,6 +51,7 @@ class Run:
       layouts: how variables are best stored.
       targets: shapes that are written for ``fixed`` examples, for ``BATCH`` of them, by the name
         of what is reshaped.
+      watch: whether normalisations note the batch's statistics and do not use them.
     """
 
     opset: int
@@ -61,6 +62,7 @@ class Run:
     roles: dict[str, tuple[str, Node]] = field(default_factory=dict)
     layouts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     targets: dict[str, list[int]] = field(default_factory=dict)
+    watch: bool = False
 
     def known(self, node: Node, value: Value, what: str) -> np.ndarray:
         """An operand that decides about sizes or places.

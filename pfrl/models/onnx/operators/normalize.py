@@ -24,6 +24,10 @@ def _batch_norm(run, node, x, scale, bias, mean, var):
     layout = last(rank) if rank > 1 else (0,)
     array = relaid(x, layout)
     running = [mean.origin, var.origin] if isinstance(mean, Laid) and isinstance(var, Laid) else []
+    if run.watch and all(running):
+        axes = tuple(range(rank - 1)) if rank > 1 else (0,)
+        run.statistics[running[0]] = array.mean(axes)
+        run.statistics[running[1]] = array.var(axes)
     if not run.train or not all(running):
         slope = plain(scale) * jax.lax.rsqrt(plain(var) + np.float32(epsilon))
         return Laid(array * slope + (plain(bias) - plain(mean) * slope), layout)

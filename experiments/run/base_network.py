@@ -1,0 +1,38 @@
+"""What is said of the base network before a search: how good it is, and if that is suspicious."""
+
+import numpy as np
+
+from envs import OpenedTask
+from experiments.records.wording import percent
+from experiments.watch.progress import tell
+from pfrl.data import Dataset
+
+CHANCE = 1.2
+"""A network that is at most so many times as good as one constant answer is hardly trained."""
+
+
+def tell_base(opened: OpenedTask) -> None:
+    """Say the base network's quality on the search images, and warn if it is no better than chance.
+
+    Args:
+      opened: the task of a search.
+    """
+    dataset = opened.evaluator.dataset
+    wording = dataset.task.wording
+    shown = percent(wording.value(opened.base_accuracy))
+    tell(f"the base network: {wording.metric} {shown} on the search images")
+    constant = best_constant(dataset)
+    if constant is not None and opened.base_accuracy <= CHANCE * constant:
+        tell(
+            f"warning: one answer for all images is right for {percent(constant)} of them. Is the"
+            " network trained, are its classes those of the data in this order, and are pixels"
+            " scaled as they were in its training (--mean, --std)?"
+        )
+
+
+def best_constant(dataset: Dataset) -> float | None:
+    """Share of the search images whose class is the most frequent one; None without classes."""
+    labels = np.asarray(dataset.search.labels)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not len(labels):
+        return None
+    return float(np.bincount(labels).max() / len(labels))

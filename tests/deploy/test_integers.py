@@ -1,0 +1,155 @@
+"""Integer files: what is simulated in JAX, computed by the reference and run by ONNX Runtime."""
+
+from collections import Counter
+from functools import cache
+
+import jax
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from pfrl.compression.calibration import gather_statistics
+from pfrl.compression.policy import Policy
+from pfrl.compression.recipe import Recipe
+from pfrl.compression.sliced import compress
+from pfrl.deploy.onnx.integers import to_integer_model
+from pfrl.deploy.operators.build import build
+from pfrl.deploy.operators.quantized import build_quantized
+from pfrl.deploy.reference.run import Reference
+from pfrl.deploy.runtimes.onnxruntime import Session
+from pfrl.graph import trace
+from tests.support.conformance import random_source
+from tests.support.narrow import CLASSIC, MODERN
+from tests.support.tiny import TwoConvs, shape
+
+ZOO = CLASSIC | MODERN
+OFTEN = ("resnet20", "mobilenet_v2", "squeezenet", "vit_tiny")
+EVERY = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in ZOO]
+BITS = 7
+"""Of weights: sums of pairs of products then fit into 16 bits, and no processor saturates."""
+
+
+@cache
+def network(name, recipe=None):
+    """Its graph, images, and statistics of them."""
+    constructor, image = (TwoConvs, (8, 8, 1)) if name == "two" else ZOO[name]
+    graph = trace(random_source(constructor), shape(1, *image))
+    images = np.random.default_rng(0).normal(size=(24, *image)).astype(np.float32)
+    statistics = gather_statistics(graph, recipe or Recipe(), [(images, None)], quantized=True)
+    return graph, images, statistics
+
+
+def quantized(name, keep=1.0, weight_bits=BITS, act_bits=8, recipe=None):
+    graph, images, statistics = network(name, recipe)
+    policy = Policy.uniform(graph, keep, weight_bits, act_bits)
+    return compress(graph.source, policy, graph=graph, statistics=statistics), images
+
+
+def optimised(model, tmp_path):
+    """The operators that ONNX Runtime runs."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    found = onnx.load(tmp_path / "optimised.onnx").graph.node
+    return Counter(node.op_type for node in found)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_both_layouts_are_the_network(name):
+    constructor, image = ZOO[name]
+    source = random_source(constructor)
+    images = np.random.default_rng(0).normal(size=(3, *image)).astype(np.float32)
+
+    def run(x):
+        return source.apply(source.variables, x, False)[0]
+
+    expected = np.asarray(jax.jit(run)(images))
+    for channels in ("first", "last"):
+        found = Reference(build(run, image, channels))(images)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.6])
+@pytest.mark.parametrize("name", EVERY)
+def test_file_reference_and_simulation_agree(name, keep):
+    small, images = quantized(name, keep)
+    image = images.shape[1:]
+    graph, quantization = build_quantized(small, image)
+    held = {graph.sites[value] for value in graph.values.values() if value in graph.sites}
+    assert held == {site.name for site in small.graph.sites}, "no rounding is lost"
+    model = to_integer_model(graph, quantization)
+    onnx.checker.check_model(model, full_check=True)
+    reference = Reference(graph, quantization)(images)
+    found = Session(model.SerializeToString()).logits(images)
+    simulated = np.asarray(jax.jit(small)(images))
+    spread = simulated.std()
+    # A sum at the middle of two steps may go to either; in a random network that travels far.
+    assert np.abs(found - reference).mean() < 0.002 * spread
+    assert np.abs(simulated - reference).mean() < 0.15 * spread
+    last = Reference(*build_quantized(small, image, "last"))(images)
+    np.testing.assert_array_equal(last, reference)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet20", "resnet20b", "mobilenet_v1", "mobilenet_v2", "efficientnet_lite0"]
+)
+def test_no_float_convolution_is_left(name, tmp_path):
+    small, images = quantized(name)
+    found = optimised(to_integer_model(*build_quantized(small, images.shape[1:])), tmp_path)
+    assert not found.keys() & {"Conv", "FusedConv", "Gemm", "Add", "GlobalAveragePool"}
+    assert "DequantizeLinear" not in found
+    assert found["QuantizeLinear"] == 1, "that of the images"
+    assert found["QLinearConv"] >= sum(layer.kind != "dense" for layer in small.graph.layers)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(weights="mse"), Recipe(weights="lsq", clips="lsq")])
+@pytest.mark.parametrize("bits", [2, 4])
+def test_few_bits_are_codes_of_int8(recipe, bits):
+    small, images = quantized("two", 1.0, bits, bits, recipe)
+    graph, quantization = build_quantized(small, images.shape[1:])
+    for node in graph.nodes:
+        if node.layer is not None:
+            kernel, steps = graph.constants[node.inputs[1]], quantization.steps[node.inputs[1]]
+            axis = 0 if node.op == "Conv" else 1
+            whole = kernel / np.expand_dims(steps, [i for i in range(kernel.ndim) if i != axis])
+            np.testing.assert_allclose(whole, np.round(whole), atol=1e-3)
+            assert len(np.unique(np.round(whole))) < 2**bits
+            assert 64 <= np.round(np.abs(whole).max()) <= 127
+    reference = Reference(graph, quantization)
+    read = {site.name for site in small.graph.sites if site.readers}
+    largest = {
+        reference.sites.get(name): each.max() for name, each in reference.codes(images).items()
+    }
+    assert max(largest[name] for name in read) <= 2**bits - 1
+    found = Session(to_integer_model(graph, quantization).SerializeToString()).logits(images)
+    np.testing.assert_allclose(found, reference(images), atol=1e-4)
+    simulated = np.asarray(jax.jit(small)(images))
+    assert np.abs(simulated - found).mean() < 0.02 * simulated.std()
+
+
+def test_layers_of_32_bits_stay_float_with_pairs_at_their_borders(tmp_path):
+    graph, images, statistics = network("two")
+    bits = {"conv1": 32, "conv2": 8, "linear": 8}
+    policy = Policy(dict.fromkeys(graph.groups, 1.0), bits, bits)
+    small = compress(graph.source, policy, graph=graph, statistics=statistics)
+    operators, quantization = build_quantized(small, images.shape[1:])
+    model = to_integer_model(operators, quantization)
+    found = optimised(model, tmp_path)
+    assert found["QLinearConv"] == 1 and found["QGemm"] == 1
+    assert found["QuantizeLinear"] == 1 and "DequantizeLinear" not in found
+    simulated = np.asarray(jax.jit(small)(images))
+    logits = Session(model.SerializeToString()).logits(images)
+    assert np.abs(simulated - logits).mean() < 0.02 * simulated.std()
+
+
+def test_a_network_that_is_not_rounded_has_no_grids():
+    graph, images, statistics = network("two")
+    small = compress(graph.source, Policy.uniform(graph), graph=graph, statistics=statistics)
+    operators, quantization = build_quantized(small, images.shape[1:])
+    assert not quantization.sites and not quantization.steps
+    found = Session(to_integer_model(operators, quantization).SerializeToString()).logits(images)
+    np.testing.assert_allclose(found, jax.jit(small)(images), rtol=1e-4, atol=1e-4)

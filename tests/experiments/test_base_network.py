@@ -1,0 +1,37 @@
+"""Before a search the base network's quality is said, with a warning if it is at chance."""
+
+import numpy as np
+
+from experiments.run.base_network import best_constant, tell_base
+from pfrl.data import Dataset, Split
+from pfrl.tasks.landmarks import Landmarks
+from tests.support.toy import ToyTask
+
+
+def dataset(labels, task=None):
+    images = np.zeros((len(labels), 2, 2, 1), np.uint8)
+    split = Split(images, np.asarray(labels))
+    kind = {} if task is None else {"task": task, "crop": 0, "flip": False}
+    return Dataset("d", split, split, lambda: split, ("a", "b", "c"), (0.5,), (0.5,), **kind)
+
+
+def told(capsys, labels, accuracy):
+    opened = ToyTask().open()._replace(base_accuracy=accuracy)
+    opened.evaluator.dataset = dataset(labels)
+    tell_base(opened)
+    return capsys.readouterr().err.replace("\u00a0", " ").splitlines()
+
+
+def test_the_best_constant_answer():
+    assert best_constant(dataset(np.array([0, 1, 1, 2], np.int32))) == 0.5
+    points = np.zeros((4, 3, 2), np.float32)
+    assert best_constant(dataset(points, Landmarks())) is None
+
+
+def test_a_network_at_chance_is_warned_of(capsys):
+    labels = np.array([0, 1, 1, 2, 2], np.int32)
+    assert told(capsys, labels, 0.9) == ["the base network: accuracy 90.00 % on the search images"]
+    quality, warning = told(capsys, labels, 0.41)
+    assert quality.endswith("41.00 % on the search images")
+    assert warning.startswith("warning: one answer for all images is right for 40.00 % of them.")
+    assert "--mean" in warning
