@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from pfrl.compression.sliced import Compressed
 from pfrl.data import Dataset
 from pfrl.deploy.litert.export import export_litert
 from pfrl.deploy.memory import peak_memories
@@ -38,6 +39,7 @@ class Network:
       apply: see ``pfrl.training.step.Apply``.
       variables, trainable: as of a ``Source``.
       macs, params: counted in the graph and in the arrays.
+      small: what it is, with these variables, if it was compressed.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Network:
     trainable: frozenset[str]
     macs: int
     params: int
+    small: Compressed | None = None
 
     def outputs(self, x: Any) -> Any:
         """What it answers in evaluation mode, parameters as constants; logits where classes are."""
@@ -103,7 +106,9 @@ def export_files(
 
 
 def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path:
-    """The network as a file (float32) with what a user needs to feed it.
+    """The network as a file with what a user needs to feed it.
+
+    A LiteRT file computes with integers where the network is rounded; all else is float32.
 
     Args:
       network: what is exported.
@@ -125,8 +130,11 @@ def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path
             "classes": ", ".join(dataset.classes),
             "made_by": f"pocketflow-rl {version('pocketflow-rl')}",
         }
-        write = export_litert if path.suffix == ".tflite" else export_onnx
-        write(network.outputs, graph.input_shape, path, metadata)
+        if path.suffix == ".tflite":
+            function = network.outputs if network.small is None else network.small
+            export_litert(function, graph.input_shape, path, metadata)
+        else:
+            export_onnx(network.outputs, graph.input_shape, path, metadata)
     return path
 
 

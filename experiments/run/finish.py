@@ -158,7 +158,15 @@ def _networks(
         notes.append,
     )
     trained = {
-        name: Network(name, small.apply, arrays[name], small.trainable, small.macs, small.params)
+        name: Network(
+            name,
+            small.apply,
+            arrays[name],
+            small.trainable,
+            small.macs,
+            small.params,
+            dataclasses.replace(small, variables=arrays[name]),
+        )
         if small is not None
         else dataclasses.replace(base, name=name, variables=arrays[name])
         for name, small in to_train.items()

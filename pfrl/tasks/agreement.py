@@ -11,7 +11,6 @@ from pfrl.tasks.base import ANY, TargetError, Wording
 from pfrl.tasks.classification import distillation_loss
 
 _NAMES = "Classes"
-_UNTAUGHT = "the images have no labels, and nobody has answered for them"
 
 
 @dataclass(frozen=True)
@@ -31,17 +30,13 @@ class Unlabelled:
     def check(self, targets: np.ndarray, names: int) -> None:
         raise TargetError("no labels; expected images:FOLDER for images without labels")
 
-    def loss(self, outputs: Any, targets: Any) -> Any:
-        raise TargetError(_UNTAUGHT)
+    def _untaught(self, *_: Any) -> Any:
+        raise TargetError("the images have no labels and nobody has answered for them")
 
-    def divergence(self, outputs: Any, teacher: Any, temperature: float) -> Any:
-        raise TargetError(_UNTAUGHT)
-
-    def quality(self, outputs: Any, targets: Any) -> Any:
-        raise TargetError(_UNTAUGHT)
-
-    def agree(self, outputs: Any, others: Any) -> Any:
-        raise TargetError(_UNTAUGHT)
+    loss: Any = _untaught
+    divergence: Any = _untaught
+    quality: Any = _untaught
+    agree: Any = _untaught
 
 
 @dataclass(frozen=True)
