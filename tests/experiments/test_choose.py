@@ -27,6 +27,7 @@ def row(cost, reward, low, *, diverged=False, ratio=None):
         "behind_best": behind,
         "diverged": diverged,
         "latency_ratio": ratio,
+        "latency_low": None if ratio is None else ratio - 0.01,
     }
 
 
@@ -51,6 +52,7 @@ def test_a_network_that_diverged_is_not_taken():
 def test_a_latency_budget_that_is_kept_to_comes_first():
     rows = [row(0.3, 0.99, -0.01, ratio=0.6), row(0.5, 0.9, -0.01, ratio=0.5)]
     assert pick(rows, 0.5) == 1
+    assert pick(rows, 0.595) == 0  # as far as the interval of 0.6 can tell
     assert pick(rows, 0.4) == 0  # nobody keeps to it
 
 
