@@ -71,7 +71,7 @@ def measure_memory(settings: MemorySettings) -> Memory:
     Raises:
       ModelError, DataError: if there are no such weights or data.
     """
-    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
+    weights = find_weights(NetworkBlock(settings.model, settings.data, weights=settings.weights))
     task = NetworkTask(
         settings.model,
         settings.data,

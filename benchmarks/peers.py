@@ -102,7 +102,7 @@ def run(settings: PeersSettings) -> list[Path]:
             "expected a model such as resnet20 and at least two policies; got"
             f" {settings.model} and {settings.policies}"
         )
-    weights = find_weights(NetworkBlock(settings.model, settings.data, settings.weights))
+    weights = find_weights(NetworkBlock(settings.model, settings.data, weights=settings.weights))
     settings = dataclasses.replace(settings, weights=weights)
     cases = find_cases(settings)
     lines = []
@@ -147,7 +147,7 @@ def find_cases(settings: PeersSettings) -> list[Case]:
             )
         return [Case(Policy.from_json(line["policy"]), line) for line in lines]
     drawn = ProxySettings(
-        NetworkBlock(settings.model, settings.data, settings.weights),
+        NetworkBlock(settings.model, settings.data, weights=settings.weights),
         settings.target,
         settings.policies,
         seed=settings.seed,

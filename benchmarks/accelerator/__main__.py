@@ -13,47 +13,19 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from benchmarks.accelerator.plan import Job, Left, PlanError, Report, jobs_of
-from pfrl.evaluation.config import Precision
+from benchmarks.accelerator.plan import AcceleratorSettings, Left, PlanError, Report, jobs_of
+from benchmarks.accelerator.processes import reports
 
 NOTHING = (
     "JAX finds no GPU or TPU here and would compute on the CPU, so there is nothing to measure:"
     " run this where a GPU and a JAX with CUDA are installed."
 )
-
-
-@dataclass(frozen=True)
-class AcceleratorSettings:
-    """Measure how many policies a second a GPU evaluates, here and in PyTorch."""
-
-    networks: tuple[str, ...] = ("resnet20", "resnet56")
-    """CIFAR ResNets: resnet8, resnet20, resnet32, ..."""
-    populations: tuple[int, ...] = (1, 4, 16, 64)
-    """Policies that are evaluated in one call."""
-    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
-    """Of products: float32, tensorfloat32 or bfloat16, here and in PyTorch."""
-    data: str | None = None
-    """Data set, as of 'pfrl compress'. Default: noise of CIFAR's shape, on random weights."""
-    weights: tuple[Path, ...] = ()
-    """Trained weights (.npz) for --data, one file a network. Default: those that come with the
-    package."""
-    minutes: float = 8.0
-    """After which what is not measured is left out."""
-    seed: int = 0
-    """Of the policies, the noise and the training images."""
-    out: Path = Path("runs/accelerator")
-    """Directory of accelerator.json and accelerator.md."""
-    force: bool = False
-    """Measure on a CPU too: slow, and it says nothing of a GPU."""
 
 
 def accelerator() -> str | None:
@@ -63,36 +35,6 @@ def accelerator() -> str | None:
     import jax
 
     return None if jax.default_backend() == "cpu" else jax.devices()[0].device_kind
-
-
-def serve(connection: Connection, settings: Any, job: Job) -> None:
-    """What a process does: measure, and tell of every row as soon as it is there."""
-    from benchmarks.accelerator.contestants import measure
-
-    for report in measure(settings, job):
-        connection.send(report)
-    connection.close()
-
-
-def reports(settings: AcceleratorSettings, job: Job, seconds: float) -> Iterator[Report]:
-    """What a process measures within so many seconds; what it leaves out is not told."""
-    end = time.monotonic() + seconds
-    context = get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=serve, args=(theirs, settings, job), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        while ours.poll(max(end - time.monotonic(), 0)):
-            yield ours.recv()
-        raise Left("the time was up")
-    except EOFError:
-        process.join()
-        if process.exitcode:
-            raise Left(f"its process ended with code {process.exitcode}") from None
-    finally:
-        process.kill()
-        process.join()
 
 
 def run(settings: AcceleratorSettings, device: str) -> list[Path]:

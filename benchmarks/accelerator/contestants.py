@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accelerator.plan import PYTORCH, Job, Report, Row, Settings, depth
+from benchmarks.accelerator.plan import PYTORCH, AcceleratorSettings, Job, Report, Row, depth
 from pfrl.compression.recipe import REPAIRED
 from pfrl.data import Dataset, Split
 from pfrl.evaluation.config import EpisodeConfig
@@ -46,7 +46,7 @@ class Subject:
         return replace(Policy.uniform(self.graph), keep=keep)
 
 
-def measure(settings: Settings, job: Job) -> Iterator[Report]:
+def measure(settings: AcceleratorSettings, job: Job) -> Iterator[Report]:
     """Every row of a job; what fails is told with its reason, and the others go on."""
     prepared: dict[Any, Any] = {}
     for row in job.rows:
@@ -58,7 +58,7 @@ def measure(settings: Settings, job: Job) -> Iterator[Report]:
             yield Report(row, why=f"{type(error).__name__}: {_first_line(error)}")
 
 
-def ours(settings: Settings, row: Row, prepared: dict[Any, Any]) -> Report:
+def ours(settings: AcceleratorSettings, row: Row, prepared: dict[Any, Any]) -> Report:
     """A population in one call, by an evaluator that is made once for a fidelity and precision."""
     import jax
 
@@ -90,7 +90,7 @@ def ours(settings: Settings, row: Row, prepared: dict[Any, Any]) -> Report:
     return replace(report, preparing=preparing, peak_gib=None if peak is None else peak / 2**30)
 
 
-def theirs(settings: Settings, row: Row, prepared: dict[Any, Any]) -> Report:
+def theirs(settings: AcceleratorSettings, row: Row, prepared: dict[Any, Any]) -> Report:
     """The usual way in PyTorch: a policy after the other is pruned, fine-tuned and judged.
 
     Raises:
@@ -130,7 +130,9 @@ def theirs(settings: Settings, row: Row, prepared: dict[Any, Any]) -> Report:
     return replace(report, peak_gib=peak)
 
 
-def in_torch(settings: Settings, network: str, about: Subject) -> tuple[str, Any, Any, Any]:
+def in_torch(
+    settings: AcceleratorSettings, network: str, about: Subject
+) -> tuple[str, Any, Any, Any]:
     """``(device, network, batches of the fine-tuning, images that are judged)`` on the GPU."""
     import torch
 
@@ -152,7 +154,7 @@ def in_torch(settings: Settings, network: str, about: Subject) -> tuple[str, Any
     return device, model, tuned_on, judged_on
 
 
-def subject(settings: Settings, network: str) -> Subject:
+def subject(settings: AcceleratorSettings, network: str) -> Subject:
     """The network with its data: real if there are any, else noise and random weights.
 
     Raises:
@@ -169,7 +171,7 @@ def subject(settings: Settings, network: str) -> Subject:
     rng = np.random.default_rng([settings.seed, 7])
     if settings.data is not None:
         given = dict(zip(settings.networks, settings.weights, strict=False)).get(network)
-        weights = find_weights(NetworkBlock(network, settings.data, given))
+        weights = find_weights(NetworkBlock(network, settings.data, weights=given))
         return Subject(*load_network(network, settings.data, str(weights)), rng)
     dataset = noise(np.random.default_rng(settings.seed))
     example = jax.ShapeDtypeStruct((1, *IMAGE), np.float32)

@@ -1,8 +1,8 @@
-"""Which rows there are, which process measures them, and until when: plain data."""
+"""What is asked for: which rows, by which process, and until when. Plain data."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from pfrl.evaluation.config import Fidelity, Precision
 
@@ -12,23 +12,29 @@ SHARES = {OURS: 5, PYTORCH: 2}
 """Of the time, for a network of 20 layers; compiling takes most of ours, by layers."""
 
 
-class Settings(Protocol):
-    """What is read of the settings."""
+@dataclass(frozen=True)
+class AcceleratorSettings:
+    """Measure how many policies a second a GPU evaluates, here and in PyTorch."""
 
-    @property
-    def networks(self) -> tuple[str, ...]: ...
-    @property
-    def populations(self) -> tuple[int, ...]: ...
-    @property
-    def precisions(self) -> tuple[Precision, ...]: ...
-    @property
-    def data(self) -> str | None: ...
-    @property
-    def weights(self) -> tuple[Path, ...]: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def force(self) -> bool: ...
+    networks: tuple[str, ...] = ("resnet20", "resnet56")
+    """CIFAR ResNets: resnet8, resnet20, resnet32, ..."""
+    populations: tuple[int, ...] = (1, 4, 16, 64)
+    """Policies that are evaluated in one call."""
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
+    """Of products: float32, tensorfloat32 or bfloat16, here and in PyTorch."""
+    data: str | None = None
+    """Data set, as of 'pfrl compress'. Default: noise of CIFAR's shape, on random weights."""
+    weights: tuple[Path, ...] = ()
+    """Trained weights (.npz) for --data, one file a network. Default: those that come with the
+    package."""
+    minutes: float = 8.0
+    """After which what is not measured is left out."""
+    seed: int = 0
+    """Of the policies, the noise and the training images."""
+    out: Path = Path("runs/accelerator")
+    """Directory of accelerator.json and accelerator.md."""
+    force: bool = False
+    """Measure on a CPU too: slow, and it says nothing of a GPU."""
 
 
 class PlanError(ValueError):
@@ -104,7 +110,7 @@ class Job(NamedTuple):
     until: float
 
 
-def jobs_of(settings: Settings) -> list[Job]:
+def jobs_of(settings: AcceleratorSettings) -> list[Job]:
     """The processes in order, with the shares of the time that their networks' depths need."""
     pairs = [(network, who) for network in settings.networks for who in (OURS, PYTORCH)]
     needs = [SHARES[who] * max(depth(network), 8) for network, who in pairs]
@@ -115,7 +121,7 @@ def jobs_of(settings: Settings) -> list[Job]:
     return jobs
 
 
-def rows_of(settings: Settings, network: str, who: str) -> list[Row]:
+def rows_of(settings: AcceleratorSettings, network: str, who: str) -> list[Row]:
     """Small populations first, and of ours both fidelities before the next precision."""
     if who == PYTORCH:
         return [Row(network, who, "finetune", p, 1) for p in settings.precisions]

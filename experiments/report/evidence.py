@@ -259,10 +259,10 @@ def notes(report: Entry, policy: Entry | None) -> str:
     if policy is not None and quantized_layers(policy):
         lines.insert(
             0,
-            "Bits are simulated in training and in the reward, where the file rounds. Layers whose"
-            " kernel and input have 8 bits or fewer compute with int8 in the ONNX file; fewer than"
-            " 8 save no time there, and bytes in the packed file alone. Layers of which either has"
-            " 32 bits are float32 in it.",
+            "Bits are simulated in training and in the reward, where the files round. Layers whose"
+            " kernel and input have 8 bits or fewer compute with int8 in the ONNX and the LiteRT"
+            " file; fewer than 8 save no time there, and bytes in the packed file alone. Layers of"
+            " which either has 32 bits are float32.",
         )
     return section("Notes", bullets(*lines))
 

@@ -222,7 +222,7 @@ def files(report: Entry, run_dir: Path) -> str:
         for key, text in (
             ("onnx", "the compressed network (ONNX, float32)"),
             ("onnx_base", "the uncompressed network, for comparison"),
-            ("litert", "the compressed network for LiteRT (float32)"),
+            ("litert", "the compressed network for LiteRT, with integers where it is rounded"),
             ("litert_base", "the uncompressed one for LiteRT"),
             ("packed", f"its arrays{size} at their bit widths, which a budget of bytes counts"),
             ("policy", "what was decided for each layer"),

@@ -16,7 +16,7 @@ from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
 from pfrl.cost.model import Assignment
-from pfrl.deploy.timing import latency_ratio
+from pfrl.deploy.timing import LatencyRatio, latency_ratio
 from pfrl.evaluation.base import Evaluator
 from pfrl.evaluation.config import Evaluation
 from pfrl.files import write_json
@@ -171,12 +171,13 @@ def pick(rows: Sequence[Entry], share: float | None) -> int:
 
 def _eligible(rows: Sequence[Entry], share: float | None) -> list[int]:
     """Positions of the rows that did not diverge and whose latency is at most ``share`` of the
-    base's; of all rows, where there is none."""
+    base's, as far as its interval can tell: a network is not given up for a fraction of a percent
+    that the next measurement would not show. Of all rows, where there is none."""
     everything = range(len(rows))
     sound = [n for n in everything if not rows[n]["diverged"]] or list(everything)
     if share is None:
         return sound
-    return [n for n in sound if rows[n]["latency_ratio"] <= share] or sound
+    return [n for n in sound if rows[n]["latency_low"] <= share] or sound
 
 
 def _rescore(
@@ -194,7 +195,7 @@ def _rescore(
             judged = evaluator.score(candidate.policy, "held_out", settings.finish.rescore_steps)
             costs = dict(candidate.evaluation.costs)
             if speed is not None:
-                costs["latency"] = speed * reference.costs["latency"]
+                costs["latency"] = speed.value * reference.costs["latency"]
             evaluation = Evaluation(judged.quality, costs, 0.0, not judged.finite)
             qualities[str(place)] = judged.each
             rows.append(
@@ -203,7 +204,8 @@ def _rescore(
                     "search_accuracy": candidate.evaluation.accuracy,
                     "held_out_accuracy": judged.quality,
                     "held_out_reward": reward_of(settings.reward or "", evaluation, reference),
-                    "latency_ratio": speed,
+                    "latency_ratio": None if speed is None else speed.value,
+                    "latency_low": None if speed is None else speed.low,
                     "cost": costs[metric],
                     "diverged": not judged.finite,
                 }
@@ -218,7 +220,7 @@ def _rescore(
 
 def _measure(
     settings: CompressSettings, evaluator: Evaluator, candidates: Sequence[Candidate]
-) -> list[float | None]:
+) -> list[LatencyRatio | None]:
     """Measured latency of every candidate over the base's; None where latency does not matter."""
     if not needs_latency(settings):
         return [None] * len(candidates)
@@ -226,4 +228,4 @@ def _measure(
     policies = [Policy.uniform(graph), *(candidate.policy for candidate in candidates)]
     with stage("measuring candidates"):
         base, *others = measure_policies(graph, policies, 2 * settings.finish.seconds)
-    return [latency_ratio(other, base).value for other in others]
+    return [latency_ratio(other, base) for other in others]

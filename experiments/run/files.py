@@ -1,7 +1,7 @@
 """The networks of a report and their files: written, judged on the test split, and measured."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +41,7 @@ class Network:
       apply: see ``pfrl.training.step.Apply``.
       variables, trainable: as of a ``Source``.
       macs, params: counted in the graph and in the arrays.
-      small: what was compressed, without the variables.
+      small: what it is, with these variables, if it was compressed.
     """
 
     name: str
@@ -51,13 +51,6 @@ class Network:
     macs: int
     params: int
     small: Compressed | None = None
-
-    @property
-    def exported(self) -> Callable[[Any], Any]:
-        """What is written to a file: of integers, where the network is quantized."""
-        if self.small is None:
-            return self.outputs
-        return replace(self.small, variables=self.variables)
 
     def outputs(self, x: Any) -> Any:
         """What it answers in evaluation mode, parameters as constants; logits where classes are."""
@@ -117,7 +110,8 @@ def export_files(
 def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path:
     """The network as a file with what a user needs to feed it.
 
-    That of a quantized network computes with integers; one in ONNX is checked on search images.
+    It computes with integers where the network is rounded; all else is float32. An ONNX file is
+    checked on search images before it is there.
 
     Args:
       network: what is exported.
@@ -130,7 +124,7 @@ def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path
 
     Raises:
       ExportError: if the network has an operation that has no counterpart in the format, or
-        the runtime computes something else than JAX.
+        ONNX Runtime computes something else than JAX.
       Unavailable: if the format needs LiteRT, which is not installed.
     """
     if not path.exists():
@@ -140,11 +134,12 @@ def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path
             "classes": ", ".join(dataset.classes),
             "made_by": f"pocketflow-rl {version('pocketflow-rl')}",
         }
+        function = network.outputs if network.small is None else network.small
         if path.suffix == ".tflite":
-            export_litert(network.exported, graph.input_shape, path, metadata)
+            export_litert(function, graph.input_shape, path, metadata)
         else:
             images = next(iter(dataset.batches(dataset.search, CHECKED)))[0]
-            export_onnx(network.exported, graph.input_shape, path, metadata, np.asarray(images))
+            export_onnx(function, graph.input_shape, path, metadata, np.asarray(images))
     return path
 
 

@@ -159,7 +159,13 @@ def _networks(
     )
     trained = {
         name: Network(
-            name, small.apply, arrays[name], small.trainable, small.macs, small.params, small
+            name,
+            small.apply,
+            arrays[name],
+            small.trainable,
+            small.macs,
+            small.params,
+            dataclasses.replace(small, variables=arrays[name]),
         )
         if small is not None
         else dataclasses.replace(base, name=name, variables=arrays[name])

@@ -33,7 +33,10 @@ class Unlabelled:
     def _untaught(self, *_: Any) -> Any:
         raise TargetError("the images have no labels and nobody has answered for them")
 
-    loss = divergence = quality = agree = _untaught
+    loss: Any = _untaught
+    divergence: Any = _untaught
+    quality: Any = _untaught
+    agree: Any = _untaught
 
 
 @dataclass(frozen=True)

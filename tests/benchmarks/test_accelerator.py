@@ -12,13 +12,20 @@ import numpy as np
 import pytest
 
 from benchmarks.accelerator import __main__ as accelerator
-from benchmarks.accelerator import contestants
+from benchmarks.accelerator import contestants, processes
 from benchmarks.accelerator.page import describe
-from benchmarks.accelerator.plan import PYTORCH, Left, Report, Row, jobs_of
+from benchmarks.accelerator.plan import (
+    PYTORCH,
+    AcceleratorSettings,
+    Left,
+    Report,
+    Row,
+    jobs_of,
+)
 from pfrl.compression.recipe import Recipe
 from pfrl.evaluation.config import EpisodeConfig
 
-SETTINGS = accelerator.AcceleratorSettings(
+SETTINGS = AcceleratorSettings(
     networks=("resnet8",), populations=(1, 3), precisions=("float32", "bfloat16"), force=True
 )
 FACTS = {
@@ -55,6 +62,18 @@ def test_on_a_cpu_it_says_so_in_a_sentence():
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, accelerator.NOTHING + "\n"), done.stderr
+
+
+def test_processes_measure_as_the_command_starts_them(tmp_path):
+    """Data that is not there, so that they end soon, and tell why."""
+    options = f"--force --networks resnet8 --data npz:{tmp_path}/none.npz --populations 1 --out"
+    command = [sys.executable, "-m", "benchmarks.accelerator", *options.split(), str(tmp_path)]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "accelerator.json").read_text())
+    assert found["rows"] == [] and len(found["left_out"]) == 6
+    assert all("Error: " in each["why"] for each in found["left_out"]), found["left_out"]
 
 
 def test_a_run(small, tmp_path, capsys):
@@ -110,16 +129,16 @@ def hangs(connection, settings, job):
 def test_a_process_that_ends_or_hangs_takes_only_its_own_rows(
     serve, seconds, rows, why, monkeypatch
 ):
-    monkeypatch.setattr(accelerator, "serve", serve)
+    monkeypatch.setattr(processes, "serve", serve)
     (first, _), found = jobs_of(SETTINGS), []
     with pytest.raises(Left, match=why):
-        for report in accelerator.reports(SETTINGS, first, seconds):
+        for report in processes.reports(SETTINGS, first, seconds):
             found.append(report)
     assert [report.row for report in found] == list(first.rows[:rows])
 
 
 def test_time_is_shared_out_by_depth():
-    settings = accelerator.AcceleratorSettings(networks=("resnet20", "resnet56"))
+    settings = AcceleratorSettings(networks=("resnet20", "resnet56"))
     jobs = jobs_of(settings)
     assert [(job.network, job.who) for job in jobs] == [
         (network, who) for network in settings.networks for who in ("ours", PYTORCH)

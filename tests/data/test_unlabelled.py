@@ -1,5 +1,6 @@
 """Images without labels: the base network answers for them, and agreement is what counts."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +12,7 @@ from pfrl.data import DataError, load
 from pfrl.data.taught import taught
 from pfrl.models.catalogue import pretrained_path
 from pfrl.tasks.agreement import Agreement, Likeness, Unlabelled
+from tests.support.onnx_files import file_of
 
 RNG = np.random.default_rng(0)
 
@@ -68,12 +70,16 @@ def test_qualities_worked_by_hand():
     assert Agreement().quality(outputs, teacher).tolist() == [1, 0]
     # |(3, 3)|² of |(3, 4)|² and |(4, 2)|² of |(4, 3)|²
     assert np.allclose(Likeness().quality(outputs, teacher), [1 - 18 / 25, 1 - 20 / 25])
-    assert np.allclose(Likeness().loss(outputs, teacher), 38 / 50)
+    assert np.allclose(Likeness().loss(jnp.asarray(outputs), jnp.asarray(teacher)), 38 / 50)
     assert Likeness().agree(1.005 * teacher, teacher).all()
     assert not Likeness().agree(1.02 * teacher, teacher).any()
     assert Likeness().quality(-teacher, teacher).tolist() == [0, 0]
-    assert float(Agreement().loss(teacher, teacher)) == pytest.approx(0, abs=1e-6)
-    assert float(Agreement().loss(teacher[::-1], teacher)) == pytest.approx(0.4621, abs=1e-4)
+    assert float(Agreement().loss(jnp.asarray(teacher), jnp.asarray(teacher))) == pytest.approx(
+        0, abs=1e-6
+    )
+    assert float(
+        Agreement().loss(jnp.asarray(teacher[::-1]), jnp.asarray(teacher))
+    ) == pytest.approx(0.4621, abs=1e-4)
 
 
 def test_too_few_pictures_or_none(tmp_path):
@@ -124,9 +130,25 @@ def test_what_needs_labels_is_refused(own, folder, capsys, tmp_path):
     assert "give a network of your own" in capsys.readouterr().err
 
 
-def test_a_network_is_compressed_without_labels(own, folder, tmp_path, capsys):
+@pytest.fixture
+def net(tmp_path):
+    """An ONNX file as PyTorch writes it, channels first."""
+    calls = {
+        "a": ("Conv", ["x", "first.weight", "first.bias"], {"strides": [2, 2]}),
+        "b": ("Relu", ["a"], {}),
+        "c": ("GlobalAveragePool", ["b"], {}),
+        "d": ("Flatten", ["c"], {}),
+        "y": ("Gemm", ["d", "last.weight", "last.bias"], {"transB": 1}),
+    }
+    shapes = {"first.weight": (16, 1, 3, 3), "first.bias": (16,), "last.weight": (3, 16)}
+    shapes |= {"last.bias": (3,)}
+    arrays = {name: RNG.normal(size=shape).astype("f") for name, shape in shapes.items()}
+    return file_of(tmp_path / "net.onnx", calls, {"x": ["N", 1, 8, 8]}, arrays)
+
+
+def test_an_onnx_file_is_compressed_without_labels(net, folder, tmp_path, capsys):
     out = tmp_path / "run"
-    command = ["compress", "--model", own, "--data", f"images:{folder}", "--agent", "random"]
+    command = ["compress", "--model", str(net), "--data", f"images:{folder}", "--agent", "random"]
     command += ["--episodes", "2", "--finish.epochs", "1", "--finish.rescore-steps", "2"]
     command += ["--finish.seconds", "0.1", "--finish.candidates", "1", "--out", str(out)]
     assert cli.main(command) == 0, capsys.readouterr().err
@@ -135,3 +157,13 @@ def test_a_network_is_compressed_without_labels(own, folder, tmp_path, capsys):
     assert "agreement" in told and "accuracy" not in told.replace("no accuracy", "")
     small = pfrl.from_onnx(out / "model.onnx", channels_last=True)
     assert small.apply(small.variables, RNG.normal(size=(2, 8, 8, 1)), False)[0].shape == (2, 3)
+
+
+def test_images_that_do_not_fit_the_file_are_one_sentence(net, tmp_path, capsys):
+    for data, sentence in [
+        ("fashion_mnist", "takes [any, 1, 8, 8], and the images of the data are 28x28 with 1 cha"),
+        ("digits", "gives [N, 3], and the data is for [N, 10]"),
+    ]:
+        command = ["compress", "--model", str(net), "--data", data, "--out", str(tmp_path / "run")]
+        assert cli.main(command) == cli.USER_ERROR
+        assert sentence in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import compress
-from pfrl.deploy.litert.export import to_integer_litert, to_litert
+from pfrl.deploy.litert.export import to_litert
 from pfrl.deploy.litert.flatbuffer import schema
 from pfrl.deploy.operators.quantized import build_quantized
 from pfrl.deploy.reference.run import Reference
@@ -50,7 +50,7 @@ def by_step(content: bytes, reference: Reference, images: np.ndarray) -> dict[st
 )
 def test_every_tensor_is_the_reference_s_to_a_step(name):
     small, images = quantized(name)
-    content = to_integer_litert(small, images.shape[1:])
+    content = to_litert(small, images.shape[1:])
     reference = Reference(*build_quantized(small, images.shape[1:], "last"))
     shares = by_step(content, reference, images)
     assert len(shares) > 10 and min(shares.values()) >= 0.999, shares
@@ -66,7 +66,7 @@ def test_an_integer_file_is_smaller():
     shape = images.shape[1:]
     whole = len(to_litert(lambda x: small(x), shape))
     # Of these few weights a third of the file is names, scales and sizes.
-    assert len(to_integer_litert(small, shape)) < 0.55 * whole
+    assert len(to_litert(small, shape)) < 0.55 * whole
 
 
 def test_layers_of_32_bits_stay_float_with_borders_only():
@@ -75,7 +75,7 @@ def test_layers_of_32_bits_stay_float_with_borders_only():
     conv = "layer2.0.conv1"
     mixed = Policy(policy.keep, {**policy.weight_bits, conv: 32}, {**policy.act_bits, conv: 32})
     small = compress(graph.source, mixed, graph=graph, ranges=small.ranges)
-    content = to_integer_litert(small, images.shape[1:])
+    content = to_litert(small, images.shape[1:])
     found = typed_operators(content)
     assert found["CONV_2D", "FLOAT32"] >= 1 and found["CONV_2D", "INT8"] >= 10
     reference = Reference(*build_quantized(small, images.shape[1:], "last"))
@@ -85,7 +85,7 @@ def test_layers_of_32_bits_stay_float_with_borders_only():
 
 def test_fewer_bits_are_fewer_codes():
     small, images = quantized("lenet5", act_bits=4, weight_bits=3)
-    content = to_integer_litert(small, images.shape[1:])
+    content = to_litert(small, images.shape[1:])
     reference = Reference(*build_quantized(small, images.shape[1:], "last"))
     shares = by_step(content, reference, images)
     assert min(shares.values()) >= 0.99  # of some hundred values

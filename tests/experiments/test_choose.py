@@ -14,6 +14,7 @@ from experiments.run.choose import Candidate, choose_policy, pick
 from experiments.settings.compression import CompressSettings
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
+from pfrl.deploy.timing import LatencyRatio
 from pfrl.evaluation.config import Evaluation
 from pfrl.tasks.judging import Judged
 
@@ -27,6 +28,7 @@ def row(cost, reward, low, *, diverged=False, ratio=None):
         "behind_best": behind,
         "diverged": diverged,
         "latency_ratio": ratio,
+        "latency_low": None if ratio is None else ratio - 0.01,
     }
 
 
@@ -51,6 +53,7 @@ def test_a_network_that_diverged_is_not_taken():
 def test_a_latency_budget_that_is_kept_to_comes_first():
     rows = [row(0.3, 0.99, -0.01, ratio=0.6), row(0.5, 0.9, -0.01, ratio=0.5)]
     assert pick(rows, 0.5) == 1
+    assert pick(rows, 0.595) == 0  # as far as the interval of 0.6 can tell
     assert pick(rows, 0.4) == 0  # nobody keeps to it
 
 
@@ -66,7 +69,8 @@ def test_ties_fall_to_the_cheapest_in_what_the_reward_weighs(tmp_path, monkeypat
             (1, 0.4, {"macs": 50.0, "latency": 0.8}),
         )
     ]
-    monkeypatch.setattr(choose, "_measure", lambda *_: [0.98, 0.85, 1.0])
+    ratios = [LatencyRatio(value, value, value) for value in (0.98, 0.85, 1.0)]
+    monkeypatch.setattr(choose, "_measure", lambda *_: ratios)
     judged = Judged(0.9, True, True, np.repeat([1.0, 0.0], [9, 1]))
     searched: Any = SimpleNamespace(
         result=SimpleNamespace(history=history),

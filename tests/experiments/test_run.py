@@ -22,6 +22,7 @@ from pfrl.compression.recipe import Recipe
 from pfrl.cost import BudgetError
 from pfrl.data import Dataset
 from pfrl.deploy.packed.pack import unpack
+from pfrl.deploy.runtimes.litert import LiteRTSession
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.files import load_arrays
 
@@ -132,6 +133,18 @@ def test_controls_are_in_the_report(tmp_path):
     assert all(set(control) == entry for control in report["controls"].values())
     assert report["controls"]["uniform"]["macs"] <= report["budget"]["limit"]
     assert (tmp_path / "report.md").read_text().count("| control: ") == 2
+
+
+def test_a_rounded_network_is_handed_over_with_integers(tmp_path):
+    space = SpaceBlock(knobs=("weight_bits", "act_bits"))
+    options = {"agent": "uniform", "length": LengthBlock(1), "space": space}
+    compress.run(settings(tmp_path, target="bops=0.05", **options))
+    report = json.loads((tmp_path / "report.json").read_text())
+    flat = report["litert"]
+    assert flat["compressed"]["nbytes"] < 0.7 * flat["base"]["nbytes"]
+    assert flat["agreement"] > 0.95
+    assert LiteRTSession(tmp_path / "model.tflite").logits(np.zeros((2, 8, 8, 1))).shape == (2, 10)
+    assert "computes with integers" in (tmp_path / "report.md").read_text()
 
 
 def test_the_same_seed_makes_the_same_run(whole, tmp_path):

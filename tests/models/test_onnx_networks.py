@@ -93,3 +93,22 @@ def test_files_of_both_exporters_are_understood(name, how, dynamic, tmp_path):
     source = pfrl.from_onnx(exported(network, tmp_path / "net.onnx", how, dynamic))
     kernels = [name for name in source.variables if name.endswith(".kernel")]
     assert len(kernels) > 3 and not any(map(ANONYMOUS.match, source.variables))
+
+
+def test_training_normalises_by_the_batch_as_pytorch_does(tmp_path):
+    """Outputs and running means; PyTorch's running variance is of n - 1 images, ours of n."""
+    network = randomised(NETWORKS["ResNet"]())
+    source = pfrl.from_onnx(exported(network, tmp_path / "net.onnx", "keep"))
+    x = images(4)
+    step = jax.jit(lambda v, x: source.apply(v, x, True), compiler_options=QUICK)
+    outputs, statistics = step(source.variables, x)
+    network.train()
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(x)).numpy()
+    close(outputs, wanted, 1e-4)
+    state = network.state_dict()
+    close(statistics["bn1.mean"], state["bn1.running_mean"].numpy())
+    close(statistics["layer2.0.bn2.mean"], state["layer2.0.bn2.running_mean"].numpy(), 1e-4)
+    before, after = source.variables["bn1.var"], state["bn1.running_var"].numpy()
+    count = 4 * SIZE**2
+    close(statistics["bn1.var"] - 0.9 * before, (after - 0.9 * before) * (count - 1) / count, 1e-4)

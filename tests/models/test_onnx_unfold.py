@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -44,8 +45,9 @@ def exported(tmp_path_factory) -> dict[str, Path]:
     torch.manual_seed(0)
     net = Net().eval()
     for norm in (net.norm, net.deep_norm, net.last_norm):
-        for array in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
-            array.data = torch.rand_like(array) + 0.5
+        for array in norm.state_dict().values():
+            if array.is_floating_point():
+                array.copy_(torch.rand_like(array) + 0.5)
     folder = tmp_path_factory.mktemp("exported")
     return {
         name: export(net, folder / f"{name}.onnx", how)
@@ -100,7 +102,7 @@ def test_statistics_of_a_file_that_has_them_follow_the_batch(exported):
     x = images(16)
     _, after = jax.jit(source.apply, static_argnums=2)(source.variables, x, True)
     raw = jax.lax.conv_general_dilated(
-        x, source.variables["first.kernel"], (1, 1), [(1, 1)] * 2,
+        jnp.asarray(x), source.variables["first.kernel"], (1, 1), [(1, 1)] * 2,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )  # fmt: skip
     expected = 0.9 * mean + 0.1 * np.asarray(raw).mean((0, 1, 2))

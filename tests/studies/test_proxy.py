@@ -32,7 +32,7 @@ def graph():
 
 def with_policies(count, **changes):
     return ProxySettings(
-        NetworkBlock("resnet8", "digits", pretrained_path("resnet8", "digits")),
+        NetworkBlock("resnet8", "digits", weights=pretrained_path("resnet8", "digits")),
         round_to=1,
         policies=count,
         **changes,

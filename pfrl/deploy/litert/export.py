@@ -1,4 +1,4 @@
-"""A network, given as a JAX function, as a LiteRT file in float32.
+"""A network, given as a JAX function, as a LiteRT file.
 
     path = export_litert(network, (28, 28, 1), Path("model.tflite"))
 
@@ -28,11 +28,10 @@ def export_litert(
 ) -> Path:
     """Writes ``function`` as a LiteRT model to ``path``; returns the path.
 
-    A network whose policy rounds activations becomes a file that computes with integers.
-
     Args:
       function: ``function(images) -> logits`` with its parameters closed over,
-        in evaluation mode; ``images`` is float32 ``[N, *input_shape]``.
+        in evaluation mode; ``images`` is float32 ``[N, *input_shape]``. What ``pfrl.compress``
+        makes is written with int8 where its policy rounds to at most 8 bits, else in float32.
       input_shape: shape of one image, ``(H, W, C)``.
       path: the file; it appears when it is whole.
       metadata: strings that the file carries along.
@@ -56,20 +55,6 @@ def to_litert(
 ) -> bytes:
     """The bytes of the file that ``export_litert`` writes."""
     if isinstance(function, Compressed) and function.quantized:
-        return to_integer_litert(function, input_shape, metadata)
+        graph, quantization = build_quantized(function, input_shape, "last")
+        return emit(graph, metadata, quantization)
     return emit(build(function, input_shape, "last"), metadata)
-
-
-def to_integer_litert(
-    small: Compressed,
-    input_shape: Sequence[int],
-    metadata: Mapping[str, str] = MappingProxyType({}),
-) -> bytes:
-    """The bytes of a file of a quantized network: it computes with integers where that rounds.
-
-    Args:
-      small: from ``pfrl.compress`` with a policy of at most 8 bits, for some layers at least.
-      input_shape, metadata: as of ``export_litert``.
-    """
-    graph, quantization = build_quantized(small, input_shape, "last")
-    return emit(graph, metadata, quantization)

@@ -191,8 +191,8 @@ class FlatModel:
         parameters = None
         if quantization is not None:
             parameters = schema.QuantizationParametersT(
-                scale=list(map(float, quantization.scales)),
-                zeroPoint=list(map(int, quantization.zero_points)),
+                scale=np.array(quantization.scales, np.float32),
+                zeroPoint=np.array(quantization.zero_points, np.int64),
                 quantizedDimension=quantization.axis,
             )
         self._tensors.append(
