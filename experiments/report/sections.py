@@ -220,7 +220,7 @@ def files(report: Entry, run_dir: Path) -> str:
     lines = [
         f"[{place[key]}]({place[key]}): {text}"
         for key, text in (
-            ("onnx", "the compressed network (ONNX, float32)"),
+            ("onnx", "the compressed network (ONNX), with integers where it is rounded"),
             ("onnx_base", "the uncompressed network, for comparison"),
             ("litert", "the compressed network for LiteRT, with integers where it is rounded"),
             ("litert_base", "the uncompressed one for LiteRT"),
