@@ -168,6 +168,7 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
     for _, code in blocks(page.read_text(), "py"):
         # A file that the commands name is shown with its name in its first line.
         (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
+    (tmp_path / "net.onnx").touch()  # the user's own; it is not read before the run
     ran = []
     for module in (compress, applying, inspect, measuring, pareto, sweep, proxy):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
