@@ -126,7 +126,7 @@ class ShortTraining:
     def begun(self, policy: Policy) -> Begun:
         """A policy's network as it is prepared."""
         prepared = self._prepare(policy)
-        ranges = self._calibrated.ranges(policy)
+        ranges = self._calibrated.ranges(policy) if self._calibrated.sites else {}
         knobs = self.network.knobs(policy, prepared, ranges)
         return Begun(prepared, knobs, dict(self.network.start(prepared, knobs)))
 

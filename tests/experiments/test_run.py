@@ -144,7 +144,7 @@ def test_a_rounded_network_is_handed_over_with_integers(tmp_path):
     assert flat["compressed"]["nbytes"] < 0.7 * flat["base"]["nbytes"]
     assert flat["agreement"] > 0.95
     assert LiteRTSession(tmp_path / "model.tflite").logits(np.zeros((2, 8, 8, 1))).shape == (2, 10)
-    assert "computes with integers" in (tmp_path / "report.md").read_text()
+    assert "compute with int8" in (tmp_path / "report.md").read_text()
 
 
 def test_the_same_seed_makes_the_same_run(whole, tmp_path):

@@ -183,7 +183,9 @@ class View:
         """Takes out ``node``, whose result is ``name``; not if that renames the network's input,
         or a site would vanish."""
         graph, producer = self.graph, self.producers.get(name)
-        if graph.site(node.output) and (graph.site(name) or self.uses[name] > 1):
+        value = graph.values.get(node.output)
+        same = value is not None and graph.values.get(name) == value
+        if graph.site(node.output) and not same and (graph.site(name) or self.uses[name] > 1):
             return False
         if node.output == graph.output:
             if producer is None or self.uses[name] > 1:
