@@ -129,7 +129,7 @@ def search_limits(
         difference = held_out.difference(small.apply, arrays)
         return Tried(share, difference, -100 * difference.low <= (settings.max_drop or 0.0))
 
-    tried = bisect(decisions.floor / decisions.base, attempt)
+    tried = bisect(decisions.floor / decisions.base, attempt, ROUNDS)
     kept = [one for one in tried if one.kept]
     best = min(kept) if kept else max(tried)
     own, searched = searches[best.share]

@@ -75,10 +75,10 @@ def env(problem=HALF):
 def test_the_toy_is_solved_at_its_first_solution():
     """Losses of the toy do add up; with probes of every choice they are known exactly."""
     choices = sum(size - np.ceil(0.2 * size).astype(int) for size in SIZES)
-    found = search_environment("solver", env(), 200, 0, options=SolverOptions(probes=0.9))
+    found = search_environment("solver", env(), 90, 0, options=SolverOptions(probes=0.9))
     best = optimum(sum(SIZES) / 2, HALF.keep_min)
     probes = [episode for episode in found.history if episode.phase == PROBE]
-    assert 1 < len(probes) <= min(0.9 * 200, choices + 1)
+    assert 1 < len(probes) <= min(0.9 * 90, choices + 1)
     assert found.history[len(probes)].reward > 0.995 * best
     assert found.best.reward <= best + 1e-9
     assert found.best.phase == "explore"
