@@ -8,6 +8,7 @@ from pfrl.deploy.operators.graph import OperatorGraph, Tensor
 from pfrl.deploy.operators.ops import Value, lowers, pointwise, unsupported
 from pfrl.deploy.operators.program import Operation
 from pfrl.graph.labelled.program import depends_on_batch
+from pfrl.graph.labelled.reshaping import axis_groups
 
 
 @lowers("transpose")
@@ -35,7 +36,7 @@ def reshaped(
     """
     if sum(depends_on_batch(size) for size in shape) > 1:
         raise unsupported(operation, f"makes a shape {tuple(shape)} with two batch axes")
-    groups = _groups(tensor.shape, shape)
+    groups = axis_groups(tensor.shape, shape)
     place = {axis: position for position, axis in enumerate(tensor.layout)}
     keys, last = [], -1.0
     for before, _ in groups:
@@ -49,34 +50,6 @@ def reshaped(
         return Tensor(tensor.name, tuple(shape), layout)
     name = graph.node("Reshape", [tensor.name], sizes, shape=sizes)
     return Tensor(name, tuple(shape), layout)
-
-
-def _groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """Smallest runs ``(axes before, axes after)`` of equal products; axes of size 1 stand alone."""
-    groups, i, j = [], 0, 0
-    while i < len(before) or j < len(after):
-        if i < len(before) and j < len(after) and before[i] == after[j]:
-            groups.append(([i], [j]))
-            i, j = i + 1, j + 1
-        elif i < len(before) and before[i] == 1:
-            groups.append(([i], []))
-            i += 1
-        elif j < len(after) and after[j] == 1:
-            groups.append(([], [j]))
-            j += 1
-        else:
-            left, right = [i], [j]
-            product = [before[i], after[j]]
-            while product[0] != product[1]:
-                if product[0] < product[1]:
-                    left.append(left[-1] + 1)
-                    product[0] *= before[left[-1]]
-                else:
-                    right.append(right[-1] + 1)
-                    product[1] *= after[right[-1]]
-            groups.append((left, right))
-            i, j = left[-1] + 1, right[-1] + 1
-    return groups
 
 
 @lowers("broadcast_in_dim")

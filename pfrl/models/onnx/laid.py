@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pfrl.graph.labelled.reshaping import axis_groups
+
 
 class Laid(NamedTuple):
     """An array with the axis of the file behind each of its own.
@@ -104,7 +106,7 @@ def reshaped(value: Laid, shape: Sequence[Any]) -> Laid:
     Both shapes fall into the smallest groups of axes with equal products; a group is moved as one,
     so that only axes that are merged need to lie side by side, in the order of the file.
     """
-    groups = _groups(value.shape, shape)
+    groups = axis_groups(value.shape, shape)
     keys, last = [], -1.0
     for before, _ in groups:
         last = min((value.layout.index(axis) for axis in before), default=last + 0.5)
@@ -113,31 +115,3 @@ def reshaped(value: Laid, shape: Sequence[Any]) -> Laid:
     array = relaid(value, [axis for group in order for axis in groups[group][0]])
     layout = tuple(axis for group in order for axis in groups[group][1])
     return Laid(jnp.reshape(array, [shape[axis] for axis in layout]), layout)
-
-
-def _groups(before: Sequence[Any], after: Sequence[Any]) -> list[tuple[list[int], list[int]]]:
-    """Smallest runs ``(axes before, axes after)`` of equal products; axes of size 1 stand alone."""
-    groups, i, j = [], 0, 0
-    while i < len(before) or j < len(after):
-        if i < len(before) and j < len(after) and before[i] == after[j]:
-            groups.append(([i], [j]))
-            i, j = i + 1, j + 1
-        elif i < len(before) and before[i] == 1:
-            groups.append(([i], []))
-            i += 1
-        elif j < len(after) and after[j] == 1:
-            groups.append(([], [j]))
-            j += 1
-        else:
-            left, right = [i], [j]
-            product = [before[i], after[j]]
-            while product[0] != product[1]:
-                if product[0] < product[1]:
-                    left.append(left[-1] + 1)
-                    product[0] *= before[left[-1]]
-                else:
-                    right.append(right[-1] + 1)
-                    product[1] *= after[right[-1]]
-            groups.append((left, right))
-            i, j = left[-1] + 1, right[-1] + 1
-    return groups
