@@ -84,7 +84,7 @@ def methods(read: Read) -> Sequence[Path]:
     settings = read(MethodsSettings)
     from experiments.studies.methods import comparison
 
-    return [comparison.run(settings)]
+    return comparison.run(settings)
 
 
 def sweep(read: Read) -> Sequence[Path]:

@@ -9,6 +9,7 @@ from agents import Episode, SearchResult
 from envs import Problem
 from experiments.records.history import Line, is_whole
 from experiments.records.lines import append_line, mend_lines
+from experiments.watch.runs import tell_share
 from pfrl.evaluation.config import Evaluation
 
 
@@ -48,6 +49,7 @@ def recorded_search(
         if episode.index >= len(recorded):
             append_line(history, line)
         show(line, line if best is None else best)
+        tell_share(episode.index + 1, episodes)
 
     return agents.search(agent, problem, episodes, seed, on_episode, tensorboard, options)
 
