@@ -171,7 +171,7 @@ def show_plan(
     folder.look()
     left, expected = _left(folder, jobs)
     if measured is not None and None in expected:
-        with stage("measuring how long a job takes"):
+        with stage("finding out how long a job takes"):
             pairs = zip(left, expected, strict=True)
             expected = [measured(job) if known is None else known for job, known in pairs]
     times = dict(zip(left, expected, strict=True))

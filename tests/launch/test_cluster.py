@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def wait_for(holds, process: subprocess.Popen, seconds: float = 240) -> None:
         time.sleep(0.05)
 
 
-def plain(line: dict) -> dict:
+def plain(line: Mapping) -> dict:
     return {name: value for name, value in line.items() if name not in CLOCKS}
 
 
