@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import agents
+import envs
 import pfrl
 from agents import AGENTS, DDPGOptions, SACOptions, TD3Options, TQCOptions
 from envs import Problem
@@ -270,6 +271,13 @@ assert pfrl.compress is compress
 assert sys.modules["pfrl.compression.sliced"].run_graph is run_graph
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("package", [pfrl, envs, agents], ids=lambda package: package.__name__)
+def test_every_public_name_is_in_the_reference(package):
+    page = (ROOT / "docs" / "api" / f"{package.__name__}.md").read_text()
+    listed = re.findall(rf"^::: {package.__name__}\.(\w+)$", page, re.MULTILINE)
+    assert sorted(listed) == sorted(package.__all__)
 
 
 def test_every_public_name_of_pfrl_is_there():
