@@ -1,6 +1,7 @@
 """The documentation is true: its snippets run, its commands parse, its tables are the code's."""
 
 import dataclasses
+import os
 import pkgutil
 import re
 import shlex
@@ -181,6 +182,21 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
     for command in given:
         assert cli.main(command) == 0, (command, capsys.readouterr().err)
     assert len(ran) == len(given)
+
+
+@pytest.mark.slow
+def test_the_tutorial_can_be_followed(tmp_path):
+    """Its commands run in their order, and what it tells to open is there."""
+    text = (ROOT / "docs" / "tutorial.md").read_text()
+    for _, code in blocks(text, "py"):
+        (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for line in [line for _, code in blocks(text, "sh") for line in code.splitlines()]:
+        command = [sys.executable, "-m", "experiments", *shlex.split(line)[1:]]
+        subprocess.run(command, check=True, cwd=tmp_path, env=environment)
+    named = re.findall(r"`(runs/[\w/]+\.\w+)`", text)
+    assert len(named) >= 4
+    assert [file for file in named if not (tmp_path / file).exists()] == []
 
 
 def test_inline_commands_are_understood(capsys):
