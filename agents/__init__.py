@@ -82,6 +82,9 @@ def search(
         a folder of its own.
       options: of the type ``AGENTS[name].options``; None takes the defaults.
 
+    Returns:
+      the best episode, the last one and all of them.
+
     Raises:
       RegistryError: if the agent is unknown.
       AgentError: if the options are another agent's, ``episodes`` is not above 0, or the problem
@@ -114,11 +117,18 @@ def search_environment(
     tensorboard: Path | None = None,
     options: Any = None,
 ) -> SearchResult:
-    """``search`` in an environment that is already made.
+    """``search`` in an environment that is already made; arguments and errors are the same.
 
-    ``env`` needs ``unwrapped.steps`` (steps of an episode), actions [K] in
-    [-1, 1], ``info["executed_action"]`` [K] in every step, and ``policy`` and
-    ``evaluation`` in the last step's ``info``.
+    Args:
+      name: one of ``AGENTS``.
+      env: has ``unwrapped.steps`` (steps of an episode), actions ``[K]`` in [-1, 1],
+        ``info["executed_action"]`` ``[K]`` in every step, and ``policy`` and ``evaluation``
+        in the last step's ``info``.
+      episodes: number of episodes.
+      seed: of the search.
+      on_episode: called once after every episode.
+      tensorboard: folder for the event file of an agent that learns.
+      options: of the type ``AGENTS[name].options``; None takes the defaults.
     """
     _check(name, episodes, options)
     agent = AGENTS[name]
