@@ -127,6 +127,21 @@ def tune(read: Read) -> Sequence[Path]:
     return [trials.run(settings)]
 
 
+def ablate(read: Read) -> Sequence[Path]:
+    """Repeat experiments of papers, with seeds and intervals; --list tells which there are."""
+    from experiments.ablations.settings import AblateSettings
+
+    settings = read(AblateSettings)
+    if settings.list:
+        from experiments.ablations import listing
+
+        print(listing.as_json(settings.seeds) if settings.json else listing.as_text(settings.seeds))
+        return []
+    from experiments.ablations import run
+
+    return run.run(settings)
+
+
 def report(read: Read) -> Sequence[Path]:
     """Report on runs and studies: tables with intervals, curves and policies on one page."""
     from experiments.settings.files import ReportSettings
@@ -159,6 +174,7 @@ COMMANDS: dict[str, Callable[[Read], Sequence[Path]]] = {
         proxy,
         pareto,
         tune,
+        ablate,
         report,
         measure,
     )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import agents
+import envs
 import pfrl
 from agents import AGENTS, DDPGOptions, SACOptions, TD3Options, TQCOptions
 from envs import Problem
@@ -33,9 +34,11 @@ from tests.support.toy import ToyTask
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-USERS = sorted([ROOT / "README.md", *(ROOT / "docs" / "guide").glob("*.md")])
+GUIDE = ROOT / "docs" / "guide"
+USERS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("[it]*.md"), *GUIDE.rglob("*.md")])
+"""What users read; ``install.md``, ``index.md`` and ``tutorial.md`` lie beside the guide."""
 README = (ROOT / "README.md").read_text()
-EXTEND = ROOT / "docs" / "guide" / "extend.md"
+EXTEND = GUIDE / "extend.md"
 
 
 def blocks(text: str, language: str) -> list[tuple[int, str]]:
@@ -243,7 +246,7 @@ def rows_of(options: type) -> list[list[str]]:
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: options.__name__)
 def test_options_of_the_agents(options):
     """One table for every agent that has any; it follows the name of the type in the text."""
-    text = (ROOT / "docs" / "guide" / "agents.md").read_text()
+    text = "\n".join(page.read_text() for page in (GUIDE / "agents").glob("*.md"))
     known = rows_of(INHERITED[options]) if options in INHERITED else []
     expected = [row for row in rows_of(options) if row not in known]
     described = tables(text[text.index(f"`agents.{options.__name__}`") :])[0]
@@ -251,7 +254,7 @@ def test_options_of_the_agents(options):
 
 
 def test_fields_of_a_problem():
-    described = tables((ROOT / "docs" / "guide" / "environment.md").read_text())[0]
+    described = tables((GUIDE / "environment.md").read_text())[0]
     assert [row[0] for row in described] == [f"`{f.name}`" for f in dataclasses.fields(Problem)]
     for row, field in zip(described[1:], dataclasses.fields(Problem)[1:], strict=True):
         written = row[1].strip("`").replace("−", "-").replace('"', "'")
@@ -268,6 +271,13 @@ assert pfrl.compress is compress
 assert sys.modules["pfrl.compression.sliced"].run_graph is run_graph
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("package", [pfrl, envs, agents], ids=lambda package: package.__name__)
+def test_every_public_name_is_in_the_reference(package):
+    page = (ROOT / "docs" / "api" / f"{package.__name__}.md").read_text()
+    listed = re.findall(rf"^::: {package.__name__}\.(\w+)$", page, re.MULTILINE)
+    assert sorted(listed) == sorted(package.__all__)
 
 
 def test_every_public_name_of_pfrl_is_there():
