@@ -16,6 +16,7 @@ from agents.rl.options import DDPGOptions, PPOOptions, SACOptions, TD3Options, T
 from agents.search.options import (
     CMAESOptions,
     EvolutionOptions,
+    FrontOptions,
     GPOptions,
     GreedyOptions,
     SolverOptions,
@@ -30,6 +31,7 @@ __all__ = [
     "DDPGOptions",
     "Episode",
     "EvolutionOptions",
+    "FrontOptions",
     "GPOptions",
     "GreedyOptions",
     "PPOOptions",
@@ -85,12 +87,21 @@ def search(
 
     Raises:
       RegistryError: if the agent is unknown.
-      AgentError: if the options are another agent's, or ``episodes`` is not above 0.
+      AgentError: if the options are another agent's, ``episodes`` is not above 0, or the problem
+        has limits for every episode and the agent is for one.
     """
     import envs  # noqa: F401  (registers the environment)
 
     _check(name, episodes, options)
+    several = getattr(problem, "limits", None) is not None
+    if several and not AGENTS[name].every_limit:
+        able = ", ".join(known for known in AGENTS if AGENTS[known].every_limit)
+        raise AgentError(
+            f"one search of {name} is for one limit; for several at once take one of {able}"
+        )
     env = gymnasium.make("pfrl/Compression-v0", problem=problem)
+    if several:
+        env.reset(seed=seed)  # of the limits that episodes draw
     try:
         return search_environment(name, env, episodes, seed, on_episode, tensorboard, options)
     finally:
@@ -126,7 +137,8 @@ def search_environment(
     recorder = Recorder(env, on_episode)
     agent.search(recorder, episodes, seed, options, tensorboard)
     best, last = best_of(recorder.history), recorder.history[-1]
-    return SearchResult(best, last if last.phase == "final" else best, recorder.history)
+    final = last if last.phase == "final" else best
+    return SearchResult(best, final, recorder.history, recorder.trained)
 
 
 def _check(name: str, episodes: int, options: Any) -> None:
