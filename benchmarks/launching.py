@@ -94,7 +94,9 @@ def main(settings: LaunchingSettings) -> None:
     rounds = [
         [measured(settings, n) for n in (1, settings.workers)] for _ in range(settings.rounds)
     ]
-    rows = [("runs a minute", "1 worker", f"{settings.workers} workers", "ratio")]
+    rows: list[tuple[str, ...]] = [
+        ("runs a minute", "1 worker", f"{settings.workers} workers", "ratio")
+    ]
     for number, (one, several) in enumerate(rounds, 1):
         rows.append((f"round {number}", *(f"{60 * x:.1f}" for x in (one, several)),
                      f"{several / one:.2f}"))  # fmt: skip
