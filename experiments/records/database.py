@@ -27,17 +27,18 @@ class DatabaseLines:
 
         try:
             parsed = sql.make_url(url)
+            if parsed.password is not None:
+                raise SettingsError(
+                    "--storage is written down in config.json; leave its password to the"
+                    " environment or a file of the database's client, such as PGPASSWORD or"
+                    " ~/.pgpass"
+                )
             self._engine = sql.create_engine(parsed)
         except (ArgumentError, ImportError) as error:
             raise SettingsError(
-                f"--storage {url} cannot be used ({error}); give a URL as of SQLAlchemy, such as"
+                f"--storage cannot be used ({error}); give a URL as of SQLAlchemy, such as"
                 " sqlite:///studies.db"
             ) from error
-        if parsed.password is not None:
-            raise SettingsError(
-                "--storage is written down in config.json; leave its password to the environment"
-                " or a file of the database's client, such as PGPASSWORD or ~/.pgpass"
-            )
         self._sql: Any = sql
         self._study, self.name = study, str(parsed)
         self._table = sql.Table(
