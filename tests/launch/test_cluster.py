@@ -59,7 +59,7 @@ def workers(folder: Path) -> list[int]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             title = (process / "cmdline").read_bytes()
-            if title.startswith(b"ray::") and os.readlink(process / "cwd") == str(folder):
+            if title.startswith(b"ray::_work") and os.readlink(process / "cwd") == str(folder):
                 found.append(int(process.name))
         except OSError:
             continue
