@@ -26,7 +26,7 @@ pytestmark = [
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
 SWEEP = """sweep --model resnet8 --data digits --agents random evolution --targets macs=0.5 macs=0.7
- --seeds 0 1 2 --episodes 10 --episode.fidelity reconstruct --episode.validation xla
+ --seeds 0 1 2 --episodes 30 --episode.fidelity reconstruct --episode.validation xla
  --recipe.images 64 --tuning-images 64""".split()
 RUNS = 12
 CLOCKS = ("evaluation_seconds", "agent_seconds", "job_seconds", "seconds", "curve", "hits")
@@ -87,7 +87,9 @@ def told(out: Path) -> dict:
         for path in sorted(out.rglob("history.jsonl"))
     }
     lines = sorted(map(repr, map(plain, read_history(out / "results.jsonl"))))
-    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    # What SQLite has beside the cache while a process that is ended has it open.
+    files = [path for path in out.rglob("*") if path.is_file() and "sqlite-" not in path.name]
+    names = {str(path.relative_to(out)) for path in files}
     return {"rows": rows, "histories": histories, "lines": lines, "names": names}
 
 
