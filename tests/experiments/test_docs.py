@@ -180,9 +180,19 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
         (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
     (tmp_path / "net.onnx").touch()  # the user's own; it is not read before the run
     ran = []
-    for module in (compress, applying, inspect, measuring, pareto, sweep, proxy, reporting):
+    for module in (
+        compress,
+        applying,
+        inspect,
+        measuring,
+        methods,
+        pareto,
+        sweep,
+        proxy,
+        reporting,
+    ):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
-    for module in (methods, pretrain, tune):
+    for module in (pretrain, tune):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or Path())
     given = commands(page.read_text())
     for command in given:
