@@ -16,7 +16,7 @@ from experiments.records.history import Line
 from experiments.records.lines import FileLines
 from experiments.records.machine import machine
 from experiments.settings.blocks import SettingsError
-from pfrl.files import FileError, locked, write_json
+from pfrl.files import FileError, locked, write_json, write_text
 from pfrl.registry import plugins
 
 PACKAGES = ("jax", "flax", "optax", "gymnasium", "stable-baselines3", "torch", "onnx",
@@ -52,9 +52,9 @@ class RunFolder:
         self.path: Path = settings.out
         self.recorded: list[Line] = []
         self._config = self.path / CONFIG
-        storage = getattr(settings, "storage", None)
+        self._file, storage = self.path / lines, getattr(settings, "storage", None)
         self._lines = (
-            FileLines(self.path / lines)
+            FileLines(self._file)
             if storage is None
             else DatabaseLines(storage, str(self.path.resolve()))
         )
@@ -109,6 +109,11 @@ class RunFolder:
     def look(self) -> None:
         """Read what is finished, and write nothing."""
         self.recorded = self._lines.read()
+
+    def copy_out(self) -> None:
+        """Let the file of what is finished hold it too where a database does, for reports."""
+        if isinstance(self._lines, DatabaseLines):
+            write_text(self._file, "".join(json.dumps(line) + "\n" for line in self.recorded))
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ class StudySettings(CommandSettings):
 
     storage: str | None = field(default=None, kw_only=True)
     """Database in which finished jobs are kept, as a URL of SQLAlchemy's such as
-    sqlite:///studies.db. Default: results.jsonl in the study's directory."""
+    sqlite:///studies.db. Default: results.jsonl in the study's directory alone."""
 
     def resolved(self) -> Self:
         """See ``CommandSettings``.

@@ -151,6 +151,7 @@ def complete(
                     folder.append(line)
                     folder.recorded.append(line)
             shutil.rmtree(locks, ignore_errors=True)
+        folder.copy_out()
     place = {job: number for number, job in enumerate(jobs)}
     return sorted(folder.recorded, key=lambda line: place.get(_key(jobs, line), len(jobs)))
 

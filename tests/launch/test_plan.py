@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 import pytest
 
 from experiments.ablations.settings import AblateSettings
+from experiments.records.history import read_history
 from experiments.records.run_folder import RunFolder
 from experiments.settings.blocks import SettingsError
 from experiments.settings.launching import LaunchBlock
@@ -76,7 +77,10 @@ def test_in_a_database_a_study_goes_on_and_shares_it_with_others(tmp_path):
     other = complete(folder(tmp_path / "b", storage), jobs[:1], Multiply(5), ONE_BY_ONE)
     assert [(line["number"], line["product"]) for line in lines] == [(4, 8), (1, 2), (3, 6)]
     assert [(line["number"], line["product"]) for line in other] == [(4, 20)]
-    assert not (tmp_path / "a" / "results.jsonl").exists()
+    copy = tmp_path / "a" / "results.jsonl"
+    assert [line["product"] for line in read_history(copy)] == [2, 6, 8]
+    copy.unlink()
+    assert complete(folder(tmp_path / "a", storage), jobs, Multiply(7), ONE_BY_ONE) == lines
     with pytest.raises(SettingsError, match="storage was"):
         folder(tmp_path / "a")
 
