@@ -109,6 +109,8 @@ class _Worker:
 
 def _introduce(shared: Any) -> None:
     """In a worker: who it is, and from now on how far its run is."""
+    # An interrupt is for the process that asked: it ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     shared[2:] = os.getpid(), cores()[0]
 
     def tell(done: int, total: int) -> None:
