@@ -13,7 +13,7 @@ from pfrl.data import Dataset
 from pfrl.graph import Graph, Variables
 from pfrl.graph.inputs import Reducer, collect
 from pfrl.methods.channels.base import CRITERIA, Select
-from pfrl.methods.quantization.base import CALIBRATIONS
+from pfrl.methods.quantization.base import CALIBRATIONS, EQUALIZERS
 from pfrl.methods.quantization.ranges import (
     MeanInputs,
     Observations,
@@ -117,6 +117,8 @@ def gather_statistics(
             " give batches=[(inputs, targets), ...] of training data"
         )
     variables = graph.source.variables if variables is None else variables
+    seen = CalibrationStatistics(graph, recipe, variables, found, loss, seed, (), {}, {})
+    variables = EQUALIZERS[recipe.equalize].prepare(seen)
     inputs = [x for x, _ in found]
     reducers: dict[str, Reducer] = {}
     if "moments" in wanted:
@@ -132,16 +134,14 @@ def gather_statistics(
     observed = as_observations(kept["sites"]) if "sites" in wanted else {}
     if "histograms" in wanted:
         observed = with_histograms(graph, variables, inputs, observed)
-    seen = CalibrationStatistics(
-        graph, recipe, variables, found, loss, seed, moments, read, observed
-    )
+    seen = replace(seen, variables=variables, moments=moments, inputs=read, sites=observed)
     return seen.with_criterion()
 
 
 def needs_of(recipe: Recipe, quantized: bool) -> dict[str, str]:
     """The statistics that a recipe's methods need, each with what needs it, in words."""
     found: dict[str, str] = {}
-    for field in ("criterion", "repair", *(("calibration",) if quantized else ())):
+    for field in ("criterion", "repair", "equalize", *(("calibration", "rounding") * quantized)):
         name = getattr(recipe, field)
         for need in sorted(METHODS[field][name].needs):
             found.setdefault(need, f"{field} '{name}'")

@@ -150,7 +150,7 @@ def test_wishes_in_words():
     assert (speed.target, speed.space.knobs, speed.reward) == ("latency=0.5", ("keep",), "accuracy")
     assert needs_latency(speed)
     size = CompressSettings(prefer="size").resolved()
-    assert (size.target, size.space.knobs) == ("bytes=0.25", ("keep", "weight_bits"))
+    assert (size.target, size.space.knobs, size.space.int8) == ("bytes=0.25", ("keep",), "fastest")
     assert size.space.opened()["quantized"] and not needs_latency(size)
     assert CompressSettings(prefer="size", target="bytes=0.5").resolved().target == "bytes=0.5"
     assert CompressSettings().resolved().target == "macs=0.5"
