@@ -38,10 +38,10 @@ WORDS = 700
 
 
 def mutated(content: bytes, rng: np.random.Generator) -> bytes:
-    """Bytes with one to four damages."""
-    data = bytearray(content)
-    for _ in range(rng.integers(1, 5)):
-        kind, size = rng.integers(7), len(data)
+    """Bytes with one to four damages, or with one bit that is flipped."""
+    data, once = bytearray(content), rng.random() < 0.4
+    for _ in range(1 if once else rng.integers(1, 5)):
+        kind, size = 0 if once else rng.integers(7), len(data)
         if not size:
             break
         start = int(rng.integers(size))

@@ -19,8 +19,8 @@ def error(change, moments):
 
 
 def test_two_inputs_that_are_always_equal_are_rounded_to_opposite_sides():
-    """0.4 + 0.4 is nearer to 1 + 0 than to 0 + 0; a third, independent input is left alone."""
-    weights = np.array([[[0.4], [0.4], [0.3], [7.0]]], np.float32)
+    """0.45 + 0.35 is nearer to 1 + 0 than to 0 + 0; a third, independent input is left alone."""
+    weights = np.array([[[0.45], [0.35], [0.3], [7.0]]], np.float32)
     moments = np.eye(4, dtype=np.float32)[None]
     moments[0, :2, :2] = 1
     found = np.asarray(learned(weights, np.ones_like(weights), np.float32(7), moments))[0, :, 0]
