@@ -17,8 +17,6 @@ FLOATS = 1e-3
 SIMULATED = 0.3
 """How far an integer file's outputs may be off JAX's, as mean over all, in their standard
 deviations: a sum in the middle of two steps may go to either, and that travels."""
-INTEGERS = 0.1
-"""Likewise from those of the integer reference. With 4 bits one such sum is much: 0.05 was seen."""
 FEW = 8
 """Images that the reference computes, which is slow."""
 
@@ -35,6 +33,8 @@ class Check:
       graph, quantization: that the file was written of.
       function: the network in JAX, rounded as it is simulated.
       images: real ones ``[N, *input_shape]``.
+      integers: how far an integer file's outputs may be off those of the integer reference,
+        likewise: that depends on how the runtime rounds.
     """
 
     def __init__(
@@ -44,8 +44,10 @@ class Check:
         quantization: Quantization,
         function: Callable[[Any], Any],
         images: np.ndarray,
+        integers: float,
     ):
         self._runtime, self._integer = runtime, bool(quantization.sites)
+        self._integers = integers
         self._expected = np.asarray(jax.jit(function)(images))
         self._reference, self.few = Reference(graph, quantization), images[:FEW]
 
@@ -59,7 +61,7 @@ class Check:
         if not self._integer:
             return bool(off.max() <= FLOATS * np.abs(self._expected).max())
         spread = self._expected.std()
-        if not np.abs(found[:FEW] - self._computed).mean() <= INTEGERS * spread:
+        if not np.abs(found[:FEW] - self._computed).mean() <= self._integers * spread:
             return False
         if off.mean() <= SIMULATED * spread:
             return True
@@ -84,7 +86,7 @@ class Check:
             if tensor not in found:
                 continue
             off = np.abs(found[tensor] - value).mean() / max(value.std(), 1e-6)
-            if not off <= INTEGERS:
+            if not off <= self._integers:
                 of = f" of layer '{node.layer}'" if node.layer else ""
                 return DifferenceError(
                     f"{self._runtime} computes something else than JAX; the first operation that"
