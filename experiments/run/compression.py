@@ -48,7 +48,7 @@ def run(settings: CompressSettings) -> list[Path]:
     weights = check(settings)
     folder = RunFolder("compress", settings, weights, "history.jsonl")
     integers = folder.read(INTEGERS) or {"saturates": saturates()}
-    settings = _on_this_processor(settings, integers["saturates"])
+    settings = on_this_processor(settings, integers["saturates"])
     with stage("loading and tracing"):
         task = make_task(settings, weights, None)
         dataset, graph = task.network()
@@ -78,7 +78,7 @@ def run(settings: CompressSettings) -> list[Path]:
     return [write_report(folder.path), folder.path / "model.onnx"]
 
 
-def _on_this_processor(settings: CompressSettings, saturates: bool) -> CompressSettings:
+def on_this_processor(settings: CompressSettings, saturates: bool) -> CompressSettings:
     """With integers as every processor computes them right, if this one needs it."""
     if settings.space.int8 == "fastest" and saturates:
         return dataclasses.replace(
