@@ -43,6 +43,7 @@ KINDS = (
     "dataset",
     "task",
     "runtime",
+    "experiment",
 )
 """What can be registered."""
 
