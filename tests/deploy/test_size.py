@@ -24,8 +24,8 @@ from tests.support.narrow import CLASSIC, MODERN
 from tests.support.tiny import shape
 
 ZOO = CLASSIC | MODERN
-OFTEN = ("resnet20", "mobilenet_v2")
-EVERY = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in ZOO]
+OFTEN = {"mobilenet_v2": (), "resnet20": pytest.mark.ci}
+EVERY = [pytest.param(name, marks=OFTEN.get(name, pytest.mark.slow)) for name in ZOO]
 METADATA = {"classes": "cat, dog", "mean": "0.5"}
 
 
@@ -68,7 +68,7 @@ def test_bytes_are_those_of_the_file_and_packed_ones_of_the_arrays():
 
 @pytest.mark.parametrize(("bits", "right"), [(8, False), (7, True), (4, True)])
 def test_pairs_of_products_of_seven_bits_fit(bits, right):
-    small, images = quantized("resnet20", weight_bits=bits)
+    small, images = quantized("lenet5", weight_bits=bits)
     model = to_integer_model(*build_quantized(small, images.shape[1:]))
     assert right_everywhere(model) is right
 
