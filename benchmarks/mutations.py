@@ -217,7 +217,10 @@ def _work(connection: Connection) -> None:
 
     def here(paths: Any, threads: int = 1, batch: int = 1) -> list[int]:
         """In this process, which the harness keeps an eye on: a new one takes half a second."""
-        return [memory.measured(str(path), threads, batch) for path in paths]
+        try:
+            return [memory.measured(str(path), threads, batch) for path in paths]
+        except Exception as error:
+            raise memory.unreadable(error) from error
 
     from experiments.run import measuring
 

@@ -41,9 +41,14 @@ def peak_memories(paths: Sequence[Path | str], threads: int = 1, batch: int = 1)
     command = [sys.executable, "-m", __name__, str(threads), str(batch), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        last = (done.stderr.strip() or "it ended without a word").splitlines()[-1]
-        raise FileError(f"a file cannot be run: {last}; export it again")
+        raise unreadable((done.stderr.strip() or "it ended without a word").splitlines()[-1])
     return [int(line) for line in done.stdout.split()]
+
+
+def unreadable(reason: str | Exception) -> FileError:
+    """What a user is told of a file that its runtime does not run."""
+    said = reason if isinstance(reason, str) else first_line(reason)
+    return FileError(f"a file cannot be run: {said}; export it again")
 
 
 def _main(threads: int, batch: int, paths: Sequence[str]) -> None:
