@@ -54,11 +54,9 @@ def facts_of_network(graph: Graph) -> dict[str, Any]:
     its program, the code, and what XLA compiles for."""
     source = graph.source
 
-    def apply(variables: Variables, *x: Any) -> Any:
-        return source.apply(variables, *x, False)[0]
-
     like = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in source.variables.items()}
-    program = jax.make_jaxpr(apply)(like, *graph.inputs)
+    inputs = graph.inputs[0] if len(graph.inputs) == 1 else graph.inputs
+    program = jax.make_jaxpr(lambda v, x: source.apply(v, x, False)[0])(like, inputs)
     return {
         # Where functions of this process lie in its memory says nothing.
         "program": re.sub(r" at 0x[0-9a-f]+", "", str(program)),

@@ -64,7 +64,7 @@ def untouched(monkeypatch):
 def test_every_set_of_instructions_has_a_folder_of_its_own(tmp_path, monkeypatch, untouched):
     here = use_compilation_cache(tmp_path)
     assert use_compilation_cache(tmp_path) == here
-    monkeypatch.setattr(compilation_cache, "_instructions", lambda: "another")
+    monkeypatch.setattr(compilation_cache, "instructions", lambda: "another")
     there = use_compilation_cache(tmp_path)
     assert here is not None and there is not None
     assert (here.parent, there.parent) == (tmp_path, tmp_path) and here != there
