@@ -31,6 +31,7 @@ from pfrl.deploy.packed.pack import pack, unpack
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.registry import load_plugin
 from pfrl.tasks.base import TASKS
+from tests.support.marks import shown_elsewhere
 from tests.support.tiny import TwoConvs, made, shape
 from tests.support.toy import ToyTask
 
@@ -73,7 +74,11 @@ RUN = [page for page in USERS if blocks(page.read_text(), "python") and page.nam
 """Pages whose snippets are one session each."""
 
 
-@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
+# Pages whose sessions train and compress.
+LONG = [page for page in RUN if page.name in ("methods.md", "library.md")]
+
+
+@pytest.mark.parametrize("page", shown_elsewhere(RUN, LONG), ids=lambda page: page.name)
 def test_snippets_run(page, tmp_path, monkeypatch, capsys):
     """In order, as somebody would type them in one session."""
     monkeypatch.chdir(tmp_path)
