@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.mutations import READERS, Worker, mutated, mutated_json, read, whole_files
+from benchmarks.files.mutations import READERS, Worker, mutated, mutated_json, read, whole_files
 
 
 @pytest.fixture(scope="module")

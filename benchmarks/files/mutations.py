@@ -1,6 +1,6 @@
 """Damaged files given to every command that reads them: one sentence each, and exit code 2.
 
-    python -m benchmarks.mutations --count 10000 --out mutations.json
+    python -m benchmarks.files.mutations --count 10000 --out mutations.json
 
 Makes an ONNX, a LiteRT, a packed and a policy file of a small network, damages copies of them
 (bits flipped, parts cut off, doubled, moved or overwritten with extremes; of JSON also values of
