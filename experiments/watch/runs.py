@@ -160,7 +160,7 @@ class RunsTable:
             if whole is None:
                 return None
             rests.append(max(whole - passed, 0.0))
-        return max([sum(rests) / max(self._room(), 1), *rests[: self._room()]], default=0.0)
+        return max([sum(rests) / max(self._room(), 1), *rests])
 
     def _over(self, number: int, state: str) -> _Run:
         run = self._runs[number]
