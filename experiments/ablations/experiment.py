@@ -2,7 +2,7 @@
 
 An experiment is a table: a row is a *cell*, which is repeated under several seeds. What all cells
 have in common at a scale is one ``Shared``; a cell says what differs. How a job is done is
-one function, most often ``experiments.ablations.searching:search``. A user's file registers more::
+one function, most often the ``search`` of ``works/searching.py``. A user's file registers more::
 
     pfrl.register("experiment", "kappa", Experiment(...))
 """
@@ -46,6 +46,14 @@ class Column(NamedTuple):
     """Whether it is a share, to be shown in percent."""
 
 
+SEARCHED = (
+    Column("search_accuracy", "search accuracy"),
+    Column("test_accuracy", "test accuracy, fine-tuned"),
+)
+"""What most experiments compare: before fine-tuning on search images, and after it on the test
+images."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """A row of the table: what differs there from the settings that all cells share."""
@@ -81,6 +89,9 @@ class Context(NamedTuple):
         return next(cell for cell in cells if cell.name == name)
 
 
+SEARCH = "experiments.ablations.works.searching:search"
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A question, and how it is answered: as many searches or trainings as cells times seeds."""
@@ -99,7 +110,7 @@ class Experiment:
     columns: tuple[Column, ...]
     against: str
     """The cell that the others are compared with, seed by seed."""
-    work: Callable[[Context, Job], dict[str, Any]] | str = "experiments.ablations.searching:search"
+    work: Callable[[Context, Job], dict[str, Any]] | str = SEARCH
     """Does a job, or where the function is ('module:function'), so that it is imported late."""
     derive: str = ""
     """Where a function is that fills in what needs the lines of several jobs: list to list."""
