@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all coverage lint type bench tensorboard clean
+.PHONY: help setup demo test test-all coverage lint type docs bench tensorboard clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,14 @@ lint: setup  ## style and formatting (ruff)
 
 type: setup  ## static types (pyright)
 	$(BIN)/pyright
+
+docs: $(VENV)/.docs  ## the site, from docs/ and the docstrings, into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html"
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 bench: setup  ## seconds and memory of a search, by part
 	$(BIN)/python -m benchmarks.bench

@@ -1,6 +1,7 @@
 """The documentation is true: its snippets run, its commands parse, its tables are the code's."""
 
 import dataclasses
+import os
 import pkgutil
 import re
 import shlex
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 
 import agents
+import envs
 import pfrl
 from agents import AGENTS, DDPGOptions, SACOptions, TD3Options, TQCOptions
 from envs import Problem
 from experiments import cli
 from experiments.report import inspection as inspect
+from experiments.report import reporting
 from experiments.run import applying, measuring, pretrain
 from experiments.run import compression as compress
 from experiments.studies.methods import comparison as methods
@@ -172,7 +175,7 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
         (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
     (tmp_path / "net.onnx").touch()  # the user's own; it is not read before the run
     ran = []
-    for module in (compress, applying, inspect, measuring, pareto, sweep, proxy):
+    for module in (compress, applying, inspect, measuring, pareto, sweep, proxy, reporting):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
     for module in (methods, pretrain, tune):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or Path())
@@ -180,6 +183,21 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
     for command in given:
         assert cli.main(command) == 0, (command, capsys.readouterr().err)
     assert len(ran) == len(given)
+
+
+@pytest.mark.slow
+def test_the_tutorial_can_be_followed(tmp_path):
+    """Its commands run in their order, and what it tells to open is there."""
+    text = (ROOT / "docs" / "tutorial.md").read_text()
+    for _, code in blocks(text, "py"):
+        (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for line in [line for _, code in blocks(text, "sh") for line in code.splitlines()]:
+        command = [sys.executable, "-m", "experiments", *shlex.split(line)[1:]]
+        subprocess.run(command, check=True, cwd=tmp_path, env=environment)
+    named = re.findall(r"`(runs/[\w/]+\.\w+)`", text)
+    assert len(named) >= 4
+    assert [file for file in named if not (tmp_path / file).exists()] == []
 
 
 def test_inline_commands_are_understood(capsys):
@@ -270,6 +288,13 @@ assert pfrl.compress is compress
 assert sys.modules["pfrl.compression.sliced"].run_graph is run_graph
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("package", [pfrl, envs, agents], ids=lambda package: package.__name__)
+def test_every_public_name_is_in_the_reference(package):
+    page = (ROOT / "docs" / "api" / f"{package.__name__}.md").read_text()
+    listed = re.findall(rf"^::: {package.__name__}\.(\w+)$", page, re.MULTILINE)
+    assert sorted(listed) == sorted(package.__all__)
 
 
 def test_every_public_name_of_pfrl_is_there():

@@ -74,7 +74,17 @@ def plan(settings: SweepSettings) -> list[Search]:
 
 
 def search(settings: SweepSettings, weights: str, job: Search) -> dict[str, Any]:
-    """Search, fine-tune the best policy and test it: what the job's line says."""
+    """Search, fine-tune the best policy and test it.
+
+    Args:
+      settings: of the sweep.
+      weights: path of the base network's arrays.
+      job: the target, the agent and the seed.
+
+    Returns:
+      what the job's line says: the best episode's accuracies on search and test images and its
+      cost, seconds of the evaluations and of the agent, and the curve of the best so far.
+    """
     problem = problem_of(settings, task_of(settings, weights), job.target, settings.reward)
     return searched(settings, problem, job.agent, job.seed, job.folder(settings.out))
 
