@@ -76,6 +76,12 @@ class Problem:
     sparsity_step: float = 0.1
     """From one share of zeros to the next; those of a pattern n:m are 1 - n/m and 0."""
 
+    lowered: bool = False
+    """Whether the budget is met when all is decided, by lowering what is over it (HAQ's way), and
+    not at every step."""
+    hidden: tuple[str, ...] = ()
+    """Observations that are always 0, names of ``envs.observation.HIDEABLE``."""
+
     def __post_init__(self) -> None:
         strange = [knob for knob in self.knobs if knob not in KNOBS]
         if strange or not self.knobs or len(set(self.knobs)) != len(self.knobs):

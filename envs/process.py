@@ -45,7 +45,7 @@ class DecisionProcess:
                 f" give it a {missing[0]}_table or choose another reward"
             )
         self.decisions = Decisions(problem, graph, costs)
-        self._observe = Observer(self.decisions)
+        self._observe = Observer(self.decisions, problem.hidden)
         self.fixed = self._observe.fixed
         self.limits: tuple[float, float] | None = None
         if problem.limits is not None:
@@ -124,8 +124,10 @@ class Draft:
         )
 
     def policy(self) -> Policy:
-        """With what is not decided at its lowest."""
-        return self._at.policy(self._decisions.graph)
+        """With what is not decided at its lowest; within the limit."""
+        decisions = self._decisions
+        at = decisions.lowered(self._at) if decisions.lowers else self._at
+        return at.policy(decisions.graph)
 
 
 def _check_honoured(problem: Problem) -> None:

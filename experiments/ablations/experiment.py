@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from experiments.report.studies.layout import Column, Layout
 from experiments.settings.blocks import SettingsError
 from experiments.studies.sweep.settings import SweepSettings
 from pfrl.registry import Registry
@@ -36,19 +37,9 @@ class Job(NamedTuple):
     seed: int
 
 
-class Column(NamedTuple):
-    """What is compared: a result of the jobs."""
-
-    key: str
-    """Its name in a line."""
-    heading: str
-    percent: bool = True
-    """Whether it is a share, to be shown in percent."""
-
-
 SEARCHED = (
-    Column("search_accuracy", "search accuracy"),
-    Column("test_accuracy", "test accuracy, fine-tuned"),
+    Column("search_accuracy", unit="share"),
+    Column("test_accuracy", "test accuracy after fine-tuning", "share"),
 )
 """What most experiments compare: before fine-tuning on search images, and after it on the test
 images."""
@@ -108,8 +99,11 @@ class Experiment:
     cells: Callable[[Shared], Sequence[Cell]]
     """The rows, of the settings of a scale; their names are different."""
     columns: tuple[Column, ...]
+    """What is compared, the first one seed by seed."""
     against: str
     """The cell that the others are compared with, seed by seed."""
+    tasks: bool = False
+    """Whether cells are compared target by target, and named by their agent there."""
     work: Callable[[Context, Job], dict[str, Any]] | str = SEARCH
     """Does a job, or where the function is ('module:function'), so that it is imported late."""
     derive: str = ""
@@ -120,6 +114,12 @@ class Experiment:
     """Whether a job measures latencies, so that none may run beside it."""
     lacks: str = ""
     """What the framework does not have yet of what the paper compares."""
+
+    @property
+    def layout(self) -> Layout:
+        """How lines become tables."""
+        cell, task = (("agent",), ("target",)) if self.tasks else (("cell",), ())
+        return Layout(cell, self.columns, task, (self.against,))
 
     def jobs(self, settings: Shared, seeds: int) -> list[Job]:
         """All of them, seed by seed, so that what is there early is a comparison already."""

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
-from experiments.ablations.experiment import SEARCHED, Cell, Column, Experiment, Shared
+from agents import DDPGOptions
+from experiments.ablations.experiment import SEARCHED, Cell, Experiment, Shared
 from experiments.ablations.scales import HARD, at_scales
+from experiments.report.studies.layout import Column
 from pfrl.registry import register
 
 register(
@@ -21,13 +23,15 @@ register(
             *(Cell(name, agent=name) for name in ("uniform", "shallow", "deep")),
         ],
         columns=(
-            Column("search_accuracy", "before fine-tuning, search images"),
-            Column("test_accuracy", "after fine-tuning, test images"),
+            Column("search_accuracy", "before fine-tuning, search images", "share"),
+            Column("test_accuracy", "after fine-tuning, test images", "share"),
         ),
         against="ddpg",
     ),
 )
 
+PLAIN = DDPGOptions(screen=1)
+"""Without screening, whose Gaussian process looks at no observation."""
 LIMITS = (0.8, 0.65, 0.5, 0.35, 0.2)
 
 register(
@@ -44,10 +48,9 @@ register(
             for limit in LIMITS
             for agent in ("ddpg", "uniform")
         ],
-        columns=(*SEARCHED, Column("gain", "gain over uniform"),
-                 Column("test_gain", "gain on test images")),
-        derive="experiments.ablations.works.joined:gains",
-        against="uniform at 50%",
+        columns=SEARCHED,
+        against="uniform",
+        tasks=True,
     ),
 )  # fmt: skip
 
@@ -86,5 +89,38 @@ register(
         cells=_images,
         columns=SEARCHED,
         against="held-out images",
+    ),
+)
+
+FEATURES = {
+    "layer": ("index", "c_out", "c_in", "height", "width", "stride", "kernel", "macs", "conv",
+              "depthwise", "dense"),
+    "costs so far": ("reduced", "rest"),
+    "last action": ("last_action",),
+    "budget": ("limit", "spent", "left"),
+    "decisions so far": ("decided",),
+}  # fmt: skip
+"""Observations that tell of one thing."""
+BEYOND_AMC = ("conv", "depthwise", "dense", *FEATURES["budget"], *FEATURES["decisions so far"])
+
+register(
+    "experiment",
+    "features",
+    Experiment(
+        title="what the agent sees, removed one by one",
+        paper="AMC (arXiv 1802.03494)",
+        table="table 1's state, and what was added to it",
+        claim="Every group of observations helps DDPG to find better policies.",
+        scales=at_scales(**HARD),
+        cells=lambda settings: [
+            Cell("everything", options=PLAIN),
+            *(
+                Cell(f"without {name}", options=PLAIN, problem={"hidden": hidden})
+                for name, hidden in FEATURES.items()
+            ),
+            Cell("AMC's eleven alone", options=PLAIN, problem={"hidden": BEYOND_AMC}),
+        ],
+        columns=SEARCHED,
+        against="everything",
     ),
 )

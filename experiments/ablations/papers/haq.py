@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from experiments.ablations.experiment import SEARCHED, Cell, Column, Experiment, Shared
+from experiments.ablations.experiment import SEARCHED, Cell, Experiment, Shared
 from experiments.ablations.scales import at_scales
+from experiments.report.studies.layout import Column
 from pfrl.cost.metrics import Metric
 from pfrl.registry import register
 
@@ -23,8 +24,8 @@ register(
             for agent in ("ddpg", "uniform")
         ],
         columns=(
-            Column("measured", "latency, measured in ONNX Runtime"),
-            Column("litert", "latency, measured in LiteRT"),
+            Column("measured", "latency measured in ONNX Runtime", "share", -1),
+            Column("litert", "latency measured in LiteRT", "share", -1),
             *SEARCHED,
         ),
         against="ddpg, macs",
@@ -69,10 +70,10 @@ register(
             )
         ],
         columns=(
-            Column("measured", "latency, measured in ONNX Runtime"),
-            Column("litert", "latency, measured in LiteRT"),
-            Column("array", "cycles of the array, computed"),
-            Column("bytes", "bytes"),
+            Column("measured", "latency measured in ONNX Runtime", "share", -1),
+            Column("litert", "latency measured in LiteRT", "share", -1),
+            Column("array", "computed cycles of the array", "share", -1),
+            Column("bytes", "bytes", "share", -1),
             *SEARCHED,
         ),
         against="for this processor",
@@ -119,7 +120,7 @@ register(
         " bytes and at the same bit operations, with the fixed policy's learning rate tuned too.",
         scales=at_scales(every={"episode.fidelity": "finetune"}, smoke={"episode.steps": 4}),
         cells=_bits,
-        columns=(*SEARCHED, Column("spent", "of the limit")),
+        columns=(*SEARCHED, Column("spent", "of the limit", "share", 0)),
         against="fixed, equal bytes",
         work="experiments.ablations.works.bits:search",
     ),

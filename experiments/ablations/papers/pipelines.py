@@ -1,7 +1,8 @@
 """How policies are judged before they are trained, and in which order methods are combined."""
 
-from experiments.ablations.experiment import SEARCHED, Cell, Column, Experiment
+from experiments.ablations.experiment import SEARCHED, Cell, Experiment
 from experiments.ablations.scales import at_scales
+from experiments.report.studies.layout import Column
 from pfrl.registry import register
 
 LONG = "long fine-tuning"
@@ -29,10 +30,10 @@ register(
             Cell(LONG, changes=NONE),
         ],
         columns=(
-            Column("kendall", "Kendall's τ", percent=False),
-            Column("spearman", "Spearman's ρ", percent=False),
-            Column("chosen", "of the policy ranked first, after long fine-tuning"),
-            Column("seconds", "seconds a policy", percent=False),
+            Column("kendall", "Kendall's τ"),
+            Column("spearman", "Spearman's ρ"),
+            Column("chosen", "of the policy ranked first, after long fine-tuning", "share"),
+            Column("seconds", "seconds a policy", "seconds", -1),
         ),
         against="reconstruct",
         work="experiments.ablations.works.ranking:score",
@@ -61,7 +62,7 @@ register(
             Cell("channels alone"),
             Cell("bits alone", changes={"space.knobs": ("weight_bits",)}),
         ],
-        columns=(*SEARCHED, Column("share", "bytes")),
+        columns=(*SEARCHED, Column("share", "bytes", "share", -1)),
         against="together",
         work="experiments.ablations.works.stages:search",
     ),

@@ -1,7 +1,8 @@
 """PocketFlow's questions: shares of zeros by rules or by learning, and hand tuning by trials."""
 
-from experiments.ablations.experiment import SEARCHED, Cell, Column, Experiment
+from experiments.ablations.experiment import SEARCHED, Cell, Experiment
 from experiments.ablations.scales import HARD, at_scales
+from experiments.report.studies.layout import Column
 from pfrl.registry import register
 
 ZEROS = {
@@ -26,7 +27,7 @@ register(
             Cell("uniform", agent="uniform"),
             Cell("heuristic", agent="log_params"),
         ],
-        columns=(*SEARCHED, Column("share", "bytes")),
+        columns=(*SEARCHED, Column("share", "bytes", "share", -1)),
         against="learned (ddpg)",
     ),
 )
@@ -47,8 +48,8 @@ register(
             Cell("tpe", agent="tpe"),
         ],
         columns=(
-            Column("early_accuracy", "after a quarter of the trials"),
-            Column("half_accuracy", "after half"),
+            Column("early_accuracy", "after a quarter of the trials", "share"),
+            Column("half_accuracy", "after half", "share"),
             *SEARCHED,
         ),
         against="by hand: a layer at a time",

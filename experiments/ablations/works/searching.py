@@ -58,6 +58,9 @@ def find(context: Context, cell: Cell, seed: int) -> Found:
     early, half = at(curve, "evaluations", np.array([max(length // 4, 1), max(length // 2, 1)]))
     metric = problem.budget.metric if problem.budget else "macs"
     line |= {
+        "agent": cell.agent,
+        "target": cell.target or settings.targets[0],
+        "folder": str(folder.relative_to(context.settings.out)),
         "early_accuracy": float(early),
         "half_accuracy": float(half),
         "share": line["cost"] / problem.open().costs.base[metric],
