@@ -67,8 +67,8 @@ class Decisions:
         self.start = self._lowest(problem)
         self.floor = costs.cost(self.metric, self.start)
         self.limit: float | None = None
-        self.lowers = problem.lowered
-        """Whether the limit holds when all is decided, and not at every step."""
+        self.clips = problem.kept_by == "projection"
+        """Whether the limit holds at every step."""
         self.centre = 0.0
         """The raw action that the action 0 is."""
         if problem.budget is not None:
@@ -234,7 +234,7 @@ class Decisions:
     def _largest(self, decision: Decision, wanted: int, at: Assignment) -> int:
         """The largest choice up to ``wanted`` that meets the budget; the lowest always does."""
         limit, trial = self.limit, at.copy()
-        if limit is None or self.lowers:
+        if limit is None or not self.clips:
             return wanted
 
         def fits(choice: int) -> bool:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from envs.knobs import KNOBS, KnobName
 from envs.rewards import REWARDS
@@ -76,9 +76,10 @@ class Problem:
     sparsity_step: float = 0.1
     """From one share of zeros to the next; those of a pattern n:m are 1 - n/m and 0."""
 
-    lowered: bool = False
-    """Whether the budget is met when all is decided, by lowering what is over it (HAQ's way), and
-    not at every step."""
+    kept_by: Literal["projection", "lowering", "penalty"] = "projection"
+    """How the budget is kept: at every step, by the largest choice that fits (AMC); when all is
+    decided, by lowering what is over it (HAQ); or not at all, where the reward is lowered by what
+    the cost is above the limit, as a share of it."""
     hidden: tuple[str, ...] = ()
     """Observations that are always 0, names of ``envs.observation.HIDEABLE``."""
 

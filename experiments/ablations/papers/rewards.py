@@ -1,41 +1,9 @@
 """How a limit is kept, and what is rewarded."""
 
-from __future__ import annotations
-
-from functools import partial
-from typing import TYPE_CHECKING
-
-from experiments.ablations.experiment import SEARCHED, Cell, Experiment, Shared
-from experiments.ablations.scales import HARD, SHARES, at_scales
+from experiments.ablations.experiment import SEARCHED, Cell, Experiment
+from experiments.ablations.scales import HARD, at_scales
 from experiments.report.studies.layout import Column
 from pfrl.registry import register
-
-if TYPE_CHECKING:
-    from envs.rewards import Reference
-    from pfrl.evaluation.config import Evaluation
-
-PENALTY = 1.0
-"""What is taken from the accuracy for a cost twice the limit."""
-
-
-def _penalised(share: float, evaluation: Evaluation, base: Reference) -> float:
-    """Accuracy, less what the MACs are above the limit as a share of it."""
-    over = evaluation.costs["macs"] / (share * base.costs["macs"]) - 1
-    return evaluation.accuracy - PENALTY * max(over, 0.0)
-
-
-for _share in SHARES.values():
-    register("reward", f"accuracy-over(macs={_share})", partial(_penalised, _share))
-
-
-def _limits(settings: Shared) -> list[Cell]:
-    reward = f"accuracy-over({settings.targets[0]})"
-    return [
-        Cell("projection"),
-        Cell("penalty", target="none", changes={"reward": reward}),
-        Cell("lowering afterwards", problem={"lowered": True}),
-    ]
-
 
 SHARE = Column("share", "MACs", "share", -1)
 
@@ -49,8 +17,12 @@ register(
         claim="A budget that holds at every step finds better policies than a penalty in the"
         " reward, or than lowering what is over the limit when all is decided.",
         scales=at_scales(**HARD),
-        cells=_limits,
-        columns=(*SEARCHED, SHARE),
+        cells=lambda settings: [
+            Cell("projection"),
+            Cell("penalty", problem={"kept_by": "penalty"}),
+            Cell("lowering afterwards", problem={"kept_by": "lowering"}),
+        ],
+        columns=(*SEARCHED, Column("spent", "of the limit", "share", -1)),
         against="projection",
     ),
 )
