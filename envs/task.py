@@ -22,13 +22,13 @@ from pfrl.data.taught import taught
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.make import make_evaluator
+from pfrl.evaluation.remembered import base_quality
 from pfrl.files import FileError
 from pfrl.graph import Graph, trace
 from pfrl.methods.low_rank.base import DECOMPOSITIONS
 from pfrl.methods.low_rank.decompose import decomposable, decompose
 from pfrl.models.network import Network, View
 from pfrl.tasks.agreement import Unlabelled
-from pfrl.training.fit import mean_quality
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,7 @@ class NetworkTask(Task):
             self.sparse,
             beside=cache,
         )
-        source = graph.source
-        answer = compiled(lambda v, x: source.apply(v, x, False)[0])
-        base = mean_quality(lambda x: answer(source.variables, x), dataset, dataset.search)
-        return OpenedTask(graph, costs, make_evaluator(plain, cache), base)
+        return OpenedTask(graph, costs, make_evaluator(plain, cache), base_quality(graph, dataset))
 
 
 SETTLED, BATCH = 512, 64

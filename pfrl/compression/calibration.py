@@ -1,11 +1,12 @@
 """What a recipe needs to know of the base network: gathered once, before any policy is tried."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from pfrl.compression.kept import Gathered, kept_gathered
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import METHODS, Recipe, RecipeError
 from pfrl.compression.rounding import site_bits
@@ -93,6 +94,7 @@ def gather_statistics(
     loss: Loss = cross_entropy,
     seed: int = 0,
     quantized: bool = False,
+    keep: bool = False,
 ) -> CalibrationStatistics:
     """Look at the base network and the data as far as the recipe asks for it.
 
@@ -104,6 +106,7 @@ def gather_statistics(
       loss: ``(outputs, targets) -> scalar``.
       seed: of random scores and positions.
       quantized: whether activations will be quantized.
+      keep: whether what is gathered goes into the user's cache folder, and is found there.
 
     Raises:
       RecipeError: if the recipe names an unknown method, or looks at data and there is none.
@@ -118,6 +121,27 @@ def gather_statistics(
         )
     variables = graph.source.variables if variables is None else variables
     inputs = [x for x, _ in found]
+
+    def look() -> Gathered:
+        return _look(graph, variables, inputs, wanted.keys(), recipe, seed)
+
+    if keep and wanted:
+        asked = {"wanted": sorted(wanted), "recipe": recipe.to_json(), "seed": seed}
+        gathered = kept_gathered(graph, variables, inputs, asked, look)
+    else:
+        gathered = look()
+    seen = CalibrationStatistics(graph, recipe, variables, found, loss, seed, *gathered)
+    return seen.with_criterion()
+
+
+def _look(
+    graph: Graph,
+    variables: Variables,
+    inputs: list[Any],
+    wanted: Collection[str],
+    recipe: Recipe,
+    seed: int,
+) -> Gathered:
     reducers: dict[str, Reducer] = {}
     if "moments" in wanted:
         reducers["moments"] = second_moments(graph, recipe.positions, seed)
@@ -132,10 +156,7 @@ def gather_statistics(
     observed = as_observations(kept["sites"]) if "sites" in wanted else {}
     if "histograms" in wanted:
         observed = with_histograms(graph, variables, inputs, observed)
-    seen = CalibrationStatistics(
-        graph, recipe, variables, found, loss, seed, moments, read, observed
-    )
-    return seen.with_criterion()
+    return Gathered(moments, read, observed)
 
 
 def needs_of(recipe: Recipe, quantized: bool) -> dict[str, str]:
@@ -170,5 +191,5 @@ def gather_from(
     rng = np.random.default_rng([seed, 2])
     batches = dataset.training_batches(64, rng, max(recipe.images // 64, 1))
     return gather_statistics(
-        graph, recipe, batches, loss=dataset.task.loss, seed=seed, quantized=quantized
+        graph, recipe, batches, loss=dataset.task.loss, seed=seed, quantized=quantized, keep=True
     )

@@ -15,7 +15,7 @@ from pfrl.cost import CostModel
 from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES, Runtime
 from pfrl.deploy.runtimes.openvino import precisions
 from pfrl.evaluation.base import Choice, Tuning
-from pfrl.evaluation.cache import EvaluationCache, Known, digest, policy_key
+from pfrl.evaluation.cache import EvaluationCache, Known, policy_key
 from pfrl.evaluation.compilations import compilations
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.early_stopping import DOUBT, Bound, Race
@@ -150,16 +150,6 @@ def test_the_key_is_of_the_network_that_is_made(graph):
     ]
     keys = {policy_key(policy, graph) for policy in [same[0], *others]}
     assert len(keys) == 4
-
-
-def test_digests_tell_names_shapes_and_values_apart():
-    ones, zeros = np.ones((2, 3), np.float32), np.zeros((2, 3), np.float32)
-    found = {
-        digest(facts, arrays)
-        for facts in ({"a": 1}, {"a": 2})
-        for arrays in ({"x": ones}, {"y": ones}, {"x": zeros}, {"x": ones.T}, [ones])
-    }
-    assert len(found) == 10
 
 
 def test_a_cache_keeps_the_first_value_and_is_one_file(tmp_path):

@@ -18,6 +18,7 @@ import pfrl
 from agents import AGENTS, DDPGOptions, SACOptions, TD3Options, TQCOptions
 from envs import Problem
 from experiments import cli
+from experiments.ablations import run as ablate
 from experiments.report import inspection as inspect
 from experiments.report import reporting
 from experiments.run import applying, measuring, pretrain
@@ -31,6 +32,7 @@ from pfrl.deploy.packed.pack import pack, unpack
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.registry import load_plugin
 from pfrl.tasks.base import TASKS
+from tests.support.marks import shown_elsewhere
 from tests.support.tiny import TwoConvs, made, shape
 from tests.support.toy import ToyTask
 
@@ -73,7 +75,11 @@ RUN = [page for page in USERS if blocks(page.read_text(), "python") and page.nam
 """Pages whose snippets are one session each."""
 
 
-@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
+# Pages whose sessions train and compress.
+LONG = [page for page in RUN if page.name in ("methods.md", "library.md")]
+
+
+@pytest.mark.parametrize("page", shown_elsewhere(RUN, LONG), ids=lambda page: page.name)
 def test_snippets_run(page, tmp_path, monkeypatch, capsys):
     """In order, as somebody would type them in one session."""
     monkeypatch.chdir(tmp_path)
@@ -175,7 +181,7 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
         (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
     (tmp_path / "net.onnx").touch()  # the user's own; it is not read before the run
     ran = []
-    for module in (compress, applying, inspect, measuring, pareto, sweep, proxy, reporting):
+    for module in (compress, applying, inspect, measuring, pareto, sweep, proxy, reporting, ablate):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
     for module in (methods, pretrain, tune):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or Path())
