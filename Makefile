@@ -57,9 +57,10 @@ $(VENV)/.docs: $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
 
+# In one process, for compiling takes longer than all else at this scale.
 ablations: setup  ## every experiment at its smallest scale, anew
 	rm -rf runs/smoke
-	$(BIN)/pfrl ablate all --scale smoke --seeds 1 --workers $(WORKERS) --out runs/smoke
+	$(BIN)/pfrl ablate all --scale smoke --seeds 1 --workers 1 --out runs/smoke
 
 bench: setup  ## seconds and memory of a search, by part
 	$(BIN)/python -m benchmarks.bench
