@@ -87,9 +87,10 @@ def told(out: Path) -> dict:
         for path in sorted(out.rglob("history.jsonl"))
     }
     lines = sorted(map(repr, map(plain, read_history(out / "results.jsonl"))))
-    # What SQLite has beside the cache while a process that is ended has it open.
+    # What SQLite has beside the cache while a process that is ended has it open; and the events of
+    # TensorBoard, which are files by the second in which a search was begun.
     files = [path for path in out.rglob("*") if path.is_file() and "sqlite-" not in path.name]
-    names = {str(path.relative_to(out)) for path in files}
+    names = {str(path.relative_to(out)).partition("events.out")[0] for path in files}
     return {"rows": rows, "histories": histories, "lines": lines, "names": names}
 
 
