@@ -95,7 +95,7 @@ class RunsTable:
         self._expected = expected or [None] * len(names)
         self._runs = [_Run(name) for name in names]
         self._stream, self._start, self._said = stream or sys.stderr, clock(), 0.0
-        console = terminal(self._stream)
+        self._console = console = terminal(self._stream)
         self._live = console and Live(
             console=console, get_renderable=self._drawn, refresh_per_second=2
         )
@@ -126,7 +126,11 @@ class RunsTable:
     def ended(self, number: int) -> None:
         run = self._over(number, "done")
         share = sum(each.over for each in self._runs) / len(self._runs)
-        if share < 1 and (run.seconds or 0.0) < WORTH_A_LINE and share < self._said + PLAIN_SHARE:
+        if (
+            share < 1
+            and (run.seconds or 0.0) < WORTH_A_LINE
+            and share < self._said + PLAIN_SHARE - 1e-9
+        ):
             return
         self._said = share
         place = f", {run.where}" if run.where else ""
@@ -185,8 +189,8 @@ class RunsTable:
 
     def _drawn(self) -> RenderableType:
         """The runs that are worked on, those that failed, the last that ended, the next."""
-        assert self._live
-        rows = max(self._live.console.height - AROUND, 4)
+        assert self._console
+        rows = max(self._console.height - AROUND, 4)
         order = {"running": 0, "failed": 1, "done": 2, "waiting again": 3, "waiting": 3}
         now, table = self._clock(), Table(box=None, pad_edge=False, header_style="dim")
         for head in (self._noun, "state", "so far", "time", "where"):
