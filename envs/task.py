@@ -19,6 +19,8 @@ from pfrl.cpu.backend import compiled
 from pfrl.data import Dataset, load
 from pfrl.data.seen import seen
 from pfrl.data.taught import taught
+from pfrl.deploy.metadata import metadata
+from pfrl.deploy.onnx.size import FileSize
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.make import make_evaluator
@@ -92,10 +94,14 @@ class NetworkTask(Task):
           graph: of ``network``.
           latency: a latency model of it, if latency matters.
         """
-        costs = CostModel(graph, latency, self.recipe)
+        dataset, before = load_network(self.model, self.data, self.weights)
+
+        def model(of: Graph, latency: NetworkLatency | None = None) -> CostModel:
+            return CostModel(of, latency, self.recipe, FileSize(of, self.recipe, metadata(dataset)))
+
+        costs = model(graph, latency)
         if self.decompose is not None:
-            _, before = load_network(self.model, self.data, self.weights)
-            costs.base |= CostModel(before, recipe=self.recipe).base
+            costs.base |= model(before).base
         return costs
 
     def open(self) -> OpenedTask:

@@ -14,7 +14,7 @@ from pfrl.data import Dataset
 from pfrl.graph import Graph, Variables
 from pfrl.graph.inputs import Reducer, collect
 from pfrl.methods.channels.base import CRITERIA, Select
-from pfrl.methods.quantization.base import CALIBRATIONS
+from pfrl.methods.quantization.base import CALIBRATIONS, EQUALIZERS
 from pfrl.methods.quantization.ranges import (
     MeanInputs,
     Observations,
@@ -120,17 +120,19 @@ def gather_statistics(
             " give batches=[(inputs, targets), ...] of training data"
         )
     variables = graph.source.variables if variables is None else variables
+    bare = CalibrationStatistics(graph, recipe, variables, found, loss, seed, (), {}, {})
+    equalized = EQUALIZERS[recipe.equalize].prepare(bare)
     inputs = [x for x, _ in found]
 
     def look() -> Gathered:
-        return _look(graph, variables, inputs, wanted.keys(), recipe, seed)
+        return _look(graph, equalized, inputs, wanted.keys(), recipe, seed)
 
     if keep and wanted:
         asked = {"wanted": sorted(wanted), "recipe": recipe.to_json(), "seed": seed}
-        gathered = kept_gathered(graph, variables, inputs, asked, look)
+        gathered = kept_gathered(graph, equalized, inputs, asked, look)
     else:
         gathered = look()
-    seen = CalibrationStatistics(graph, recipe, variables, found, loss, seed, *gathered)
+    seen = CalibrationStatistics(graph, recipe, equalized, found, loss, seed, *gathered)
     return seen.with_criterion()
 
 
@@ -162,7 +164,7 @@ def _look(
 def needs_of(recipe: Recipe, quantized: bool) -> dict[str, str]:
     """The statistics that a recipe's methods need, each with what needs it, in words."""
     found: dict[str, str] = {}
-    for field in ("criterion", "repair", *(("calibration",) if quantized else ())):
+    for field in ("criterion", "repair", "equalize", *(("calibration", "rounding") * quantized)):
         name = getattr(recipe, field)
         for need in sorted(METHODS[field][name].needs):
             found.setdefault(need, f"{field} '{name}'")

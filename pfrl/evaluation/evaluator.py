@@ -37,6 +37,7 @@ from pfrl.evaluation.supernet import read_or_train, train_supernet
 from pfrl.evaluation.validation import batched, choose_runtime, split_search
 from pfrl.graph import Graph
 from pfrl.graph.masks import slice_variables
+from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.tasks.judging import Judge, Judged, validate
 from pfrl.user_cache import digest
 
@@ -233,24 +234,30 @@ class NetworkEvaluator(Evaluator):
     def _choose(self, quantized: bool, at_once: bool) -> Choice:
         """The runtime of the configuration, or the fastest one for a network of medium size.
 
-        Rounded numbers are judged by XLA: the graph that goes to other runtimes is of float32.
+        Rounded networks are judged by XLA, which simulates them, or as files of integers.
 
         Args:
           quantized: whether numbers are rounded.
           at_once: whether an evaluation is one compiled call, in which XLA judges.
         """
-        asked = REFERENCE if quantized else self._config.validation
+        asked = self._config.validation
+        if quantized and asked not in ("auto", REFERENCE) and not self._runtimes[asked].integers:
+            asked = REFERENCE
         if asked != "auto" or at_once:
             return Choice(REFERENCE if asked == "auto" else asked, {})
-        policy = Policy.uniform(self.graph, MEDIUM)
+        bits = 8 if quantized else FLOAT_BITS
+        policy = Policy.uniform(self.graph, MEDIUM, bits, bits)
         masked, task = self._training.masked(policy), self.dataset.task
         judges: dict[str, Callable[[], Judge]] = {
             name: partial(self._judge, policy, masked, name)
             for name in sorted(self._runtimes, key=lambda name: name != REFERENCE)
             if self._runtimes[name].suits(task)
+            and (name == REFERENCE or self._runtimes[name].integers == quantized)
         }
         images = self.images["reward"]
         facts = {"runtimes": list(judges), "recipe": self.statistics.recipe.to_json()}
-        return choice(
-            self.graph, self.dataset, facts, images, lambda: choose_runtime(judges, images, task)
-        )
+
+        def choose() -> Choice:
+            return choose_runtime(judges, images, task, quantized)
+
+        return choice(self.graph, self.dataset, facts, images, choose)
