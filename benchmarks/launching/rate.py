@@ -14,8 +14,6 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import tyro
-
 from envs import NetworkTask, Problem
 from experiments.launch.opened import at_work
 from experiments.launch.running import carry_out
@@ -103,7 +101,3 @@ def main(settings: LaunchingSettings) -> None:
     print(aligned(rows))
     ratio = median(several / one for one, several in rounds)
     print(f"median ratio {ratio:.2f}, on {machine()['cpu']}, {machine()['cores']} cores")
-
-
-if __name__ == "__main__":
-    main(tyro.cli(LaunchingSettings, description=__doc__))
