@@ -124,7 +124,8 @@ register(
         paper="HAQ (arXiv 1811.08886)",
         table="the tables of fixed and mixed precision at equal cost",
         claim="Bits that differ from layer to layer are better than 4 bits everywhere, at the same"
-        " packed bytes and at the same bit operations, with the fixed one's learning rate tuned too.",
+        " packed bytes and at the same bit operations, with the fixed policy's learning rate tuned"
+        " too.",
         scales=at_scales(every={"episode.fidelity": "finetune"}, smoke={"episode.steps": 4}),
         cells=_bits,
         columns=(*SEARCHED, Column("spent", "of the limit", "share", 0)),
