@@ -11,6 +11,9 @@ from experiments.records.history import Line, is_whole
 from experiments.records.lines import append_line, mend_lines
 from pfrl.evaluation.config import Evaluation
 
+AGENT_FILE = "agent.npz"
+"""What the agent of a search has become, beside its history."""
+
 
 def recorded_search(
     agent: str,
@@ -49,7 +52,10 @@ def recorded_search(
             append_line(history, line)
         show(line, line if best is None else best)
 
-    return agents.search(agent, problem, episodes, seed, on_episode, tensorboard, options)
+    result = agents.search(agent, problem, episodes, seed, on_episode, tensorboard, options)
+    if result.trained is not None:
+        result.trained.save(history.parent / AGENT_FILE)
+    return result
 
 
 def evaluation_of(line: Line) -> Evaluation:

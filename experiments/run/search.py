@@ -10,7 +10,7 @@ import agents
 from agents import SearchResult
 from envs import NetworkTask, OpenedTask, Problem
 from experiments.records.history import Line
-from experiments.records.run_folder import VALIDATION, RunFolder
+from experiments.records.run_folder import VALIDATION, RunFolder, write_base
 from experiments.run.base_network import tell_base
 from experiments.run.inputs import budget_of
 from experiments.run.recorded import recorded_search
@@ -90,6 +90,7 @@ def search(
     with stage("compiling and judging the base network"):
         opened = problem.open()
     tell_base(opened)
+    write_base(folder, opened.costs.base, opened.base_accuracy)
     evaluator = opened.evaluator
     judge = folder.kept(VALIDATION, evaluator.choice._asdict)
     recorded = len(folder.recorded)
