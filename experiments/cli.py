@@ -153,13 +153,13 @@ def ablate(read: Read) -> Sequence[Path]:
 
 
 def report(read: Read) -> Sequence[Path]:
-    """Write report.md and its pictures again from the files of a run directory."""
+    """Report on runs and studies: tables with intervals, curves and policies on one page."""
     from experiments.settings.files import ReportSettings
 
     settings = read(ReportSettings)
-    from experiments.report.run_report import write_report
+    from experiments.report import reporting
 
-    return [write_report(settings.run_dir)]
+    return reporting.run(settings)
 
 
 def measure(read: Read) -> Sequence[Path]:

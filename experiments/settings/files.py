@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import tyro
 
@@ -12,10 +13,27 @@ from pfrl.files import FileError
 
 @dataclass(frozen=True)
 class ReportSettings(CommandSettings):
-    """Write report.md and its pictures again from the files of a run directory."""
+    """Report on runs and studies: tables with intervals, curves and policies on one page.
 
-    run_dir: tyro.conf.Positional[Path]
-    """A directory that 'compress' wrote."""
+    Of one run of 'compress', its report.md and pictures are written again.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of studies, of runs, or that hold such. Of several studies, each is compared with
+    the first."""
+    out: Path | None = None
+    """Where report.md, report.csv and report.html go. Default: the folder itself; of several,
+    runs/report."""
+
+    def resolved(self) -> Self:
+        """See ``CommandSettings``.
+
+        Raises:
+          FileError: also if no folder is given.
+        """
+        if not self.runs:
+            raise FileError("no folder to report on; give one or more that pfrl wrote")
+        return super().resolved()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The documentation is true: its snippets run, its commands parse, its tables are the code's."""
 
 import dataclasses
+import os
 import pkgutil
 import re
 import shlex
@@ -18,6 +19,7 @@ from agents import AGENTS, DDPGOptions, SACOptions, TD3Options, TQCOptions
 from envs import Problem
 from experiments import cli
 from experiments.report import inspection as inspect
+from experiments.report import reporting
 from experiments.run import applying, measuring, pretrain
 from experiments.run import compression as compress
 from experiments.studies.methods import comparison as methods
@@ -29,6 +31,7 @@ from pfrl.deploy.packed.pack import pack, unpack
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.registry import load_plugin
 from pfrl.tasks.base import TASKS
+from tests.support.marks import shown_elsewhere
 from tests.support.tiny import TwoConvs, made, shape
 from tests.support.toy import ToyTask
 
@@ -71,7 +74,11 @@ RUN = [page for page in USERS if blocks(page.read_text(), "python") and page.nam
 """Pages whose snippets are one session each."""
 
 
-@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
+# Pages whose sessions train and compress.
+LONG = [page for page in RUN if page.name in ("methods.md", "library.md")]
+
+
+@pytest.mark.parametrize("page", shown_elsewhere(RUN, LONG), ids=lambda page: page.name)
 def test_snippets_run(page, tmp_path, monkeypatch, capsys):
     """In order, as somebody would type them in one session."""
     monkeypatch.chdir(tmp_path)
@@ -173,7 +180,7 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
         (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
     (tmp_path / "net.onnx").touch()  # the user's own; it is not read before the run
     ran = []
-    for module in (compress, applying, inspect, measuring, pareto, sweep, proxy):
+    for module in (compress, applying, inspect, measuring, pareto, sweep, proxy, reporting):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
     for module in (methods, pretrain, tune):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or Path())
@@ -181,6 +188,21 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
     for command in given:
         assert cli.main(command) == 0, (command, capsys.readouterr().err)
     assert len(ran) == len(given)
+
+
+@pytest.mark.slow
+def test_the_tutorial_can_be_followed(tmp_path):
+    """Its commands run in their order, and what it tells to open is there."""
+    text = (ROOT / "docs" / "tutorial.md").read_text()
+    for _, code in blocks(text, "py"):
+        (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for line in [line for _, code in blocks(text, "sh") for line in code.splitlines()]:
+        command = [sys.executable, "-m", "experiments", *shlex.split(line)[1:]]
+        subprocess.run(command, check=True, cwd=tmp_path, env=environment)
+    named = re.findall(r"`(runs/[\w/]+\.\w+)`", text)
+    assert len(named) >= 4
+    assert [file for file in named if not (tmp_path / file).exists()] == []
 
 
 def test_inline_commands_are_understood(capsys):
