@@ -20,6 +20,8 @@ from pfrl.registry import plugins
 PACKAGES = ("jax", "flax", "optax", "gymnasium", "stable-baselines3", "torch", "onnx",
             "onnxruntime", "numpy", "optuna")  # fmt: skip
 CONFIG = "config.json"
+AGENT_FILE = "agent.npz"
+"""What the agent of a search has become, beside its history."""
 BASE = "base.json"
 """Costs and search quality of the base network, which shares of a limit refer to."""
 VALIDATION = "validation.json"

@@ -9,10 +9,8 @@ from agents import Episode, SearchResult
 from envs import Problem
 from experiments.records.history import Line, is_whole
 from experiments.records.lines import append_line, mend_lines
+from experiments.records.run_folder import AGENT_FILE
 from pfrl.evaluation.config import Evaluation
-
-AGENT_FILE = "agent.npz"
-"""What the agent of a search has become, beside its history."""
 
 
 def recorded_search(

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import agents
 from agents import SearchResult
 from envs import NetworkTask, OpenedTask, Problem
 from experiments.records.history import Line
 from experiments.records.run_folder import VALIDATION, RunFolder, write_base
 from experiments.run.base_network import tell_base
-from experiments.run.inputs import budget_of
+from experiments.run.inputs import agent_options, budget_of
 from experiments.run.recorded import recorded_search
 from experiments.settings.compression import CompressSettings
 from experiments.watch.board import Board
@@ -120,7 +119,9 @@ def search(
                 folder.path / "history.jsonl",
                 show,
                 folder.path / "tb" / "agent",
-                agents.PPOOptions(parallel=settings.parallel) if settings.parallel > 1 else None,
+                agent_options(
+                    settings.agent, settings.portable, settings.agent_from, settings.parallel
+                ),
             )
     finally:
         board.close()

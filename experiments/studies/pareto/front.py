@@ -21,7 +21,7 @@ from experiments.records.history import read_history, unbeaten
 from experiments.records.run_folder import RunFolder, write_base
 from experiments.run.choose import Candidate, find_candidates
 from experiments.run.compression import LATENCY_FILE
-from experiments.run.inputs import find_weights
+from experiments.run.inputs import agent_options, find_weights
 from experiments.run.latency import measure_latency
 from experiments.run.recorded import recorded_search
 from experiments.settings.blocks import SettingsError
@@ -60,7 +60,7 @@ def run(settings: ParetoSettings) -> list[Path]:
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
-    _ = AGENTS[settings.agent]
+    _ = agent_options(settings.agent, settings.portable, None), AGENTS[settings.agent]
     weights = find_weights(settings.network)
     folder = RunFolder("pareto", settings, weights)
     with stage("loading and tracing"):
@@ -174,7 +174,13 @@ def _recorded(
     board = Board(folder / "tb", first_episode=len(read_history(history)))
     try:
         return recorded_search(
-            settings.agent, problem, episodes, settings.seed, history, board.episode
+            settings.agent,
+            problem,
+            episodes,
+            settings.seed,
+            history,
+            board.episode,
+            options=agent_options(settings.agent, settings.portable, None),
         )
     finally:
         board.close()

@@ -33,6 +33,8 @@ class ParetoSettings(StudySettings):
     """What is limited: macs, params, bytes, bops, latency, or a metric of your own."""
     limits: tuple[KeepShare, ...] = (0.3, 0.5, 0.7)
     """Its limits, as shares of the base network's, each with a search of its own."""
+    portable: bool = False
+    """As of 'compress': let the agent see only what is as long for every network."""
     space: Flat[SpaceBlock] = field(default_factory=lambda: SpaceBlock(("keep",)))
     agent: str = "ddpg"
     """Who searches: an agent of 'pfrl compress'."""
