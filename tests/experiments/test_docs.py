@@ -24,6 +24,7 @@ from experiments.run import applying, measuring, pretrain
 from experiments.run import compression as compress
 from experiments.studies.methods import comparison as methods
 from experiments.studies.pareto import front as pareto
+from experiments.studies.pareto import pick
 from experiments.studies.proxy import scores as proxy
 from experiments.studies.sweep import searches as sweep
 from experiments.studies.tune import trials as tune
@@ -180,7 +181,7 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
         (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
     (tmp_path / "net.onnx").touch()  # the user's own; it is not read before the run
     ran = []
-    for module in (compress, applying, inspect, measuring, pareto, sweep, proxy, reporting):
+    for module in (compress, applying, inspect, measuring, pareto, pick, sweep, proxy, reporting):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
     for module in (methods, pretrain, tune):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or Path())

@@ -46,7 +46,8 @@ def compare(
       job: the method.
       limits: shares of the base.
       each: evaluations a limit; one search for all has those of all.
-      candidates: evaluated policies that are scored again, at each limit.
+      candidates: policies that are scored again at each limit: a plan, if there is one, and the
+        best that were evaluated.
       rescore_steps: of fine-tuning before that.
       options: of the agent.
 
@@ -68,11 +69,6 @@ def compare(
             scores[key] = judged.quality if judged.finite else 0.0
         return scores[key]
 
-    base = opened.costs.base[metric]
-    evaluated = [
-        max((score(e.policy) for e in feasible(history, metric, s * base, candidates)), default=0.0)
-        for s in limits
-    ]
     acted, planned = (
         [
             score(a.policy)
@@ -80,6 +76,12 @@ def compare(
         ]
         for p in (False, True)
     )
+    base = opened.costs.base[metric]
+    count = candidates - bool(planned)
+    evaluated = [
+        max((score(e.policy) for e in feasible(history, metric, s * base, count)), default=0.0)
+        for s in limits
+    ]
     best = [max(both) for both in zip(evaluated, planned or evaluated, strict=True)]
     return {
         "quality": _mean(best),
