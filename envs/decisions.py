@@ -10,7 +10,6 @@ from envs.choices import Decision, decision_of, rank_groups
 from envs.problem import Problem, ProblemError
 from pfrl.cost import Assignment, BudgetError, CostModel, largest_that_fits
 from pfrl.graph import Graph, Layer
-from pfrl.methods.quantization.uniform import FLOAT_BITS
 
 
 class Decisions:
@@ -45,7 +44,7 @@ class Decisions:
         self.metric = problem.budget.metric if problem.budget else "macs"
         if self.metric not in costs.metrics:
             raise BudgetError(f"there is no cost model for '{self.metric}' in this problem")
-        self.monotone = costs.monotone(self.metric, "sparsity" in problem.knobs)
+        self.monotone = costs.monotone(self.metric, problem.knobs)
         self.knobs = problem.knobs
         if problem.knobs == ("keep",) and not graph.groups:
             raise BudgetError(
@@ -96,8 +95,8 @@ class Decisions:
         """Everything undecided at its lowest; what has no knob at its fixed value."""
         at = Assignment(
             self.graph.full_counts(),
-            {layer.name: FLOAT_BITS for layer in self.graph.layers},
-            {layer.name: FLOAT_BITS for layer in self.graph.layers},
+            {layer.name: problem.fixed_bits[0] for layer in self.graph.layers},
+            {layer.name: problem.fixed_bits[1] for layer in self.graph.layers},
             problem.round_to,
         )
         edges = {self.graph.layers[0].name, self.graph.layers[-1].name}

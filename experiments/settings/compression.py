@@ -17,12 +17,13 @@ from pfrl.bounds import Bounds, Count, Positive, Share, Whole
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.evaluation.config import EpisodeConfig
 
+_USUAL: dict[str, Any] = {"knobs": ("keep",), "int8": "none", "reward": "accuracy"}
 PREFERENCES: dict[str, dict[str, Any]] = {
-    "speed": {"target": "latency=0.5", "knobs": ("keep",), "reward": "accuracy"},
-    "size": {"target": "bytes=0.25", "knobs": ("keep", "weight_bits"), "reward": "accuracy"},
+    "speed": {**_USUAL, "target": "latency=0.5"},
+    "size": {**_USUAL, "target": "bytes=0.25", "int8": "fastest"},
 }
 """What ``--prefer`` stands for; what is given besides it wins."""
-DEFAULTS: dict[str, Any] = {"target": "macs=0.5", "knobs": ("keep",), "reward": "accuracy"}
+DEFAULTS = {**_USUAL, "target": "macs=0.5"}
 NO_TARGET = "none"
 EPISODES = 60
 """Of a search whose length nobody says, ..."""
@@ -64,9 +65,11 @@ class CompressSettings(CommandSettings):
 
     network: Flat[NetworkBlock] = field(default_factory=NetworkBlock)
     prefer: Literal["speed", "size"] | None = None
-    """The objective in words: it chooses target, knobs and reward."""
+    """The objective in words: it chooses target, knobs, integers and reward. For size the network
+    that is handed over computes with integers."""
     target: str | None = None
-    """Budget: METRIC=VALUE with macs, params, bytes, bops or latency; up to 1 it is a share of the
+    """Budget: METRIC=VALUE with macs, params, bytes (of the ONNX file), packed (bytes of the packed
+    file's arrays, where fewer than 8 bits count), bops or latency; up to 1 it is a share of the
     base network, with a unit absolute (latency=0.4ms, macs=20M, bytes=60kB); 'none' is no budget.
     Default: macs=0.5. With --max-drop the metric alone, such as latency."""
     max_drop: PointsOfLoss | None = None
@@ -117,7 +120,7 @@ class CompressSettings(CommandSettings):
         settings = dataclasses.replace(
             self,
             target=self._target(chosen["target"]),
-            space=self.space.filled(chosen["knobs"]),
+            space=self.space.filled(chosen["knobs"], chosen["int8"]),
             length=self.length.filled(EPISODES if self.max_drop is None else DROP_EPISODES),
             reward=self.reward or chosen["reward"],
         )

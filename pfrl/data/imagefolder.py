@@ -11,6 +11,7 @@ import numpy as np
 
 from pfrl.data.base import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, Split, hold_out
 from pfrl.data.crops import centre
+from pfrl.data.kept import kept_pictures
 from pfrl.data.pictures import SUFFIXES, Reading, read_all
 from pfrl.data.sources import SPLIT_SEED
 from pfrl.registry import register
@@ -250,8 +251,17 @@ def decode(
     Raises:
       DataError: if files are damaged, of different sizes, or in colour where ``shape`` is grey.
     """
+    images, good = kept_pictures(
+        root, entries.names, reading, shape, lambda: _decode(root, entries.names, reading, shape)
+    )
+    return Split(images, entries.labels[good]), good
+
+
+def _decode(
+    root: Path, every: list[str], reading: Reading, shape: tuple[int, int, int] | None
+) -> tuple[np.ndarray, np.ndarray]:
     with _reader(root) as read:
-        pictures, good, broken = read_all(entries.names, read, reading)
+        pictures, good, broken = read_all(every, read, reading)
     if broken.names and (not reading.skip_broken or not pictures):
         more = len(broken.names) - 1
         others = f"; {more:,} more of {len(good):,} images are broken" if more else ""
@@ -259,7 +269,7 @@ def decode(
             f"{broken.names[0]} in {root} {broken.reason}{others}; mend or remove what is broken,"
             " or go on without it: --skip-broken"
         )
-    names = [name for name, whole in zip(entries.names, good, strict=True) if whole]
+    names = [name for name, whole in zip(every, good, strict=True) if whole]
     channels = max(each.shape[-1] for each in pictures)
     expected = pictures[0].shape[:2] if shape is None or reading.size else shape[:2]
     images = np.empty((len(pictures), *expected, shape[-1] if shape else channels), np.uint8)
@@ -276,7 +286,7 @@ def decode(
             )
         images[index] = pixels
         pictures[index] = _NOTHING  # of many pictures not two copies at once
-    return Split(images, entries.labels[good]), good
+    return images, good
 
 
 _NOTHING = np.empty((0, 0, 1), np.uint8)
