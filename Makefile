@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-ci test-all coverage lint type docs bench tensorboard clean
+.PHONY: help setup demo test test-ci test-all coverage lint type docs ablations bench tensorboard clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,11 @@ docs: $(VENV)/.docs  ## the site, from docs/ and the docstrings, into build/site
 $(VENV)/.docs: $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
+
+# In one process, for compiling takes longer than all else at this scale.
+ablations: setup  ## every experiment at its smallest scale, anew
+	rm -rf runs/smoke
+	$(BIN)/pfrl ablate all --scale smoke --seeds 1 --workers 1 --out runs/smoke
 
 bench: setup  ## seconds and memory of a search, by part
 	$(BIN)/python -m benchmarks.bench

@@ -66,6 +66,8 @@ class Decisions:
         self.start = self._lowest(problem)
         self.floor = costs.cost(self.metric, self.start)
         self.limit: float | None = None
+        self.clips = problem.kept_by == "projection"
+        """Whether the limit holds at every step."""
         self.centre = 0.0
         """The raw action that the action 0 is."""
         if problem.budget is not None:
@@ -206,6 +208,17 @@ class Decisions:
                 return False
         return self.cost(at) <= limit
 
+    def lowered(self, at: Assignment) -> Assignment:
+        """Within the limit: one choice lower, decision after decision and again from the first,
+        until it is met (HAQ, arXiv 1811.08886, section 3.3)."""
+        at = at.copy()
+        while self.limit is not None and self.cost(at) > self.limit:
+            for _, decision in self.all():
+                decision.set(at, max(decision.chosen(at) - 1, 0))
+                if self.cost(at) <= self.limit:
+                    break
+        return at
+
     def _assigned(self, raw: float) -> Assignment:
         at = self.start.copy()
         for _, decision in self.all():
@@ -220,7 +233,7 @@ class Decisions:
     def _largest(self, decision: Decision, wanted: int, at: Assignment) -> int:
         """The largest choice up to ``wanted`` that meets the budget; the lowest always does."""
         limit, trial = self.limit, at.copy()
-        if limit is None:
+        if limit is None or not self.clips:
             return wanted
 
         def fits(choice: int) -> bool:

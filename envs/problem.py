@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from envs.knobs import KNOBS, KnobName
 from envs.rewards import REWARDS
@@ -78,6 +78,13 @@ class Problem:
     are dense."""
     sparsity_step: float = 0.1
     """From one share of zeros to the next; those of a pattern n:m are 1 - n/m and 0."""
+
+    kept_by: Literal["projection", "lowering", "penalty"] = "projection"
+    """How the budget is kept: at every step, by the largest choice that fits (AMC); when all is
+    decided, by lowering what is over it (HAQ); or not at all, where the reward is lowered by what
+    the cost is above the limit, as a share of it."""
+    hidden: tuple[str, ...] = ()
+    """Observations that are always 0, names of ``envs.observation.HIDEABLE``."""
 
     def __post_init__(self) -> None:
         strange = [knob for knob in self.knobs if knob not in KNOBS]
