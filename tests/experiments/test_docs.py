@@ -180,21 +180,12 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
     for _, code in blocks(page.read_text(), "py"):
         # A file that the commands name is shown with its name in its first line.
         (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
-    (tmp_path / "net.onnx").touch()  # the user's own; it is not read before the run
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    for name in ("net.onnx", "runs/first/agent.npz"):
+        (tmp_path / name).touch()  # the user's own; they are not read before the run
     ran = []
-    settled = (
-        compress,
-        applying,
-        inspect,
-        measuring,
-        pareto,
-        pick,
-        sweep,
-        proxy,
-        reporting,
-        ablate,
-    )
-    for module in settled:
+    plain = (compress, applying, inspect, measuring, pareto, pick, sweep, proxy, reporting, ablate)
+    for module in plain:
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
     for module in (methods, pretrain, tune):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or Path())
