@@ -17,7 +17,7 @@ from agents import AGENTS, Episode, SearchResult
 from envs import Problem
 from envs.decisions import Decisions
 from envs.task import read_latency
-from experiments.records.history import read_history, unbeaten
+from experiments.records.history import unbeaten
 from experiments.records.run_folder import RunFolder, write_base
 from experiments.run.choose import Candidate, find_candidates
 from experiments.run.compression import LATENCY_FILE
@@ -29,8 +29,8 @@ from experiments.studies.pareto.limits import PLAN, Answer, answers, feasible, g
 from experiments.studies.pareto.report import write_pareto_report
 from experiments.studies.pareto.settings import ParetoSettings, folder_name
 from experiments.studies.study import complete, judged_alike, problem_of, task_of
-from experiments.watch.board import Board
 from experiments.watch.progress import stage
+from experiments.watch.summary import write_summary
 from pfrl.compression.policy import Policy
 from pfrl.files import write_json, write_text
 from pfrl.graph import Graph
@@ -93,6 +93,8 @@ def run(settings: ParetoSettings) -> list[Path]:
         "front": front,
         "pick": settings.pick,
     }
+    if points:
+        write_summary(folder.path)
     page = write_pareto_report(folder.path, result)
     return [page] if settings.pick is None else [policy, page]
 
@@ -152,7 +154,10 @@ def search(settings: ParetoSettings, weights: str, job: Search) -> dict[str, Any
     if job.limit != EVERY:
         folder = settings.out / folder_name(limit)
         found = _recorded(settings, problem, folder, settings.episodes)
-        return {"points": _points(settings, problem, limit, found.history)}
+        return {
+            "folder": folder.name,
+            "points": _points(settings, problem, limit, found.history),
+        }
     between = min(settings.limits), max(settings.limits)
     every, folder = replace(problem, limits=between), settings.out / EVERY
     found = _recorded(settings, every, folder, settings.episodes * len(settings.limits))
@@ -164,26 +169,23 @@ def search(settings: ParetoSettings, weights: str, job: Search) -> dict[str, Any
         most = limit * opened.costs.base[settings.metric]
         history = feasible(found.history, settings.metric, most, settings.candidates)
         points += _points(settings, own, limit, history, answers(found, every, [limit], plan=True))
-    return {"points": points}
+    return {"folder": folder.name, "points": points}
 
 
 def _recorded(
     settings: ParetoSettings, problem: Problem, folder: Path, episodes: int
 ) -> SearchResult:
     history = folder / "history.jsonl"
-    board = Board(folder / "tb", first_episode=len(read_history(history)))
-    try:
-        return recorded_search(
-            settings.agent,
-            problem,
-            episodes,
-            settings.seed,
-            history,
-            board.episode,
-            options=agent_options(settings.agent, settings.portable, None),
-        )
-    finally:
-        board.close()
+    run = folder / settings.agent / f"seed-{settings.seed}"
+    return recorded_search(
+        settings.agent,
+        problem,
+        episodes,
+        settings.seed,
+        history,
+        tensorboard=run,
+        options=agent_options(settings.agent, settings.portable, None),
+    )
 
 
 def _points(
