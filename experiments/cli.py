@@ -117,6 +117,16 @@ def pareto(read: Read) -> Sequence[Path]:
     return front.run(settings)
 
 
+def pick(read: Read) -> Sequence[Path]:
+    """Take a policy for a limit, or for a loss, from a finished run or study, at once."""
+    from experiments.studies.pareto.settings import PickSettings
+
+    settings = read(PickSettings)
+    from experiments.studies.pareto import pick
+
+    return pick.run(settings)
+
+
 def tune(read: Read) -> Sequence[Path]:
     """Search the hyper-parameters of a compression with Optuna, beginning with the defaults."""
     from experiments.studies.tune.settings import TuneSettings
@@ -173,6 +183,7 @@ COMMANDS: dict[str, Callable[[Read], Sequence[Path]]] = {
         sweep,
         proxy,
         pareto,
+        pick,
         tune,
         ablate,
         report,

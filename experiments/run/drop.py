@@ -43,7 +43,7 @@ HELD_OUT = 0.75
 """Share of the search split that no reward uses, at least: what is promised hangs on it."""
 TRAINED = Path("networks") / "compressed.npz"
 TAKEN_OVER = ("history.jsonl", "validation.json", "search.json", "uniform.json", "rescored.json",
-              "policy.json", "tb", str(TRAINED))  # fmt: skip
+              "policy.json", "base.json", "agent.npz", "tb", str(TRAINED))  # fmt: skip
 """What the run keeps of the limit that it ends with."""
 
 

@@ -87,6 +87,12 @@ class CompressSettings(CommandSettings):
     """Who decides: ddpg, td3, sac, tqc or ppo, which learn; random, evolution, greedy, tpe, gp,
     cmaes, solver or exhaustive, which search; uniform, shallow, deep or log_params, which are
     rules."""
+    portable: bool = False
+    """Let an agent that learns see only what is as long for every network, so that --agent-from
+    can carry it over to one with another number of layers; not ppo."""
+    agent_from: Path | None = None
+    """A directory of 'compress' or 'pareto --one-search', or its agent.npz: the search starts from
+    that trained agent, which is of the same kind and knobs, and portable for another network."""
     length: Flat[LengthBlock] = field(default_factory=LengthBlock)
     parallel: Count = 1
     """Episodes of the agent ppo that are played side by side, by a process on every core or

@@ -25,6 +25,7 @@ from experiments.run import applying, measuring, pretrain
 from experiments.run import compression as compress
 from experiments.studies.methods import comparison as methods
 from experiments.studies.pareto import front as pareto
+from experiments.studies.pareto import pick
 from experiments.studies.proxy import scores as proxy
 from experiments.studies.sweep import searches as sweep
 from experiments.studies.tune import trials as tune
@@ -179,9 +180,12 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
     for _, code in blocks(page.read_text(), "py"):
         # A file that the commands name is shown with its name in its first line.
         (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
-    (tmp_path / "net.onnx").touch()  # the user's own; it is not read before the run
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    for name in ("net.onnx", "runs/first/agent.npz"):
+        (tmp_path / name).touch()  # the user's own; they are not read before the run
     ran = []
-    for module in (compress, applying, inspect, measuring, pareto, sweep, proxy, reporting, ablate):
+    plain = (compress, applying, inspect, measuring, pareto, pick, sweep, proxy, reporting, ablate)
+    for module in plain:
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
     for module in (methods, pretrain, tune):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or Path())
