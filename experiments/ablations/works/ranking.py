@@ -12,7 +12,8 @@ from experiments.studies.proxy.scores import draw
 from pfrl.compression.policy import Policy
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.base import Evaluator, Tuning
-from pfrl.tasks.judging import validate
+from pfrl.evaluation.validation import batched, split_search
+from pfrl.tasks.judging import Images, validate
 from pfrl.training.fit import Diverged
 
 
@@ -29,8 +30,11 @@ def score(context: Context, job: Job) -> dict[str, Any]:
     count = settings.length.evaluations(opened.evaluator.images_each)
     policies = [draw(decisions, limit, rng).policy(opened.graph) for _ in range(count)]
     if job.cell == LONG:
+        dataset = opened.evaluator.dataset
+        _, held_out = split_search(dataset.search, settings.episode.search_images)
+        images = batched(dataset, held_out)
         tuning = Tuning(settings.tuning_images, settings.learning_rate, job.seed)
-        scores = [_trained(opened.evaluator, policy, tuning) for policy in policies]
+        scores = [_trained(opened.evaluator, policy, tuning, images) for policy in policies]
         return {"policies": count, "scores": scores}
     found = [opened.evaluator.evaluate(policy) for policy in policies]
     seconds = float(np.median([each.seconds for each in found]))
@@ -41,14 +45,11 @@ def score(context: Context, job: Job) -> dict[str, Any]:
     }
 
 
-def _trained(evaluator: Evaluator, policy: Policy, tuning: Tuning) -> float:
-    """On held-out search images, which no evaluation uses; 0 if the training diverged."""
+def _trained(evaluator: Evaluator, policy: Policy, tuning: Tuning, images: Images) -> float:
+    """Quality on images that no evaluation uses; 0 if the training diverged."""
     try:
         small = evaluator.network(policy, tuning)
     except Diverged:
         return 0.0
     judge = RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
-    images: Any = evaluator
-    while hasattr(images, "inner"):
-        images = images.inner
-    return validate(judge, images.images["held_out"], evaluator.dataset.task).quality
+    return validate(judge, images, evaluator.dataset.task).quality
