@@ -15,6 +15,7 @@ from experiments.run.compression import LATENCY_FILE
 from experiments.run.inputs import find_weights
 from experiments.run.latency import measure_latency
 from experiments.studies.study import complete, judged_alike, task_of
+from experiments.watch.summary import write_summary
 
 Complete = Callable[..., list[Line]]
 """``experiments.studies.study.complete``, or what does its jobs elsewhere."""
@@ -51,6 +52,7 @@ def _run(settings: AblateSettings, name: str, complete: Complete) -> list[Path]:
     if experiment.derive:
         lines = found(experiment.derive)(lines)
     write_layout(folder.path, experiment.layout)
+    write_summary(folder.path)
     return write_results(folder.path, name, lines, folder.facts, experiment)
 
 
