@@ -250,7 +250,11 @@ class NetworkEvaluator(Evaluator):
             if self._runtimes[name].suits(task)
         }
         images = self.images["reward"]
-        facts = {"runtimes": list(judges), "recipe": self.statistics.recipe.to_json()}
         return choice(
-            self.graph, self.dataset, facts, images, lambda: choose_runtime(judges, images, task)
+            self.graph,
+            self.dataset,
+            self.statistics.recipe,
+            images,
+            {name: self._runtimes[name] for name in judges},
+            lambda: choose_runtime(judges, images, task),
         )
