@@ -122,7 +122,9 @@ def _image_files(root: Path) -> tuple[list[PurePosixPath], str]:
     images = {p for p in every if len(p.parts) == 3 and p.suffix.lower() in SUFFIXES}
     folders |= {p.parent for p in every}
     classes = {path for path in folders if len(path.parts) == 2}
-    return sorted(images), _ignored(every - images, classes - {path.parent for path in images})
+    # By parts, as paths are compared, but without a call for each comparison.
+    in_order = sorted(images, key=lambda path: path.parts)
+    return in_order, _ignored(every - images, classes - {path.parent for path in images})
 
 
 def listed(root: Path) -> tuple[set[PurePosixPath], set[PurePosixPath]]:
@@ -140,11 +142,11 @@ def listed(root: Path) -> tuple[set[PurePosixPath], set[PurePosixPath]]:
             found = [(PurePosixPath(name), name.endswith("/")) for name in archive.namelist()]
     else:
         raise DataError(f"no folder or .zip file at {root}; expected one with {LAYOUT}")
-    shown = {
+    shown = [
         (path, folder)
         for path, folder in found
         if not any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    }
+    ]
     files = {path for path, folder in shown if not folder}
     return files, {path for path, folder in shown if folder}
 
