@@ -179,9 +179,13 @@ class SpaceBlock:
     (svd), or a convolution whose channels (channel) or whose sides (spatial) are parted. Goes with
     --recipe.criterion l2."""
 
-    def filled(self, knobs: tuple[KnobName, ...]) -> "SpaceBlock":
-        """The same with these knobs, if none were given."""
-        return self if self.knobs else replace(self, knobs=knobs)
+    def filled(
+        self, knobs: tuple[KnobName, ...], bits: tuple[BitWidth, BitWidth] | None = None
+    ) -> "SpaceBlock":
+        """The same with these knobs, and these bit widths, if none were given."""
+        usual = self.bits == type(self).bits
+        bits = bits if bits is not None and usual and self.knobs is None else self.bits
+        return replace(self, knobs=self.knobs or knobs, bits=bits)
 
     def check_rank(self) -> None:
         """See to it that the knob rank and a decomposition come together.

@@ -10,6 +10,7 @@ import pytest
 
 from experiments import cli
 from experiments.run.inputs import needs_latency
+from experiments.settings.blocks import SpaceBlock
 from experiments.settings.compression import CompressSettings
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.models.catalogue import pretrained_path
@@ -152,6 +153,11 @@ def test_wishes_in_words():
     size = CompressSettings(prefer="size").resolved()
     assert (size.target, size.space.knobs) == ("bytes=0.25", ("keep", "weight_bits"))
     assert size.space.opened()["quantized"] and not needs_latency(size)
+    both = CompressSettings(prefer="both").resolved()
+    assert (both.target, both.space.bits) == ("latency=0.5", (8, 8)) and needs_latency(both)
+    assert both.space.knobs == ("keep", "weight_bits", "act_bits")
+    own = CompressSettings(prefer="both", space=SpaceBlock(bits=(4, 8))).resolved()
+    assert own.space.bits == (4, 8)
     assert CompressSettings(prefer="size", target="bytes=0.5").resolved().target == "bytes=0.5"
     assert CompressSettings().resolved().target == "macs=0.5"
 
