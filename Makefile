@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all coverage lint type bench tensorboard clean
+.PHONY: help setup demo test test-ci test-all coverage lint type docs bench tensorboard clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,11 +33,14 @@ PYTEST := XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \
 test: setup  ## the tests that take seconds
 	$(PYTEST)
 
+test-ci: setup  ## the tests that CI runs besides: the same on more networks
+	$(PYTEST) -m "ci and not slow"
+
 test-all: setup  ## all tests, compiled as users' programs are
 	PFRL_TESTS="as used" $(PYTEST) -m "slow or not slow"
 
-coverage: setup  ## the lines of the code that 'make test' runs
-	$(PYTEST) --cov=pfrl --cov=envs --cov=agents --cov=experiments --cov-report=term
+coverage: setup  ## the lines of the code that the tests of CI run
+	$(PYTEST) -m "not slow" --cov=pfrl --cov=envs --cov=agents --cov=experiments --cov-report=term
 
 lint: setup  ## style and formatting (ruff)
 	$(BIN)/ruff check
@@ -45,6 +48,14 @@ lint: setup  ## style and formatting (ruff)
 
 type: setup  ## static types (pyright)
 	$(BIN)/pyright
+
+docs: $(VENV)/.docs  ## the site, from docs/ and the docstrings, into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html"
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 bench: setup  ## seconds and memory of a search, by part
 	$(BIN)/python -m benchmarks.bench

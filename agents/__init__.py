@@ -16,6 +16,7 @@ from agents.rl.options import DDPGOptions, PPOOptions, SACOptions, TD3Options, T
 from agents.search.options import (
     CMAESOptions,
     EvolutionOptions,
+    FrontOptions,
     GPOptions,
     GreedyOptions,
     SolverOptions,
@@ -30,6 +31,7 @@ __all__ = [
     "DDPGOptions",
     "Episode",
     "EvolutionOptions",
+    "FrontOptions",
     "GPOptions",
     "GreedyOptions",
     "PPOOptions",
@@ -80,14 +82,26 @@ def search(
         a folder of its own.
       options: of the type ``AGENTS[name].options``; None takes the defaults.
 
+    Returns:
+      the best episode, the last one and all of them.
+
     Raises:
       RegistryError: if the agent is unknown.
-      AgentError: if the options are another agent's, or ``episodes`` is not above 0.
+      AgentError: if the options are another agent's, ``episodes`` is not above 0, or the problem
+        has limits for every episode and the agent is for one.
     """
     import envs  # noqa: F401  (registers the environment)
 
     _check(name, episodes, options)
+    several = getattr(problem, "limits", None) is not None
+    if several and not AGENTS[name].every_limit:
+        able = ", ".join(known for known in AGENTS if AGENTS[known].every_limit)
+        raise AgentError(
+            f"one search of {name} is for one limit; for several at once take one of {able}"
+        )
     env = gymnasium.make("pfrl/Compression-v0", problem=problem)
+    if several:
+        env.reset(seed=seed)  # of the limits that episodes draw
     try:
         return search_environment(name, env, episodes, seed, on_episode, tensorboard, options)
     finally:
@@ -103,11 +117,18 @@ def search_environment(
     tensorboard: Path | None = None,
     options: Any = None,
 ) -> SearchResult:
-    """``search`` in an environment that is already made.
+    """``search`` in an environment that is already made; arguments and errors are the same.
 
-    ``env`` needs ``unwrapped.steps`` (steps of an episode), actions [K] in
-    [-1, 1], ``info["executed_action"]`` [K] in every step, and ``policy`` and
-    ``evaluation`` in the last step's ``info``.
+    Args:
+      name: one of ``AGENTS``.
+      env: has ``unwrapped.steps`` (steps of an episode), actions ``[K]`` in [-1, 1],
+        ``info["executed_action"]`` ``[K]`` in every step, and ``policy`` and ``evaluation``
+        in the last step's ``info``.
+      episodes: number of episodes.
+      seed: of the search.
+      on_episode: called once after every episode.
+      tensorboard: folder for the event file of an agent that learns.
+      options: of the type ``AGENTS[name].options``; None takes the defaults.
     """
     _check(name, episodes, options)
     agent = AGENTS[name]
@@ -116,7 +137,8 @@ def search_environment(
     recorder = Recorder(env, on_episode)
     agent.search(recorder, episodes, seed, options, tensorboard)
     best, last = best_of(recorder.history), recorder.history[-1]
-    return SearchResult(best, last if last.phase == "final" else best, recorder.history)
+    final = last if last.phase == "final" else best
+    return SearchResult(best, final, recorder.history, recorder.trained)
 
 
 def _check(name: str, episodes: int, options: Any) -> None:

@@ -50,6 +50,8 @@ class Episode:
     """The episode's reward, in the units of the problem's reward function."""
     evaluation: Evaluation
     """Accuracy on the search split, costs, seconds, whether training diverged."""
+    limit: float | None = None
+    """That the episode drew, a share of the base; None where one limit holds for all."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: one line of ``history.jsonl``."""
@@ -64,6 +66,7 @@ class Episode:
             "diverged": self.evaluation.diverged,
             # Of a validation that was stopped early the accuracy is an estimate.
             **({} if self.evaluation.exact else {"exact": False}),
+            **({} if self.limit is None else {"limit": self.limit}),
             "policy": self.policy.to_json(),
         }
 
@@ -78,6 +81,8 @@ class SearchResult:
     """What the trained actor plays without exploration; for agents without an actor, ``best``."""
     history: list[Episode]
     """All episodes, in the order they were played."""
+    trained: Any = None
+    """An ``agents.rl.trained.Trained`` of an agent that learned, else None."""
 
 
 def best_of(history: list[Episode]) -> Episode:
@@ -118,17 +123,21 @@ class Recorder(gymnasium.Wrapper):
         self.phase = "explore"
         """The phase of the episode that is being played; set by the agent that plays it."""
         self.history: list[Episode] = []
+        self.trained: Any = None
+        """What an agent that learns has become; set by it."""
         self._on_episode = on_episode
 
     def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         if terminated:
-            self.record(info["policy"], info["evaluation"], float(reward))
+            self.record(info["policy"], info["evaluation"], float(reward), info.get("limit"))
         return observation, reward, terminated, truncated, info
 
-    def record(self, policy: Policy, evaluation: Evaluation, reward: float) -> None:
+    def record(
+        self, policy: Policy, evaluation: Evaluation, reward: float, limit: float | None = None
+    ) -> None:
         """An episode that ended, here or in a batch."""
-        episode = Episode(len(self.history), self.phase, policy, reward, evaluation)
+        episode = Episode(len(self.history), self.phase, policy, reward, evaluation, limit)
         self.history.append(episode)
         if self._on_episode is not None:
             self._on_episode(episode)
@@ -160,6 +169,9 @@ class Agent:
     """The type of its options; None if it has none."""
     learns: bool = False
     """Whether it trains an actor, which plays the last episode without exploration."""
+    every_limit: bool = False
+    """Whether it may play episodes with limits of their own (``envs.Problem.limits``), so that
+    one search serves all."""
     rule: str = ""
     """How it decides all layers at once, if it does; a first episode is all that it has to say."""
 

@@ -6,6 +6,7 @@
   (arXiv 1811.08886).
 - ``pfrl/Sparsity-v0``: shares of zeros; of the budgets, bytes alone counts them.
 - ``pfrl/LowRank-v0``: ranks of decomposed layers.
+- ``pfrl/AnyBudget-v0``: any knobs, and every episode draws the limit that holds for it.
 
 All are ``envs.compression.CompressionEnv``, whose docstring is their specification. The names
 below load on first use: settings read ``envs.knobs`` without JAX.
@@ -38,6 +39,11 @@ for _name, _knobs in _ENVIRONMENTS.items():
         vector_entry_point="envs.vector:CompressionVectorEnv",
         kwargs={"knobs": _knobs},
     )
+gymnasium.register(
+    id="pfrl/AnyBudget-v0",
+    entry_point="envs.compression:CompressionEnv",
+    kwargs={"any_budget": True},
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -55,8 +55,12 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     evaluation gets the reward of accuracy 0 at the base's costs.
 
     ## Starting state
-    Always the same: nothing decided, everything undecided counted at its lowest.
-    ``reset(seed=...)`` changes nothing, for the process is deterministic.
+    Nothing decided, everything undecided counted at its lowest. ``reset(options={"limit": 0.37})``
+    plays the episode under another limit, of the budget's metric: up to 1 a share of the base. Of
+    a problem with ``limits``, and in ``pfrl/AnyBudget-v0``, every other episode draws its own
+    between them, uniformly, by the generator that ``reset(seed=...)`` seeds; nothing else is drawn.
+    Of such episodes the ``info`` of ``reset`` and of the last step has ``limit``, a share of the
+    base.
 
     ## Episode end
     ``terminated`` after ``L`` steps, one a layer; never ``truncated``. The last ``info`` holds
@@ -64,7 +68,8 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     ## Arguments
     ``problem``: an ``envs.Problem``; ``knobs``: those that it may have, which the registered
-    names narrow. ``BudgetError`` or ``ProblemError`` if its budget cannot be met, or its budget,
+    names narrow; ``any_budget``: whether a problem without ``limits`` draws them between the
+    lowest that can be met and 1. ``BudgetError`` or ``ProblemError`` if its budget cannot be met, or its budget,
     reward or knobs need what its task does not have.
 
     ## Version history
@@ -73,11 +78,23 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     metadata = {"render_modes": [], "autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP}  # noqa: RUF012
 
-    def __init__(self, problem: Problem, knobs: Sequence[str] = tuple(KNOBS)):
+    def __init__(
+        self, problem: Problem, knobs: Sequence[str] = tuple(KNOBS), any_budget: bool = False
+    ):
         check_knobs(problem, knobs)
         self.problem = problem
         self._process = DecisionProcess(problem)
         self.decisions = self._process.decisions
+        """Under the limit of this episode."""
+        if any_budget and problem.budget is None:
+            raise ProblemError("pfrl/AnyBudget-v0 needs a budget that says which metric is limited")
+        if any_budget and problem.limits is None:
+            self._process.draw_from((self.decisions.floor / self.decisions.base, 1.0))
+        self.limits = self._process.limits
+        """Between which episodes draw their limits, in the metric's unit; or None."""
+        self.fixed = self._process.fixed
+        """Numbers at the beginning of an observation that are as many for every network."""
+        self._own_limit = False
         self.steps = self._process.steps
         self.live = self._process.live
         self.action_space = self._process.action_space
@@ -88,8 +105,17 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        self._draft = self._process.begin()
-        return self._draft.observation(), {}
+        limit = (options or {}).get("limit")
+        if limit is not None:
+            self.decisions = self._process.under(limit)
+        elif self.limits is not None:
+            drawn = self.np_random.uniform(*self.limits)
+            self.decisions = self._process.decisions.under(drawn)
+        else:
+            self.decisions = self._process.decisions
+        self._own_limit = limit is not None or self.limits is not None
+        self._draft = self._process.begin(self.decisions)
+        return self._draft.observation(), self._limit_info()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         info: dict[str, Any] = {"executed_action": self._draft.decide(action)}
@@ -98,8 +124,12 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             policy = self._draft.policy()
             evaluation = self._process.evaluate(policy)
             reward = float(self._process.reward(evaluation))
-            info |= {"evaluation": evaluation, "policy": policy}
+            info |= {"evaluation": evaluation, "policy": policy, **self._limit_info()}
         return self._draft.observation(), reward, self._draft.complete, False, info
+
+    def _limit_info(self) -> dict[str, Any]:
+        limit = self.decisions.limit
+        return {"limit": limit / self.decisions.base} if self._own_limit and limit else {}
 
     def evaluate(self, chosen: Sequence[tuple[Decision, int]]) -> tuple[Policy, Evaluation, float]:
         """A policy outside of an episode, whatever its cost: what solvers measure decisions by.
@@ -131,8 +161,15 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         Returns:
           the executed actions ``[L, K]`` float32.
         """
-        draft = self._process.begin()
+        draft = self._process.begin(self.decisions)
         return np.stack([draft.decide(act(draft.observation())) for _ in range(self.steps)])
+
+    def decide(self, act: Callable[[np.ndarray], np.ndarray], limit: float) -> Policy:
+        """The policy of an episode under a limit, as of ``reset``, without its evaluation."""
+        draft = self._process.begin(self._process.under(limit))
+        while not draft.complete:
+            draft.decide(act(draft.observation()))
+        return draft.policy()
 
     def project(self, actions: np.ndarray) -> np.ndarray:
         """The actions ``[B, L, K]`` that whole episodes of the actions ``[B, L, K]`` execute."""
@@ -141,6 +178,10 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def canonicalize(self, executed: np.ndarray) -> np.ndarray:
         """Executed actions ``[B, L, K]``, equal where the policy is: the middles of the choices."""
         return canonicalize(self.decisions, executed)
+
+    def raw(self, actions: np.ndarray) -> np.ndarray:
+        """Canonical actions ``[B, L, K]`` as raw ones, equal where policies of any limits are."""
+        return np.where(self.live, self.decisions.raw(actions), 0).astype(np.float32)
 
 
 def check_knobs(problem: Problem, knobs: Sequence[str]) -> None:

@@ -1,6 +1,8 @@
 """The decisions of an episode, layer by layer, and the budget that holds for every one of them."""
 
 from collections.abc import Iterator, Sequence
+from copy import copy
+from typing import Self
 
 import numpy as np
 
@@ -62,19 +64,33 @@ class Decisions:
             for n, layer in enumerate(graph.layers)
         ]
         self.base = costs.base[self.metric]
-        self.limit = problem.budget.limit(costs.base) if problem.budget else None
         self.start = self._lowest(problem)
         self.floor = costs.cost(self.metric, self.start)
-        if self.limit is not None and self.floor > self.limit:
+        self.limit: float | None = None
+        self.centre = 0.0
+        """The raw action that the action 0 is."""
+        if problem.budget is not None:
+            self._take_limit(problem.budget.limit(costs.base))
+
+    def under(self, limit: float) -> Self:
+        """The same decisions under another limit on the metric, in its unit.
+
+        Raises:
+          BudgetError: if it cannot be met.
+        """
+        other = copy(self)
+        other._take_limit(limit)
+        return other
+
+    def _take_limit(self, limit: float) -> None:
+        if self.floor > limit:
             raise BudgetError(
-                f"{self.metric} {self.limit:.4g} cannot be met: with every knob at its lowest the"
+                f"{self.metric} {limit:.4g} cannot be met: with every knob at its lowest the"
                 f" network still has {self.floor:.4g} ({self.floor / self.base:.1%} of the base);"
                 " raise the target, lower keep_min or add a knob"
             )
-        self.centre = 0.0
-        """The raw action that the action 0 is."""
-        if self.limit is not None:
-            self.centre = self._inside(self.uniform_action(self.limit))
+        self.limit = limit
+        self.centre = self._inside(self.uniform_action(limit))
 
     def _lowest(self, problem: Problem) -> Assignment:
         """Everything undecided at its lowest; what has no knob at its fixed value."""
@@ -152,6 +168,10 @@ class Decisions:
         """The action in [-1, 1] that stands for a choice: of the middle of its raw part."""
         away = decision.action(choice) - self.centre
         return away / (1 + self.centre if away <= 0 else 1 - self.centre)
+
+    def raw(self, actions: np.ndarray) -> np.ndarray:
+        """The raw actions of actions (any shape): the same whatever the limit, choice by choice."""
+        return self.centre + actions * np.where(actions <= 0, 1 + self.centre, 1 - self.centre)
 
     def _raw(self, action: float) -> float:
         return self.centre + action * (1 + self.centre if action <= 0 else 1 - self.centre)

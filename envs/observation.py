@@ -22,7 +22,8 @@ class Observer:
     budget's limit, what the decisions so far cost with everything else at its
     lowest, and what is left, as shares of the base; a flag for every knob that
     is decided at this layer; and the level of every decision so far, -1 for
-    those not taken yet or not there.
+    those not taken yet or not there. The first ``fixed`` numbers, all but these levels, are as
+    many and mean the same for every network.
     """
 
     def __init__(self, decisions: Decisions):
@@ -44,13 +45,26 @@ class Observer:
         self._full = np.concatenate([[0.0], np.cumsum([layer.macs for layer in layers])])
         costs = [layer.macs_count for layer in layers]
         self._before = [total(costs[:step]) for step in range(len(layers) + 1)]
-        self.size = len(AMC_FEATURES) + len(KINDS) + len(BUDGET_FEATURES)
-        self.size += (1 + len(layers)) * len(decisions.knobs)
+        self.fixed = len(AMC_FEATURES) + len(KINDS) + len(BUDGET_FEATURES) + len(decisions.knobs)
+        self.size = self.fixed + len(layers) * len(decisions.knobs)
 
     def __call__(
-        self, step: int, at: Assignment, levels: np.ndarray, last_action: float
+        self,
+        step: int,
+        at: Assignment,
+        levels: np.ndarray,
+        last_action: float,
+        limit: float | None,
     ) -> np.ndarray:
-        """The observation before a step, or after the last one; ``levels`` is ``[L, K]``."""
+        """The observation before a step, or after the last one.
+
+        Args:
+          step: number of the layer.
+          at: the decisions so far, everything else at its lowest.
+          levels: ``[L, K]``, of the decisions so far.
+          last_action: the first knob's, executed at the layer before.
+          limit: of the episode, in the metric's unit.
+        """
         decisions = self._decisions
         count = len(decisions.steps)
         here = min(step, count - 1)
@@ -61,9 +75,9 @@ class Observer:
         amc = (step / count, *self._static[here], reduced, rest, last_action)
         kind = [float(layer.kind == name) for name in KINDS]
         spent = decisions.cost(at) / decisions.base
-        limit = 1.0 if decisions.limit is None else decisions.limit / decisions.base
+        share = 1.0 if limit is None else limit / decisions.base
         flags = [float(decision is not None and step < count) for decision in row]
         observation = np.concatenate(
-            [amc, kind, (limit, spent, limit - spent), flags, levels.ravel()]
+            [amc, kind, (share, spent, share - spent), flags, levels.ravel()]
         )
         return np.clip(observation, -1, 1).astype(np.float32)

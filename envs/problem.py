@@ -53,6 +53,9 @@ class Problem:
     """What is decided at every layer: names of ``envs.knobs.KNOBS``, in the action's order."""
     budget: Budget | None = None
     """A limit that every policy meets exactly, or None."""
+    limits: tuple[float, float] | None = None
+    """Between which shares of the base every episode draws a limit of its own, for one agent that
+    serves them all; of the budget its metric counts alone then."""
     reward: str = "accuracy"
     """One of ``envs.rewards.REWARDS``."""
     keep_min: float = 0.2
@@ -85,6 +88,10 @@ class Problem:
             raise ProblemError(f"bit widths lie in 2 to 8; got {self.bits} and {self.edge_bits}")
         if not 0 < self.keep_min <= 1:
             raise ProblemError(f"keep_min lies in (0, 1]; got {self.keep_min}")
+        if self.limits is not None and not 0 < self.limits[0] <= self.limits[1] <= 1:
+            raise ProblemError(f"limits are shares in (0, 1], ascending; got {self.limits}")
+        if self.limits is not None and self.budget is None:
+            raise ProblemError("limits need a budget that says of which metric they are")
         if self.round_to < 1:
             raise ProblemError(f"round_to is a whole number from 1; got {self.round_to}")
         self._check_sparsity()

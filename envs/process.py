@@ -28,6 +28,8 @@ class DecisionProcess:
       evaluate: evaluates a policy in this process.
       reward: of an evaluation.
       steps: L, of an episode.
+      limits: lowest and highest limit that an episode draws, in the metric's unit; or None.
+      fixed: numbers at the beginning of an observation that are as many for every network.
       live: bool ``[L, K]``: which actions decide something; the others are 0 when executed.
       action_space, observation_space: of one policy.
     """
@@ -44,6 +46,10 @@ class DecisionProcess:
             )
         self.decisions = Decisions(problem, graph, costs)
         self._observe = Observer(self.decisions)
+        self.fixed = self._observe.fixed
+        self.limits: tuple[float, float] | None = None
+        if problem.limits is not None:
+            self.draw_from(problem.limits)
         reference = Reference(
             base_accuracy,
             costs.base,
@@ -56,9 +62,30 @@ class DecisionProcess:
         self.action_space = spaces.Box(-1, 1, (len(problem.knobs),), np.float32)
         self.observation_space = spaces.Box(-1, 1, (self._observe.size,), np.float32)
 
-    def begin(self) -> "Draft":
-        """A policy of which nothing is decided."""
-        return Draft(self.decisions, self._observe)
+    def draw_from(self, shares: tuple[float, float]) -> None:
+        """Let episodes draw their limits between two shares of the base.
+
+        Raises:
+          BudgetError: if the lower one cannot be met.
+        """
+        low, high = (share * self.decisions.base for share in shares)
+        self.decisions.under(low)
+        self.limits = low, high
+
+    def under(self, limit: float) -> Decisions:
+        """The decisions under a limit: up to 1 it is a share of the base, else absolute.
+
+        Raises:
+          ProblemError: if the problem has no budget, and so no metric that is limited.
+          BudgetError: if the limit cannot be met.
+        """
+        if self.decisions.limit is None:
+            raise ProblemError("only a problem with a budget takes a limit; give it a budget")
+        return self.decisions.under(limit * self.decisions.base if limit <= 1 else limit)
+
+    def begin(self, decisions: Decisions | None = None) -> "Draft":
+        """A policy of which nothing is decided, under the problem's limit or another one."""
+        return Draft(decisions or self.decisions, self._observe)
 
 
 class Draft:
@@ -92,7 +119,9 @@ class Draft:
 
     def observation(self) -> np.ndarray:
         """What the agent sees now, ``[D]`` float32."""
-        return self._observe(self.step, self._at, self._levels, self._last_action)
+        return self._observe(
+            self.step, self._at, self._levels, self._last_action, self._decisions.limit
+        )
 
     def policy(self) -> Policy:
         """With what is not decided at its lowest."""

@@ -11,7 +11,7 @@ from gymnasium.vector.utils import batch_space
 from envs.compression import check_knobs
 from envs.evaluations import Evaluations, usual_workers
 from envs.knobs import KNOBS
-from envs.problem import Problem
+from envs.problem import Problem, ProblemError
 from envs.process import DecisionProcess
 
 
@@ -56,6 +56,8 @@ class CompressionVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         knobs: Sequence[str] = tuple(KNOBS),
     ):
         check_knobs(problem, knobs)
+        if problem.limits is not None:
+            raise ProblemError("episodes with limits of their own are played one by one")
         self.problem = problem
         self.num_envs = num_envs
         self._process = DecisionProcess(problem)

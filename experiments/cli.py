@@ -127,14 +127,29 @@ def tune(read: Read) -> Sequence[Path]:
     return [trials.run(settings)]
 
 
+def ablate(read: Read) -> Sequence[Path]:
+    """Repeat experiments of papers, with seeds and intervals; --list tells which there are."""
+    from experiments.ablations.settings import AblateSettings
+
+    settings = read(AblateSettings)
+    if settings.list:
+        from experiments.ablations import listing
+
+        print(listing.as_json(settings.seeds) if settings.json else listing.as_text(settings.seeds))
+        return []
+    from experiments.ablations import run
+
+    return run.run(settings)
+
+
 def report(read: Read) -> Sequence[Path]:
-    """Write report.md and its pictures again from the files of a run directory."""
+    """Report on runs and studies: tables with intervals, curves and policies on one page."""
     from experiments.settings.files import ReportSettings
 
     settings = read(ReportSettings)
-    from experiments.report.run_report import write_report
+    from experiments.report import reporting
 
-    return [write_report(settings.run_dir)]
+    return reporting.run(settings)
 
 
 def export(read: Read) -> Sequence[Path]:
@@ -169,6 +184,7 @@ COMMANDS: dict[str, Callable[[Read], Sequence[Path]]] = {
         proxy,
         pareto,
         tune,
+        ablate,
         report,
         export,
         measure,

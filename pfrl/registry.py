@@ -41,6 +41,7 @@ KINDS = (
     "dataset",
     "task",
     "runtime",
+    "experiment",
 )
 """What can be registered."""
 

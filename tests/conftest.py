@@ -25,6 +25,8 @@ if os.environ.get("PFRL_TESTS") != "as used":
     flags = [*os.environ.get("XLA_FLAGS", "").split(), *QUICK]
     os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys(flags))
 os.environ["MPLBACKEND"] = "Agg"
+# Tracing makes so many objects that looking for garbage as often as usual takes a twentieth.
+gc.set_threshold(50_000, 20, 50)
 os.environ["PFRL_CACHE"] = str(ROOT / ".pytest_cache" / "pfrl")
 use_compilation_cache()
 

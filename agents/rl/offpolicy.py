@@ -33,10 +33,12 @@ from stable_baselines3.common.utils import update_learning_rate
 from torch.optim import Optimizer
 
 from agents.base import Recorder
-from agents.rl.candidates import Screen, dry_run_of, truncated_normal
 from agents.rl.options import OffPolicyOptions
 from agents.rl.replay import BaselineReplay
 from agents.rl.sb3 import learn_and_play
+from agents.rl.screening.candidates import Screen, truncated_normal
+from agents.rl.screening.limits import screen_of
+from agents.rl.trained import Trained
 
 
 class OffPolicyAgent(OffPolicyAlgorithm):
@@ -72,10 +74,7 @@ class OffPolicyAgent(OffPolicyAlgorithm):
         self._average: float | None = None
         self._executed: list[np.ndarray] = []
         self._candidate = np.zeros((recorder.steps, recorder.knobs), np.float32)
-        dry_run = dry_run_of(recorder) if options.screen > 1 else None
-        self._screen = (
-            None if dry_run is None else Screen(dry_run, recorder.live, options, self._rng)
-        )
+        self._screen = screen_of(recorder, options, self._rng) if options.screen > 1 else None
         steps = recorder.steps
         super().__init__(
             "MlpPolicy",
@@ -121,6 +120,8 @@ class OffPolicyAgent(OffPolicyAlgorithm):
     ) -> tuple[np.ndarray, np.ndarray]:
         episode, step = divmod(self.num_timesteps, self._recorder.steps)
         assert self._last_obs is not None
+        if step == 0 and self._screen is not None:
+            self._screen.begin()
         if episode < self._warmup:
             self._recorder.phase = "warmup"
             action = self._warm_up(episode, n_envs)
@@ -136,6 +137,8 @@ class OffPolicyAgent(OffPolicyAlgorithm):
         return action, action
 
     def _warm_up(self, episode: int, n_envs: int) -> np.ndarray:
+        if self._options.carried is not None:
+            return self.predict(np.asarray(self._last_obs), deterministic=True)[0]
         if episode == 0 and self._options.start == "centre":
             return np.zeros((n_envs, self._recorder.knobs))
         return self._rng.uniform(-1, 1, (n_envs, self._recorder.knobs))
@@ -147,10 +150,12 @@ class OffPolicyAgent(OffPolicyAlgorithm):
         it would play: in one batch, which takes some milliseconds.
         """
         seen: list[np.ndarray] = []
+        assert self.observation_space.shape is not None
+        (size,) = self.observation_space.shape
 
         def act(observation: np.ndarray) -> np.ndarray:
-            seen.append(observation)
-            return self.predict(observation, deterministic=True)[0]
+            seen.append(observation[:size])
+            return self.predict(observation[:size], deterministic=True)[0]
 
         screen.dry_run.rollout(act)
         asked = self.explore(np.tile(np.stack(seen), (screen.count, 1))).astype(np.float32)
@@ -195,11 +200,22 @@ def search_off_policy(
     tensorboard: Path | None,
 ) -> None:
     """Warm-up, exploration, and the deterministic actor's episode; for every ``kind`` of agent."""
-    warmup = int(options.warmup * episodes)
+    warmup, portable = int(options.warmup * episodes), options.portable
+    carried = None if options.carried is None else Trained.load(Path(options.carried))
+    if carried is not None:
+        warmup, portable = min(1, episodes - 1), carried.portable
+
+    def make(outside: gymnasium.Env) -> OffPolicyAgent:
+        agent = kind(outside, env, options, warmup, seed)
+        if carried is not None:
+            carried.put_into(agent)
+        return agent
+
     learn_and_play(
-        lambda outside: kind(outside, env, options, warmup, seed),
+        make,
         env,
         episodes,
         learn_from=episodes - 1,
         tensorboard=tensorboard,
+        portable=portable,
     )

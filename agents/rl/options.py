@@ -57,11 +57,17 @@ class OffPolicyOptions(Options):
     screen: Count = 64
     """Candidates of an exploration episode, of which a model of the reward that is fitted to the
     episodes so far chooses one; with 1, or in an environment that cannot tell what an episode
-    would execute, there is no model. See ``agents.rl.surrogate``."""
+    would execute, there is no model. See ``agents.rl.screening``."""
     elite: Share = 0.5
     """Share of the candidates that are drawn around the best episodes so far, not the actor."""
     kappa: float = 0.5
     """Standard deviations that the model adds to a candidate's mean reward, for its doubt."""
+    portable: bool = False
+    """See of an observation only what is as long for every network, so that the trained agent can
+    be carried over to one with another number of layers."""
+    carried: str | None = None
+    """File of a trained agent (``agents.rl.trained``) to start from; its actor's episode takes the
+    place of the warm-up."""
 
 
 @dataclass(frozen=True)
@@ -169,4 +175,5 @@ for _name, _options in {
     "tqc": TQCOptions,
     "ppo": PPOOptions,
 }.items():
-    register("agent", _name, Agent(f"agents.rl.{_name}:search_{_name}", _options, learns=True))
+    _place = f"agents.rl.{_name}:search_{_name}"
+    register("agent", _name, Agent(_place, _options, learns=True, every_limit=True))

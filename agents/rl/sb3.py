@@ -12,8 +12,9 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
-from agents.base import Recorder, play
-from agents.rl.candidates import dry_run_of
+from agents.base import AgentError, Recorder, play
+from agents.rl.screening.candidates import dry_run_of
+from agents.rl.trained import trained
 
 
 class Generators:
@@ -75,6 +76,24 @@ class Outside(gymnasium.Wrapper):
             return self.env.step(action)
 
 
+class Portable(gymnasium.ObservationWrapper):
+    """Shows of an observation what is as long for every network.
+
+    Raises:
+      AgentError: if the environment does not say how much that is.
+    """
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        self._fixed: int | None = getattr(env.unwrapped, "fixed", None)
+        if self._fixed is None:
+            raise AgentError("only environments of pfrl show what a portable agent sees")
+        self.observation_space = gymnasium.spaces.Box(-1, 1, (self._fixed,), np.float32)
+
+    def observation(self, observation: np.ndarray) -> np.ndarray:
+        return observation[..., : self._fixed]
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Torch on one thread: the order of sums, and so the result, is the same in every run."""
@@ -109,6 +128,7 @@ def learn_and_play(
     learn_from: int,
     tensorboard: Path | None,
     batch: Batch | None = None,
+    portable: bool = False,
 ) -> None:
     """Play ``episodes`` episodes, the last of them with the deterministic actor.
 
@@ -119,10 +139,13 @@ def learn_and_play(
         trained agent with its exploration.
       tensorboard: folder of the event file (stable-baselines3's tags).
       batch: several episodes at once, if it is to learn from such.
+      portable: whether the agent sees only what is as long for every network.
     """
     generators = Generators()
     with one_thread(), sb3_logger(tensorboard) as logger, generators.exchanged():
-        outside = Outside(env, generators)
+        outside: gymnasium.Env = Outside(env, generators)
+        if portable:
+            outside = Portable(outside)
         learning = nullcontext(outside) if batch is None else batch(env, generators)
         with learning as place:
             model = make_model(place)
@@ -134,3 +157,4 @@ def learn_and_play(
             play(outside, lambda observation: model.predict(observation)[0])
         env.phase = "final"
         play(outside, lambda observation: model.predict(observation, deterministic=True)[0])
+        env.trained = trained(model, portable)

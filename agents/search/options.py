@@ -101,6 +101,14 @@ class CMAESOptions(OptunaOptions):
     """Trials of a generation; None takes 4 + 3 ln D of D actions."""
 
 
+@dataclass(frozen=True)
+class FrontOptions(Options):
+    """Searches for a front of reward and cost, which one search finds for every limit."""
+
+    start_uniform: Annotated[int, Bounds(2)] = 16
+    """First trials: uniform policies, from the highest limit down. Of NSGA-II, the population."""
+
+
 for _name, _agent in {
     "random": Agent("agents.search.random_search:search_random"),
     "evolution": Agent("agents.search.evolution:search_evolution", EvolutionOptions),
@@ -109,6 +117,8 @@ for _name, _agent in {
     "tpe": Agent("agents.search.optuna_searchers:search_tpe", TPEOptions),
     "gp": Agent("agents.search.optuna_searchers:search_gp", GPOptions),
     "cmaes": Agent("agents.search.optuna_searchers:search_cmaes", CMAESOptions),
+    "nsga2": Agent("agents.search.optuna_searchers:search_nsga2", FrontOptions, every_limit=True),
+    "motpe": Agent("agents.search.optuna_searchers:search_motpe", FrontOptions, every_limit=True),
     "exhaustive": Agent("agents.search.exhaustive:search_exhaustive"),
 }.items():
     register("agent", _name, _agent)

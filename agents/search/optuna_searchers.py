@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, TPESampler
 
-from agents.base import Recorder
-from agents.search.options import CMAESOptions, GPOptions, OptunaOptions, TPEOptions
+from agents.base import AgentError, Recorder
+from agents.search.options import CMAESOptions, FrontOptions, GPOptions, OptunaOptions, TPEOptions
 from agents.search.proposals import dimensions, play_vector
 
 
@@ -65,6 +65,63 @@ def search_cmaes(
         popsize=options.popsize,
         seed=seed,
     ))  # fmt: skip
+
+
+def search_nsga2(
+    env: Recorder, episodes: int, seed: int, options: FrontOptions, tensorboard: Path | None
+) -> None:
+    """A ``Search`` for a front of reward and cost: NSGA-II (Deb et al. 2002).
+
+    ``tensorboard`` is not used.
+    """
+    _search_front(env, episodes, options, NSGAIISampler(
+        population_size=options.start_uniform,
+        seed=seed,
+    ))  # fmt: skip
+
+
+def search_motpe(
+    env: Recorder, episodes: int, seed: int, options: FrontOptions, tensorboard: Path | None
+) -> None:
+    """A ``Search`` for a front of reward and cost: the tree-structured Parzen estimator of several
+    objectives (Ozaki et al. 2022, multivariate). ``tensorboard`` is not used.
+    """
+    _search_front(env, episodes, options, TPESampler(
+        n_startup_trials=options.start_uniform,
+        multivariate=True,
+        seed=seed,
+    ))  # fmt: skip
+
+
+def _search_front(
+    env: Recorder, episodes: int, options: FrontOptions, sampler: BaseSampler
+) -> None:
+    """One study of the reward and the cost in the budget's metric.
+
+    Of a problem with limits all episodes are played under the highest one, which leaves every
+    policy that any of them does. The first ones are the uniform policies from there down to the
+    lowest choices.
+    """
+    names = _names(env)
+    space: dict[str, BaseDistribution] = {name: FloatDistribution(-1, 1) for name in names}
+    decisions = getattr(env.unwrapped, "decisions", None)
+    if decisions is None:
+        raise AgentError("a search for a front needs an environment of pfrl, which knows costs")
+    limits = getattr(env.unwrapped, "limits", None)
+    highest = None if limits is None else {"limit": max(limits) / decisions.base}
+    with _quiet():
+        study = optuna.create_study(sampler=sampler, directions=["maximize", "minimize"])
+        for action in np.linspace(0, -1, options.start_uniform):
+            study.enqueue_trial(dict.fromkeys(names, float(action)))
+    for number in range(episodes):
+        with _quiet():
+            trial = study.ask(space)
+        vector = np.array([trial.params[name] for name in names])
+        phase = "warmup" if number < options.start_uniform else "explore"
+        reward = play_vector(env, vector, phase, highest).reward
+        with _quiet():
+            cost = env.history[-1].evaluation.costs[decisions.metric] / decisions.base
+            study.tell(trial, [reward, cost])
 
 
 def _search(

@@ -30,10 +30,18 @@ def actions_of(env: Recorder, vector: np.ndarray) -> np.ndarray:
     return actions
 
 
-def play_vector(env: Recorder, vector: np.ndarray, phase: str = "explore") -> Played:
-    """One episode of the actions ``[D]`` in [-1, 1] (what lies outside is clipped)."""
+def play_vector(
+    env: Recorder,
+    vector: np.ndarray,
+    phase: str = "explore",
+    options: dict[str, Any] | None = None,
+) -> Played:
+    """One episode of the actions ``[D]`` in [-1, 1] (what lies outside is clipped).
+
+    ``options`` are the environment's, such as a limit.
+    """
     env.phase = phase
-    env.reset()
+    env.reset(options=options)
     executed = np.zeros(env.live.shape)
     for step, action in enumerate(actions_of(env, vector)):
         executed[step] = env.step(action)[-1]["executed_action"]

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from experiments.records.commit import commit
 from experiments.records.history import Line
 from experiments.records.lines import append_line, mend_lines
 from experiments.records.machine import machine
@@ -90,13 +91,16 @@ class RunFolder:
         """
         before = self.read(CONFIG) or {}
         commands = list(dict.fromkeys([*before.get("commands", ()), command()]))
-        write_json(self._config, {**self._identity, "machine": machine(), "commands": commands})
+        commits = list(dict.fromkeys([*before.get("commits", ()), commit()]))
+        facts = {"machine": machine(), "commands": commands, "commits": commits}
+        write_json(self._config, {**self._identity, **facts})
         self.begun = True
         self.recorded = mend_lines(self._lines)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What ``config.json`` holds: identity, machine, and every command that was given."""
+        """What ``config.json`` holds: identity, machine, every command that was given, and the
+        commits of the code."""
         return self.read(CONFIG)
 
     def append(self, line: Line) -> None:

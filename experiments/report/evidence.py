@@ -109,7 +109,7 @@ def search(
     """How the search went; ``shown`` holds the Markdown of the pictures that were drawn."""
     facts = report.get("search") or {}
     metric, wording = metric_of(report), wording_of(report)
-    lines = [_spent(report, facts), _phases(history)]
+    lines = [_spent(report, facts, wording), _phases(history)]
     taken = None if chosen is None else history[chosen]["episode"]
     if chosen is not None:
         line = history[chosen]
@@ -143,7 +143,7 @@ def _shown(quality: float | None, wording: Wording) -> str:
     return percent(wording.value(quality) if is_number(quality) else None)
 
 
-def _spent(report: Entry, facts: Entry) -> str:
+def _spent(report: Entry, facts: Entry, wording: Wording) -> str:
     if not is_number(facts.get("seconds")):
         return ""
     episodes = report.get("episodes")
@@ -154,10 +154,10 @@ def _spent(report: Entry, facts: Entry) -> str:
         text += f" ({', '.join(parts)})"
     if (compiled := facts.get("compilations_after_first_episode")) is not None:
         text += f"; compilations after the first episode: {compiled or 'none'}"
-    return text + "." + _judge(facts)
+    return text + "." + _judge(facts, wording)
 
 
-def _judge(facts: Entry) -> str:
+def _judge(facts: Entry, wording: Wording) -> str:
     """Which runtime judged the episodes, and by which measurement it was chosen."""
     judge = facts.get("judge")
     if not judge:
@@ -166,7 +166,8 @@ def _judge(facts: Entry) -> str:
     pairs = (f"{_title(name)} {number(1000 * s)} ms" for name, s in seconds)
     measured = f" (a batch of images: {', '.join(pairs)})" if seconds else ""
     if (difference := judge.get("difference")) is not None:
-        measured += f"; accuracy of the same network {difference * 100:+.2f} points to XLA's"
+        change = points(wording.change(difference))
+        measured += f"; {wording.metric} of the same network {change} points to XLA's"
     return f" Judged by {_title(judge['runtime'])}{measured}."
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import tyro
 
@@ -16,10 +16,27 @@ FLOAT = 32
 
 @dataclass(frozen=True)
 class ReportSettings(CommandSettings):
-    """Write report.md and its pictures again from the files of a run directory."""
+    """Report on runs and studies: tables with intervals, curves and policies on one page.
 
-    run_dir: tyro.conf.Positional[Path]
-    """A directory that 'compress' wrote."""
+    Of one run of 'compress', its report.md and pictures are written again.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of studies, of runs, or that hold such. Of several studies, each is compared with
+    the first."""
+    out: Path | None = None
+    """Where report.md, report.csv and report.html go. Default: the folder itself; of several,
+    runs/report."""
+
+    def resolved(self) -> Self:
+        """See ``CommandSettings``.
+
+        Raises:
+          FileError: also if no folder is given.
+        """
+        if not self.runs:
+            raise FileError("no folder to report on; give one or more that pfrl wrote")
+        return super().resolved()
 
 
 Format = Literal["onnx", "litert", "packed", "jax"]
@@ -44,7 +61,7 @@ class ExportSettings(CommandSettings):
     out: Path | None = None
     """Folder of the files. Default: export in the run's folder."""
 
-    def resolved(self) -> "ExportSettings":
+    def resolved(self) -> Self:
         """See ``CommandSettings``.
 
         Raises:

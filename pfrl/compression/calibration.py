@@ -155,7 +155,18 @@ def needs_of(recipe: Recipe, quantized: bool) -> dict[str, str]:
 def gather_from(
     graph: Graph, recipe: Recipe, dataset: Dataset, seed: int, quantized: bool
 ) -> CalibrationStatistics:
-    """``gather_statistics`` from training images in batches of 64, augmented."""
+    """``gather_statistics`` from training images in batches of 64, augmented.
+
+    Args:
+      graph: of the base network.
+      recipe: says what is needed, and by ``images`` of how many images.
+      dataset: whose training images are looked at, and whose task gives the loss.
+      seed: of their order and augmentation.
+      quantized: whether activations will be rounded, so that their ranges are needed.
+
+    Raises:
+      RecipeError: if the recipe names an unknown method.
+    """
     rng = np.random.default_rng([seed, 2])
     batches = dataset.training_batches(64, rng, max(recipe.images // 64, 1))
     return gather_statistics(

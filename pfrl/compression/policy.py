@@ -41,7 +41,18 @@ class Policy:
         act_bits: int = FLOAT_BITS,
         round_to: int = 1,
     ) -> "Policy":
-        """The same share for every group and the same widths for every layer."""
+        """The same share for every group and the same bit widths for every layer.
+
+        Args:
+          graph: of the network.
+          keep: share of the channels that stay, above 0, at most 1.
+          weight_bits: of every kernel, 1 to 8, or 32 for floats.
+          act_bits: of what goes into every layer, 2 to 8, or 32.
+          round_to: kept channels are multiples of this, in groups larger than it.
+
+        Raises:
+          PolicyError: if a value is out of its bounds.
+        """
         return cls(
             dict.fromkeys(graph.groups, keep),
             {layer.name: weight_bits for layer in graph.layers},

@@ -108,7 +108,19 @@ def run_graph(
     removed: np.ndarray | None = None,
     rounding: Rounding | None = None,
 ) -> tuple[Any, Variables]:
-    """Run a graph's program on variables by name, as ``Source.apply`` would."""
+    """Run a graph's program on variables by name, as ``Source.apply`` would.
+
+    Args:
+      graph: of the network.
+      variables: all of its arrays by name, sliced if ``removed`` says so.
+      x: the inputs, a pytree as it was traced, at any batch size.
+      train: whether in training mode.
+      removed: bool by atom, what the variables have lost (``Graph.removed_atoms``); None: nothing.
+      rounding: how numbers are rounded at the sites; None: not at all.
+
+    Returns:
+      the outputs, and the variables that are not trained as they are after the call.
+    """
     labelled, tree = graph.program(x, train)
     on_layer, on_value = _hooks(graph, labelled, train, rounding)
     leaves = [jnp.asarray(variables[name]) for name in sorted(graph.source.variables)]
@@ -186,7 +198,18 @@ def compress(
 def assemble(
     graph: Graph, policy: Policy, prepared: Prepared, recipe: Recipe, ranges: Ranges
 ) -> Compressed:
-    """The sliced network of what was prepared at full size."""
+    """The sliced network of what was prepared at full size.
+
+    Args:
+      graph: of the base network.
+      policy: that was prepared.
+      prepared: kept channels, arrays and weight masks at full size.
+      recipe: by which it was prepared.
+      ranges: of the activations at every site, at the policy's bits.
+
+    Raises:
+      RecipeError: if the policy's bits do not fit the recipe, or a rounded site has no range.
+    """
     places = kept_places(graph, prepared.kept)
     variables = slice_variables(graph, prepared.variables, prepared.kept)
     masks = {name: mask[np.ix_(*places[name])] for name, mask in prepared.weight_masks.items()}

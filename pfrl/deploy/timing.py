@@ -73,7 +73,7 @@ def measure(
     seed: int = 0,
     precision: float = 0.0,
 ) -> Measurement:
-    """The latency of one file; see ``measure_interleaved``."""
+    """The latency of one file; arguments and errors are those of ``measure_interleaved``."""
     return measure_interleaved([path], threads, batch, seconds, seed, precision)[0]
 
 

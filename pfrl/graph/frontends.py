@@ -85,8 +85,9 @@ def from_linen(
     Args:
       module: not bound to variables.
       variables: what ``module.init`` returned: ``{"params": ..., "batch_stats": ...}``.
-      train, evaluation: keyword arguments of ``__call__`` in the two modes; by
-        default those of ``MODE_KEYWORDS`` that its signature has.
+      train: keyword arguments of ``__call__`` in training; by default those of
+        ``MODE_KEYWORDS`` that its signature has.
+      evaluation: likewise in evaluation.
       rngs: streams that the module draws from in training.
       seed: of those streams.
 

@@ -41,12 +41,14 @@ class Graph:
 
     Attributes:
       inputs: shape and type of every input, as traced.
-      layers, groups: see ``Layer`` and ``Group``.
+      layers: in order of execution, see ``Layer``.
+      groups: by name, see ``Group``.
       products: multiply-accumulates of products of two activations (attention).
       axes: the length of every axis of every variable as a ``Count``.
       frozen: for every layer with channels that cannot be removed, how many and why.
       unknown: primitives without a rule; what they touch is frozen.
-      macs, params: of the whole network; parameters are trainable elements.
+      macs: multiply-accumulates of the whole network for one example.
+      params: its trainable elements.
     """
 
     source: Source

@@ -38,7 +38,13 @@ def qualities(
 ) -> Iterator[np.ndarray]:
     """Quality of every answer to the images of ``split``, in [0, 1], by the data set's task.
 
-    Batch by batch, ``[N]``.
+    Args:
+      outputs_of: a network, from normalised images ``[N, H, W, C]`` to outputs.
+      dataset: of the split; it normalises, and its task judges.
+      split: images and targets.
+
+    Yields:
+      batch by batch, ``[N]``.
     """
     for images, targets in dataset.batches(split, min(JUDGED_AT_ONCE, len(split))):
         outputs = np.asarray(outputs_of(images))[: len(targets)]
@@ -46,7 +52,7 @@ def qualities(
 
 
 def mean_quality(outputs_of: Callable[[Any], Any], dataset: Dataset, split: Split) -> float:
-    """The mean of ``qualities``; for classes that is the accuracy."""
+    """The mean of ``qualities``, whose arguments it takes; for classes that is the accuracy."""
     return sum(float(part.sum()) for part in qualities(outputs_of, dataset, split)) / len(split)
 
 

@@ -21,7 +21,7 @@ from agents.base import Recorder
 from agents.rl.bounded import InvertingGradients
 from agents.rl.ddpg import AMCAgent
 from agents.rl.sac import SACAgent
-from agents.rl.surrogate import RewardModel, fit, matern, predict
+from agents.rl.screening.surrogate import RewardModel, fit, matern, predict
 from agents.rl.td3 import TD3Agent
 from agents.rl.tqc import TQCAgent
 from envs import Problem

@@ -85,7 +85,7 @@ def test_the_toy_is_solved_at_its_first_solution():
     assert found.best.evaluation.costs["macs"] <= probes[0].evaluation.costs["macs"] / 2
 
 
-@pytest.mark.parametrize("episodes", [1, 5, 20, 60])
+@pytest.mark.parametrize("episodes", [1, 5, 20, pytest.param(60, marks=pytest.mark.ci)])
 def test_exactly_so_many_episodes_within_the_budget(episodes):
     found = search_environment("solver", env(), episodes, 0)
     assert len(found.history) == episodes

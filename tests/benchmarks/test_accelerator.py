@@ -64,6 +64,7 @@ def test_on_a_cpu_it_says_so_in_a_sentence():
     assert (done.returncode, done.stdout) == (0, accelerator.NOTHING + "\n"), done.stderr
 
 
+@pytest.mark.ci
 def test_processes_measure_as_the_command_starts_them(tmp_path):
     """Data that is not there, so that they end soon, and tell why."""
     options = f"--force --networks resnet8 --data npz:{tmp_path}/none.npz --populations 1 --out"
@@ -76,6 +77,7 @@ def test_processes_measure_as_the_command_starts_them(tmp_path):
     assert all("Error: " in each["why"] for each in found["left_out"]), found["left_out"]
 
 
+@pytest.mark.ci
 def test_a_run(small, tmp_path, capsys):
     options = "--force --networks resnet8 --populations 2 --precisions bfloat16 --out"
     assert accelerator.main([*options.split(), str(tmp_path)]) == 0

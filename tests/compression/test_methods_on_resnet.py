@@ -2,16 +2,26 @@
 
 import pytest
 
+from tests.support.marks import shown_elsewhere
 from tests.support.methods_conformance import check
 from tests.support.methods_table import COLUMNS, FULL, ROWS
 
 # What the row of another quantizer or of all together shows again.
 AGAIN = ("weights codebook_clusters", "weights codebook_weights", "prune, codebook", "clips lsq")
 
+# Of each kind another row is tested every time, and the method itself by its own tests.
+IN_CI = (
+    *("weights mse", "weights codebook", "calibration entropy", "clips pact"),
+    *("low rank, channel", "low rank, spatial"),
+)
+
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.slow) if n in AGAIN else n for n in ROWS],
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in AGAIN else name
+        for name in shown_elsewhere(ROWS, IN_CI)
+    ],
 )
 def test_method(name, tmp_path):
     check(name, COLUMNS["resnet"], tmp_path)

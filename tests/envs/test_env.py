@@ -279,6 +279,7 @@ def test_ranks_are_the_groups_between_the_two_layers():
         make(knobs=("rank",))
 
 
+@pytest.mark.ci
 def test_a_network_at_full_rank_answers_as_before_and_shares_are_of_what_it_was():
     plain = network_task().open()
     task = network_task(decompose="channel", recipe=Recipe(criterion="l2"))

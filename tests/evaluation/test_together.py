@@ -115,6 +115,7 @@ def test_batches_replay_what_was_recorded(graph):
         found.evaluate_batch(policies[::-1])
 
 
+@pytest.mark.ci
 def test_the_vmapped_environment_rewards_as_the_single_one():
     problem = Problem(network_task(), budget=HALF)
     env = gymnasium.make_vec("pfrl/Compression-v0", num_envs=3, problem=problem, vmapped=True)

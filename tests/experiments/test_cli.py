@@ -189,6 +189,7 @@ def test_a_full_disk_is_one_sentence(small_disk):
     assert not list(small_disk.rglob("*.onnx"))
 
 
+@pytest.mark.ci
 def test_pretrained_weights_are_taken_by_compress(tmp_path, capsys):
     weights = tmp_path / "lenet.npz"
     train = ["pretrain", "--model", "lenet5", "--data", "digits", "--epochs", "0.3"]

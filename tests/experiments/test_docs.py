@@ -1,6 +1,7 @@
 """The documentation is true: its snippets run, its commands parse, its tables are the code's."""
 
 import dataclasses
+import os
 import pkgutil
 import re
 import shlex
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 
 import agents
+import envs
 import pfrl
 from agents import AGENTS, DDPGOptions, SACOptions, TD3Options, TQCOptions
 from envs import Problem
 from experiments import cli
 from experiments.report import inspection as inspect
+from experiments.report import reporting
 from experiments.run import applying, measuring, pretrain
 from experiments.run import compression as compress
 from experiments.studies.methods import comparison as methods
@@ -28,14 +31,17 @@ from pfrl.deploy.packed.pack import pack, unpack
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.registry import load_plugin
 from pfrl.tasks.base import TASKS
+from tests.support.marks import shown_elsewhere
 from tests.support.tiny import TwoConvs, made, shape
 from tests.support.toy import ToyTask
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-USERS = sorted([ROOT / "README.md", *(ROOT / "docs" / "guide").glob("*.md")])
+GUIDE = ROOT / "docs" / "guide"
+USERS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("[it]*.md"), *GUIDE.rglob("*.md")])
+"""What users read; ``install.md``, ``index.md`` and ``tutorial.md`` lie beside the guide."""
 README = (ROOT / "README.md").read_text()
-EXTEND = ROOT / "docs" / "guide" / "extend.md"
+EXTEND = GUIDE / "extend.md"
 
 
 def blocks(text: str, language: str) -> list[tuple[int, str]]:
@@ -68,7 +74,11 @@ RUN = [page for page in USERS if blocks(page.read_text(), "python") and page.nam
 """Pages whose snippets are one session each."""
 
 
-@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
+# Pages whose sessions train and compress.
+LONG = [page for page in RUN if page.name in ("methods.md", "library.md")]
+
+
+@pytest.mark.parametrize("page", shown_elsewhere(RUN, LONG), ids=lambda page: page.name)
 def test_snippets_run(page, tmp_path, monkeypatch, capsys):
     """In order, as somebody would type them in one session."""
     monkeypatch.chdir(tmp_path)
@@ -170,7 +180,7 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
         (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
     (tmp_path / "net.onnx").touch()  # the user's own; it is not read before the run
     ran = []
-    for module in (compress, applying, inspect, measuring, pareto, sweep, proxy):
+    for module in (compress, applying, inspect, measuring, pareto, sweep, proxy, reporting):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
     for module in (methods, pretrain, tune):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or Path())
@@ -178,6 +188,21 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
     for command in given:
         assert cli.main(command) == 0, (command, capsys.readouterr().err)
     assert len(ran) == len(given)
+
+
+@pytest.mark.slow
+def test_the_tutorial_can_be_followed(tmp_path):
+    """Its commands run in their order, and what it tells to open is there."""
+    text = (ROOT / "docs" / "tutorial.md").read_text()
+    for _, code in blocks(text, "py"):
+        (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for line in [line for _, code in blocks(text, "sh") for line in code.splitlines()]:
+        command = [sys.executable, "-m", "experiments", *shlex.split(line)[1:]]
+        subprocess.run(command, check=True, cwd=tmp_path, env=environment)
+    named = re.findall(r"`(runs/[\w/]+\.\w+)`", text)
+    assert len(named) >= 4
+    assert [file for file in named if not (tmp_path / file).exists()] == []
 
 
 def test_inline_commands_are_understood(capsys):
@@ -243,7 +268,7 @@ def rows_of(options: type) -> list[list[str]]:
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: options.__name__)
 def test_options_of_the_agents(options):
     """One table for every agent that has any; it follows the name of the type in the text."""
-    text = (ROOT / "docs" / "guide" / "agents.md").read_text()
+    text = "\n".join(page.read_text() for page in (GUIDE / "agents").glob("*.md"))
     known = rows_of(INHERITED[options]) if options in INHERITED else []
     expected = [row for row in rows_of(options) if row not in known]
     described = tables(text[text.index(f"`agents.{options.__name__}`") :])[0]
@@ -251,7 +276,7 @@ def test_options_of_the_agents(options):
 
 
 def test_fields_of_a_problem():
-    described = tables((ROOT / "docs" / "guide" / "environment.md").read_text())[0]
+    described = tables((GUIDE / "environment.md").read_text())[0]
     assert [row[0] for row in described] == [f"`{f.name}`" for f in dataclasses.fields(Problem)]
     for row, field in zip(described[1:], dataclasses.fields(Problem)[1:], strict=True):
         written = row[1].strip("`").replace("−", "-").replace('"', "'")
@@ -268,6 +293,13 @@ assert pfrl.compress is compress
 assert sys.modules["pfrl.compression.sliced"].run_graph is run_graph
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("package", [pfrl, envs, agents], ids=lambda package: package.__name__)
+def test_every_public_name_is_in_the_reference(package):
+    page = (ROOT / "docs" / "api" / f"{package.__name__}.md").read_text()
+    listed = re.findall(rf"^::: {package.__name__}\.(\w+)$", page, re.MULTILINE)
+    assert sorted(listed) == sorted(package.__all__)
 
 
 def test_every_public_name_of_pfrl_is_there():

@@ -58,6 +58,7 @@ def test_a_metric_goes_with_it_and_no_limit():
         CompressSettings(max_drop=1.0, confidence=0.1).resolved()
 
 
+@pytest.mark.ci
 def test_from_the_command_line(tmp_path, capsys, monkeypatch):
     """A loss of 100 points is kept by any network: the lowest limit is handed over."""
     monkeypatch.setattr(drop, "ROUNDS", 2)

@@ -32,6 +32,7 @@ def test_a_network_of_ones_own_is_compressed(tmp_path):
     assert session.logits(np.zeros((2, 8, 8, 1), np.float32)).shape == (2, 10)
 
 
+@pytest.mark.ci
 def test_shares_of_zeros_are_in_the_network_that_is_handed_over(tmp_path):
     out = tmp_path / "run"
     compressed(out, "--knobs", "keep", "sparsity", "--target", "bytes=0.4")

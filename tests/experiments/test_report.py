@@ -49,6 +49,17 @@ def test_the_report_says_on_how_many_images_the_winner_was_chosen(tmp_path):
     assert "the cheapest in MACs per image was handed over" in text
 
 
+def test_the_choice_of_a_runtime_is_told_in_the_words_of_the_task():
+    judge = {"runtime": "onnx", "seconds": {"onnx": 0.01, "xla": 0.05}, "difference": 0.002}
+    report = {"search": {"seconds": 3.0, "judge": judge}}
+    for task, words in [
+        ({}, "accuracy of the same network +0.20 points to XLA's"),
+        ({"metric": "agreement"}, "agreement of the same network +0.20 points to XLA's"),
+        ({"metric": "NME", "error": True}, "NME of the same network −0.20 points to XLA's"),
+    ]:
+        assert words in evidence.search({**report, "task": task}, [], None, {})
+
+
 def test_notes_say_that_bits_are_simulated():
     rng = np.random.default_rng(0)
     with_bits, without = random_policy(rng, 3, True), random_policy(rng, 3, False)

@@ -124,6 +124,7 @@ def test_the_report_says_what_was_asked_for(whole):
         assert (whole / picture).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.ci
 def test_controls_are_in_the_report(tmp_path):
     """With the uniform policy handed over there is one training less."""
     compress.run(settings(tmp_path, agent="uniform", length=LengthBlock(1), controls=True))
@@ -172,7 +173,11 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(whole, tmp_path, monkey
 
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
-    "sent", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+    "sent",
+    [
+        pytest.param(signal.SIGKILL, marks=pytest.mark.ci),
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+    ],
 )
 def test_a_stopped_process_loses_at_most_its_episode(sent, whole, tmp_path):
     out = tmp_path / "run"
@@ -248,6 +253,7 @@ def test_the_test_split_is_read_once_after_the_search(tmp_path, monkeypatch):
     assert [episodes for _, episodes in opened] == [8]
 
 
+@pytest.mark.ci
 def test_a_diverging_episode_is_recorded_with_the_lowest_reward(tmp_path):
     wild = dataclasses.replace(EPISODE, learning_rate=1e30, steps=3)
     compress.run(settings(tmp_path / "run", agent="random", length=LengthBlock(3), episode=wild))
@@ -257,7 +263,7 @@ def test_a_diverging_episode_is_recorded_with_the_lowest_reward(tmp_path):
     assert np.isfinite([line["reward"] for line in history]).all()
 
 
-@pytest.mark.parametrize("agent", ["ppo", "uniform"])
+@pytest.mark.parametrize("agent", ["ppo", pytest.param("uniform", marks=pytest.mark.ci)])
 def test_other_agents_play_the_same_number_of_episodes(agent, tmp_path):
     compress.run(settings(tmp_path / "run", agent=agent))
     history = read_history(tmp_path / "run" / "history.jsonl")

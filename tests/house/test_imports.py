@@ -14,7 +14,7 @@ FLOORS = ("pfrl", "envs", "agents", "experiments", "benchmarks")
 ROOMS = {
     "pfrl": "graph cpu models tasks data training methods compression deploy cost evaluation",
     "agents": "rl search",
-    "experiments": "settings records report watch run studies",
+    "experiments": "settings records report watch run studies ablations",
 }
 """Of each floor, from the ground up. Files beside the rooms: see ``CORNERSTONES``."""
 CORNERSTONES = {"pfrl": {"bounds", "files", "registry", "user_code"}, "agents": {"base"}}

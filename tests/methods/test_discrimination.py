@@ -137,7 +137,7 @@ def test_the_loss_is_that_of_the_task():
     np.testing.assert_array_equal(found["a"], [KNOWS])
 
 
-@pytest.mark.parametrize("name", ["resnet8", "vit_tiny"])
+@pytest.mark.parametrize("name", ["resnet8", pytest.param("vit_tiny", marks=pytest.mark.ci)])
 def test_every_group_keeps_exactly_its_count(name):
     constructor, image = (resnet8, (8, 8, 1)) if name == "resnet8" else MODERN[name]
     source = random_source(constructor)

@@ -5,10 +5,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.conformance import check_precisely, check_saved, compressed, examples
+from tests.support.marks import shown_elsewhere
 from tests.support.narrow import CLASSIC, saved_often
 
+# Their kinds of layers and joints are in the others, or in the tables of the methods.
+AGAIN = (
+    "plain20",
+    "resnet20",
+    "resnet20b",
+    "resnet18",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "googlenet",
+)
 
-@pytest.mark.parametrize("name", CLASSIC)
+
+@pytest.mark.parametrize("name", shown_elsewhere(CLASSIC, AGAIN))
 @examples(1)
 @given(seed=st.integers(0, 10**6))
 def test_masked_equals_sliced(name, seed):

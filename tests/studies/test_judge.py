@@ -28,7 +28,10 @@ FIRST_THEN_MORE = {
 
 @pytest.mark.parametrize(
     "study",
-    ["sweep", *(pytest.param(name, marks=pytest.mark.slow) for name in ("pareto", "proxy"))],
+    [
+        pytest.param("sweep", marks=pytest.mark.ci),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("pareto", "proxy")),
+    ],
 )
 def test_a_study_that_goes_on_is_judged_by_the_runtime_that_it_chose(study, tmp_path, monkeypatch):
     answers = iter([Choice("onnx", {"onnx": 0.1, "xla": 0.2})])

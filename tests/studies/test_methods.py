@@ -107,6 +107,7 @@ COMMAND = ["methods", "--model", "resnet8", "--data", "digits", "--seeds", "1", 
            "--workers", "1"]  # fmt: skip
 
 
+@pytest.mark.ci
 def test_a_run_goes_on_where_it_ended(tmp_path, capsys, monkeypatch):
     some = [cell for cell in cells() if cell.name in ("4 bits", "2 bits")]
     monkeypatch.setattr(methods, "cells", lambda: some)

@@ -151,6 +151,7 @@ COMMAND = ["proxy", "--model", "resnet8", "--data", "digits", "--policies", "2",
 SHORT = ["--long-images", "192", "--search-images", "100", "--supernet-steps", "2"]
 
 
+@pytest.mark.ci
 def test_a_run_goes_on_where_it_ended(tmp_path, capsys):
     out = tmp_path / "run"
     command = [*COMMAND, *SHORT, "--fidelities", "reconstruct", "--out", str(out)]

@@ -179,6 +179,7 @@ def test_what_a_policy_makes_use_of(network):
             assert parameter.low <= parameter.default <= parameter.high
 
 
+@pytest.mark.ci
 def test_bits_and_zeros_are_those_of_the_policy(network):
     dataset, graph = network
     names = [layer.name for layer in graph.layers]

@@ -62,15 +62,20 @@ def lively(variables, seed):
     return result
 
 
+@cache
+def _abstract(constructor, precise) -> Source:
+    """A network with the shapes of its arrays; their types depend on whether 64 bits are on."""
+    if inspect.signature(constructor).parameters:
+        return as_source(nnx.eval_shape(lambda: constructor(nnx.Rngs(0))))
+    return constructor()
+
+
 def random_source(constructor, seed=0, dtype=jnp.float32) -> Source:
     """A network with random arrays of its shapes, without its initialisers, which would compile.
 
     ``constructor`` takes ``rngs`` and makes an nnx module, or takes nothing and makes a source.
     """
-    if inspect.signature(constructor).parameters:
-        source = as_source(nnx.eval_shape(lambda: constructor(nnx.Rngs(0))))
-    else:
-        source = constructor()
+    source = _abstract(constructor, jax.config.read("jax_enable_x64"))
     shapes = {
         name: jax.ShapeDtypeStruct(value.shape, dtype)
         if jnp.issubdtype(value.dtype, jnp.floating)
@@ -95,7 +100,7 @@ def everything(apply, trainable):
 
     def classify(variables, x, train, *extras):
         outputs, statistics = apply(variables, x, train, *extras)
-        return pooled(outputs), statistics
+        return pooled(outputs), {**statistics, "outputs": outputs}
 
     step = make_train_step(classify, optimizer)
 
@@ -105,9 +110,10 @@ def everything(apply, trainable):
         state, _ = step(
             TrainState(parameters, statistics, optimizer.init(parameters)), x, labels, None, *extras
         )
+        trained = state.statistics.pop("outputs")
         return {
             "evaluated": apply(variables, x, False, *extras)[0],
-            "trained": apply(variables, x, True, *extras)[0],
+            "trained": trained,
             "statistics": state.statistics,
             "gradients": state.optimizer[0],
             "parameters": state.parameters,
@@ -123,9 +129,13 @@ def random_inputs(rng, x):
     return rng.normal(size=x.shape).astype(x.dtype)
 
 
-@cache
 def masked_network(constructor, image, dtype=jnp.float32):
     """A network with random variables, its graph, and ``everything`` of it with a mask."""
+    return _masked_network(constructor, image, dtype)
+
+
+@cache
+def _masked_network(constructor, image, dtype):
     precise = jnp.float64 if dtype == jnp.float64 else jnp.float32
     source = random_source(constructor, dtype=precise)
     graph = trace(source, jax.ShapeDtypeStruct((BATCH, *image), dtype))

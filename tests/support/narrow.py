@@ -86,13 +86,17 @@ MODERN: dict[str, tuple[Any, tuple[int, ...]]] = {
     "mixer": (lambda rngs: MlpMixer(5, 3, (8, 12), 4, 8, 2, 6, 10, rngs=rngs), (8, 12, 3)),
 }
 
-SAVED_OFTEN = {"resnet20b", "mobilenet_v2", "densenet40", "unet", "vit_tiny", "mixer"}
-"""Networks that are saved and loaded by `make test`: together they have every kind of operation."""
+SAVED_OFTEN = {"resnet20b", "densenet40", "unet", "mixer"}
+"""Networks that are saved and loaded by `make test`."""
 
 
 def saved_often(names: Iterable[str]) -> list[Any]:
-    """Parameters of a test, of which those that show nothing new are slow."""
+    """Parameters of a test, of which those that show nothing new are left to CI, or are slow."""
     return [
-        name if name in SAVED_OFTEN else pytest.param(name, marks=pytest.mark.slow)
-        for name in names
+        name if name in SAVED_OFTEN else pytest.param(name, marks=_saved(name)) for name in names
     ]
+
+
+def _saved(name: str) -> Any:
+    # With those that are saved often, they have every kind of operation.
+    return pytest.mark.ci if name in ("mobilenet_v2", "vit_tiny") else pytest.mark.slow

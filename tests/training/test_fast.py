@@ -257,7 +257,10 @@ def test_gradients_of_a_depthwise_kernel_by_hand():
     np.testing.assert_array_equal(found, np.broadcast_to(counts[..., None, None], (3, 3, 1, 3)))
 
 
-@pytest.mark.parametrize("network, sides", [(resnet8, (8, 8, 1)), (Branches, (6, 6, 2))])
+@pytest.mark.parametrize(
+    "network, sides",
+    [pytest.param(resnet8, (8, 8, 1), marks=pytest.mark.ci), (Branches, (6, 6, 2))],
+)
 def test_a_train_step_is_the_same(network, sides):
     """Loss, statistics and parameters after a step; calls within calls are entered."""
     source = from_nnx(made(network))

@@ -94,7 +94,20 @@ def evaluate_job(settings: MethodsSettings, job: Evaluated) -> dict[str, Any]:
 def evaluate(
     cell: Cell, seed: int, settings: MethodsSettings, graph: Graph, dataset: Dataset, test: Split
 ) -> dict[str, Any]:
-    """Test accuracies of a cell before and, if there is one, after fine-tuning; its costs."""
+    """Test accuracies of a cell before and, if there is one, after fine-tuning; its costs.
+
+    Args:
+      cell: the policy, the recipe, and the recipes that are judged before the training.
+      seed: of all that is drawn.
+      settings: of the study.
+      graph: of the base network.
+      dataset: what is looked at and trained on.
+      test: the images that judge.
+
+    Returns:
+      what the cell's line says: ``costs`` by metric, accuracies ``before`` by name and ``after``,
+      ``zeros`` in the kernels, ``seconds``.
+    """
     start = time.perf_counter()
     policy = cell.policy(graph)
     rounded = any(bits < FLOAT_BITS for bits in policy.act_bits.values())
@@ -157,7 +170,19 @@ def fine_tune(
     graph: Graph,
     dataset: Dataset,
 ) -> Variables:
-    """The same training for all, distilled from the base network."""
+    """The same training for all, distilled from the base network.
+
+    Args:
+      small: the network, with the arrays that training begins with.
+      project: what is done to the arrays after every step, such as more zeros; None: nothing.
+      seed: of the order and the augmentation of the images.
+      settings: how many images, and the peak learning rate.
+      graph: of the base network.
+      dataset: whose training images are used.
+
+    Returns:
+      the trained arrays by name.
+    """
     base = graph.source
     teacher = compiled(lambda variables, x: base.apply(variables, x, False)[0])
     epochs = settings.images / len(dataset.train)

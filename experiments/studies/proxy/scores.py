@@ -147,8 +147,18 @@ def choose_judge(settings: ProxySettings) -> Choice:
 def score(
     settings: ProxySettings, judge: str, policies: Sequence[Policy], job: Scored
 ) -> dict[str, Any]:
-    """What the line of a policy says of a fidelity, judged by a runtime, or of the long
-    fine-tuning."""
+    """What the line of a policy says of a fidelity, or of the long fine-tuning.
+
+    Args:
+      settings: of the study.
+      judge: the runtime that judges.
+      policies: all policies of the study.
+      job: which of them, and by which fidelity.
+
+    Returns:
+      ``accuracy`` (of the long fine-tuning ``held_out`` too), ``diverged``, ``seconds``, the
+      seconds of the fidelity's ``setup``, ``costs`` by metric, and the ``policy``.
+    """
     evaluator, setup = evaluator_of(settings, judge, job.fidelity)
     policy, start = policies[job.number], time.perf_counter()
     if job.fidelity == LONG:
@@ -188,10 +198,18 @@ def score_long(
 def evaluator_of(
     settings: ProxySettings, judge: str, fidelity: str
 ) -> tuple[NetworkEvaluator, float]:
-    """The evaluator of a fidelity, with everything compiled, and the seconds that this took,
-    those of a shared network that is read back included.
+    """The evaluator of a fidelity, with everything compiled.
 
-    The long fine-tuning begins without a repair, the same as none of them.
+    The long fine-tuning begins without a repair, as none of the fidelities does.
+
+    Args:
+      settings: of the study.
+      judge: the runtime that judges.
+      fidelity: its name, or ``LONG``.
+
+    Returns:
+      the evaluator, and the seconds that it took to make it, those of a shared network that was
+      read back included.
     """
     start = time.perf_counter()
     dataset, graph = opened(settings.network)

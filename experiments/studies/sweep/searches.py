@@ -74,17 +74,46 @@ def plan(settings: SweepSettings) -> list[Search]:
 
 
 def search(settings: SweepSettings, weights: str, job: Search) -> dict[str, Any]:
-    """Search, fine-tune the best policy and test it: what the job's line says."""
+    """Search, fine-tune the best policy and test it.
+
+    Args:
+      settings: of the sweep.
+      weights: path of the base network's arrays.
+      job: the target, the agent and the seed.
+
+    Returns:
+      what the job's line says: the best episode's accuracies on search and test images and its
+      cost, seconds of the evaluations and of the agent, and the curve of the best so far.
+    """
     problem = problem_of(settings, task_of(settings, weights), job.target, settings.reward)
+    return searched(settings, problem, job.agent, job.seed, job.folder(settings.out))
+
+
+def searched(
+    settings: SweepSettings,
+    problem: Problem,
+    agent: str,
+    seed: int,
+    folder: Path,
+    options: Any = None,
+) -> dict[str, Any]:
+    """A search from its first episode to the test of its best policy, as a line says it.
+
+    Args:
+      settings: ``length``, and how the best policy is fine-tuned.
+      problem: what is searched.
+      agent, seed, options: as of ``agents.search``.
+      folder: of its history; a search that was stopped goes on from there.
+    """
     opened = problem.open()
     evaluator = opened.evaluator
-    load(job.agent)
+    load(agent)
     compile_before(problem)
     hits, curve = evaluator.hits, Curve(evaluator)
     length = settings.length.evaluations(evaluator.images_each)
-    episodes = 1 if AGENTS[job.agent].rule else length
-    history = job.folder(settings.out) / "history.jsonl"
-    found = recorded_search(job.agent, problem, episodes, job.seed, history, curve.episode)
+    episodes = 1 if AGENTS[agent].rule else length
+    history = folder / "history.jsonl"
+    found = recorded_search(agent, problem, episodes, seed, history, curve.episode, options=options)
     # A search that goes on decides everything again, so this is of all its episodes.
     outside, points = curve.outside, curve.ended()
     best, decisions = found.best, Decisions(problem, opened.graph, opened.costs)
@@ -92,7 +121,7 @@ def search(settings: SweepSettings, weights: str, job: Search) -> dict[str, Any]
         "episodes": len(found.history),
         "best": best.index,
         "search_accuracy": best.evaluation.accuracy,
-        "test_accuracy": test_accuracy(settings, evaluator, best.policy, job.seed),
+        "test_accuracy": test_accuracy(settings, evaluator, best.policy, seed),
         "cost": best.evaluation.costs[decisions.metric],
         "limit": decisions.limit,
         # As if nothing had been in the cache: an evaluation keeps the seconds that it took.

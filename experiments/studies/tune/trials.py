@@ -101,7 +101,12 @@ def run(settings: TuneSettings) -> Path:
 def find_policy(
     settings: TuneSettings, folder: RunFolder, task: NetworkTask, graph: Graph
 ) -> Policy:
-    """The user's policy, or the uniform one under the budget; of a study that goes on, its own."""
+    """The user's policy, or the uniform one under the budget; of a study that goes on, its own.
+
+    Raises:
+      PolicyError: if the file's policy does not fit the network.
+      BudgetError: if the network cannot meet the budget.
+    """
     own = folder.read("policy.json") if folder.begun else None
     if own is not None or settings.policy is not None:
         given = read_json(settings.policy) if own is None and settings.policy else own
@@ -146,7 +151,19 @@ def play(
     parameters: Sequence[Parameter],
     job: Trial,
 ) -> Entry:
-    """One trial: what its line says. A diverged one is the worst, so that the next stay away."""
+    """One trial. A diverged one counts as the worst, so that the next ones stay away.
+
+    Args:
+      settings: of the study.
+      study: knows all trials before; it is asked for this one and told of it.
+      pipeline: compresses, trains and judges.
+      parameters: what is searched.
+      job: which trial this is.
+
+    Returns:
+      what the trial's line says: ``values`` by parameter, ``quality`` on the search images,
+      whether it was ``pruned`` or ``diverged``, ``looks`` at the quality on the way, ``seconds``.
+    """
     is_default = job.trial == DEFAULT
     if is_default:
         study.enqueue_trial(defaults_of(parameters))

@@ -13,7 +13,7 @@ from scipy.special import ndtr, ndtri
 
 from agents.base import Recorder
 from agents.rl.options import OffPolicyOptions
-from agents.rl.surrogate import fit, predict
+from agents.rl.screening.surrogate import RewardModel, fit, predict
 
 ELITES = 5
 """Episodes that count as the best."""
@@ -79,6 +79,7 @@ class Screen:
         self.dry_run = dry_run
         self._live, self._options, self._rng = live, options, rng
         self._networks: list[np.ndarray] = []
+        self._known: list[np.ndarray] = []
         self._rewards: list[float] = []
 
     @property
@@ -86,9 +87,14 @@ class Screen:
         """Candidates of the next episode; two episodes are the fewest that differ in rewards."""
         return self._options.screen if len(self._rewards) > 1 else 1
 
+    def begin(self) -> None:
+        """Told when an episode begins, before ``choose``."""
+
     def add(self, executed: np.ndarray, reward: float) -> None:
         """Learn of an episode that was played: executed actions ``[L, K]``, and its reward."""
-        self._networks.append(self.dry_run.canonicalize(executed[None])[0])
+        network = self._canonical(executed[None])
+        self._networks.append(network[0])
+        self._known.append(self._comparable(network)[0])
         self._rewards.append(reward)
 
     def choose(self, asked: np.ndarray) -> np.ndarray:
@@ -98,31 +104,40 @@ class Screen:
         """
         if len(asked) == 1:
             return asked[0]
+        model = fit(np.stack(self._known)[:, self._live], np.array(self._rewards))
         around = round(self._options.elite * len(asked))
-        asked[:around] = self._around_the_best(around)
-        networks = self.dry_run.canonicalize(self.dry_run.project(asked))
-        played = {network.tobytes() for network in self._networks}
-        promise = self._promise(networks[:, self._live])
+        asked[:around] = self._around(self._best(model), around)
+        networks = self._comparable(self._canonical(self._projected(asked)))
+        played = {network.tobytes() for network in self._known}
+        mean, deviation = predict(model, networks[:, self._live])
+        promise = mean + self._options.kappa * deviation
         unplayed = np.array([network.tobytes() not in played for network in networks])
         if unplayed.any():
             promise[~unplayed] = -np.inf
         return asked[int(np.argmax(promise))]
 
-    def _around_the_best(self, count: int) -> np.ndarray:
-        """Candidates ``[count, L, K]``: one of the best episodes, changed a little or more.
+    def _projected(self, asked: np.ndarray) -> np.ndarray:
+        return self.dry_run.project(asked)
+
+    def _canonical(self, executed: np.ndarray) -> np.ndarray:
+        return self.dry_run.canonicalize(executed)
+
+    def _comparable(self, canonical: np.ndarray) -> np.ndarray:
+        """Canonical actions ``[B, L, K]`` as the model compares them with those of before."""
+        return canonical
+
+    def _best(self, model: RewardModel) -> np.ndarray:
+        """The best episodes so far, the best one first: their places.
 
         The actor forgets what it does not play any more; the memory of the best does not.
         """
-        best = np.argsort(self._rewards)[::-1][:ELITES]
+        return np.argsort(self._rewards)[::-1][:ELITES]
+
+    def _around(self, best: np.ndarray, count: int) -> np.ndarray:
+        """Candidates ``[count, L, K]``: one of the best episodes, changed a little or more."""
         chosen = np.stack(self._networks)[self._rng.choice(best, count)]
         low, high = np.log(ELITE_SIGMAS)
         sigma = np.exp(self._rng.uniform(low, high, (count, 1, 1)))
         changed = self._rng.random(chosen.shape) < self._rng.uniform(0, 1, (count, 1, 1))
         noise = truncated_normal(chosen, sigma, self._rng)
         return np.where(changed, noise, chosen).astype(np.float32)
-
-    def _promise(self, networks: np.ndarray) -> np.ndarray:
-        """What the episodes so far say of the rewards ``[N]`` of canonical actions ``[N, D]``."""
-        played = np.stack(self._networks)[:, self._live]
-        mean, deviation = predict(fit(played, np.array(self._rewards)), networks)
-        return mean + self._options.kappa * deviation

@@ -1,0 +1,1 @@
+"""Which of several candidate episodes is played, by a learned model of the reward."""

@@ -1,0 +1,1 @@
+"""``pfrl ablate``: the questions of the papers as data, run with seeds and intervals."""

@@ -1,0 +1,68 @@
+"""Running experiments: the jobs that are left, and a table of each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from experiments.ablations.experiment import EXPERIMENTS, Context, Shared, do, found
+from experiments.ablations.settings import AblateSettings
+from experiments.ablations.table import write_results
+from experiments.records.history import Line
+from experiments.records.run_folder import RunFolder
+from experiments.run.compression import LATENCY_FILE
+from experiments.run.inputs import find_weights
+from experiments.run.latency import measure_latency
+from experiments.studies.study import complete, judged_alike, task_of
+
+Complete = Callable[..., list[Line]]
+"""``experiments.studies.study.complete``, or what does its jobs elsewhere."""
+
+
+def run(settings: AblateSettings, complete: Complete = complete) -> Sequence[Path]:
+    """Do what is left of the experiments' jobs, and write a table of each.
+
+    Args:
+      settings: resolved ones.
+      complete: what shares out the jobs.
+
+    Returns:
+      The paths of the tables.
+
+    Raises:
+      ValueError: a subclass with a sentence for the user, if something that was given is wrong.
+    """
+    return [path for name in settings.names for path in _run(settings, name, complete)]
+
+
+def _run(settings: AblateSettings, name: str, complete: Complete) -> list[Path]:
+    experiment, shared = EXPERIMENTS[name], settings.of(name)
+    weights = find_weights(shared.network)
+    folder = RunFolder(f"ablate {name}", shared, weights)
+    context = _prepared(name, folder, shared, str(weights))
+    lines = complete(
+        folder,
+        experiment.jobs(shared, settings.seeds),
+        partial(do, context),
+        1 if experiment.alone else shared.workers,
+        "jobs",
+    )
+    if experiment.derive:
+        lines = found(experiment.derive)(lines)
+    return write_results(folder.path, experiment, shared, lines, folder.facts)
+
+
+def _prepared(name: str, folder: RunFolder, shared: Shared, weights: str) -> Context:
+    """What the jobs share. What is measured at the start is kept in the folder."""
+    latency = None
+    if EXPERIMENTS[name].latency:
+        _, graph = task_of(shared, weights).network()
+        folder.begin()
+        space = shared.space
+        folder.kept(
+            LATENCY_FILE,
+            lambda: measure_latency(graph, space.keep_min, space.round_to, 0).to_json(),
+        )
+        latency = folder.path / LATENCY_FILE
+    alike = judged_alike(folder, task_of(shared, weights, latency=latency))
+    return Context(name, replace(shared, episode=alike), weights, latency)

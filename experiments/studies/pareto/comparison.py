@@ -1,0 +1,118 @@
+"""One search for every limit against a search for each: the same evaluations in all.
+
+Of either, what it has for a limit is the best policies of all its evaluations that meet the limit
+and, of an agent that learned, what its actor plays there. All of these are scored again alike, on
+held-out images, and the best score is what the method is worth at the limit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import agents
+from agents import Episode, SearchResult
+from envs import Problem
+from experiments.studies.pareto.limits import answers, feasible
+from pfrl.compression.policy import Policy
+from pfrl.cost import Budget
+
+EIGHT = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+class Method(NamedTuple):
+    """One job of the comparison."""
+
+    agent: str
+    """Who searches."""
+    one: bool
+    """Whether one search serves all limits; else each limit has its own."""
+    seed: int
+
+
+def compare(
+    problem: Problem,
+    job: Method,
+    limits: Sequence[float] = EIGHT,
+    each: int = 60,
+    candidates: int = 2,
+    rescore_steps: int = 128,
+    options: Any = None,
+) -> dict[str, Any]:
+    """What a method is worth; the work of a study's job.
+
+    Args:
+      problem: its budget tells the metric.
+      job: the method.
+      limits: shares of the base.
+      each: evaluations a limit; one search for all has those of all.
+      candidates: evaluated policies that are scored again, at each limit.
+      rescore_steps: of fine-tuning before that.
+      options: of the agent.
+
+    Returns:
+      ``quality``, the mean over the limits; ``hypervolume`` of what was found, between the lowest
+      limit and the base's cost; ``actor`` and ``evaluated``, the means of what the actor played
+      and of what was evaluated alone (None without an actor); ``at``, qualities by limit;
+      ``evaluations``.
+    """
+    assert problem.budget is not None
+    metric, opened = problem.budget.metric, problem.open()
+    result, history = _searched(problem, job, limits, each, options)
+    scores: dict[str, float] = {}
+
+    def score(policy: Policy) -> float:
+        key = str(policy.to_json())
+        if key not in scores:
+            judged = opened.evaluator.score(policy, "held_out", rescore_steps)
+            scores[key] = judged.quality if judged.finite else 0.0
+        return scores[key]
+
+    base = opened.costs.base[metric]
+    evaluated = [
+        max((score(e.policy) for e in feasible(history, metric, s * base, candidates)), default=0.0)
+        for s in limits
+    ]
+    played = [] if result is None else answers(result, problem, limits)
+    acted = [score(answer.policy) for answer in played]
+    best = [max(both) for both in zip(evaluated, acted or evaluated, strict=True)]
+    return {
+        "quality": _mean(best),
+        "hypervolume": hypervolume(list(zip(limits, best, strict=True))),
+        "actor": _mean(acted) if acted else None,
+        "evaluated": _mean(evaluated),
+        "at": {f"{limit:g}": quality for limit, quality in zip(limits, best, strict=True)},
+        "evaluations": len(history),
+    }
+
+
+def hypervolume(points: Sequence[tuple[float, float]]) -> float:
+    """Of ``(cost, quality)``, costs as shares: the mean over costs up to 1, from the lowest of
+    the points on, of the best quality that costs no more."""
+    ordered = sorted(points)
+    ends = [*(cost for cost, _ in ordered[1:]), 1.0]
+    area, best = 0.0, 0.0
+    for (cost, quality), end in zip(ordered, ends, strict=True):
+        best = max(best, quality)
+        area += best * (end - cost)
+    return area / (1 - ordered[0][0])
+
+
+def _searched(
+    problem: Problem, job: Method, limits: Sequence[float], each: int, options: Any
+) -> tuple[SearchResult | None, list[Episode]]:
+    """The one search, if there is one, and all episodes."""
+    assert problem.budget is not None
+    if job.one:
+        every = replace(problem, limits=(min(limits), max(limits)))
+        result = agents.search(job.agent, every, each * len(limits), job.seed, options=options)
+        return result, result.history
+    episodes = []
+    for limit in limits:
+        own = replace(problem, budget=Budget(problem.budget.metric, limit, True), limits=None)
+        found = agents.search(job.agent, own, each, job.seed, options=options)
+        episodes += found.history
+    return None, episodes
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
