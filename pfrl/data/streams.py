@@ -159,6 +159,7 @@ def loaded(loading: Loading, first: int, workers: int | None = None) -> Iterator
       workers: processes; by default one a core where there are ``IN_PROCESSES`` batches or more,
         else none.
     """
+    from absl import flags
     from grain import MapDataset, MultiprocessingOptions, ReadOptions
 
     left = len(loading.batches) - first
@@ -169,6 +170,8 @@ def loaded(loading: Loading, first: int, workers: int | None = None) -> Iterator
     batches = MapDataset.range(first, len(loading.batches)).map(loading)
     ahead = batches.to_iter_dataset(ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS))
     if workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # grain reads its own, and no command line has them
         ahead = ahead.mp_prefetch(MultiprocessingOptions(workers), worker_init_fn=_quiet)
     iterator = iter(ahead)
     try:
