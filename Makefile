@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-ci test-all coverage lint type docs bench tensorboard clean
+.PHONY: help setup demo test test-ci test-browser test-all coverage lint type docs ablations bench \
+  tensorboard clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +37,9 @@ test: setup  ## the tests that take seconds
 test-ci: setup  ## the tests that CI runs besides: the same on more networks
 	$(PYTEST) -m "ci and not slow"
 
+test-browser: setup  ## what TensorBoard and the report show, in a headless Chromium
+	$(BIN)/pytest -m browser tests/browser
+
 test-all: setup  ## all tests, compiled as users' programs are
 	PFRL_TESTS="as used" $(PYTEST) -m "slow or not slow"
 
@@ -56,6 +60,11 @@ docs: $(VENV)/.docs  ## the site, from docs/ and the docstrings, into build/site
 $(VENV)/.docs: $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
+
+# In one process, for compiling takes longer than all else at this scale.
+ablations: setup  ## every experiment at its smallest scale, anew
+	rm -rf runs/smoke
+	$(BIN)/pfrl ablate all --scale smoke --seeds 1 --workers 1 --out runs/smoke
 
 bench: setup  ## seconds and memory of a search, by part
 	$(BIN)/python -m benchmarks.bench

@@ -4,7 +4,7 @@
 - ``pfrl/ChannelPruning-v0``: how many channels stay, as AMC decides (arXiv 1802.03494).
 - ``pfrl/MixedPrecision-v0``: bit widths of kernels and of what goes into them, as HAQ decides
   (arXiv 1811.08886).
-- ``pfrl/Sparsity-v0``: shares of zeros; of the budgets, bytes alone counts them.
+- ``pfrl/Sparsity-v0``: shares of zeros; of the budgets, packed alone counts them.
 - ``pfrl/LowRank-v0``: ranks of decomposed layers.
 - ``pfrl/AnyBudget-v0``: any knobs, and every episode draws the limit that holds for it.
 

@@ -27,6 +27,11 @@ class Decision:
         target = getattr(at, KNOBS[self.knob].decides)
         target.update(zip(self.names, self.values[choice], strict=True))
 
+    def chosen(self, at: Assignment) -> int:
+        """The choice that an assignment holds."""
+        source = getattr(at, KNOBS[self.knob].decides)
+        return self.values.index(tuple(source[name] for name in self.names))
+
     def choice(self, action: float) -> int:
         """The choice for an action in [-1, 1]: equal parts of the interval, in order.
 

@@ -10,7 +10,6 @@ from envs.choices import Decision, decision_of, rank_groups
 from envs.problem import Problem, ProblemError
 from pfrl.cost import Assignment, BudgetError, CostModel, largest_that_fits
 from pfrl.graph import Graph, Layer
-from pfrl.methods.quantization.uniform import FLOAT_BITS
 
 
 class Decisions:
@@ -45,7 +44,7 @@ class Decisions:
         self.metric = problem.budget.metric if problem.budget else "macs"
         if self.metric not in costs.metrics:
             raise BudgetError(f"there is no cost model for '{self.metric}' in this problem")
-        self.monotone = costs.monotone(self.metric, "sparsity" in problem.knobs)
+        self.monotone = costs.monotone(self.metric, problem.knobs)
         self.knobs = problem.knobs
         if problem.knobs == ("keep",) and not graph.groups:
             raise BudgetError(
@@ -67,6 +66,8 @@ class Decisions:
         self.start = self._lowest(problem)
         self.floor = costs.cost(self.metric, self.start)
         self.limit: float | None = None
+        self.clips = problem.kept_by == "projection"
+        """Whether the limit holds at every step."""
         self.centre = 0.0
         """The raw action that the action 0 is."""
         if problem.budget is not None:
@@ -96,8 +97,8 @@ class Decisions:
         """Everything undecided at its lowest; what has no knob at its fixed value."""
         at = Assignment(
             self.graph.full_counts(),
-            {layer.name: FLOAT_BITS for layer in self.graph.layers},
-            {layer.name: FLOAT_BITS for layer in self.graph.layers},
+            {layer.name: problem.fixed_bits[0] for layer in self.graph.layers},
+            {layer.name: problem.fixed_bits[1] for layer in self.graph.layers},
             problem.round_to,
         )
         edges = {self.graph.layers[0].name, self.graph.layers[-1].name}
@@ -207,6 +208,17 @@ class Decisions:
                 return False
         return self.cost(at) <= limit
 
+    def lowered(self, at: Assignment) -> Assignment:
+        """Within the limit: one choice lower, decision after decision and again from the first,
+        until it is met (HAQ, arXiv 1811.08886, section 3.3)."""
+        at = at.copy()
+        while self.limit is not None and self.cost(at) > self.limit:
+            for _, decision in self.all():
+                decision.set(at, max(decision.chosen(at) - 1, 0))
+                if self.cost(at) <= self.limit:
+                    break
+        return at
+
     def _assigned(self, raw: float) -> Assignment:
         at = self.start.copy()
         for _, decision in self.all():
@@ -221,7 +233,7 @@ class Decisions:
     def _largest(self, decision: Decision, wanted: int, at: Assignment) -> int:
         """The largest choice up to ``wanted`` that meets the budget; the lowest always does."""
         limit, trial = self.limit, at.copy()
-        if limit is None:
+        if limit is None or not self.clips:
             return wanted
 
         def fits(choice: int) -> bool:

@@ -1,8 +1,11 @@
 """What the agent sees: AMC's eleven features, the state of the budget, and all decisions so far."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from envs.decisions import Decisions
+from envs.problem import ProblemError
 from pfrl.cost.model import Assignment
 from pfrl.graph import total
 
@@ -12,6 +15,10 @@ AMC_FEATURES = (
 )  # fmt: skip
 BUDGET_FEATURES = ("limit", "spent", "left")
 KINDS = ("conv", "depthwise", "dense")
+DECIDED = "decided"
+"""The levels of all decisions so far, together."""
+HIDEABLE = (*AMC_FEATURES, *KINDS, *BUDGET_FEATURES, DECIDED)
+"""Observations that a problem may hide."""
 
 
 class Observer:
@@ -24,9 +31,16 @@ class Observer:
     is decided at this layer; and the level of every decision so far, -1 for
     those not taken yet or not there. The first ``fixed`` numbers, all but these levels, are as
     many and mean the same for every network.
+
+    Args:
+      decisions: of the process.
+      hidden: names of ``HIDEABLE`` that are always 0, to find out what they are good for.
+
+    Raises:
+      ProblemError: if there is no observation of such a name.
     """
 
-    def __init__(self, decisions: Decisions):
+    def __init__(self, decisions: Decisions, hidden: Collection[str] = ()):
         self._decisions = decisions
         layers = [layer for layer, _ in decisions.steps]
         full = decisions.graph.full_counts()
@@ -47,6 +61,17 @@ class Observer:
         self._before = [total(costs[:step]) for step in range(len(layers) + 1)]
         self.fixed = len(AMC_FEATURES) + len(KINDS) + len(BUDGET_FEATURES) + len(decisions.knobs)
         self.size = self.fixed + len(layers) * len(decisions.knobs)
+        strange = [name for name in hidden if name not in HIDEABLE]
+        if strange:
+            raise ProblemError(
+                f"there is no observation '{strange[0]}' to hide; expected some of"
+                f" {', '.join(HIDEABLE)}"
+            )
+        self._seen = np.ones(self.size, bool)
+        for name in hidden:
+            first = HIDEABLE.index(name)
+            part = slice(self.fixed, None) if name == DECIDED else slice(first, first + 1)
+            self._seen[part] = False
 
     def __call__(
         self,
@@ -80,4 +105,4 @@ class Observer:
         observation = np.concatenate(
             [amc, kind, (share, spent, share - spent), flags, levels.ravel()]
         )
-        return np.clip(observation, -1, 1).astype(np.float32)
+        return np.where(self._seen, np.clip(observation, -1, 1), 0).astype(np.float32)

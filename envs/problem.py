@@ -4,13 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from envs.knobs import KNOBS, KnobName
 from envs.rewards import REWARDS
 from pfrl.cost import Budget, CostModel
 from pfrl.evaluation.recorded import Recorded
 from pfrl.graph import Graph
+from pfrl.methods.quantization.uniform import FLOAT_BITS
 
 
 class ProblemError(ValueError):
@@ -66,6 +67,8 @@ class Problem:
     """Lowest and highest bit width."""
     edge_bits: int = 8
     """Bit width of the first and the last layer, which are not decided (HAQ's rule)."""
+    fixed_bits: tuple[int, int] = (FLOAT_BITS, FLOAT_BITS)
+    """Bit widths of weights and of inputs that no knob decides; 32 is float."""
     latency_share: float = 0.5
     """Target of the reward 'latency' as a share of the base's latency, if the budget names none."""
     latency_exponent: float = -0.07
@@ -75,6 +78,13 @@ class Problem:
     are dense."""
     sparsity_step: float = 0.1
     """From one share of zeros to the next; those of a pattern n:m are 1 - n/m and 0."""
+
+    kept_by: Literal["projection", "lowering", "penalty"] = "projection"
+    """How the budget is kept: at every step, by the largest choice that fits (AMC); when all is
+    decided, by lowering what is over it (HAQ); or not at all, where the reward is lowered by what
+    the cost is above the limit, as a share of it."""
+    hidden: tuple[str, ...] = ()
+    """Observations that are always 0, names of ``envs.observation.HIDEABLE``."""
 
     def __post_init__(self) -> None:
         strange = [knob for knob in self.knobs if knob not in KNOBS]
@@ -86,6 +96,8 @@ class Problem:
         low, high = self.bits
         if not 2 <= low <= high <= 8 or not 2 <= self.edge_bits <= 8:
             raise ProblemError(f"bit widths lie in 2 to 8; got {self.bits} and {self.edge_bits}")
+        if any(not 2 <= bits <= 8 and bits != FLOAT_BITS for bits in self.fixed_bits):
+            raise ProblemError(f"fixed_bits are 2 to 8, or 32 for float; got {self.fixed_bits}")
         if not 0 < self.keep_min <= 1:
             raise ProblemError(f"keep_min lies in (0, 1]; got {self.keep_min}")
         if self.limits is not None and not 0 < self.limits[0] <= self.limits[1] <= 1:

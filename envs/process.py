@@ -11,6 +11,7 @@ from envs.observation import Observer
 from envs.problem import Problem, ProblemError
 from envs.rewards import REWARDS, Reference, reward_of
 from pfrl.compression.policy import Policy
+from pfrl.evaluation.config import Evaluation
 
 
 class DecisionProcess:
@@ -26,7 +27,6 @@ class DecisionProcess:
     Attributes:
       decisions: steps, knobs, budget.
       evaluate: evaluates a policy in this process.
-      reward: of an evaluation.
       steps: L, of an episode.
       limits: lowest and highest limit that an episode draws, in the metric's unit; or None.
       fixed: numbers at the beginning of an observation that are as many for every network.
@@ -45,7 +45,8 @@ class DecisionProcess:
                 f" give it a {missing[0]}_table or choose another reward"
             )
         self.decisions = Decisions(problem, graph, costs)
-        self._observe = Observer(self.decisions)
+        self._kept_by = problem.kept_by
+        self._observe = Observer(self.decisions, problem.hidden)
         self.fixed = self._observe.fixed
         self.limits: tuple[float, float] | None = None
         if problem.limits is not None:
@@ -56,7 +57,7 @@ class DecisionProcess:
             problem.latency_target(costs.base),
             problem.latency_exponent,
         )
-        self.reward = partial(reward_of, problem.reward, base=reference)
+        self._reward = partial(reward_of, problem.reward, base=reference)
         self.steps = len(self.decisions.steps)
         self.live = np.array([[d is not None for d in row] for _, row in self.decisions.steps])
         self.action_space = spaces.Box(-1, 1, (len(problem.knobs),), np.float32)
@@ -85,14 +86,22 @@ class DecisionProcess:
 
     def begin(self, decisions: Decisions | None = None) -> "Draft":
         """A policy of which nothing is decided, under the problem's limit or another one."""
-        return Draft(decisions or self.decisions, self._observe)
+        return Draft(decisions or self.decisions, self._observe, self._kept_by == "lowering")
+
+    def reward(self, evaluation: Evaluation) -> float:
+        """Of an evaluation, less the penalty for what it costs above the limit, if that is how
+        the budget is kept."""
+        reward, limit = self._reward(evaluation), self.decisions.limit
+        if self._kept_by != "penalty" or limit is None:
+            return reward
+        return reward - max(evaluation.costs[self.decisions.metric] / limit - 1, 0.0)
 
 
 class Draft:
-    """A policy on its way through the layers."""
+    """A policy on its way through the layers; if it ``lowers``, within the limit at its end."""
 
-    def __init__(self, decisions: Decisions, observe: Observer):
-        self._decisions, self._observe = decisions, observe
+    def __init__(self, decisions: Decisions, observe: Observer, lowers: bool = False):
+        self._decisions, self._observe, self._lowers = decisions, observe, lowers
         self._at = decisions.start
         self._levels = np.full((len(decisions.steps), len(decisions.knobs)), -1.0)
         self._last_action = 0.0
@@ -125,7 +134,8 @@ class Draft:
 
     def policy(self) -> Policy:
         """With what is not decided at its lowest."""
-        return self._at.policy(self._decisions.graph)
+        at = self._decisions.lowered(self._at) if self._lowers else self._at
+        return at.policy(self._decisions.graph)
 
 
 def _check_honoured(problem: Problem) -> None:

@@ -42,7 +42,7 @@ def _one(decisions: Decisions, actions: np.ndarray) -> np.ndarray:
 
 def _together(decisions: Decisions, actions: np.ndarray) -> np.ndarray:
     executed = np.zeros_like(actions)
-    count, limit = len(actions), decisions.limit
+    count, limit = len(actions), decisions.limit if decisions.clips else None
     counts = {name: np.full(count, size) for name, size in decisions.start.counts.items()}
     for (step, place), decision in decisions.all():
         wanted = taken = decisions.choices(decision, actions[:, step, place])

@@ -84,6 +84,15 @@ def latency(evaluation: Evaluation, base: Reference) -> float:
 register("reward", "latency", Reward(latency, needs=("latency",)))
 
 
+def absolute(evaluation: Evaluation, base: Reference) -> float:
+    """``accuracy + w · |latency / target - 1|`` (TuNAS, arXiv 2008.06120; Galen, 2212.07818)."""
+    off = abs(evaluation.costs["latency"] / base.latency_target - 1)
+    return evaluation.accuracy + base.latency_exponent * off
+
+
+register("reward", "absolute", Reward(absolute, needs=("latency",)))
+
+
 def reward_of(name: str, evaluation: Evaluation, base: Reference) -> float:
     """The reward of an evaluation; of a diverged one the lowest that there is.
 

@@ -19,16 +19,18 @@ from pfrl.cpu.backend import compiled
 from pfrl.data import Dataset, load
 from pfrl.data.seen import seen
 from pfrl.data.taught import taught
+from pfrl.deploy.metadata import metadata
+from pfrl.deploy.onnx.size import FileSize
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.make import make_evaluator
+from pfrl.evaluation.remembered import base_quality
 from pfrl.files import FileError
 from pfrl.graph import Graph, trace
 from pfrl.methods.low_rank.base import DECOMPOSITIONS
 from pfrl.methods.low_rank.decompose import decomposable, decompose
 from pfrl.models.network import Network, View
 from pfrl.tasks.agreement import Unlabelled
-from pfrl.training.fit import mean_quality
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,14 @@ class NetworkTask(Task):
           graph: of ``network``.
           latency: a latency model of it, if latency matters.
         """
-        costs = CostModel(graph, latency, self.recipe)
+        dataset, before = load_network(self.model, self.data, self.weights)
+
+        def model(of: Graph, latency: NetworkLatency | None = None) -> CostModel:
+            return CostModel(of, latency, self.recipe, FileSize(of, self.recipe, metadata(dataset)))
+
+        costs = model(graph, latency)
         if self.decompose is not None:
-            _, before = load_network(self.model, self.data, self.weights)
-            costs.base |= CostModel(before, recipe=self.recipe).base
+            costs.base |= model(before).base
         return costs
 
     def open(self) -> OpenedTask:
@@ -116,10 +122,7 @@ class NetworkTask(Task):
             self.sparse,
             beside=cache,
         )
-        source = graph.source
-        answer = compiled(lambda v, x: source.apply(v, x, False)[0])
-        base = mean_quality(lambda x: answer(source.variables, x), dataset, dataset.search)
-        return OpenedTask(graph, costs, make_evaluator(plain, cache), base)
+        return OpenedTask(graph, costs, make_evaluator(plain, cache), base_quality(graph, dataset))
 
 
 SETTLED, BATCH = 512, 64

@@ -34,6 +34,8 @@ KINDS = (
     "weight_quantizer",
     "activation_quantizer",
     "calibration",
+    "equalizer",
+    "rounding",
     "decomposition",
     "reward",
     "metric",

@@ -2,7 +2,7 @@
 
 An experiment is a table: a row is a *cell*, which is repeated under several seeds. What all cells
 have in common at a scale is one ``Shared``; a cell says what differs. How a job is done is
-one function, most often ``experiments.ablations.searching:search``. A user's file registers more::
+one function, most often the ``search`` of ``works/searching.py``. A user's file registers more::
 
     pfrl.register("experiment", "kappa", Experiment(...))
 """
@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from experiments.report.studies.layout import Column, Layout
 from experiments.settings.blocks import SettingsError
 from experiments.studies.sweep.settings import SweepSettings
 from pfrl.registry import Registry
@@ -36,14 +37,12 @@ class Job(NamedTuple):
     seed: int
 
 
-class Column(NamedTuple):
-    """What is compared: a result of the jobs."""
-
-    key: str
-    """Its name in a line."""
-    heading: str
-    percent: bool = True
-    """Whether it is a share, to be shown in percent."""
+SEARCHED = (
+    Column("search_accuracy", unit="share"),
+    Column("test_accuracy", "test accuracy after fine-tuning", "share"),
+)
+"""What most experiments compare: before fine-tuning on search images, and after it on the test
+images."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,9 @@ class Context(NamedTuple):
         return next(cell for cell in cells if cell.name == name)
 
 
+SEARCH = "experiments.ablations.works.searching:search"
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A question, and how it is answered: as many searches or trainings as cells times seeds."""
@@ -97,9 +99,12 @@ class Experiment:
     cells: Callable[[Shared], Sequence[Cell]]
     """The rows, of the settings of a scale; their names are different."""
     columns: tuple[Column, ...]
+    """What is compared, the first one seed by seed."""
     against: str
     """The cell that the others are compared with, seed by seed."""
-    work: Callable[[Context, Job], dict[str, Any]] | str = "experiments.ablations.searching:search"
+    tasks: bool = False
+    """Whether cells are compared target by target, and named by their agent there."""
+    work: Callable[[Context, Job], dict[str, Any]] | str = SEARCH
     """Does a job, or where the function is ('module:function'), so that it is imported late."""
     derive: str = ""
     """Where a function is that fills in what needs the lines of several jobs: list to list."""
@@ -109,6 +114,12 @@ class Experiment:
     """Whether a job measures latencies, so that none may run beside it."""
     lacks: str = ""
     """What the framework does not have yet of what the paper compares."""
+
+    @property
+    def layout(self) -> Layout:
+        """How lines become tables."""
+        cell, task = (("agent",), ("target",)) if self.tasks else (("cell",), ())
+        return Layout(cell, self.columns, task, (self.against,))
 
     def jobs(self, settings: Shared, seeds: int) -> list[Job]:
         """All of them, seed by seed, so that what is there early is a comparison already."""

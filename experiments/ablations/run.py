@@ -10,6 +10,7 @@ from experiments.ablations.settings import AblateSettings
 from experiments.ablations.table import write_results
 from experiments.records.history import Line
 from experiments.records.run_folder import RunFolder
+from experiments.report.studies.layout import write_layout
 from experiments.run.compression import LATENCY_FILE
 from experiments.run.inputs import find_weights
 from experiments.run.latency import measure_latency
@@ -49,7 +50,8 @@ def _run(settings: AblateSettings, name: str, complete: Complete) -> list[Path]:
     )
     if experiment.derive:
         lines = found(experiment.derive)(lines)
-    return write_results(folder.path, experiment, shared, lines, folder.facts)
+    write_layout(folder.path, experiment.layout)
+    return write_results(folder.path, name, lines, folder.facts, experiment)
 
 
 def _prepared(name: str, folder: RunFolder, shared: Shared, weights: str) -> Context:

@@ -34,6 +34,10 @@ BASE: Mapping[Scale, Shared] = {
 }
 """AMC searches for 400 episodes on 5,000 images; 4.5 million images are 100 epochs of CIFAR-10."""
 
+SHARES: Mapping[Scale, float] = {"smoke": 0.12, "small": 0.3, "paper": 0.5}
+HARD = {scale: {"targets": (f"macs={share}",)} for scale, share in SHARES.items()}
+"""Limits at which policies of a scale's network differ enough to be told apart."""
+
 SECONDS: Mapping[Scale, tuple[float, float]] = {
     "smoke": (0.03, 1.0),
     "small": (0.5, 60.0),

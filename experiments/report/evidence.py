@@ -168,6 +168,8 @@ def _judge(facts: Entry, wording: Wording) -> str:
     if (difference := judge.get("difference")) is not None:
         change = points(wording.change(difference))
         measured += f"; {wording.metric} of the same network {change} points to XLA's"
+    if judge.get("agreement") is not None:
+        measured += f"; it answers {judge['agreement']:.1%} of the images as XLA's simulation does"
     return f" Judged by {_title(judge['runtime'])}{measured}."
 
 
@@ -254,6 +256,17 @@ def _count(number: int | None, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+RIGHT_EVERYWHERE = (
+    "Every processor computes the ONNX file right: any two products of its weights with uint8 fit"
+    " into 16 bits."
+)
+RIGHT_WITH_VNNI = (
+    "The ONNX file is for processors with VNNI (x86 since Ice Lake and Zen 4) and for ARM. On x86"
+    " without VNNI, ONNX Runtime cuts off sums of two products that exceed 16 bits; for these use"
+    " the LiteRT file, which is right everywhere, or compress with `--int8 portable`."
+)
+
+
 def notes(report: Entry, policy: Entry | None) -> str:
     """What the reader must know before quoting a number."""
     lines = list(report.get("notes") or [])
@@ -265,6 +278,9 @@ def notes(report: Entry, policy: Entry | None) -> str:
             " file; fewer than 8 save no time there, and bytes in the packed file alone. Layers of"
             " which either has 32 bits are float32.",
         )
+        integers = report.get("integers") or {}
+        if integers:
+            lines.insert(1, RIGHT_EVERYWHERE if integers["right_everywhere"] else RIGHT_WITH_VNNI)
     return section("Notes", bullets(*lines))
 
 

@@ -224,7 +224,10 @@ def files(report: Entry, run_dir: Path) -> str:
             ("onnx_base", "the uncompressed network, for comparison"),
             ("litert", "the compressed network for LiteRT, with integers where it is rounded"),
             ("litert_base", "the uncompressed one for LiteRT"),
-            ("packed", f"its arrays{size} at their bit widths, which a budget of bytes counts"),
+            (
+                "packed",
+                f"its arrays{size} at their bit widths: what the budget 'packed' counts",
+            ),
             ("policy", "what was decided for each layer"),
         )
         if key in place

@@ -1,5 +1,6 @@
 """``pfrl compress``: from a trained network and an objective to a smaller network, measured."""
 
+import dataclasses
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,10 +22,13 @@ from experiments.watch.plan import Stage, planned
 from experiments.watch.progress import stage, tell
 from pfrl.data import Dataset
 from pfrl.deploy.onnx.export import export_onnx
+from pfrl.deploy.onnx.saturation import saturates
 from pfrl.files import write_json
 from pfrl.graph import Graph
 
 LATENCY_FILE = "latency.json"
+INTEGERS = "integers.json"
+"""Whether the processor that began the run cuts off sums of int8 products."""
 
 
 def run(settings: CompressSettings) -> list[Path]:
@@ -43,6 +47,8 @@ def run(settings: CompressSettings) -> list[Path]:
     settings = settings.resolved()
     weights = check(settings)
     folder = RunFolder("compress", settings, weights, "history.jsonl")
+    integers = folder.read(INTEGERS) or {"saturates": saturates()}
+    settings = on_this_processor(settings, integers["saturates"])
     with stage("loading and tracing"):
         task = make_task(settings, weights, None)
         dataset, graph = task.network()
@@ -55,6 +61,7 @@ def run(settings: CompressSettings) -> list[Path]:
         if not folder.begun:
             prepare(settings, task, graph)
         folder.begin()
+        folder.kept(INTEGERS, lambda: integers)
         table = folder.path / LATENCY_FILE if needs_latency(settings) else None
         if settings.max_drop is None:
             judge = (folder.read(VALIDATION) or {}).get("runtime")
@@ -71,6 +78,15 @@ def run(settings: CompressSettings) -> list[Path]:
         write_json(folder.path / "report.json", report)
     tell(*answer_lines(report))
     return [write_report(folder.path), folder.path / "model.onnx"]
+
+
+def on_this_processor(settings: CompressSettings, saturates: bool) -> CompressSettings:
+    """With integers as every processor computes them right, if this one needs it."""
+    if settings.space.int8 == "fastest" and saturates:
+        return dataclasses.replace(
+            settings, space=dataclasses.replace(settings.space, int8="portable")
+        )
+    return settings
 
 
 def stages(settings: CompressSettings, dataset: Dataset, evaluations: int) -> list[Stage]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from pfrl.compression.sliced import Compressed
 from pfrl.data import Dataset
 from pfrl.deploy.litert.export import export_litert
 from pfrl.deploy.memory import peak_memories
+from pfrl.deploy.metadata import metadata
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.deploy.operators.program import ExportError
 from pfrl.deploy.runtimes import litert
@@ -110,8 +110,8 @@ def export_files(
 def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path:
     """The network as a file with what a user needs to feed it.
 
-    It computes with integers where the network is rounded; all else is float32. An ONNX file is
-    checked on search images before it is there.
+    It computes with integers where the network is rounded; all else is float32. It is checked on
+    search images before it is there.
 
     Args:
       network: what is exported.
@@ -124,22 +124,15 @@ def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path
 
     Raises:
       ExportError: if the network has an operation that has no counterpart in the format, or
-        ONNX Runtime computes something else than JAX.
+        its runtime computes something else than JAX.
       Unavailable: if the format needs LiteRT, which is not installed.
     """
     if not path.exists():
-        metadata = {
-            "mean": ", ".join(map(str, dataset.mean)),
-            "std": ", ".join(map(str, dataset.std)),
-            "classes": ", ".join(dataset.classes),
-            "made_by": f"pocketflow-rl {version('pocketflow-rl')}",
-        }
+        written = metadata(dataset)
         function = network.outputs if network.small is None else network.small
-        if path.suffix == ".tflite":
-            export_litert(function, graph.input_shape, path, metadata)
-        else:
-            images = next(iter(dataset.batches(dataset.search, CHECKED)))[0]
-            export_onnx(function, graph.input_shape, path, metadata, np.asarray(images))
+        images = np.asarray(next(iter(dataset.batches(dataset.search, CHECKED)))[0])
+        write = export_litert if path.suffix == ".tflite" else export_onnx
+        write(function, graph.input_shape, path, written, images)
     return path
 
 

@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from envs import NetworkTask
 from envs.task import load_network
 from experiments.records.machine import machine
@@ -19,6 +21,7 @@ from pfrl.compression.policy import Policy
 from pfrl.compression.rebuilt import write_choices
 from pfrl.compression.sliced import Compressed
 from pfrl.cost.model import Assignment
+from pfrl.deploy.onnx.saturation import right_everywhere
 from pfrl.deploy.packed.file import Sizes
 from pfrl.deploy.packed.pack import pack
 from pfrl.evaluation.base import Evaluator
@@ -109,6 +112,7 @@ def finish(
         },
         "layers": _layer_rows(graph, chosen.policy),
         "packed": {"arrays": packed.payload, "file": packed.file},
+        "integers": _integers(networks["compressed"], files["onnx", "compressed"]),
         "input": {
             "shape": list(graph.input_shape),
             "mean": list(dataset.mean),
@@ -190,9 +194,16 @@ def _networks(
 
 
 def _pack(evaluator: Evaluator, policy: Policy, network: Network, path: Path) -> Sizes:
-    """Write the trained arrays as small as the policy says: what the budget ``bytes`` counts."""
+    """Write the trained arrays as small as the policy says: what the budget ``packed`` counts."""
     small = evaluator.network(policy)
     return pack(dataclasses.replace(small, variables=network.variables), path)
+
+
+def _integers(network: Network, path: Path) -> Entry | None:
+    """Which processors compute the file of integers right; None if it has none."""
+    if network.small is None or not network.small.quantized:
+        return None
+    return {"right_everywhere": right_everywhere(onnx.load(path))}
 
 
 def _layer_rows(graph: Graph, policy: Policy) -> list[Entry]:

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from experiments.records.machine import machine
-from experiments.settings.compilation_cache import user_cache
 from experiments.watch.progress import say, stage
 from pfrl.compression.policy import Policy, round_count
 from pfrl.compression.sliced import compress
@@ -22,6 +21,7 @@ from pfrl.deploy.onnx.export import export_onnx, to_onnx
 from pfrl.deploy.timing import Measurement, measure_interleaved
 from pfrl.files import FileError, write_json
 from pfrl.graph import Graph
+from pfrl.user_cache import user_cache
 
 NETWORKS = 32
 """Whole networks that the model is fitted to, besides the base."""

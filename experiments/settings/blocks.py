@@ -14,6 +14,8 @@ from envs.knobs import KnobName, needed
 from pfrl.bounds import BelowOne, Bounds, Count, Positive, check
 
 Block = TypeVar("Block")
+FLOAT_BITS, WEIGHT_BITS, PORTABLE_BITS = 32, 8, 7
+"""Bits of floats, the most of integer weights, and the most that every processor computes right."""
 Flat = Annotated[Block, tyro.conf.arg(name="")]
 """A block whose options have no prefix."""
 
@@ -174,18 +176,19 @@ class SpaceBlock:
     """Smallest and largest share of zeros of the knob sparsity."""
     sparsity_step: Positive = 0.1
     """From one share of zeros to the next."""
+    int8: Literal["none", "portable", "fastest"] | None = None
+    """Whether all that no knob rounds has integers of 8 bits: not (none); with weights of 7 bits,
+    which every processor computes right (portable); or with 8 bits where this processor does so in
+    ONNX Runtime, those with VNNI, and 7 elsewhere (fastest). Default: none, or what --prefer
+    says."""
     decompose: str | None = None
     """How layers become two with a rank between them, for the knob rank: a product of matrices
     (svd), or a convolution whose channels (channel) or whose sides (spatial) are parted. Goes with
     --recipe.criterion l2."""
 
-    def filled(
-        self, knobs: tuple[KnobName, ...], bits: tuple[BitWidth, BitWidth] | None = None
-    ) -> "SpaceBlock":
-        """The same with these knobs, and these bit widths, if none were given."""
-        usual = self.bits == type(self).bits
-        bits = bits if bits is not None and usual and self.knobs is None else self.bits
-        return replace(self, knobs=self.knobs or knobs, bits=bits)
+    def filled(self, knobs: tuple[KnobName, ...], int8: str = "none") -> "SpaceBlock":
+        """The same with these knobs and integers, where none were given."""
+        return replace(self, knobs=self.knobs or knobs, int8=self.int8 or int8)
 
     def check_rank(self) -> None:
         """See to it that the knob rank and a decomposition come together.
@@ -202,12 +205,15 @@ class SpaceBlock:
     def bounds(self) -> dict[str, Any]:
         """What ``envs.Problem`` takes of it, by name."""
         assert self.knobs is not None, "not resolved"
+        most = PORTABLE_BITS if self.int8 == "portable" else WEIGHT_BITS
+        fixed = (FLOAT_BITS, FLOAT_BITS) if self.int8 in (None, "none") else (most, 8)
         return {
             "knobs": self.knobs,
             "keep_min": self.keep_min,
             "round_to": self.round_to,
-            "bits": self.bits,
-            "edge_bits": self.edge_bits,
+            "bits": (min(self.bits[0], most), min(self.bits[1], most)),
+            "edge_bits": min(self.edge_bits, most),
+            "fixed_bits": fixed,
             "sparsity": self.sparsity_range,
             "sparsity_step": self.sparsity_step,
         }
@@ -216,7 +222,7 @@ class SpaceBlock:
         """What ``envs.NetworkTask`` takes of it, by name."""
         fields = needed(self.knobs or ())
         return {
-            "quantized": "quantized" in fields,
+            "quantized": "quantized" in fields or self.int8 not in (None, "none"),
             "sparse": "sparse" in fields,
             "decompose": self.decompose if "decompose" in fields else None,
         }

@@ -1,11 +1,11 @@
 """Compiled programs kept in a folder, so that the next process need not compile them again."""
 
-import hashlib
 import os
-import platform
 import sys
 from importlib.metadata import version
 from pathlib import Path
+
+from pfrl.user_cache import drop_oldest, instructions, user_cache
 
 LIMIT = 2 * 2**30
 """Bytes of compiled programs that are kept; those not used for longest go first."""
@@ -19,14 +19,6 @@ _SETTINGS = {
 
 class CacheError(ValueError):
     """The folder that was asked for cannot be written."""
-
-
-def user_cache() -> Path:
-    """The folder ``$PFRL_CACHE``, or ``pfrl`` in the user's cache folder."""
-    own = os.environ.get("PFRL_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pfrl"
 
 
 def use_compilation_cache(folder: Path | None = None) -> Path | None:
@@ -51,10 +43,10 @@ def use_compilation_cache(folder: Path | None = None) -> Path | None:
     if folder is None and "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
     root = user_cache() / "xla" if folder is None else folder
-    own = root / f"{version('jaxlib')}-{_instructions()}"
+    own = root / f"{version('jaxlib')}-{instructions()}"
     try:
         own.mkdir(parents=True, exist_ok=True)
-        _drop_oldest(root, LIMIT)
+        drop_oldest(root, LIMIT)
     except OSError as error:
         if folder is None:
             return None
@@ -64,24 +56,3 @@ def use_compilation_cache(folder: Path | None = None) -> Path | None:
         if "jax" in sys.modules:
             sys.modules["jax"].config.update(name, value)
     return own
-
-
-def _instructions() -> str:
-    """A short name of the kind of processor and the instructions that it knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        known = next(line for line in lines if line.lower().startswith(("flags", "features")))
-    except (OSError, StopIteration):
-        known = platform.processor()
-    digest = hashlib.sha256(" ".join(sorted(known.split())).encode()).hexdigest()
-    return f"{platform.machine()}-{digest[:12]}"
-
-
-def _drop_oldest(root: Path, limit: int) -> None:
-    """Remove the files that were not read for longest until the others have ``limit`` bytes."""
-    total = 0
-    found = [(file, file.stat()) for file in root.glob("*/*") if file.is_file()]
-    for file, stat in sorted(found, key=lambda pair: pair[1].st_atime, reverse=True):
-        total += stat.st_size
-        if total > limit:
-            file.unlink(missing_ok=True)

@@ -17,18 +17,14 @@ from pfrl.bounds import Bounds, Count, Positive, Share, Whole
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.evaluation.config import EpisodeConfig
 
+_USUAL: dict[str, Any] = {"knobs": ("keep",), "int8": "none", "reward": "accuracy"}
 PREFERENCES: dict[str, dict[str, Any]] = {
-    "speed": {"target": "latency=0.5", "knobs": ("keep",), "reward": "accuracy"},
-    "size": {"target": "bytes=0.25", "knobs": ("keep", "weight_bits"), "reward": "accuracy"},
-    "both": {
-        "target": "latency=0.5",
-        "knobs": ("keep", "weight_bits", "act_bits"),
-        "reward": "accuracy",
-        "bits": (8, 8),  # a file of int8 has a quarter of the bytes, whichever channels stay
-    },
+    "speed": {**_USUAL, "target": "latency=0.5"},
+    "size": {**_USUAL, "target": "bytes=0.25", "int8": "fastest"},
+    "both": {**_USUAL, "target": "latency=0.5", "int8": "fastest"},
 }
 """What ``--prefer`` stands for; what is given besides it wins."""
-DEFAULTS: dict[str, Any] = {"target": "macs=0.5", "knobs": ("keep",), "reward": "accuracy"}
+DEFAULTS = {**_USUAL, "target": "macs=0.5"}
 NO_TARGET = "none"
 EPISODES = 60
 """Of a search whose length nobody says, ..."""
@@ -70,10 +66,12 @@ class CompressSettings(CommandSettings):
 
     network: Flat[NetworkBlock] = field(default_factory=NetworkBlock)
     prefer: Literal["speed", "size", "both"] | None = None
-    """The objective in words, which chooses target, knobs and reward: half the latency (speed), a
-    quarter of the bytes (size), or half the latency and int8, a quarter of the bytes (both)."""
+    """The objective in words, which chooses target, knobs, integers and reward: half the latency
+    (speed); a quarter of the bytes, with integers (size); or half the latency with integers, which
+    take a quarter of the bytes (both)."""
     target: str | None = None
-    """Budget: METRIC=VALUE with macs, params, bytes, bops or latency; up to 1 it is a share of the
+    """Budget: METRIC=VALUE with macs, params, bytes (of the ONNX file), packed (bytes of the packed
+    file's arrays, where fewer than 8 bits count), bops or latency; up to 1 it is a share of the
     base network, with a unit absolute (latency=0.4ms, macs=20M, bytes=60kB); 'none' is no budget.
     Default: macs=0.5. With --max-drop the metric alone, such as latency."""
     max_drop: PointsOfLoss | None = None
@@ -118,7 +116,7 @@ class CompressSettings(CommandSettings):
         settings = dataclasses.replace(
             self,
             target=self._target(chosen["target"]),
-            space=self.space.filled(chosen["knobs"], chosen.get("bits")),
+            space=self.space.filled(chosen["knobs"], chosen["int8"]),
             length=self.length.filled(EPISODES if self.max_drop is None else DROP_EPISODES),
             reward=self.reward or chosen["reward"],
         )

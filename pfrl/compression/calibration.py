@@ -1,11 +1,12 @@
 """What a recipe needs to know of the base network: gathered once, before any policy is tried."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from pfrl.compression.kept import Gathered, kept_gathered
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import METHODS, Recipe, RecipeError
 from pfrl.compression.rounding import site_bits
@@ -13,7 +14,7 @@ from pfrl.data import Dataset
 from pfrl.graph import Graph, Variables
 from pfrl.graph.inputs import Reducer, collect
 from pfrl.methods.channels.base import CRITERIA, Select
-from pfrl.methods.quantization.base import CALIBRATIONS
+from pfrl.methods.quantization.base import CALIBRATIONS, EQUALIZERS
 from pfrl.methods.quantization.ranges import (
     MeanInputs,
     Observations,
@@ -93,6 +94,7 @@ def gather_statistics(
     loss: Loss = cross_entropy,
     seed: int = 0,
     quantized: bool = False,
+    keep: bool = False,
 ) -> CalibrationStatistics:
     """Look at the base network and the data as far as the recipe asks for it.
 
@@ -104,6 +106,7 @@ def gather_statistics(
       loss: ``(outputs, targets) -> scalar``.
       seed: of random scores and positions.
       quantized: whether activations will be quantized.
+      keep: whether what is gathered goes into the user's cache folder, and is found there.
 
     Raises:
       RecipeError: if the recipe names an unknown method, or looks at data and there is none.
@@ -117,7 +120,30 @@ def gather_statistics(
             " give batches=[(inputs, targets), ...] of training data"
         )
     variables = graph.source.variables if variables is None else variables
+    bare = CalibrationStatistics(graph, recipe, variables, found, loss, seed, (), {}, {})
+    equalized = EQUALIZERS[recipe.equalize].prepare(bare)
     inputs = [x for x, _ in found]
+
+    def look() -> Gathered:
+        return _look(graph, equalized, inputs, wanted.keys(), recipe, seed)
+
+    if keep and wanted:
+        asked = {"wanted": sorted(wanted), "recipe": recipe.to_json(), "seed": seed}
+        gathered = kept_gathered(graph, equalized, inputs, asked, look)
+    else:
+        gathered = look()
+    seen = CalibrationStatistics(graph, recipe, equalized, found, loss, seed, *gathered)
+    return seen.with_criterion()
+
+
+def _look(
+    graph: Graph,
+    variables: Variables,
+    inputs: list[Any],
+    wanted: Collection[str],
+    recipe: Recipe,
+    seed: int,
+) -> Gathered:
     reducers: dict[str, Reducer] = {}
     if "moments" in wanted:
         reducers["moments"] = second_moments(graph, recipe.positions, seed)
@@ -132,16 +158,13 @@ def gather_statistics(
     observed = as_observations(kept["sites"]) if "sites" in wanted else {}
     if "histograms" in wanted:
         observed = with_histograms(graph, variables, inputs, observed)
-    seen = CalibrationStatistics(
-        graph, recipe, variables, found, loss, seed, moments, read, observed
-    )
-    return seen.with_criterion()
+    return Gathered(moments, read, observed)
 
 
 def needs_of(recipe: Recipe, quantized: bool) -> dict[str, str]:
     """The statistics that a recipe's methods need, each with what needs it, in words."""
     found: dict[str, str] = {}
-    for field in ("criterion", "repair", *(("calibration",) if quantized else ())):
+    for field in ("criterion", "repair", "equalize", *(("calibration", "rounding") * quantized)):
         name = getattr(recipe, field)
         for need in sorted(METHODS[field][name].needs):
             found.setdefault(need, f"{field} '{name}'")
@@ -170,5 +193,5 @@ def gather_from(
     rng = np.random.default_rng([seed, 2])
     batches = dataset.training_batches(64, rng, max(recipe.images // 64, 1))
     return gather_statistics(
-        graph, recipe, batches, loss=dataset.task.loss, seed=seed, quantized=quantized
+        graph, recipe, batches, loss=dataset.task.loss, seed=seed, quantized=quantized, keep=True
     )

@@ -18,6 +18,7 @@ from pfrl.compression.rounding import Quantizer
 from pfrl.graph import Variables
 from pfrl.graph.masks import alive_elements
 from pfrl.methods.channels.base import Kept
+from pfrl.methods.quantization.base import ROUNDINGS
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.methods.repair.base import REPAIRS
 from pfrl.methods.repair.bias_correction import BiasCorrection
@@ -67,6 +68,9 @@ class Preparer:
             )
         zeroed = {name: np.asarray(variables[name]) * mask for name, mask in masks.items()}
         variables = {**variables, **zeroed}
+        if recipe.rounding != "nearest" and min(policy.weight_bits.values()) < FLOAT_BITS:
+            alive = alive_elements(graph, kept, self._kernels) | masks
+            variables = self._rounded(variables, policy.weight_bits, alive)
         if recipe.bias_correction and min(policy.weight_bits.values()) < FLOAT_BITS:
             variables = self._corrected(policy, kept, variables, masks)
         return Prepared(kept, variables, masks)
@@ -74,6 +78,10 @@ class Preparer:
     @cached_property
     def _repaired(self) -> Callable[[Kept], Variables]:
         return REPAIRS[self._recipe.repair].prepare(self._statistics)
+
+    @cached_property
+    def _rounded(self) -> Callable[..., Variables]:
+        return ROUNDINGS[self._recipe.rounding].prepare(self._statistics)
 
     @cached_property
     def _mask(self) -> Callable[..., jax.Array]:

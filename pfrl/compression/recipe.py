@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pfrl.methods.channels.base import CRITERIA
-from pfrl.methods.quantization.base import ACTIVATION_QUANTIZERS, CALIBRATIONS, WEIGHT_QUANTIZERS
+from pfrl.methods.quantization.base import (
+    ACTIVATION_QUANTIZERS,
+    CALIBRATIONS,
+    EQUALIZERS,
+    ROUNDINGS,
+    WEIGHT_QUANTIZERS,
+)
 from pfrl.methods.repair.base import REPAIRS
 from pfrl.methods.sparsity.base import SPARSIFIERS
 from pfrl.registry import Registry, RegistryError
@@ -51,6 +57,12 @@ class Recipe:
     clips: str = "fixed"
     """Whether training changes the ranges of activations: not (fixed), their step (lsq) or their
     end (pact)."""
+    equalize: str = "none"
+    """What is done to the base network before all else and leaves its answers as they are: nothing
+    (none), or channels are scaled so that those of a tensor are of one size (cross_layer)."""
+    rounding: str = "nearest"
+    """To which point of its grid a weight goes: the nearest, or the one of two that leaves the
+    layer's outputs least changed (adaround: slow, and not for a search; with minmax or lsq)."""
     bias_correction: bool = False
     """Whether the mean shift that rounded kernels cause is taken out of biases or statistics."""
     images: int = 3_000
@@ -79,6 +91,13 @@ class Recipe:
                     METHODS[field.name][name]
                 except RegistryError as error:
                     raise RecipeError(str(error)) from error
+        if self.rounding != "nearest":
+            known = ROUNDINGS[self.rounding].quantizers
+            if known and self.weights not in known:
+                raise RecipeError(
+                    f"the rounding '{self.rounding}' goes with weights by"
+                    f" {' or '.join(sorted(known))}, got '{self.weights}'"
+                )
         return self
 
     def to_json(self) -> dict[str, Any]:
@@ -107,6 +126,8 @@ METHODS: Mapping[str, Registry[Any]] = {
     "weights": WEIGHT_QUANTIZERS,
     "calibration": CALIBRATIONS,
     "clips": ACTIVATION_QUANTIZERS,
+    "equalize": EQUALIZERS,
+    "rounding": ROUNDINGS,
 }
 """By field of a recipe that names a method, the methods that there are."""
 PLAIN = Recipe()

@@ -5,7 +5,7 @@ A metric of the user's own is registered likewise::
     pfrl.register("metric", "weights_kept", Metric(lambda costs, at: ...))
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from pfrl.registry import Registry, register
@@ -44,8 +44,8 @@ class Metric(NamedTuple):
     Attributes:
       cost: ``(costs, assignment) -> float``, above zero for the base network.
       monotone: whether raising any knob never lowers it, so that budgets can be met by
-        bisection; or ``(costs, sparse) -> bool``, if that depends on the recipe or on whether
-        shares of zeros are decided. Said of a metric that is not, a budget would be broken.
+        bisection; or ``(costs, knobs) -> bool``, if that depends on the recipe or on what is
+        decided. Said of a metric that is not, a budget would be broken.
       title: what an axis or a table calls it, such as 'MACs per image'; by default its name.
       noun: what it counts ('MACs'), for a sentence; left out, 'a ``title`` of 2 ms' is written.
       suffixes: what may follow a number in a target, and by what it is multiplied.
@@ -54,7 +54,7 @@ class Metric(NamedTuple):
     """
 
     cost: "Callable[[CostModel, Assignment], float]"
-    monotone: "bool | Callable[[CostModel, bool], bool]" = False
+    monotone: "bool | Callable[[CostModel, Collection[str]], bool]" = False
     title: str = ""
     noun: str = ""
     suffixes: Mapping[str, float] = MANY
@@ -77,6 +77,18 @@ def _params(costs: "CostModel", at: "Assignment") -> float:
 
 
 def _bytes(costs: "CostModel", at: "Assignment") -> float:
+    """The ONNX file that is handed over, if the model knows it; else all arrays, packed. Exact."""
+    if costs.file is None:
+        return _packed(costs, at)
+    return costs.file(at.counts, at.weight_bits, at.act_bits)
+
+
+def _bytes_rise(costs: "CostModel", knobs: Collection[str]) -> bool:
+    """Fewer than 8 bits of an activation take an operation more in the file."""
+    return _packed_rises(costs, knobs) if costs.file is None else "act_bits" not in knobs
+
+
+def _packed(costs: "CostModel", at: "Assignment") -> float:
     """All arrays as ``pfrl.deploy.packed.pack`` stores them (its file has a header besides).
 
     Quantized, sparse or in float; see ``Storage``. Exact.
@@ -85,9 +97,9 @@ def _bytes(costs: "CostModel", at: "Assignment") -> float:
     return sum(array.payload for array in stored.values())
 
 
-def _bytes_rise(costs: "CostModel", sparse: bool) -> bool:
+def _packed_rises(costs: "CostModel", knobs: Collection[str]) -> bool:
     """Without a code for zero, a bitmap of few zeros takes more bytes than the zeros save."""
-    return not sparse or costs.storage.zeros_coded
+    return "sparsity" not in knobs or costs.storage.zeros_coded
 
 
 def _bops(costs: "CostModel", at: "Assignment") -> float:
@@ -110,7 +122,10 @@ def _latency(costs: "CostModel", at: "Assignment") -> float:
 register("metric", "macs", Metric(_macs, True, "MACs per image", "MACs"))
 register("metric", "params", Metric(_params, True, "parameters", "parameters"))
 BYTES = {**MANY, "B": 1.0, "kB": 1e3, "MB": 1e6, "KiB": 1024.0, "MiB": 1024.0**2}
-register("metric", "bytes", Metric(_bytes, _bytes_rise, "packed size", suffixes=BYTES, units=SIZES))
+register("metric", "bytes", Metric(_bytes, _bytes_rise, "file size", suffixes=BYTES, units=SIZES))
+register(
+    "metric", "packed", Metric(_packed, _packed_rises, "packed size", suffixes=BYTES, units=SIZES)
+)
 register("metric", "bops", Metric(_bops, True, "bit operations per image", "bit operations"))
 register(
     "metric",

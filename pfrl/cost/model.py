@@ -1,11 +1,12 @@
 """What any assignment of the knobs costs, in every metric."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import PLAIN, Recipe
 from pfrl.cost.metrics import METRICS
+from pfrl.deploy.onnx.size import FileSize
 from pfrl.deploy.packed.storage import Storage
 from pfrl.graph import Graph
 
@@ -50,6 +51,8 @@ class CostModel:
       graph: of the base network.
       latency: a model of it; without one there are no metrics that need it.
       recipe: how kernels are made sparse, and rounded.
+      file: the size of the file that is handed over, which ``bytes`` is then; without, ``bytes``
+        are those of the packed arrays, as ``packed`` always are.
 
     Attributes:
       metrics: names in ``METRICS``.
@@ -60,6 +63,7 @@ class CostModel:
     graph: Graph
     latency: Latency | None = None
     recipe: Recipe = PLAIN
+    file: FileSize | None = None
     metrics: tuple[str, ...] = field(init=False)
     base: dict[str, float] = field(init=False)
 
@@ -83,7 +87,7 @@ class CostModel:
         """
         return METRICS[metric].cost(self, at)
 
-    def monotone(self, metric: str, sparse: bool) -> bool:
-        """Whether raising a knob never lowers a cost; ``sparse``: shares of zeros among them."""
+    def monotone(self, metric: str, knobs: Collection[str]) -> bool:
+        """Whether raising any of these knobs never lowers a cost."""
         found = METRICS[metric].monotone
-        return found(self, sparse) if callable(found) else found
+        return found(self, knobs) if callable(found) else found

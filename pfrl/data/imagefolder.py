@@ -12,6 +12,7 @@ import numpy as np
 
 from pfrl.data.base import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, Split, hold_out
 from pfrl.data.crops import centre
+from pfrl.data.kept import kept_pictures
 from pfrl.data.pictures import SUFFIXES, Broken, Reading, read_all
 from pfrl.data.sources import SPLIT_SEED
 from pfrl.data.streams import Pictures, too_many, undecoded
@@ -283,10 +284,19 @@ def decode(
     Raises:
       DataError: if files are damaged, of different sizes, or in colour where ``shape`` is grey.
     """
+    images, good = kept_pictures(
+        root, entries.names, reading, shape, lambda: _decode(root, entries.names, reading, shape)
+    )
+    return Split(images, entries.labels[good]), good
+
+
+def _decode(
+    root: Path, every: list[str], reading: Reading, shape: tuple[int, int, int] | None
+) -> tuple[np.ndarray, np.ndarray]:
     with _reader(root) as read:
-        pictures, good, broken = read_all(entries.names, read, reading)
+        pictures, good, broken = read_all(every, read, reading)
     _check_broken(root, broken, good, reading)
-    names = [name for name, whole in zip(entries.names, good, strict=True) if whole]
+    names = [name for name, whole in zip(every, good, strict=True) if whole]
     channels = max(each.shape[-1] for each in pictures)
     expected = pictures[0].shape[:2] if shape is None or reading.size else shape[:2]
     images = np.empty((len(pictures), *expected, shape[-1] if shape else channels), np.uint8)
@@ -303,7 +313,7 @@ def decode(
             )
         images[index] = pixels
         pictures[index] = _NOTHING  # of many pictures not two copies at once
-    return Split(images, entries.labels[good]), good
+    return images, good
 
 
 def _check_broken(root: Path, broken: Broken, good: np.ndarray, reading: Reading) -> None:

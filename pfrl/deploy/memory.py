@@ -41,9 +41,14 @@ def peak_memories(paths: Sequence[Path | str], threads: int = 1, batch: int = 1)
     command = [sys.executable, "-m", __name__, str(threads), str(batch), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        last = (done.stderr.strip() or "it ended without a word").splitlines()[-1]
-        raise FileError(f"a file cannot be run to measure its memory: {last}; export it again")
+        raise unreadable((done.stderr.strip() or "it ended without a word").splitlines()[-1])
     return [int(line) for line in done.stdout.split()]
+
+
+def unreadable(reason: str | Exception) -> FileError:
+    """What a user is told of a file that its runtime does not run."""
+    said = reason if isinstance(reason, str) else first_line(reason)
+    return FileError(f"a file cannot be run: {said}; export it again")
 
 
 def _main(threads: int, batch: int, paths: Sequence[str]) -> None:
@@ -55,12 +60,15 @@ def _main(threads: int, batch: int, paths: Sequence[str]) -> None:
         child = os.fork()
         if child == 0:
             try:
-                print(_measured(path, threads, batch), flush=True)
+                print(measured(path, threads, batch), flush=True)
                 os._exit(0)
             except Exception as error:  # the parent tells it in its own sentence
                 print(first_line(error), file=sys.stderr, flush=True)
             os._exit(1)
-        if os.waitpid(child, 0)[1]:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status:
+            if status < 0:
+                print(f"{path} crashed its runtime (signal {-status})", file=sys.stderr)
             sys.exit(1)
 
 
@@ -68,7 +76,8 @@ def _runtime(path: str) -> str:
     return "ai_edge_litert.interpreter" if path.endswith(".tflite") else "onnxruntime"
 
 
-def _measured(path: str, threads: int, batch: int) -> int:
+def measured(path: str, threads: int, batch: int) -> int:
+    """The peak of this process beyond what it has, in bytes."""
     before = _begin()
     session = open_session(path, threads)
     run = session.bound(session.random_images(batch, np.random.default_rng(0)))

@@ -20,11 +20,13 @@ class Choice(NamedTuple):
       seconds: by runtime, of one batch, with its share of what making the judge takes.
       difference: its mean quality less that of XLA, on the same network and all images; None
         if it was not measured.
+      agreement: of a file of integers, the share of all images that it answers as XLA does.
     """
 
     runtime: str
     seconds: dict[str, float]
     difference: float | None = None
+    agreement: float | None = None
 
 
 class Tuning(NamedTuple):

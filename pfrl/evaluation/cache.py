@@ -1,7 +1,6 @@
 """Evaluations on disk, exact, by problem and policy: shared by agents, seeds and restarts."""
 
 import dataclasses
-import hashlib
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -171,14 +170,3 @@ def facts_of(graph: Graph, config: EpisodeConfig, recipe: Recipe) -> dict[str, A
         "groups": {name: group.size for name, group in graph.groups.items()},
         "versions": [jax.__version__, np.__version__],
     }
-
-
-def digest(facts: Any, arrays: Any) -> str:
-    """Of plain data and a tree of arrays: equal if and, but for a collision of SHA-256, only if
-    they are."""
-    found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for path, leaf in jax.tree.leaves_with_path(arrays):
-        array = np.ascontiguousarray(leaf)
-        found.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        found.update(array.tobytes())
-    return found.hexdigest()

@@ -39,9 +39,10 @@ class EpisodeConfig:
     """Images of the search split that the reward uses; the others are kept for re-scoring."""
     validation: str = "auto"
     """The runtime that judges: xla on the masked network; onnx, openvino, litert
-    (float32) or openvino-bf16 (bfloat16 products) on the sliced one; or auto, on a CPU whichever is
-    fastest and agrees with XLA to a tenth of a point, measured once at the start, and elsewhere
-    xla."""
+    (float32) or openvino-bf16 (bfloat16 products) on the sliced one; onnx-int8 or litert-int8 on
+    the file of integers of a rounded one; or auto, on a CPU whichever is fastest and agrees with
+    XLA to a tenth of a point (integers with their simulation to half of one), measured once at the
+    start, and elsewhere xla."""
     precision: Precision = "float32"
     """Of the products in fine-tuning and in XLA's judging, for GPUs and TPUs: all digits; those of
     TensorFloat-32; or bfloat16, with sums of float32. Fewer digits are faster, and may rank close

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from pfrl.compression.calibration import gather_from
+from pfrl.compression.kept import named
 from pfrl.compression.masked import MaskedNetwork
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import REPAIRED, Recipe
@@ -27,15 +28,18 @@ from pfrl.data import Dataset
 from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES
 from pfrl.evaluation.base import Choice, Evaluator, Tuning
 from pfrl.evaluation.batched import Batched
-from pfrl.evaluation.cache import digest, facts_of, policy_key
+from pfrl.evaluation.cache import facts_of, policy_key
 from pfrl.evaluation.config import EpisodeConfig, Evaluation
 from pfrl.evaluation.early_stopping import RULES, Bound
+from pfrl.evaluation.remembered import choice
 from pfrl.evaluation.short_training import Masked, ShortTraining
 from pfrl.evaluation.supernet import read_or_train, train_supernet
 from pfrl.evaluation.validation import batched, choose_runtime, split_search
 from pfrl.graph import Graph
 from pfrl.graph.masks import slice_variables
+from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.tasks.judging import Judge, Judged, validate
+from pfrl.user_cache import digest
 
 MEDIUM = 0.7
 """Share of the channels at which runtimes are compared: half of the MACs, more or less."""
@@ -188,7 +192,7 @@ class NetworkEvaluator(Evaluator):
     def identity(self, runtime: str = "") -> str:
         """Digest of all that decides about an evaluation by a runtime, but the policy."""
         variables = self.graph.source.variables
-        return digest({**self._facts, "runtime": runtime}, [variables, self._looked_at])
+        return digest({**self._facts, "runtime": runtime}, named([variables, self._looked_at]))
 
     def _judged(
         self, policy: Policy, images: str, steps: int | None, bound: Bound | None
@@ -230,20 +234,30 @@ class NetworkEvaluator(Evaluator):
     def _choose(self, quantized: bool, at_once: bool) -> Choice:
         """The runtime of the configuration, or the fastest one for a network of medium size.
 
-        Rounded numbers are judged by XLA: the graph that goes to other runtimes is of float32.
+        Rounded networks are judged by XLA, which simulates them, or as files of integers.
 
         Args:
           quantized: whether numbers are rounded.
           at_once: whether an evaluation is one compiled call, in which XLA judges.
         """
-        asked = REFERENCE if quantized else self._config.validation
+        asked = self._config.validation
+        if quantized and asked not in ("auto", REFERENCE) and not self._runtimes[asked].integers:
+            asked = REFERENCE
         if asked != "auto" or at_once:
             return Choice(REFERENCE if asked == "auto" else asked, {})
-        policy = Policy.uniform(self.graph, MEDIUM)
+        bits = 8 if quantized else FLOAT_BITS
+        policy = Policy.uniform(self.graph, MEDIUM, bits, bits)
         masked, task = self._training.masked(policy), self.dataset.task
         judges: dict[str, Callable[[], Judge]] = {
             name: partial(self._judge, policy, masked, name)
             for name in sorted(self._runtimes, key=lambda name: name != REFERENCE)
             if self._runtimes[name].suits(task)
+            and (name == REFERENCE or self._runtimes[name].integers == quantized)
         }
-        return choose_runtime(judges, self.images["reward"], task)
+        images = self.images["reward"]
+        facts = {"runtimes": list(judges), "recipe": self.statistics.recipe.to_json()}
+
+        def choose() -> Choice:
+            return choose_runtime(judges, images, task, quantized)
+
+        return choice(self.graph, self.dataset, facts, images, choose)

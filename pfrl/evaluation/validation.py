@@ -6,7 +6,7 @@ Which is fastest depends on the machine, so it is measured.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -19,6 +19,11 @@ from pfrl.files import FileError
 from pfrl.tasks import Task
 from pfrl.tasks.judging import Images, Judge, answers, validate
 
+SAME_INTEGERS = 0.3
+"""Largest mean difference of a file of integers from its simulation, in standard deviations of the
+outputs: a sum in the middle of two steps may go to either, and ..."""
+SAME_AS_SIMULATED = 5e-3 + 1e-9
+"""... largest difference of their quality. Where they differ, the file is what is handed over."""
 BATCH = 250
 """Images that are judged together."""
 MEASURED = 4
@@ -55,7 +60,9 @@ def batched(dataset: Dataset, split: Split) -> Images:
     return list(dataset.batches(split.take(order), BATCH))
 
 
-def choose_runtime(judges: dict[str, Callable[[], Judge]], images: Images, task: Task) -> Choice:
+def choose_runtime(
+    judges: dict[str, Callable[[], Judge]], images: Images, task: Task, integers: bool = False
+) -> Choice:
     """The fastest of several runtimes on the same network that agrees with the first.
 
     Args:
@@ -64,6 +71,7 @@ def choose_runtime(judges: dict[str, Callable[[], Judge]], images: Images, task:
       images: of which a few batches are judged, after one with which it is made; the fastest
         judges all of them before it is taken.
       task: tells the quality of an output.
+      integers: whether the network is rounded, and the others judge its file of integers.
 
     Returns:
       the choice; runtimes that are not there, or cannot run the network, have no seconds.
@@ -86,12 +94,24 @@ def choose_runtime(judges: dict[str, Callable[[], Judge]], images: Images, task:
     for name in sorted(seconds, key=lambda name: seconds[name]):
         if name == first:
             break
-        if not _close(outputs[first], outputs[name]):
+        if not (_similar if integers else _close)(outputs[first], outputs[name]):
             continue
         ours, theirs = (validate(judges[which](), images, task).quality for which in (first, name))
-        if abs(theirs - ours) <= SAME_QUALITY:
-            return Choice(name, seconds, theirs - ours)
+        if abs(theirs - ours) > (SAME_AS_SIMULATED if integers else SAME_QUALITY):
+            continue
+        agreement = None
+        if integers:
+            both = (answers(judges[which](), images) for which in (first, name))
+            alike = np.concatenate([task.agree(a, b) for a, b in zip(*both, strict=True)])
+            agreement = float(alike.mean())
+        return Choice(name, seconds, theirs - ours, agreement)
     return Choice(first, seconds)
+
+
+def _similar(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> bool:
+    """Whether outputs differ by the rounding of sums in the middle of two steps only."""
+    simulated, found = np.concatenate(ours), np.concatenate(theirs)
+    return bool(np.abs(found - simulated).mean() <= SAME_INTEGERS * simulated.std())
 
 
 def _close(ours: Iterable[np.ndarray], theirs: Iterable[np.ndarray]) -> bool:

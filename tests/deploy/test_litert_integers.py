@@ -7,9 +7,11 @@ import pytest
 
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import compress
-from pfrl.deploy.litert.export import to_litert
+from pfrl.deploy.litert.export import export_litert, to_litert
 from pfrl.deploy.litert.flatbuffer import schema
 from pfrl.deploy.operators.quantized import build_quantized
+from pfrl.deploy.reference.check import DifferenceError
+from pfrl.deploy.reference.operators import OPERATORS
 from pfrl.deploy.reference.run import Reference
 from pfrl.deploy.runtimes.litert import LiteRTSession
 from tests.support.integers import int8_tensors, quantized
@@ -94,3 +96,19 @@ def test_fewer_bits_are_fewer_codes():
     outputs, expected = LiteRTSession(content).logits(images), reference(images)
     # Where one code is another, that is a fifteenth of all there are.
     assert (np.abs(outputs - expected) < 0.02 * expected.std()).mean() > 0.9
+
+
+@pytest.mark.parametrize("bits", [8, 32])
+def test_a_file_is_checked_before_it_is_there(bits, tmp_path, monkeypatch):
+    """Here it is the reference that is wrong; and JAX, as the network is another one."""
+    small, images = quantized("resnet20", weight_bits=bits, act_bits=bits)
+    path = export_litert(small, images.shape[1:], tmp_path / "right.tflite", images=images)
+    assert LiteRTSession(path).logits(images).shape == (len(images), 10)
+    right = OPERATORS["Conv"]
+    wrong = dict(OPERATORS) | {"Conv": lambda *given: right(*given) * 2 + 1}
+    monkeypatch.setattr("pfrl.deploy.reference.run.OPERATORS", wrong)
+    doubled = lambda self, x: 2 * self.apply(self.variables, x, False)[0]  # noqa: E731
+    monkeypatch.setattr(type(small), "__call__", doubled)
+    with pytest.raises(DifferenceError, match=r"^LiteRT computes .* is Conv of layer 'conv1'"):
+        export_litert(small, images.shape[1:], tmp_path / "wrong.tflite", images=images)
+    assert [each.name for each in tmp_path.iterdir()] == ["right.tflite"]

@@ -215,6 +215,7 @@ def test_rewards_by_hand():
         "-error*log(macs)": -0.2 * math.log(500),
         "haq": 0.1 * (80 - 90),
         "latency": 0.8 * 1.5**-0.07,
+        "absolute": 0.8 - 0.07 * 0.5,
     }
     assert set(expected) == set(REWARDS)
     for name, value in expected.items():

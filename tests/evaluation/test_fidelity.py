@@ -15,7 +15,7 @@ from pfrl.cost import CostModel
 from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES, Runtime
 from pfrl.deploy.runtimes.openvino import precisions
 from pfrl.evaluation.base import Choice, Tuning
-from pfrl.evaluation.cache import EvaluationCache, Known, digest, policy_key
+from pfrl.evaluation.cache import EvaluationCache, Known, policy_key
 from pfrl.evaluation.compilations import compilations
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.early_stopping import DOUBT, Bound, Race
@@ -31,6 +31,8 @@ from tests.support.tiny import TwoConvs, made, shape, stripes
 DATA = stripes()
 RECIPE = Recipe(repair="least_squares", images=128)
 KEEPS = (1.0, 0.8, 0.6, 0.4)
+FLOATING = [name for name, each in RUNTIMES.items() if name != REFERENCE and not each.integers]
+INTEGERS = [name for name, each in RUNTIMES.items() if each.integers]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def accuracies(found, graph):
     return [found.evaluate(policy).accuracy for policy in policies(graph)]
 
 
-@pytest.mark.parametrize("runtime", [name for name in RUNTIMES if name != REFERENCE])
+@pytest.mark.parametrize("runtime", FLOATING)
 def test_all_runtimes_give_the_same_accuracies(graph, runtime, reconstructed):
     """But for one of 264 images whose two best outputs are equal to the last digit."""
     if runtime == "openvino-bf16" and "bf16" not in precisions():
@@ -71,8 +73,36 @@ def test_all_runtimes_give_the_same_accuracies(graph, runtime, reconstructed):
     np.testing.assert_allclose(ours, theirs, atol=1.5 / 264)
 
 
+def test_rounded_networks_are_judged_as_the_files_that_are_handed_over(graph):
+    """Each by its integers, which a rounding of a sum may set apart from the simulation."""
+    found = {}
+    for runtime in (REFERENCE, *INTEGERS, "onnx"):
+        config = EpisodeConfig("reconstruct", batch=32, statistics_images=64, validation=runtime)
+        made = NetworkEvaluator(graph, DATA, CostModel(graph), config, 3, True, RECIPE)
+        rounded = [Policy.uniform(graph, keep, 7, 8) for keep in KEEPS]
+        found[made.choice.runtime] = [made.evaluate(policy).accuracy for policy in rounded]
+    assert found.keys() == {REFERENCE, *INTEGERS}, "files of floats judge no rounded network"
+    for runtime in INTEGERS:
+        np.testing.assert_allclose(found[runtime], found[REFERENCE], atol=4.5 / 264)
+
+
+def test_a_file_of_integers_may_judge_where_it_answers_as_its_simulation():
+    images = [(np.zeros((250, 1)), np.zeros(250, int))] * 4
+
+    def judge(outputs, right) -> Any:
+        return lambda: lambda x: np.where(np.arange(250)[:, None] < right, [outputs], [[0.0, 1.0]])
+
+    choose = partial(choose_runtime, images=images, task=DATA.task, integers=True)
+    simulated, slow = judge((1.0, 0.0), 200), judge((1.0, 0.0), 199)
+    waiting = {"xla": lambda: time.sleep(0.05) or simulated()}
+    chosen = choose({**waiting, "onnx-int8": slow})
+    assert (chosen.runtime, chosen.agreement) == ("onnx-int8", 1 - 1 / 250)
+    assert chosen.difference == pytest.approx(-1 / 250)
+    assert choose({**waiting, "onnx-int8": judge((1.0, 0.0), 190)}).runtime == "xla"
+
+
 def test_an_unknown_runtime_is_refused_with_those_that_there_are():
-    with pytest.raises(RegistryError, match=r"unknown runtime 'tvm'; .* onnx, openvino"):
+    with pytest.raises(RegistryError, match=r"unknown runtime 'tvm'; .* onnx, .*openvino"):
         EpisodeConfig(validation="tvm")
 
 
@@ -150,16 +180,6 @@ def test_the_key_is_of_the_network_that_is_made(graph):
     ]
     keys = {policy_key(policy, graph) for policy in [same[0], *others]}
     assert len(keys) == 4
-
-
-def test_digests_tell_names_shapes_and_values_apart():
-    ones, zeros = np.ones((2, 3), np.float32), np.zeros((2, 3), np.float32)
-    found = {
-        digest(facts, arrays)
-        for facts in ({"a": 1}, {"a": 2})
-        for arrays in ({"x": ones}, {"y": ones}, {"x": zeros}, {"x": ones.T}, [ones])
-    }
-    assert len(found) == 10
 
 
 def test_a_cache_keeps_the_first_value_and_is_one_file(tmp_path):

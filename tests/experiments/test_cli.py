@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import cli
+from experiments.run.compression import on_this_processor
 from experiments.run.inputs import needs_latency
 from experiments.settings.blocks import SpaceBlock
 from experiments.settings.compression import CompressSettings
@@ -151,15 +152,28 @@ def test_wishes_in_words():
     assert (speed.target, speed.space.knobs, speed.reward) == ("latency=0.5", ("keep",), "accuracy")
     assert needs_latency(speed)
     size = CompressSettings(prefer="size").resolved()
-    assert (size.target, size.space.knobs) == ("bytes=0.25", ("keep", "weight_bits"))
+    assert (size.target, size.space.knobs, size.space.int8) == ("bytes=0.25", ("keep",), "fastest")
     assert size.space.opened()["quantized"] and not needs_latency(size)
     both = CompressSettings(prefer="both").resolved()
-    assert (both.target, both.space.bits) == ("latency=0.5", (8, 8)) and needs_latency(both)
-    assert both.space.knobs == ("keep", "weight_bits", "act_bits")
-    own = CompressSettings(prefer="both", space=SpaceBlock(bits=(4, 8))).resolved()
-    assert own.space.bits == (4, 8)
+    assert (both.target, both.space.int8) == ("latency=0.5", "fastest") and needs_latency(both)
     assert CompressSettings(prefer="size", target="bytes=0.5").resolved().target == "bytes=0.5"
     assert CompressSettings().resolved().target == "macs=0.5"
+
+
+def test_integers_have_the_bits_that_the_processor_computes_right():
+    size = CompressSettings(prefer="size").resolved()
+    portable = CompressSettings(prefer="size", space=SpaceBlock(int8="portable")).resolved()
+    for settings, saturates, weights in (
+        (size, False, 8),
+        (size, True, 7),
+        (portable, False, 7),
+    ):
+        bounds = on_this_processor(settings, saturates).space.bounds()
+        assert bounds["fixed_bits"] == (weights, 8)
+        assert bounds["bits"][1] == bounds["edge_bits"] == weights
+    plain = CompressSettings().resolved()
+    assert on_this_processor(plain, True) == plain
+    assert plain.space.bounds()["fixed_bits"] == (32, 32)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Compiled programs are kept for the next process, whatever happens to the folder."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -10,12 +9,7 @@ import pytest
 
 from experiments import cli
 from experiments.settings import compilation_cache
-from experiments.settings.compilation_cache import (
-    CacheError,
-    _drop_oldest,
-    use_compilation_cache,
-    user_cache,
-)
+from experiments.settings.compilation_cache import CacheError, use_compilation_cache
 
 PROGRAM = """
 import json, sys
@@ -70,7 +64,7 @@ def untouched(monkeypatch):
 def test_every_set_of_instructions_has_a_folder_of_its_own(tmp_path, monkeypatch, untouched):
     here = use_compilation_cache(tmp_path)
     assert use_compilation_cache(tmp_path) == here
-    monkeypatch.setattr(compilation_cache, "_instructions", lambda: "another")
+    monkeypatch.setattr(compilation_cache, "instructions", lambda: "another")
     there = use_compilation_cache(tmp_path)
     assert here is not None and there is not None
     assert (here.parent, there.parent) == (tmp_path, tmp_path) and here != there
@@ -97,21 +91,3 @@ def test_the_command_line_says_where(tmp_path, monkeypatch, untouched, capsys):
     (tmp_path / "file").write_text("")
     assert cli.main([*command, str(tmp_path / "file")]) == cli.USER_ERROR
     assert "pfrl: the compilation cache" in capsys.readouterr().err
-
-
-def test_the_users_cache_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv("PFRL_CACHE", str(tmp_path))
-    assert user_cache() == tmp_path
-    monkeypatch.delenv("PFRL_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert user_cache() == tmp_path / "pfrl"
-
-
-def test_what_was_not_read_for_longest_goes_first(tmp_path):
-    for age, name in enumerate(("new/a", "old/b", "new/c")):
-        file = tmp_path / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(b"four")
-        os.utime(file, (1000 - age, 0))
-    _drop_oldest(tmp_path, 9)
-    assert {file.name for file in tmp_path.glob("*/*")} == {"a", "b"}

@@ -18,6 +18,7 @@ import pfrl
 from agents import AGENTS, DDPGOptions, SACOptions, TD3Options, TQCOptions
 from envs import Problem
 from experiments import cli
+from experiments.ablations import run as ablate
 from experiments.report import inspection as inspect
 from experiments.report import reporting
 from experiments.run import applying, measuring, pretrain
@@ -180,7 +181,7 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
         (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
     (tmp_path / "net.onnx").touch()  # the user's own; it is not read before the run
     ran = []
-    for module in (compress, applying, inspect, measuring, pareto, sweep, proxy, reporting):
+    for module in (compress, applying, inspect, measuring, pareto, sweep, proxy, reporting, ablate):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
     for module in (methods, pretrain, tune):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or Path())

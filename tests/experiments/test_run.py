@@ -64,7 +64,7 @@ def test_a_budget_is_checked_against_the_recipe_s_files(tmp_path):
     out, codebooks = tmp_path / "run", Recipe(weights="codebook")
     space = SpaceBlock(knobs=("weight_bits",))
     with pytest.raises(BudgetError, match=r"the network still has .* \(8\.2% of the base\)"):
-        compress.run(settings(out, target="bytes=0.081", space=space, recipe=codebooks))
+        compress.run(settings(out, target="packed=0.081", space=space, recipe=codebooks))
     assert not out.exists()
 
 

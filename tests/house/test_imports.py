@@ -17,7 +17,10 @@ ROOMS = {
     "experiments": "settings records report watch run studies ablations",
 }
 """Of each floor, from the ground up. Files beside the rooms: see ``CORNERSTONES``."""
-CORNERSTONES = {"pfrl": {"bounds", "files", "registry", "user_code"}, "agents": {"base"}}
+CORNERSTONES = {
+    "pfrl": {"bounds", "files", "registry", "user_cache", "user_code"},
+    "agents": {"base"},
+}
 """Files at a floor's root that its rooms may import; all others stand above the rooms."""
 # Compression is useful alone: its floor must not need what only the floors above use.
 REINFORCEMENT_LEARNING = frozenset({"gymnasium", "stable_baselines3", "torch"})

@@ -49,7 +49,7 @@ def test_it_is_a_budget_in_shares_and_in_numbers(own_metric):
 def test_every_policy_costs_it(own_metric):
     graph = trace(made(resnet8), shape(1, 8, 8, 1))
     costs = CostModel(graph)
-    assert costs.metrics == ("macs", "params", "bytes", "bops", "weights_kept")
+    assert costs.metrics == ("macs", "params", "bytes", "packed", "bops", "weights_kept")
     kernels = {layer.kernel for layer in graph.layers}
     assert costs.base["weights_kept"] == sum(
         np.size(graph.source.variables[kernel]) for kernel in kernels

@@ -34,8 +34,10 @@ FIRST_THEN_MORE = {
     ],
 )
 def test_a_study_that_goes_on_is_judged_by_the_runtime_that_it_chose(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("PFRL_CACHE", str(tmp_path / "cache"))  # nothing was measured before
     answers = iter([Choice("onnx", {"onnx": 0.1, "xla": 0.2})])
     monkeypatch.setattr(evaluator, "choose_runtime", lambda *_: next(answers))
+    out = tmp_path / "study"
     judged, judge = [], evaluator.NetworkEvaluator._judge
 
     def noted(self, policy, masked, name):
@@ -46,6 +48,6 @@ def test_a_study_that_goes_on_is_judged_by_the_runtime_that_it_chose(study, tmp_
     for words in FIRST_THEN_MORE[study]:
         problem._open.cache_clear()  # as in another process
         scores.evaluator_of.cache_clear()
-        assert cli.main([study, *NETWORK, *STUDIES[study], *words, "--out", str(tmp_path)]) == 0
+        assert cli.main([study, *NETWORK, *STUDIES[study], *words, "--out", str(out)]) == 0
         assert judged and set(judged) == {"onnx"}
-    assert len(read_history(tmp_path / "results.jsonl")) > 1
+    assert len(read_history(out / "results.jsonl")) > 1

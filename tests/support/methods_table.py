@@ -124,6 +124,8 @@ KINDS: dict[str, tuple[str, MakePolicy]] = {
     "weights": ("weights ", WEIGHTS),
     "calibration": ("calibration ", BOTH),
     "clips": ("clips ", BOTH),
+    "equalize": ("equalize ", BOTH),
+    "rounding": ("rounding ", WEIGHTS),
 }
 """By field of a recipe, how the rows of its methods begin, and their policies."""
 OTHER_POLICIES = {

@@ -19,6 +19,8 @@ def run(settings: MeasureSettings) -> list[Path]:
       FileError: if a file is missing or cannot be run.
     """
     files = list(settings.files)
+    say("measuring memory")  # first, in processes of their own: a damaged file may end one
+    memories = peak_memories(files, settings.threads, settings.batch)
     say(f"measuring latency, at most {settings.seconds:g} s")
     measured = measure_interleaved(
         files,
@@ -27,8 +29,6 @@ def run(settings: MeasureSettings) -> list[Path]:
         settings.seconds,
         precision=settings.precision,
     )
-    say("measuring memory")
-    memories = peak_memories(files, settings.threads, settings.batch)
     for path, result, memory in zip(files, measured, memories, strict=True):
         versus = "" if result is measured[0] else f", {_compared(result, measured[0])}"
         print(

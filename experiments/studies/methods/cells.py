@@ -16,7 +16,7 @@ HALF = 0.5
 """Share of the MACs that the channel criteria keep."""
 EDGE_BITS = 8
 """Of the first and the last layer, as HAQ has it."""
-WIDTHS = (8, 6, 4, 3, 2)
+BIT_WIDTHS = (8, 6, 4, 3, 2)
 """Bits of weights and activations that are compared."""
 PRUNED_FOR_LSQ = (8, 6)
 """Bits that pruning is combined with."""
@@ -82,9 +82,9 @@ def rounding() -> Iterator[Cell]:
         "mse": Recipe(weights="mse", calibration="mse"),
         "mse, biases corrected": Recipe(weights="mse", calibration="mse", bias_correction=True),
     }
-    for width in WIDTHS:
-        policy, before = _rounded(width, width), tuple(ways.items())
-        yield Cell("rounding", f"{width} bits", policy, ways["mse"], before, trained=False)
+    for bits in BIT_WIDTHS:
+        policy, before = _rounded(bits, bits), tuple(ways.items())
+        yield Cell("rounding", f"{bits} bits", policy, ways["mse"], before, trained=False)
 
 
 def bits() -> Iterator[Cell]:
@@ -94,21 +94,21 @@ def bits() -> Iterator[Cell]:
         "LSQ": Recipe(weights="lsq", clips="lsq", calibration="mse"),
     }
     after = Recipe(weights="mse", calibration="mse")
-    for width in WIDTHS:
+    for bits in BIT_WIDTHS:
         for name, recipe in trained.items():
             before = (("min-max", Recipe()), ("mse", after)) if name == "min-max" else ()
-            policy = _rounded(width, width)
-            yield Cell("bits", f"{width} bits, {name}", policy, recipe, before)
+            policy = _rounded(bits, bits)
+            yield Cell("bits", f"{bits} bits, {name}", policy, recipe, before)
 
 
 def codebooks() -> Iterator[Cell]:
     """Kernels of so many different values, activations in float."""
-    for width in (4, 3, 2):
+    for bits in (4, 3, 2):
         recipe = Recipe(weights="codebook")
         yield Cell(
             "codebooks",
-            f"{width} bits",
-            _rounded(width, FLOAT_BITS),
+            f"{bits} bits",
+            _rounded(bits, FLOAT_BITS),
             recipe,
             (("rounded", recipe),),
         )
@@ -117,10 +117,10 @@ def codebooks() -> Iterator[Cell]:
 def together() -> Iterator[Cell]:
     """Pruning and quantization, alone and together, at the bytes of 4-bit weights."""
     learned = Recipe(weights="lsq", clips="lsq", calibration="mse", repair="least_squares")
-    for width in (FLOAT_BITS, *PRUNED_FOR_LSQ, ALONE):
-        name = "pruned, float" if width == FLOAT_BITS else f"pruned, {width} bits"
-        name = f"{width} bits alone" if width == ALONE else name
-        yield Cell("together", name, _of_equal_bytes(width), learned, (("compressed", learned),))
+    for bits in (FLOAT_BITS, *PRUNED_FOR_LSQ, ALONE):
+        name = "pruned, float" if bits == FLOAT_BITS else f"pruned, {bits} bits"
+        name = f"{bits} bits alone" if bits == ALONE else name
+        yield Cell("together", name, _of_equal_bytes(bits), learned, (("compressed", learned),))
 
 
 def half_of_macs(graph: Graph) -> Policy:
@@ -142,12 +142,12 @@ def _rounded(weights: int, activations: int) -> Callable[[Graph], Policy]:
     )
 
 
-def _of_equal_bytes(width: int) -> Callable[[Graph], Policy]:
+def _of_equal_bytes(bits: int) -> Callable[[Graph], Policy]:
     def policy(graph: Graph) -> Policy:
         costs = CostModel(graph)
         limit = costs.of(_rounded(ALONE, 8)(graph))["bytes"]
-        activations = FLOAT_BITS if width == FLOAT_BITS else 8
-        return _largest_share(graph, _rounded(width, activations)(graph), "bytes", limit)
+        activations = FLOAT_BITS if bits == FLOAT_BITS else 8
+        return _largest_share(graph, _rounded(bits, activations)(graph), "bytes", limit)
 
     return policy
 

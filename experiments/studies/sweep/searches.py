@@ -20,6 +20,7 @@ from experiments.studies.study import complete, judged_alike, problem_of, task_o
 from experiments.studies.sweep.curves import Curve
 from experiments.studies.sweep.settings import SweepSettings
 from experiments.studies.sweep.table import write_results
+from experiments.watch.summary import write_summary
 from pfrl.compression.policy import Policy
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.base import Evaluator, Tuning
@@ -60,6 +61,7 @@ def run(settings: SweepSettings) -> list[Path]:
     settings = replace(settings, episode=judged_alike(folder, task))
     work = partial(search, settings, str(weights))
     lines = complete(folder, plan(settings), work, settings.workers, "searches")
+    write_summary(folder.path)
     return write_results(folder.path, lines, folder.facts)
 
 
@@ -113,11 +115,12 @@ def searched(
     length = settings.length.evaluations(evaluator.images_each)
     episodes = 1 if AGENTS[agent].rule else length
     history = folder / "history.jsonl"
-    found = recorded_search(agent, problem, episodes, seed, history, curve.episode, options=options)
+    found = recorded_search(agent, problem, episodes, seed, history, curve.episode, folder, options)
     # A search that goes on decides everything again, so this is of all its episodes.
     outside, points = curve.outside, curve.ended()
     best, decisions = found.best, Decisions(problem, opened.graph, opened.costs)
     return {
+        "folder": folder.relative_to(settings.out).as_posix(),
         "episodes": len(found.history),
         "best": best.index,
         "search_accuracy": best.evaluation.accuracy,

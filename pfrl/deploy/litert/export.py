@@ -11,12 +11,14 @@ from types import MappingProxyType
 from typing import Any
 
 import jax
+import numpy as np
 
 from pfrl.compression.sliced import Compressed
 from pfrl.deploy.litert import kernels, movement, pointwise  # noqa: F401  (they register emitters)
+from pfrl.deploy.litert.check import check
 from pfrl.deploy.litert.emit import emit
 from pfrl.deploy.operators.build import build
-from pfrl.deploy.operators.quantized import build_quantized
+from pfrl.deploy.operators.quantized import Quantization, build_quantized
 from pfrl.files import write_whole
 
 
@@ -25,6 +27,7 @@ def export_litert(
     input_shape: Sequence[int],
     path: Path | str,
     metadata: Mapping[str, str] = MappingProxyType({}),
+    images: np.ndarray | None = None,
 ) -> Path:
     """Writes ``function`` as a LiteRT model to ``path``; returns the path.
 
@@ -35,16 +38,19 @@ def export_litert(
       input_shape: shape of one image, ``(H, W, C)``.
       path: the file; it appears when it is whole.
       metadata: strings that the file carries along.
+      images: real ones, ``[N, *input_shape]``, on which LiteRT has to answer as JAX does before
+        the file is written; some tens will do.
 
     The model's input is ``images`` ``[1, *input_shape]``, which the runtime can resize to any
     number of images, its output ``logits``.
 
     Raises:
       ExportError: if an operation of the function has no counterpart here.
+      DifferenceError: if LiteRT computes something else; it names the first operation.
       FileError: if the file cannot be written.
       Unavailable: if LiteRT is not installed.
     """
-    content = to_litert(function, input_shape, metadata)
+    content = to_litert(function, input_shape, metadata, images)
     return write_whole(Path(path), lambda stream: stream.write(content))
 
 
@@ -52,9 +58,14 @@ def to_litert(
     function: Callable[[jax.Array], Any],
     input_shape: Sequence[int],
     metadata: Mapping[str, str] = MappingProxyType({}),
+    images: np.ndarray | None = None,
 ) -> bytes:
     """The bytes of the file that ``export_litert`` writes."""
     if isinstance(function, Compressed) and function.quantized:
         graph, quantization = build_quantized(function, input_shape, "last")
-        return emit(graph, metadata, quantization)
-    return emit(build(function, input_shape, "last"), metadata)
+    else:
+        graph, quantization = build(function, input_shape, "last"), Quantization({}, {})
+    content = emit(graph.copy(), metadata, quantization)
+    if images is not None:
+        check(content, graph, quantization, lambda x: function(x), images)
+    return content

@@ -1,9 +1,8 @@
-"""Whether a file computes what the network does: on real images, in the runtime."""
+"""Whether an ONNX file computes what the network does, in ONNX Runtime."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import onnx
 import onnxruntime
@@ -11,23 +10,12 @@ import onnxruntime
 from pfrl.deploy.onnx.emit import to_model
 from pfrl.deploy.onnx.integers import to_integer_model, with_pairs
 from pfrl.deploy.operators.graph import OperatorGraph
-from pfrl.deploy.operators.program import ExportError
 from pfrl.deploy.operators.quantized import Quantization
-from pfrl.deploy.reference.run import Reference
+from pfrl.deploy.reference.check import Check
 
-FLOATS = 1e-3
-"""How far outputs in float32 may be off, over the largest of them."""
-SIMULATED = 0.3
-"""How far an integer file's outputs may be off JAX's, as mean over all, in their standard
-deviations: a sum in the middle of two steps may go to either, and that travels."""
-INTEGERS = 0.1
-"""Likewise from those of the integer reference. With 4 bits one such sum is much: 0.05 was seen."""
-FEW = 8
-"""Images that the reference computes, which is slow."""
-
-
-class DifferenceError(ExportError):
-    """A file that computes something else than the network; it is not kept."""
+SAME = 0.01
+"""Mean difference from the reference, in standard deviations. Integers are the same to the last
+one; what stays float between them may fall to another side of the middle of two steps."""
 
 
 def checked(
@@ -50,24 +38,14 @@ def checked(
     Raises:
       DifferenceError: if it does not; the message names the first operation that differs.
     """
-    expected = np.asarray(jax.jit(function)(images))
-    if not quantization.sites:
-        if not _off(outputs(model, images)[0], expected) <= FLOATS * np.abs(expected).max():
-            raise _difference(graph, quantization, images)
+    check = Check("ONNX Runtime", graph, quantization, function, images, SAME)
+    if check.passes(outputs(model, images)[0]):
         return model
-    reference, spread = Reference(graph, quantization)(images[:FEW]), expected.std()
-    for portable in (False, True):
-        if portable:
-            model = to_integer_model(graph, quantization, portable)
-        found = outputs(model, images)[0]
-        if np.abs(found[:FEW] - reference).mean() <= INTEGERS * spread:
-            if np.abs(found - expected).mean() <= SIMULATED * spread:
-                return model
-            raise DifferenceError(
-                f"the integer file's outputs are {np.abs(found - expected).mean() / spread:.2f} of"
-                " their standard deviation off those that were simulated; calibrate on more images"
-            )
-    raise _difference(graph, quantization, images)
+    if quantization.sites:
+        model = to_integer_model(graph, quantization, portable=True)
+        if check.passes(outputs(model, images)[0]):
+            return model
+    raise check.difference(lambda names: _values(graph, quantization, names, check.few))
 
 
 def outputs(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:
@@ -81,32 +59,12 @@ def outputs(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(each) for each in found]
 
 
-def _off(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.abs(found - expected).max())
-
-
-def _difference(
-    graph: OperatorGraph, quantization: Quantization, images: np.ndarray
-) -> DifferenceError:
-    """Names the first operation whose result is not the reference's."""
-    images = images[:FEW]
+def _values(
+    graph: OperatorGraph, quantization: Quantization, tensors: Collection[str], images: np.ndarray
+) -> dict[str, np.ndarray]:
+    """By tensor the numbers that ONNX Runtime computes."""
     paired, renamed = with_pairs(graph, quantization)
-    there = {node.output for node in paired.nodes} - {paired.output}
-    steps = [
-        (node, value, name)
-        for tensor, (node, value) in Reference(graph, quantization).values(images).items()
-        if (name := renamed.get(tensor, tensor)) in there and value.dtype != bool
-    ]
-    found = outputs(to_model(paired, [name for *_, name in steps]), images)[1:]
-    for (node, value, _), mine in zip(steps, found, strict=True):
-        off = np.abs(mine - value).mean() / max(value.std(), 1e-6)
-        if off > INTEGERS:
-            of = f" of layer '{node.layer}'" if node.layer else ""
-            return DifferenceError(
-                "ONNX Runtime computes something else than JAX; the first operation that differs"
-                f" is {node.op}{of}, by {off:.2g} of the standard deviation"
-            )
-    return DifferenceError(
-        "ONNX Runtime and JAX compute different outputs, though all operations agree with the"
-        " reference; the network may depend on the order of its sums"
-    )
+    made = {node.output for node in paired.nodes} - {paired.output}
+    names = {tensor: name for tensor in tensors if (name := renamed.get(tensor, tensor)) in made}
+    found = outputs(to_model(paired, list(names.values())), images)[1:]
+    return dict(zip(names, found, strict=True))

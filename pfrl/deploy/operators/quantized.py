@@ -26,8 +26,9 @@ CODES = 255
 """The largest code of an activation."""
 OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 """Of a kernel, by operator."""
-LARGEST = 127
-"""The largest code of a kernel."""
+LARGEST, PAIRED = 127, 64
+"""The largest code of a kernel, and of one whose products with codes of uint8 fit in pairs into 16
+bits, in which some processors sum them up."""
 NEAR = 1e-3
 """How far a kernel's integers may be off, from folding factors into it in floating point."""
 
@@ -161,7 +162,7 @@ class _Kernels:
         if np.abs(whole - np.round(whole)).max() > NEAR or np.abs(whole).max() > LARGEST + 0.5:
             return None
         # The same values in finer steps, so that a bias is rounded to finer ones too.
-        return found / (LARGEST // max(round(np.abs(whole).max()), 1))
+        return found / max(PAIRED // max(round(np.abs(whole).max()), 1), 1)
 
 
 def _direct(small: Compressed) -> set[str]:

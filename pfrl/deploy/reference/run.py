@@ -22,7 +22,9 @@ class Reference:
 
     Layers with integer kernels sum up products of codes, which is exact; the sums are scaled in
     single precision and rounded to even, as ONNX Runtime does it. Everything else is computed in
-    double precision on the values of the codes, and rounded where its result is on a grid.
+    double precision on the values of the codes, and where its result is on a grid it is divided by
+    the step in single precision, as the formats define it, and rounded: of 16 grey levels one is in
+    the middle of two of 255 steps, and falls to another side in double precision.
 
     Args:
       graph: of a network; either layout.
@@ -67,9 +69,11 @@ class Reference:
         return values, (output if grid is None else _numbers(output, grid)).astype(np.float32)
 
     def _put(self, values: dict[str, np.ndarray], name: str, found: np.ndarray) -> None:
-        """Keep a result: its codes, if it is on a grid."""
+        """Keep a result: its codes, if it is on a grid; a tie is one in single precision."""
         grid = self._grids.get(name)
-        values[name] = found if grid is None else _codes(found / grid.scale, grid)
+        if grid is not None:
+            found = _codes(found.astype(np.float32) / np.float32(grid.scale), grid)
+        values[name] = found
 
     def _step(self, values: dict[str, np.ndarray], node: Node) -> None:
         graph, grids = self._graph, self._grids

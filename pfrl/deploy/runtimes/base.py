@@ -59,6 +59,8 @@ class Runtime(Protocol):
     masked: bool = False
     """Whether it judges the masked network, compiled once for all policies, or the sliced one of
     each policy, in float32."""
+    integers: bool = False
+    """Whether it judges rounded networks, as the file of integers that is handed over."""
 
     def suits(self, task: Task) -> bool:
         """Whether its outputs are exact enough for a task; asked where it is not named but found

@@ -140,4 +140,12 @@ class LiteRT(Runtime):
         return lambda images: session.logits(np.asarray(images), AT_ONCE)
 
 
+class Integers(LiteRT):
+    """The same of rounded networks, which are written with integers."""
+
+    title = "LiteRT with integers"
+    integers = True
+
+
 register("runtime", "litert", LiteRT())
+register("runtime", "litert-int8", Integers())

@@ -113,4 +113,12 @@ class ONNXRuntime(Runtime):
         return lambda images: session.logits(images, AT_ONCE)
 
 
+class Integers(ONNXRuntime):
+    """The same of rounded networks, which are written with integers."""
+
+    title = "ONNX Runtime with integers"
+    integers = True
+
+
 register("runtime", "onnx", ONNXRuntime())
+register("runtime", "onnx-int8", Integers())

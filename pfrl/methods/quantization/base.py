@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pfrl.registry import Registry
+from pfrl.registry import Registry, register
 
 if TYPE_CHECKING:
+    from pfrl.methods.base import Statistics
     from pfrl.methods.quantization.ranges import Observation
 
 ROOM = ("pfrl.methods.quantization",)
@@ -79,6 +80,40 @@ class Calibration(NamedTuple):
     needs: frozenset[str] = frozenset({"sites"})
 
 
+class Rounder(NamedTuple):
+    """Which point of its grid a weight becomes, where that is not the nearest.
+
+    Attributes:
+      prepare: called once for a network; returns ``(variables, bits by layer, alive by kernel) ->
+        variables`` of full size, whose kernels hold points of their grids.
+      needs: names in ``pfrl.methods.base.STATISTICS``.
+      quantizers: names of the weight quantizers whose grids it knows; empty for all.
+    """
+
+    prepare: "Callable[[Statistics], Callable[..., dict[str, Any]]]"
+    needs: frozenset[str] = frozenset()
+    quantizers: frozenset[str] = frozenset()
+
+
+class Equalizer(NamedTuple):
+    """What is done to the base network before it is looked at, and leaves its outputs as they are.
+
+    Attributes:
+      prepare: called once for a network, with its batches alone; returns its variables.
+      needs: names in ``pfrl.methods.base.STATISTICS``.
+    """
+
+    prepare: "Callable[[Statistics], dict[str, Any]]"
+    needs: frozenset[str] = frozenset()
+
+
 WEIGHT_QUANTIZERS: Registry[WeightQuantizer] = Registry("weight_quantizer", ROOM)
 ACTIVATION_QUANTIZERS: Registry[ActivationQuantizer] = Registry("activation_quantizer", ROOM)
 CALIBRATIONS: Registry[Calibration] = Registry("calibration", ROOM)
+ROUNDINGS: Registry[Rounder] = Registry("rounding", ROOM)
+EQUALIZERS: Registry[Equalizer] = Registry("equalizer", ROOM)
+
+register(
+    "rounding", "nearest", Rounder(lambda statistics: lambda variables, bits, alive: variables)
+)
+register("equalizer", "none", Equalizer(lambda statistics: statistics.variables))

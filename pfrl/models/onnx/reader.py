@@ -1,6 +1,7 @@
 """An ONNX file as plain data, read without executing anything and without leaving its folder."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,6 +77,24 @@ class OnnxFile(NamedTuple):
     outputs: tuple[str, ...]
     metadata: dict[str, str]
     model: onnx.ModelProto
+
+
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """What goes wrong with a file's network in here is said in a sentence.
+
+    Raises:
+      OnnxError: in place of what NumPy, JAX or a look-up says of a network that makes no sense.
+    """
+    try:
+        yield
+    except OnnxError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise OnnxError(
+            f"{path} is damaged, or not understood ({type(error).__name__}: {_first_line(error)});"
+            " export it again"
+        ) from error
 
 
 def read(path: Path) -> OnnxFile:

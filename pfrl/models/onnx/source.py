@@ -14,7 +14,7 @@ from pfrl.models.onnx.laid import Laid, laid, relaid
 from pfrl.models.onnx.names import renamed_roles, variable_names
 from pfrl.models.onnx.operators.contract import last
 from pfrl.models.onnx.program import OnnxProgram, narrow
-from pfrl.models.onnx.reader import OnnxError, OnnxFile, read
+from pfrl.models.onnx.reader import OnnxError, OnnxFile, read, understood
 from pfrl.models.onnx.unfold import settled, unfolded
 
 FREE = 64
@@ -107,10 +107,11 @@ def load(file: OnnxFile, shapes: Sequence[Sequence[int]], turned: bool) -> Sourc
       shapes: of an example of every input, or of none.
       turned: whether images come, and go, with their channels last, and the file has them first.
     """
-    found = [each.shape for each in examples(file, shapes)]
-    program = OnnxProgram(file, found)
-    check(file, _source(program, turned=False), found)
-    return _source(program, turned)
+    with understood(file.path):
+        found = [each.shape for each in examples(file, shapes)]
+        program = OnnxProgram(file, found)
+        check(file, _source(program, turned=False), found)
+        return _source(program, turned)
 
 
 def examples(file: OnnxFile, shapes: Sequence[Sequence[int]] = ()) -> list[jax.ShapeDtypeStruct]:

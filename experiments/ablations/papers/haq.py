@@ -1,0 +1,134 @@
+"""HAQ's questions: what hardware a policy is for, and bits that differ from layer to layer."""
+
+from typing import Any
+
+from experiments.ablations.experiment import SEARCHED, Cell, Experiment, Shared
+from experiments.ablations.scales import at_scales
+from experiments.report.studies.layout import Column
+from pfrl.cost.metrics import Metric
+from pfrl.registry import register
+
+ANY_TIME = "latency=1000ms"
+"""For a network so small that its channels decide nothing about its latency."""
+
+register(
+    "experiment",
+    "macs-or-latency",
+    Experiment(
+        title="a limit on MACs or on latency",
+        paper="AMC (arXiv 1802.03494)",
+        table="MobileNet at half the MACs and at half the time",
+        claim="At the same share a network that was searched under a limit on latency is faster,"
+        " when it is measured, than one under a limit on MACs.",
+        scales=at_scales(
+            every={"space.round_to": 4, "targets": ("latency=0.5", "macs=0.5")},
+            smoke={"targets": (ANY_TIME, "macs=0.5")},
+        ),
+        cells=lambda settings: [
+            Cell(f"{agent}, {target.partition('=')[0]}", agent=agent, target=target)
+            for target in settings.targets
+            for agent in ("ddpg", "uniform")
+        ],
+        columns=(
+            Column("measured", "latency measured in ONNX Runtime", "share", -1),
+            Column("litert", "latency measured in LiteRT", "share", -1),
+            *SEARCHED,
+        ),
+        against="ddpg, macs",
+        work="experiments.ablations.works.measuring:search",
+        latency=True,
+        alone=True,
+    ),
+)
+
+ROWS = COLUMNS = 16
+"""Processing elements of the array."""
+
+
+def _array(costs: Any, at: Any) -> float:
+    """Cycles of a weight-stationary array of 16 x 16 elements that holds one tile at a time."""
+    return sum(
+        layer.places.at(at.counts)
+        * -(-layer.kernel_elements_at(at.counts) // (layer.c_out.at(at.counts) * ROWS))
+        * -(-layer.c_out.at(at.counts) // COLUMNS)
+        for layer in costs.graph.layers
+    )
+
+
+register("metric", "array", Metric(_array, True, "cycles of a 16 x 16 array", "cycles"))
+
+register(
+    "experiment",
+    "devices",
+    Experiment(
+        title="a policy for one device, judged on another",
+        paper="HAQ (arXiv 1811.08886)",
+        table="the table of specialisation: the policy of one device run on another",
+        claim="At the same share of its cost, a policy is cheapest on the device that it was"
+        " searched for.",
+        scales=at_scales(
+            every={"space.round_to": 4, "targets": ("latency=0.5", "array=0.5", "bytes=0.5")},
+            smoke={"targets": (ANY_TIME, "array=0.5", "bytes=0.5")},
+        ),
+        cells=lambda settings: [
+            Cell(f"for {device}", target=target)
+            for device, target in zip(
+                ("this processor", "a 16 x 16 array", "memory"), settings.targets, strict=True
+            )
+        ],
+        columns=(
+            Column("measured", "latency measured in ONNX Runtime", "share", -1),
+            Column("litert", "latency measured in LiteRT", "share", -1),
+            Column("array", "computed cycles of the array", "share", -1),
+            Column("bytes", "bytes", "share", -1),
+            *SEARCHED,
+        ),
+        against="for this processor",
+        work="experiments.ablations.works.measuring:search",
+        latency=True,
+        alone=True,
+        lacks="latency is predicted for ONNX Runtime alone, so nothing is searched for LiteRT or"
+        " OpenVINO; HAQ's accelerators are stood for by a formula, their table of latencies is"
+        " not included",
+    ),
+)
+
+FIXED = 4
+"""Bits of every layer but the first and the last, in the policy whose cost the others may have."""
+KNOBS = {"bytes": ("weight_bits",), "bops": ("weight_bits", "act_bits")}
+"""What is decided under a limit on each metric: bytes say nothing of activations."""
+RATES = (0.3, 3.0)
+"""By which the fixed policy's learning rate is multiplied too."""
+
+
+def _bits(settings: Shared) -> list[Cell]:
+    cells = []
+    for metric, knobs in KNOBS.items():
+        own = {"space.knobs": knobs}
+        cells += [
+            Cell(f"mixed, equal {metric}", target=metric, changes=own),
+            Cell(f"fixed, equal {metric}", "uniform", target=metric, changes=own),
+        ]
+        for factor in RATES:
+            name = f"fixed, equal {metric}, learning rate x {factor:g}"
+            rate = {"learning_rate": settings.learning_rate * factor}
+            cells.append(Cell(name, "uniform", target=metric, changes={**own, **rate}))
+    return cells
+
+
+register(
+    "experiment",
+    "mixed-bits",
+    Experiment(
+        title="mixed against fixed bits at equal cost",
+        paper="HAQ (arXiv 1811.08886)",
+        table="the tables of fixed and mixed precision at equal cost",
+        claim="Bits that differ from layer to layer are better than 4 bits everywhere, at the same"
+        " bytes and at the same bit operations, with the fixed policy's learning rate tuned too.",
+        scales=at_scales(every={"episode.fidelity": "finetune"}, smoke={"episode.steps": 4}),
+        cells=_bits,
+        columns=(*SEARCHED, Column("spent", "of the limit", "share", 0)),
+        against="fixed, equal bytes",
+        work="experiments.ablations.works.bits:search",
+    ),
+)

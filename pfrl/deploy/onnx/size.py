@@ -1,0 +1,251 @@
+"""How many bytes the ONNX file of a policy's network has, before there is one."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from pfrl.compression.policy import Policy
+from pfrl.compression.prepare import Prepared
+from pfrl.compression.recipe import PLAIN, Recipe
+from pfrl.compression.sliced import assemble
+from pfrl.deploy.onnx.export import to_onnx
+from pfrl.graph import Graph
+from pfrl.graph.count import Count
+from pfrl.methods.quantization.uniform import FLOAT_BITS
+
+Counts = Mapping[str, int]
+Bits = tuple[tuple[int, int], ...]
+"""Of the weights and of the input of every layer, as far as a file tells them apart."""
+MOST_MODELS = 8
+"""Files from which it is read what their sizes depend on; two are enough as a rule."""
+PROBES = 6
+"""Further assignments by which two counts are told apart, without files."""
+
+
+class FileSize:
+    """The exact size of the file that ``export_onnx`` writes for any policy, as a function.
+
+    Two files are made for all policies that round the same layers; from these it is read which
+    sizes follow which channels, and what any other file has is computed in microseconds.
+
+    Args:
+      graph: of the base network.
+      recipe: how kernels are rounded.
+      metadata: that the file carries along.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        recipe: Recipe = PLAIN,
+        metadata: Mapping[str, str] = MappingProxyType({}),
+    ):
+        self._graph, self._recipe, self._metadata = graph, recipe, dict(metadata)
+        self._candidates = list(
+            dict.fromkeys(count for axes in graph.axes.values() for count in axes if count.terms)
+        )
+        self._layout = lru_cache(maxsize=64)(self._found)
+        self._direct = lru_cache(maxsize=1024)(self._made)
+
+    def __call__(
+        self, counts: Counts, weight_bits: Mapping[str, int], act_bits: Mapping[str, int]
+    ) -> int:
+        """Bytes of the file.
+
+        Args:
+          counts: channels of every group.
+          weight_bits, act_bits: of every layer.
+
+        Raises:
+          ExportError: if the network cannot be written as an ONNX file.
+        """
+        names = [layer.name for layer in self._graph.layers]
+        bits = tuple((_class(weight_bits[name], 8), _class(act_bits[name], 7)) for name in names)
+        alone = frozenset(
+            name for name, group in self._graph.groups.items() if counts[name] == 1 < group.size
+        )
+        layout = self._layout(bits, alone)
+        return self._direct(bits, tuple(counts.items())) if layout is None else layout.at(counts)
+
+    def _found(self, bits: Bits, alone: frozenset[str]) -> "_Layout | None":
+        """How files of these bits are laid out; None if some size follows no count.
+
+        Args:
+          alone: groups of one channel, which may be read by other operators than more are.
+        """
+        full = {
+            name: 1 if name in alone else group.size for name, group in self._graph.groups.items()
+        }
+        tried = [full]
+        for counts in self._assignments(alone):
+            if len(tried) > 1 and self._told_apart(tried, alone):
+                break
+            tried.append(counts)
+        return _Layout.of([self._model(bits, counts) for counts in tried], tried, self._candidates)
+
+    def _assignments(self, alone: frozenset[str], seed: int = 0) -> Iterator[dict[str, int]]:
+        rng = np.random.default_rng(seed)
+        for _ in range(MOST_MODELS - 1):
+            yield {
+                name: 1 if name in alone else int(rng.integers(min(2, group.size), group.size + 1))
+                for name, group in self._graph.groups.items()
+            }
+
+    def _told_apart(self, tried: Sequence[Counts], alone: frozenset[str]) -> bool:
+        """Whether counts that are multiples of each other, or of 1, in all of these always are."""
+        probes = list(self._assignments(alone, seed=1))[:PROBES]
+        alike: dict[bytes, bytes] = {}
+        for count in (Count(1), *self._candidates):
+            seen, always = (_ratios(count, each) for each in (tried, [*tried, *probes]))
+            if alike.setdefault(seen, always) != always:
+                return False
+        return True
+
+    def _made(self, bits: Bits, counts: tuple[tuple[str, int], ...]) -> int:
+        return self._model(bits, dict(counts)).ByteSize()
+
+    def _model(self, bits: Bits, counts: Counts) -> onnx.ModelProto:
+        """The file of such bits and channels, with whatever numbers."""
+        graph = self._graph
+        names = [layer.name for layer in graph.layers]
+        keep = {name: counts[name] / group.size for name, group in graph.groups.items()}
+        weights, inputs = zip(*bits, strict=True)
+        policy = Policy(
+            keep, dict(zip(names, weights, strict=True)), dict(zip(names, inputs, strict=True))
+        )
+        kept = {name: np.arange(counts[name]) for name in graph.groups}
+        ranges = {site.name: (0.0, 1.0) for site in graph.sites} if _rounded(bits) else {}
+        prepared = Prepared(kept, graph.source.variables, {})
+        small = assemble(graph, policy, prepared, self._recipe, ranges)
+        model = to_onnx(small, graph.input_shape)
+        helper.set_model_props(model, self._metadata)
+        return model
+
+
+class _Tensor(NamedTuple):
+    """A constant whose size follows the channels: its sizes, and the bytes of all else of it."""
+
+    dims: tuple[tuple[int, Count], ...]
+    each: int
+    beside: int
+
+    def bytes(self, counts: Counts) -> int:
+        sizes = [times * count.at(counts) for times, count in self.dims]
+        raw = self.each * int(np.prod(sizes, dtype=np.int64))
+        return self.beside + sum(1 + _varint(size) for size in sizes) + _field(raw)
+
+
+class _Node(NamedTuple):
+    """An operation with a whole number that follows the channels."""
+
+    number: tuple[int, Count]
+    beside: int
+
+    def bytes(self, counts: Counts) -> int:
+        times, count = self.number
+        return self.beside + _varint(times * count.at(counts))
+
+
+class _Layout(NamedTuple):
+    """A file as what follows the channels, and the bytes of all else.
+
+    Attributes:
+      parts: tensors and operations of the graph.
+      graph: bytes of its other parts.
+      beside: bytes of the file that are not of the graph.
+    """
+
+    parts: tuple[_Tensor | _Node, ...]
+    graph: int
+    beside: int
+
+    def at(self, counts: Counts) -> int:
+        """Bytes of the file."""
+        whole = self.graph + sum(_field(part.bytes(counts)) for part in self.parts)
+        return self.beside + _field(whole)
+
+    @classmethod
+    def of(
+        cls, models: Sequence[onnx.ModelProto], at: Sequence[Counts], known: Sequence[Count]
+    ) -> "_Layout | None":
+        """Of files that differ by their channels alone; None if they differ by more."""
+        first, *_ = models
+        parts: list[_Tensor | _Node] = []
+        fixed = first.graph.ByteSize()
+        for tensors in _together([model.graph.initializer for model in models]):
+            if len({tuple(tensor.dims) for tensor in tensors}) == 1:
+                continue
+            dims = [_follows([t.dims[i] for t in tensors], at, known) for i in _axes(tensors)]
+            tensor = tensors[0]
+            if len({len(t.dims) for t in tensors}) > 1 or None in dims:
+                return None
+            each = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+            part = _Tensor(tuple(d for d in dims if d), each, 0)
+            beside = tensor.ByteSize() - part.bytes(at[0])
+            parts.append(part._replace(beside=beside))
+            fixed -= _field(tensor.ByteSize())
+        for nodes in _together([model.graph.node for model in models]):
+            for numbers in zip(*[[a.i for a in node.attribute] for node in nodes], strict=True):
+                if len(set(numbers)) > 1:
+                    number = _follows(numbers, at, known)
+                    if number is None:
+                        return None
+                    parts.append(_Node(number, nodes[0].ByteSize() - _varint(numbers[0])))
+                    fixed -= _field(nodes[0].ByteSize())
+        found = cls(tuple(parts), fixed, first.ByteSize() - _field(first.graph.ByteSize()))
+        right = all(found.at(a) == m.ByteSize() for a, m in zip(at, models, strict=True))
+        return found if right else None
+
+
+def _together(kinds: Sequence) -> Iterator[tuple]:
+    """The first, second, ... of all; none if there are not as many of each, or others."""
+    names = {tuple(each.name for each in kind) for kind in kinds}
+    return zip(*kinds, strict=True) if len(names) == 1 else iter(())
+
+
+def _axes(tensors: Sequence[onnx.TensorProto]) -> range:
+    return range(min(len(tensor.dims) for tensor in tensors))
+
+
+def _follows(
+    numbers: Sequence[int], at: Sequence[Counts], known: Sequence[Count]
+) -> tuple[int, Count] | None:
+    """What a size is: so many times which count."""
+    if len(set(numbers)) == 1:
+        return 1, Count(numbers[0])
+    for count in known:
+        times, rest = divmod(numbers[0], max(count.at(at[0]), 1))
+        if rest == 0 and all(times * count.at(a) == n for a, n in zip(at, numbers, strict=True)):
+            return times, count
+    return None
+
+
+def _ratios(count: Count, at: Sequence[Counts]) -> bytes:
+    """The same for counts that are multiples of each other in all of these."""
+    numbers = np.array([count.at(counts) for counts in at])
+    return (numbers // max(np.gcd.reduce(numbers), 1)).tobytes()
+
+
+def _class(bits: int, fewer: int) -> int:
+    """Bits as far as a file tells them apart: a byte holds all up to 8; of activations with fewer
+    there is an operation that clips."""
+    return bits if bits in (8, FLOAT_BITS) else fewer
+
+
+def _rounded(bits: Bits) -> bool:
+    return any(width != FLOAT_BITS for pair in bits for width in pair)
+
+
+def _varint(number: int) -> int:
+    """Bytes of a whole number in a protocol buffer."""
+    return max(1, (number.bit_length() + 6) // 7)
+
+
+def _field(length: int) -> int:
+    """Bytes of a part of so many: itself behind its length and its kind."""
+    return 1 + _varint(length) + length

@@ -1,0 +1,84 @@
+"""What is the same at every start of a search of one network, from the user's cache folder."""
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pfrl.compression.kept import facts_of_network, named
+from pfrl.cpu.backend import compiled
+from pfrl.data import Dataset
+from pfrl.evaluation.base import Choice
+from pfrl.graph import Graph
+from pfrl.training.fit import mean_quality
+from pfrl.user_cache import digest, kept_json
+
+RUNTIMES = ("onnxruntime", "openvino", "ai-edge-litert")
+"""Packages whose versions decide about which runtime is fastest."""
+
+
+def base_quality(graph: Graph, dataset: Dataset) -> float:
+    """Mean quality of the base network on all search images.
+
+    Args:
+      graph: of the base network.
+      dataset: whose search split and task.
+    """
+    source = graph.source
+
+    def judge() -> float:
+        answer = compiled(lambda v, x: source.apply(v, x, False)[0])
+        return mean_quality(lambda x: answer(source.variables, x), dataset, dataset.search)
+
+    search = dataset.search
+    facts = {"mean": dataset.mean, "std": dataset.std}
+    return _kept("quality", graph, dataset, facts, [search.images, search.labels], judge)
+
+
+def choice(
+    graph: Graph,
+    dataset: Dataset,
+    facts: Mapping[str, Any],
+    images: Any,
+    choose: Callable[[], Choice],
+) -> Choice:
+    """Which runtime judges, as an earlier start of the same network measured on this machine.
+
+    Args:
+      graph: of the base network.
+      dataset: whose task.
+      facts: plain data that decide about it besides.
+      images: on which runtimes are compared.
+      choose: measures.
+    """
+    versions = {name: _version(name) for name in RUNTIMES}
+    found = _kept(
+        "runtime",
+        graph,
+        dataset,
+        {**facts, "versions of runtimes": versions},
+        images,
+        lambda: choose()._asdict(),
+    )
+    return Choice(**found)
+
+
+def _kept(
+    kind: str,
+    graph: Graph,
+    dataset: Dataset,
+    facts: Mapping[str, Any],
+    arrays: Any,
+    make: Callable[[], Any],
+) -> Any:
+    task = dataset.task
+    if not type(task).__module__.startswith("pfrl."):
+        return make()  # nobody knows all that a user's task depends on
+    whole = {**facts_of_network(graph), **facts, "task": [type(task).__name__, repr(task)]}
+    return kept_json(kind, digest(whole, named([graph.source.variables, arrays])), make)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
