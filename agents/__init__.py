@@ -6,12 +6,11 @@ agent that needs them is asked for, not before.
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gymnasium
 
-from agents.base import AGENTS, Agent, AgentError, Episode, Recorder, SearchResult, best_of
+from agents.base import AGENTS, Agent, AgentError, Episode, Recorder, Scalars, SearchResult, best_of
 from agents.rl.options import DDPGOptions, PPOOptions, SACOptions, TD3Options, TQCOptions
 from agents.search.options import (
     CMAESOptions,
@@ -66,7 +65,7 @@ def search(
     episodes: int,
     seed: int,
     on_episode: Callable[[Episode], object] | None = None,
-    tensorboard: Path | None = None,
+    tensorboard: Scalars | None = None,
     options: Any = None,
 ) -> SearchResult:
     """Search for a policy of ``problem`` with exactly ``episodes`` evaluations.
@@ -78,8 +77,8 @@ def search(
         the trained actor without exploration (phase ``final``).
       seed: same seed, same machine: the same search, bit for bit.
       on_episode: called once after every episode; what it raises (Ctrl-C too) ends the search.
-      tensorboard: folder for the event file of an agent that learns. Give each search
-        a folder of its own.
+      tensorboard: where an agent that learns writes its losses, step by episode, such as a
+        ``torch.utils.tensorboard.SummaryWriter``.
       options: of the type ``AGENTS[name].options``; None takes the defaults.
 
     Returns:
@@ -114,7 +113,7 @@ def search_environment(
     episodes: int,
     seed: int,
     on_episode: Callable[[Episode], object] | None = None,
-    tensorboard: Path | None = None,
+    tensorboard: Scalars | None = None,
     options: Any = None,
 ) -> SearchResult:
     """``search`` in an environment that is already made; arguments and errors are the same.

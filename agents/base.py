@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gymnasium
 import numpy as np
@@ -151,7 +150,15 @@ def play(env: gymnasium.Env, act: Callable[[np.ndarray], np.ndarray]) -> None:
         observation, _, terminated, _, _ = env.step(act(observation))
 
 
-Search = Callable[[Recorder, int, int, Any, Path | None], None]
+class Scalars(Protocol):
+    """Where an agent that learns writes its losses, such as TensorBoard's ``SummaryWriter``."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int, /) -> object:
+        """A value under ``tag`` at an episode's index."""
+        ...
+
+
+Search = Callable[[Recorder, int, int, Any, Scalars | None], None]
 """``search(env, episodes, seed, options, tensorboard)`` plays exactly ``episodes`` episodes.
 
 It sets ``env.phase`` before an episode ends. The same seed plays the same

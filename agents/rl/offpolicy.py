@@ -32,7 +32,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import update_learning_rate
 from torch.optim import Optimizer
 
-from agents.base import Recorder
+from agents.base import Recorder, Scalars
 from agents.rl.options import OffPolicyOptions
 from agents.rl.replay import BaselineReplay
 from agents.rl.sb3 import learn_and_play
@@ -197,7 +197,7 @@ def search_off_policy(
     episodes: int,
     seed: int,
     options: OffPolicyOptions,
-    tensorboard: Path | None,
+    tensorboard: Scalars | None,
 ) -> None:
     """Warm-up, exploration, and the deterministic actor's episode; for every ``kind`` of agent."""
     warmup, portable = int(options.warmup * episodes), options.portable

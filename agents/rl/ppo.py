@@ -12,12 +12,11 @@ many cores or episodes are long: the workers have to start first.
 """
 
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from stable_baselines3 import PPO
 
-from agents.base import Recorder, play
+from agents.base import Recorder, Scalars, play
 from agents.rl.batch import side_by_side
 from agents.rl.options import PPOOptions
 from agents.rl.sb3 import learn_and_play
@@ -40,7 +39,7 @@ def minibatch_size(rollout: int, minibatches: int) -> int:
 
 
 def search_ppo(
-    env: Recorder, episodes: int, seed: int, options: PPOOptions, tensorboard: Path | None
+    env: Recorder, episodes: int, seed: int, options: PPOOptions, tensorboard: Scalars | None
 ) -> None:
     """A ``Search``: the centre, whole rollouts, what is left over, the deterministic actor's."""
     steps = env.steps

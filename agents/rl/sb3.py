@@ -3,16 +3,15 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from stable_baselines3.common.logger import KVWriter, Logger
 
-from agents.base import AgentError, Recorder, play
+from agents.base import AgentError, Recorder, Scalars, play
 from agents.rl.screening.candidates import dry_run_of
 from agents.rl.trained import trained
 
@@ -105,10 +104,37 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+class EpisodeWriter(KVWriter):
+    """stable-baselines3's values at the index of the episode that they were written after.
+
+    Args:
+      scalars: where they go.
+      steps: L, steps of an episode, in which stable-baselines3 counts.
+    """
+
+    def __init__(self, scalars: Scalars, steps: int):
+        self._scalars, self._steps = scalars, steps
+
+    def write(
+        self,
+        key_values: dict[str, Any],
+        key_excluded: dict[str, tuple[str, ...]],
+        step: int = 0,
+    ) -> None:
+        for tag, value in sorted(key_values.items()):
+            if isinstance(value, int | float | np.number) and "tensorboard" not in (
+                key_excluded[tag] or ()
+            ):
+                self._scalars.add_scalar(tag, float(value), step // self._steps - 1)
+
+    def close(self) -> None:
+        """Nothing: who made the scalars closes them."""
+
+
 @contextmanager
-def sb3_logger(tensorboard: Path | None) -> Iterator[Logger]:
-    """A logger that writes event files into ``tensorboard``, or nothing at all."""
-    formats = [] if tensorboard is None else [TensorBoardOutputFormat(str(tensorboard))]
+def sb3_logger(tensorboard: Scalars | None, steps: int) -> Iterator[Logger]:
+    """A logger that writes into ``tensorboard``, or nothing at all."""
+    formats = [] if tensorboard is None else [EpisodeWriter(tensorboard, steps)]
     # Handed to the model in place of its own, which would make a folder in the temporary directory.
     logger = Logger(folder=None, output_formats=list(formats))
     try:
@@ -126,7 +152,7 @@ def learn_and_play(
     env: Recorder,
     episodes: int,
     learn_from: int,
-    tensorboard: Path | None,
+    tensorboard: Scalars | None,
     batch: Batch | None = None,
     portable: bool = False,
 ) -> None:
@@ -137,12 +163,12 @@ def learn_and_play(
       learn_from: number of episodes that the agent learns from, at most
         ``episodes - 1``; what is left up to the last one is played by the
         trained agent with its exploration.
-      tensorboard: folder of the event file (stable-baselines3's tags).
+      tensorboard: where stable-baselines3's values go, under its tags; the step is the episode.
       batch: several episodes at once, if it is to learn from such.
       portable: whether the agent sees only what is as long for every network.
     """
     generators = Generators()
-    with one_thread(), sb3_logger(tensorboard) as logger, generators.exchanged():
+    with one_thread(), sb3_logger(tensorboard, env.steps) as logger, generators.exchanged():
         outside: gymnasium.Env = Outside(env, generators)
         if portable:
             outside = Portable(outside)
@@ -152,7 +178,7 @@ def learn_and_play(
             model.set_logger(logger)
             model.learn(total_timesteps=learn_from * env.steps, log_interval=1)
         # The losses of the last update: an algorithm writes them with the next rollout only.
-        logger.dump(model.num_timesteps)
+        logger.dump(model.num_timesteps + env.steps)
         while len(env.history) < episodes - 1:
             play(outside, lambda observation: model.predict(observation)[0])
         env.phase = "final"

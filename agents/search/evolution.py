@@ -10,17 +10,15 @@ Made for a hundred or two evaluations of 12 to 40 actions. What differs:
   from what its parents were and not from what was asked of them.
 """
 
-from pathlib import Path
-
 import numpy as np
 
-from agents.base import Recorder
+from agents.base import Recorder, Scalars
 from agents.search.options import EvolutionOptions
 from agents.search.proposals import Played, dimensions, play_vector
 
 
 def search_evolution(
-    env: Recorder, episodes: int, seed: int, options: EvolutionOptions, tensorboard: Path | None
+    env: Recorder, episodes: int, seed: int, options: EvolutionOptions, tensorboard: Scalars | None
 ) -> None:
     """A ``Search``: a random population, then children; ``tensorboard`` is not used."""
     rng = np.random.default_rng(seed)

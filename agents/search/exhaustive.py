@@ -2,16 +2,15 @@
 
 import itertools
 import math
-from pathlib import Path
 
 import numpy as np
 
-from agents.base import AgentError, Recorder
+from agents.base import AgentError, Recorder, Scalars
 from agents.search.proposals import play_vector
 
 
 def search_exhaustive(
-    env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
+    env: Recorder, episodes: int, seed: int, options: None, tensorboard: Scalars | None
 ) -> None:
     """A ``Search``: all combinations in order, the last decision changing fastest.
 

@@ -13,11 +13,9 @@ a round and keeps the best try. What differs:
 - There is no fine-tuning between the rounds.
 """
 
-from pathlib import Path
-
 import numpy as np
 
-from agents.base import Recorder
+from agents.base import Recorder, Scalars
 from agents.search.options import GreedyOptions
 from agents.search.proposals import Played, dimensions, fits, limited, play_vector
 from pfrl.cost import largest_that_fits
@@ -27,7 +25,7 @@ PARTS = 256
 
 
 def search_greedy(
-    env: Recorder, episodes: int, seed: int, options: GreedyOptions, tensorboard: Path | None
+    env: Recorder, episodes: int, seed: int, options: GreedyOptions, tensorboard: Scalars | None
 ) -> None:
     """A ``Search``: climbs, each try one episode, as often as the episodes allow.
 

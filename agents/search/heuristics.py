@@ -12,11 +12,10 @@ its raw action (1: all is kept, -1: the least, in equal parts of the choices) is
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-from agents.base import AgentError, Recorder, Search
+from agents.base import AgentError, Recorder, Scalars, Search
 from agents.search.proposals import play_vector
 from envs.decisions import Decisions
 from pfrl.cost import largest_that_fits
@@ -29,7 +28,7 @@ def _profiled(profile: Callable[[int], np.ndarray], phase: str = "explore") -> S
     """A ``Search`` by a profile of so many decided steps; see ``_scan``."""
 
     def search(
-        env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
+        env: Recorder, episodes: int, seed: int, options: None, tensorboard: Scalars | None
     ) -> None:
         _scan(env, episodes, profile(len(_decided(env))), phase)
 
@@ -37,7 +36,7 @@ def _profiled(profile: Callable[[int], np.ndarray], phase: str = "explore") -> S
 
 
 def search_log_params(
-    env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
+    env: Recorder, episodes: int, seed: int, options: None, tensorboard: Scalars | None
 ) -> None:
     """A ``Search`` that prunes large layers more; see ``_scan``.
 

@@ -8,20 +8,19 @@ budget lets happen would go on asking for what is clipped to the same policy.
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, TPESampler
 
-from agents.base import AgentError, Recorder
+from agents.base import AgentError, Recorder, Scalars
 from agents.search.options import CMAESOptions, FrontOptions, GPOptions, OptunaOptions, TPEOptions
 from agents.search.proposals import dimensions, play_vector
 
 
 def search_tpe(
-    env: Recorder, episodes: int, seed: int, options: TPEOptions, tensorboard: Path | None
+    env: Recorder, episodes: int, seed: int, options: TPEOptions, tensorboard: Scalars | None
 ) -> None:
     """A ``Search``: the multivariate tree-structured Parzen estimator.
 
@@ -37,7 +36,7 @@ def search_tpe(
 
 
 def search_gp(
-    env: Recorder, episodes: int, seed: int, options: GPOptions, tensorboard: Path | None
+    env: Recorder, episodes: int, seed: int, options: GPOptions, tensorboard: Scalars | None
 ) -> None:
     """A ``Search``: a Gaussian process (Matérn 5/2, a length scale for every action).
 
@@ -51,7 +50,7 @@ def search_gp(
 
 
 def search_cmaes(
-    env: Recorder, episodes: int, seed: int, options: CMAESOptions, tensorboard: Path | None
+    env: Recorder, episodes: int, seed: int, options: CMAESOptions, tensorboard: Scalars | None
 ) -> None:
     """A ``Search``: CMA-ES (Hansen 2016, arXiv 1604.00772); ``tensorboard`` is not used.
 
@@ -68,7 +67,7 @@ def search_cmaes(
 
 
 def search_nsga2(
-    env: Recorder, episodes: int, seed: int, options: FrontOptions, tensorboard: Path | None
+    env: Recorder, episodes: int, seed: int, options: FrontOptions, tensorboard: Scalars | None
 ) -> None:
     """A ``Search`` for a front of reward and cost: NSGA-II (Deb et al. 2002).
 
@@ -81,7 +80,7 @@ def search_nsga2(
 
 
 def search_motpe(
-    env: Recorder, episodes: int, seed: int, options: FrontOptions, tensorboard: Path | None
+    env: Recorder, episodes: int, seed: int, options: FrontOptions, tensorboard: Scalars | None
 ) -> None:
     """A ``Search`` for a front of reward and cost: the tree-structured Parzen estimator of several
     objectives (Ozaki et al. 2022, multivariate). ``tensorboard`` is not used.

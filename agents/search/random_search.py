@@ -1,14 +1,12 @@
 """Actions drawn at random: what every agent has to beat."""
 
-from pathlib import Path
-
 import numpy as np
 
-from agents.base import Recorder, play
+from agents.base import Recorder, Scalars, play
 
 
 def search_random(
-    env: Recorder, episodes: int, seed: int, options: None, tensorboard: Path | None
+    env: Recorder, episodes: int, seed: int, options: None, tensorboard: Scalars | None
 ) -> None:
     """A ``Search``: actions drawn uniformly from [-1, 1]; ``tensorboard`` is not used.
 

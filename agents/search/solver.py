@@ -15,12 +15,11 @@ factors and searches for the factors whose solution is best when it is evaluated
 Probes exceed the budget; they are in the history (phase ``probe``) and never its best.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agents.base import PROBE, AgentError, Recorder
+from agents.base import PROBE, AgentError, Recorder, Scalars
 from agents.search.exact import costs_of, solve
 from agents.search.options import SolverOptions
 from agents.search.proposals import limited, play_vector
@@ -30,7 +29,7 @@ TRIES = 20
 
 
 def search_solver(
-    env: Recorder, episodes: int, seed: int, options: SolverOptions, tensorboard: Path | None
+    env: Recorder, episodes: int, seed: int, options: SolverOptions, tensorboard: Scalars | None
 ) -> None:
     """A ``Search``: probes, the solution for them, and what lies around; ``tensorboard`` is not
     used.

@@ -15,7 +15,6 @@ from experiments.run.base_network import tell_base
 from experiments.run.inputs import budget_of
 from experiments.run.recorded import recorded_search
 from experiments.settings.compression import CompressSettings
-from experiments.watch.board import Board
 from experiments.watch.progress import SearchProgress, stage
 from pfrl.evaluation.compilations import compilations
 
@@ -99,30 +98,25 @@ def search(
     lines: list[Line] = []
     first_compiled = None
     start = time.perf_counter()
-    board = Board(folder.path / "tb" / "search", first_episode=recorded)
-    try:
-        with SearchProgress(evaluations, metric, limit, recorded) as progress:
+    with SearchProgress(evaluations, metric, limit, recorded) as progress:
 
-            def show(line: Line, best: Line) -> None:
-                nonlocal first_compiled
-                lines.append(line)
-                board.episode(line, best)
-                if line["episode"] >= recorded and first_compiled is None:
-                    first_compiled = compilations()
-                progress.episode(line, best)
+        def show(line: Line, best: Line) -> None:
+            nonlocal first_compiled
+            lines.append(line)
+            if line["episode"] >= recorded and first_compiled is None:
+                first_compiled = compilations()
+            progress.episode(line, best)
 
-            result = recorded_search(
-                settings.agent,
-                problem,
-                evaluations,
-                settings.seed,
-                folder.path / "history.jsonl",
-                show,
-                folder.path / "tb" / "agent",
-                agents.PPOOptions(parallel=settings.parallel) if settings.parallel > 1 else None,
-            )
-    finally:
-        board.close()
+        result = recorded_search(
+            settings.agent,
+            problem,
+            evaluations,
+            settings.seed,
+            folder.path / "history.jsonl",
+            show,
+            folder.path / "tb" / settings.agent / f"seed-{settings.seed}",
+            agents.PPOOptions(parallel=settings.parallel) if settings.parallel > 1 else None,
+        )
     seconds = sum(line["seconds"] for line in lines)
     elapsed = time.perf_counter() - start
     now = 0 if first_compiled is None else compilations() - first_compiled

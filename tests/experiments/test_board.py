@@ -1,15 +1,23 @@
 """A search in TensorBoard and in the terminal: every episode once, and readable."""
 
 import io
+import re
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
 
-from experiments.watch.board import Board
+from experiments.records.history import read_history
+from experiments.report.studies.figures import best_accuracies
+from experiments.watch.board import About, Board
+from experiments.watch.dashboard import BAND, LAYOUT
 from experiments.watch.plan import Stage, planned
 from experiments.watch.progress import SearchProgress, stage
+from experiments.watch.summary import write_summary
 from pfrl.files import FileError
 from tests.support.invented_run import episode_line
+from tests.support.invented_study import write_sweep
 
 
 def scalars(directory, tag):
@@ -72,6 +80,87 @@ def test_board_in_an_impossible_place(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="cannot write the TensorBoard log"):
         Board(tmp_path / "file" / "tb")
+
+
+ABOUT = About({"agent": "ddpg", "seed": 0}, "macs", 20.0, 40.0)
+
+
+def loaded(directory):
+    events = EventAccumulator(str(directory), size_guidance={"images": 0, "tensors": 0})
+    events.Reload()
+    return events
+
+
+def test_an_agents_own_values_share_the_run_and_its_steps(tmp_path):
+    line = episode_line(0, 0.5, 10)
+    for first in (0, 1):
+        board = Board(tmp_path, first_episode=first)
+        for index in (0, 1):
+            board.episode({**line, "episode": index}, line)
+            board.add_scalar("train/actor_loss", 0.25 + first, index)
+        board.close()
+    found = loaded(tmp_path).Scalars("train/actor_loss")
+    assert [(event.step, event.value) for event in found] == [(0, 0.25), (1, 1.25)]
+
+
+def test_a_board_tells_what_is_spent_of_the_budget_and_how_fast_it_goes(tmp_path):
+    """An episode takes six seconds: ten a minute. The limit is 20."""
+    now = [0.0]
+    board = Board(tmp_path, clock=lambda: now[0], about=ABOUT)
+    for index in range(3):
+        now[0] += 6.0
+        board.episode(episode_line(index, 0.5, 10 + index), episode_line(0, 0.5, 10))
+    board.close()
+    assert scalars(tmp_path, "budget_spent") == [
+        (i, pytest.approx(0.5 + 0.05 * i)) for i in (0, 1, 2)
+    ]
+    assert scalars(tmp_path, "evaluations_per_minute") == [(i, 10.0) for i in (0, 1, 2)]
+    assert [event.step for event in loaded(tmp_path).Images("pfrl/all_networks")] == [0, 2]
+    assert board.seconds > 0
+
+
+def test_hyper_parameters_and_their_metrics_are_what_the_plugin_reads(tmp_path):
+    board = Board(tmp_path, about=ABOUT)
+    board.episode(episode_line(0, 0.5, 10), episode_line(0, 0.5, 10))
+    board.close()
+    contents = loaded(tmp_path).PluginTagToContent("hparams")
+    experiment = metadata.parse_experiment_plugin_data(contents[metadata.EXPERIMENT_TAG])
+    assert [each.name for each in experiment.hparam_infos] == ["agent", "seed"]
+    tags = [each.name.tag for each in experiment.metric_infos]
+    assert "pfrl/best_accuracy" in tags and set(tags) <= set(loaded(tmp_path).Tags()["scalars"])
+    started = metadata.parse_session_start_info_plugin_data(
+        contents[metadata.SESSION_START_INFO_TAG]
+    )
+    assert started.hparams["agent"].string_value == "ddpg"
+    assert metadata.SESSION_END_INFO_TAG in contents
+    assert "settings/text_summary" in loaded(tmp_path).Tags()["tensors"]
+
+
+def test_the_first_page_names_tags_that_a_search_writes(tmp_path):
+    board = Board(tmp_path, about=ABOUT)
+    board.episode(episode_line(0, 0.5, 10), episode_line(0, 0.5, 10))
+    board.close()
+    tags = loaded(tmp_path).Tags()["scalars"]
+    for _, wanted in next(iter(LAYOUT.values())).values():
+        assert all(any(re.match(each, tag) for tag in tags) for each in wanted)
+    assert "custom_scalars__config__" in loaded(tmp_path).Tags()["tensors"]
+
+
+def test_a_finished_study_has_bands_and_a_summary(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", targets=("macs=0.5",))
+    for _ in range(2):  # written again, they stand there once
+        write_summary(folder)
+    histories = [
+        best_accuracies(read_history(folder / f"macs=0.5/ddpg/seed-{seed}/history.jsonl"))
+        for seed in (0, 1, 2)
+    ]
+    found = loaded(folder / "macs=0.5" / "ddpg" / "all-seeds")
+    for tag, what in zip(BAND, (np.mean, np.min, np.max), strict=True):
+        values = [event.value for event in found.Scalars(tag)]
+        assert values == pytest.approx(what(np.stack(histories), 0).tolist())
+    tags = loaded(folder / "summary").Tags()
+    assert {"results/text_summary", "commands/text_summary"} <= set(tags["tensors"])
+    assert set(tags["images"]) == {"pfrl/curves", "pfrl/policies-1"}
 
 
 class Clock:

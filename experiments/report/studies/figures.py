@@ -10,9 +10,13 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.records.history import Line, best_so_far
 from experiments.report.pictures import DARK, GREY, PALE, WIDTH, legend, subtitle, title
+from experiments.report.studies.comparing import Cell
+from experiments.report.studies.source import Study, best_policy
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 """Of Okabe and Ito."""
+POLICY_CELLS = 8
+"""Most cells whose policies fit side by side."""
 STYLES = ("-", "--", ":", "-.")
 """Of the first, second, ... round of colours."""
 
@@ -26,9 +30,28 @@ def look(place: int) -> tuple[str, str]:
 
 
 def best_accuracies(history: Sequence[Line]) -> np.ndarray:
-    """After each episode, the accuracy of the policy with the highest reward so far, in percent."""
+    """Accuracy of the best-rewarded policy so far ``[episodes]``, NaN before the first."""
     best = best_so_far(history)
-    return np.array([np.nan if i is None else 100 * history[i]["accuracy"] for i in best])
+    return np.array([np.nan if i is None else history[i]["accuracy"] for i in best])
+
+
+def drawn(study: Study, every: Sequence[Cell]) -> dict[str, tuple[Figure, str]]:
+    """The pictures that there are histories for, and what each shows, by name."""
+    tasks: dict[str, dict[str, list[list[Line]]]] = {}
+    for cell in every:
+        runs = [run for line in cell.lines.values() if (run := study.histories(line))]
+        if runs:
+            tasks.setdefault(cell.task, {})[cell.name] = runs
+    if not tasks:
+        return {}
+    found = {"curves": (curves_figure(tasks), "Accuracy of the best policy so far, by episode")}
+    for number, (task, runs) in enumerate(tasks.items(), 1):
+        shown = dict(list(runs.items())[:POLICY_CELLS])
+        policies = {n: [p for run in r if (p := best_policy(run))] for n, r in shown.items()}
+        figure = policies_figure({name: each for name, each in policies.items() if each}, task)
+        if figure is not None:
+            found[f"policies-{number}"] = figure, f"Best policies, layer by layer: {task or 'all'}"
+    return found
 
 
 def curves_figure(tasks: Mapping[str, Histories]) -> Figure:
@@ -59,11 +82,15 @@ def curves_figure(tasks: Mapping[str, Histories]) -> Figure:
     return figure
 
 
-def _curve(axes: Axes, name: str, runs: Sequence[np.ndarray], how: tuple[str, str]) -> None:
-    """As far as the longest run goes; one that has ended stays where it is."""
+def extended(runs: Sequence[np.ndarray]) -> np.ndarray:
+    """Curves as ``[runs, longest]``; one that has ended stays where it is."""
     length = max(map(len, runs))
-    values = np.stack([np.pad(run, (0, length - len(run)), "edge") for run in runs])
-    colour, style = how
+    return np.stack([np.pad(run, (0, length - len(run)), "edge") for run in runs])
+
+
+def _curve(axes: Axes, name: str, runs: Sequence[np.ndarray], how: tuple[str, str]) -> None:
+    values = 100 * extended(runs)
+    length, (colour, style) = values.shape[1], how
     if length == 1:
         # One policy by a rule: a level to compare with.
         axes.axhline(values.mean(), color=colour, linestyle=style, linewidth=1.2, label=name)

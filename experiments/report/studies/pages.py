@@ -10,12 +10,11 @@ import matplotlib
 from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
-from experiments.records.history import Line
 from experiments.records.wording import bullets, comma_separated, details, section
 from experiments.report.pictures import save_png
 from experiments.report.studies.comparing import Cell, cells
-from experiments.report.studies.figures import curves_figure, policies_figure
-from experiments.report.studies.source import Study, best_policy, describe
+from experiments.report.studies.figures import drawn
+from experiments.report.studies.source import Study, describe
 from experiments.report.studies.tables import (
     SUMMARY,
     Folders,
@@ -41,8 +40,6 @@ STATISTIC = (
     " those of probabilities and of the interquartile mean are percentiles of 2,000 bootstrap"
     " resamples, drawn within each task (arXiv 2108.13264)."
 )
-POLICY_CELLS = 8
-"""Most cells whose policies fit side by side."""
 
 
 def write_studies(studies: Sequence[Study], out: Path) -> list[Path]:
@@ -97,7 +94,7 @@ class _StudyPart:
         tables = study_tables(study.lines, study.layout, folders)
         runs = runs_table(study.lines, study.layout, folders)
         pictures = {}
-        for name, (figure, text) in _figures(study, every).items():
+        for name, (figure, text) in drawn(study, every).items():
             save_png(out / f"{prefix}{name}.png", figure)
             pictures[f"{prefix}{name}.png"] = figure, text
         facts, seeds = study.facts, sorted({str(seed) for cell in every for seed in cell.lines})
@@ -153,25 +150,6 @@ def _headlines(study: Study, every: Sequence[Cell]) -> list[str]:
             text += f"; {shown} to {best.against.rival}, {verdict}"
         sentences.append(f"{text}.")
     return sentences or [f"{study.name}: {len(study.lines)} runs."]
-
-
-def _figures(study: Study, every: Sequence[Cell]) -> dict[str, tuple[Figure, str]]:
-    """The pictures that there are histories for."""
-    tasks: dict[str, dict[str, list[list[Line]]]] = {}
-    for cell in every:
-        runs = [run for line in cell.lines.values() if (run := study.histories(line))]
-        if runs:
-            tasks.setdefault(cell.task, {})[cell.name] = runs
-    if not tasks:
-        return {}
-    found = {"curves": (curves_figure(tasks), "Accuracy of the best policy so far, by episode")}
-    for number, (task, runs) in enumerate(tasks.items(), 1):
-        shown = dict(list(runs.items())[:POLICY_CELLS])
-        policies = {n: [p for run in r if (p := best_policy(run))] for n, r in shown.items()}
-        figure = policies_figure({name: each for name, each in policies.items() if each}, task)
-        if figure is not None:
-            found[f"policies-{number}"] = figure, f"Best policies, layer by layer: {task or 'all'}"
-    return found
 
 
 def _svg(figure: Figure) -> str:

@@ -143,11 +143,11 @@ def versus_table(
     return Table(f"{names[1]} against {names[0]}", header, rows)
 
 
-def markdown(table: Table) -> str:
-    """With its title as a heading, if it has one."""
+def markdown(table: Table, linked: bool = True) -> str:
+    """With its title as a heading, if it has one; with ``linked``, runs are links."""
 
     def cell(entry: Entry) -> str:
-        links = ", ".join(f"[{text}]({address})" for text, address in entry.links)
+        links = ", ".join(f"[{text}]({address})" for text, address in entry.links if linked)
         return f"{entry.text} ({links})" if links and entry.text else entry.text or links
 
     rows = [[cell(entry) for entry in row] for row in table.rows]

@@ -16,7 +16,7 @@ from agents import AGENTS
 from envs import Problem
 from envs.decisions import Decisions
 from envs.task import read_latency
-from experiments.records.history import read_history, unbeaten
+from experiments.records.history import unbeaten
 from experiments.records.run_folder import RunFolder
 from experiments.run.choose import Candidate, find_candidates
 from experiments.run.compression import LATENCY_FILE
@@ -26,9 +26,9 @@ from experiments.run.recorded import recorded_search
 from experiments.settings.blocks import SettingsError
 from experiments.studies.pareto.report import write_pareto_report
 from experiments.studies.pareto.settings import ParetoSettings, folder_name
-from experiments.studies.study import complete, judged_alike, problem_of, task_of
-from experiments.watch.board import Board
+from experiments.studies.study import complete, judged_alike, problem_of, show_plan, task_of
 from experiments.watch.progress import stage
+from experiments.watch.summary import write_summary
 from pfrl.compression.policy import Policy
 from pfrl.files import write_json
 from pfrl.graph import Graph
@@ -56,15 +56,17 @@ def run(settings: ParetoSettings) -> list[Path]:
     """
     _ = AGENTS[settings.agent]
     weights = find_weights(settings.network)
-    folder = RunFolder("pareto", settings, weights)
+    folder, limits = RunFolder("pareto", settings, weights), sorted(settings.limits)
+    jobs = [Search(limit) for limit in (*limits, None)]
+    if settings.launch.dry_run:
+        show_plan(folder, jobs, settings.launch, "searches")
+        return []
     with stage("loading and tracing"):
         dataset, graph = task_of(settings, str(weights)).network()
-    limits = sorted(settings.limits)
     _check_limits(settings, folder, graph, str(weights))
-    jobs = [Search(limit) for limit in (*limits, None)]
     alike = judged_alike(folder, task_of(settings, str(weights), settings.seed))
     work = partial(search, replace(settings, episode=alike), str(weights))
-    lines = complete(folder, jobs, work, settings.workers, "searches")[: len(jobs)]
+    lines = complete(folder, jobs, work, settings.launch, "searches")[: len(jobs)]
     base = lines[-1]["base"]
     points = _distinct([point for line in lines[:-1] for point in line["points"]])
     front = _front(points, base["costs"], settings.metric)
@@ -83,6 +85,8 @@ def run(settings: ParetoSettings) -> list[Path]:
         "front": front,
         "pick": settings.pick,
     }
+    if points:
+        write_summary(folder.path)
     page = write_pareto_report(folder.path, result)
     return [page] if settings.pick is None else [policy, page]
 
@@ -127,13 +131,10 @@ def search(settings: ParetoSettings, weights: str, job: Search) -> dict[str, Any
         return {"base": {"held_out_accuracy": judged.quality, "costs": costs, "images": images}}
     folder = settings.out / folder_name(job.limit)
     history = folder / "history.jsonl"
-    board = Board(folder / "tb", first_episode=len(read_history(history)))
-    try:
-        found = recorded_search(
-            settings.agent, problem, settings.episodes, settings.seed, history, board.episode
-        )
-    finally:
-        board.close()
+    run = folder / settings.agent / f"seed-{settings.seed}"
+    found = recorded_search(
+        settings.agent, problem, settings.episodes, settings.seed, history, tensorboard=run
+    )
     decisions = Decisions(problem, opened.graph, opened.costs)
     uniform = decisions.uniform(decisions.limit).policy(opened.graph)
     control = Candidate(None, uniform, evaluator.evaluate(uniform))
@@ -151,7 +152,7 @@ def search(settings: ParetoSettings, weights: str, job: Search) -> dict[str, Any
                     "policy": candidate.policy.to_json(),
                 }
             )
-    return {"points": points}
+    return {"folder": folder.name, "points": points}
 
 
 def _front(points: Sequence[Entry], known: Any, metric: str) -> list[int]:
