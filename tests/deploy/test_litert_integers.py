@@ -120,6 +120,6 @@ def test_a_file_of_floats_is_checked_too(tmp_path):
         logits = small.apply(small.variables, x, False)[0]
         return logits if x.shape[0] == BATCH else 2 * logits
 
-    with pytest.raises(DifferenceError, match="^LiteRT "):
+    with pytest.raises(DifferenceError, match=r"^LiteRT "):
         export_litert(lies, images.shape[1:], tmp_path / "m.tflite", images=images)
     assert not list(tmp_path.iterdir())
