@@ -358,11 +358,11 @@ def test_a_second_start_judges_and_measures_nothing_that_is_known(graph, tmp_pat
     # Neither is known of other images, and nobody knows what a runtime of the user's does.
     other = replace(DATA, search=DATA.search.take(slice(8)))
     remembered.base_quality(graph, other)
-    own = {"mine": _Mine()}
+    own: Any = {"mine": _Mine()}
     for _ in range(2):
         remembered.choice(graph, DATA, RECIPE, [], own, counted("own", lambda: Choice("mine", {})))
     assert asked[2:] == ["quality", "own", "own"]
 
 
-class _Mine(Runtime):
+class _Mine:
     """A runtime of the user's."""
