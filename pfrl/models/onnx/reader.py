@@ -103,6 +103,11 @@ def read(path: Path) -> OnnxFile:
         control flow, or keeps arrays outside of its folder.
     """
     model = _parsed(path)
+    with understood(path):
+        return _read(path, model)
+
+
+def _read(path: Path, model: onnx.ModelProto) -> OnnxFile:
     opset = _opset(path, model)
     _refuse(path, model)
     _read_external(path, model)
