@@ -105,6 +105,11 @@ def read(path: Path) -> OnnxFile:
         control flow, or keeps arrays outside of its folder.
     """
     model = _parsed(path)
+    with understood(path):
+        return _read(path, model)
+
+
+def _read(path: Path, model: onnx.ModelProto) -> OnnxFile:
     opset = _opset(path, model)
     if model.ir_version > NEWEST_IR:
         raise OnnxError(
