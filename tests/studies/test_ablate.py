@@ -135,6 +135,7 @@ def test_a_run_goes_on_takes_more_seeds_and_is_reported(tmp_path, capsys):
     (study,) = read_studies([half])
     assert study.layout == EXPERIMENTS["two-rules"].layout
     assert len(study.histories(study.lines[-1])) == 2
+    assert (half / "summary").is_dir() and (half / "uneven" / "all-seeds").is_dir()
     assert cli.main([*QUICK, "--seeds", "2", "--episodes", "3", "--out", str(half)]) == 2
     assert "episodes was 2, now it is 3" in capsys.readouterr().err
 
