@@ -14,7 +14,7 @@ from experiments.settings.blocks import (
     SpaceBlock,
 )
 from pfrl.bounds import Bounds, Count, Positive, Share, Whole
-from pfrl.compression.recipe import REPAIRED, Recipe
+from pfrl.compression.recipe import REPAIRED, ROUNDED, Recipe
 from pfrl.evaluation.config import EpisodeConfig
 
 _USUAL: dict[str, Any] = {"knobs": ("keep",), "int8": "none", "reward": "accuracy"}
@@ -104,7 +104,8 @@ class CompressSettings(CommandSettings):
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
     """What one evaluation does."""
     recipe: Recipe = REPAIRED
-    """By which methods a policy is carried out."""
+    """By which methods a policy is carried out. Where numbers are rounded and nothing else is said,
+    biases are corrected, too."""
     finish: FinishConfig = field(default_factory=FinishConfig)
     """What happens to the winner."""
     controls: bool = False
@@ -124,6 +125,8 @@ class CompressSettings(CommandSettings):
             length=self.length.filled(EPISODES if self.max_drop is None else DROP_EPISODES),
             reward=self.reward or chosen["reward"],
         )
+        if settings.space.opened()["quantized"] and settings.recipe == REPAIRED:
+            settings = dataclasses.replace(settings, recipe=ROUNDED)
         super(CompressSettings, settings).resolved()
         settings.space.check_rank()
         if self.parallel > 1 and self.agent != "ppo":

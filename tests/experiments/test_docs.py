@@ -184,10 +184,10 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
     for name in ("net.onnx", "runs/first/agent.npz"):
         (tmp_path / name).touch()  # the user's own; they are not read before the run
     ran = []
-    plain = (compress, applying, inspect, measuring, pareto, pick, sweep, proxy, reporting, ablate)
-    for module in plain:
+    listed = (compress, applying, inspect, measuring, methods, pareto, sweep, proxy, reporting)
+    for module in (*listed, ablate, pick):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
-    for module in (methods, pretrain, tune):
+    for module in (pretrain, tune):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or Path())
     given = commands(page.read_text())
     for command in given:

@@ -15,6 +15,7 @@ from experiments.settings.blocks import (
     SpaceBlock,
 )
 from experiments.settings.compression import PointsOfLoss
+from experiments.settings.launching import LaunchBlock
 from experiments.settings.study import StudySettings
 from pfrl.bounds import Count, Whole
 from pfrl.compression.recipe import REPAIRED, Recipe
@@ -26,7 +27,7 @@ from pfrl.evaluation.config import EpisodeConfig
 class ParetoSettings(StudySettings):
     """Search at several limits of one metric, and keep what is best in accuracy and costs."""
 
-    FREE: ClassVar = ("limits", "pick", "workers", "out")
+    FREE: ClassVar = ("limits", "pick", "launch", "out")
 
     network: Flat[NetworkBlock] = field(default_factory=NetworkBlock)
     metric: str = "macs"
@@ -57,8 +58,7 @@ class ParetoSettings(StudySettings):
     """By which methods a policy is carried out."""
     pick: Count | None = None
     """Row of the table whose policy is written to policy.json."""
-    workers: Whole = 0
-    """Processes, each on a core of its own. Default: one a core."""
+    launch: Flat[LaunchBlock] = field(default_factory=LaunchBlock)
     out: Path = Path("runs/pareto")
     """Directory of the results. The same command goes on with what is there, and may ask for more
     limits or pick a row; another one is refused."""
