@@ -167,12 +167,22 @@ def report(read: Read) -> Sequence[Path]:
     return reporting.run(settings)
 
 
+def export(read: Read) -> Sequence[Path]:
+    """Write the network of a finished run again: ONNX, LiteRT, packed or for JAX; float or int8."""
+    from experiments.settings.files import ExportSettings
+
+    settings = read(ExportSettings)
+    from experiments.run.shipped import exporting
+
+    return exporting.run(settings)
+
+
 def measure(read: Read) -> Sequence[Path]:
     """Measure files in their runtimes, in turns: latency, size and memory."""
     from experiments.settings.files import MeasureSettings
 
     settings = read(MeasureSettings)
-    from experiments.run import measuring
+    from experiments.run.shipped import measuring
 
     return measuring.run(settings)
 
@@ -193,6 +203,7 @@ COMMANDS: dict[str, Callable[[Read], Sequence[Path]]] = {
         ablate,
         launch,
         report,
+        export,
         measure,
     )
 }

@@ -10,8 +10,9 @@ from experiments.records.run_folder import AGENT_FILE
 from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.settings.compression import NO_TARGET, CompressSettings
 from pfrl.cost import Budget
-from pfrl.data import reader
-from pfrl.models.network import Network
+from pfrl.data import UNLABELLED, check_there
+from pfrl.models.catalogue import ModelError, check_name
+from pfrl.models.network import Network, is_own, no_classes
 
 
 def check(settings: CompressSettings) -> Path:
@@ -83,7 +84,11 @@ def find_weights(network: NetworkBlock) -> Path:
     """The given weights, the network's own, or those that come with the package.
 
     Raises:
-      ModelError, RegistryError, UserCodeError: if there are none, or no such model or data set.
+      ModelError, RegistryError, DataError, UserCodeError: if there are none, or no such model or
+        data set.
     """
-    reader(network.data)  # an unknown name says which data sets there are
+    check_there(network.data)
+    if network.data.startswith(UNLABELLED) and not is_own(network.model):
+        check_name(network.model)
+        raise ModelError(no_classes(network.model))
     return Network.find(network.model, network.data, network.weights).weights

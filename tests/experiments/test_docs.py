@@ -21,8 +21,9 @@ from experiments import cli
 from experiments.ablations import run as ablate
 from experiments.report import inspection as inspect
 from experiments.report import reporting
-from experiments.run import applying, measuring, pretrain
+from experiments.run import applying, pretrain
 from experiments.run import compression as compress
+from experiments.run.shipped import exporting, measuring
 from experiments.studies.methods import comparison as methods
 from experiments.studies.pareto import front as pareto
 from experiments.studies.pareto import pick
@@ -184,8 +185,20 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
     for name in ("net.onnx", "runs/first/agent.npz"):
         (tmp_path / name).touch()  # the user's own; they are not read before the run
     ran = []
-    listed = (compress, applying, inspect, measuring, methods, pareto, sweep, proxy, reporting)
-    for module in (*listed, ablate, pick):
+    found = (
+        compress,
+        applying,
+        exporting,
+        inspect,
+        measuring,
+        pareto,
+        pick,
+        sweep,
+        proxy,
+        reporting,
+        ablate,
+    )
+    for module in (*found, methods):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
     for module in (pretrain, tune):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or Path())

@@ -63,8 +63,8 @@ def run(settings: ParetoSettings) -> list[Path]:
     _ = agent_options(settings.agent, settings.portable, None), AGENTS[settings.agent]
     weights = find_weights(settings.network)
     folder, limits = RunFolder("pareto", settings, weights), sorted(settings.limits)
-    jobs = [Search(limit) for limit in ((EVERY,) if settings.one_search else limits)]
-    jobs.append(Search(None))
+    searched = (EVERY,) if settings.one_search else limits
+    jobs = [Search(limit) for limit in (*searched, None)]
     if settings.launch.dry_run:
         show_plan(folder, jobs, settings.launch, "searches")
         return []
