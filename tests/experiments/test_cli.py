@@ -155,6 +155,8 @@ def test_wishes_in_words():
     size = CompressSettings(prefer="size").resolved()
     assert (size.target, size.space.knobs, size.space.int8) == ("bytes=0.25", ("keep",), "fastest")
     assert size.space.opened()["quantized"] and not needs_latency(size)
+    both = CompressSettings(prefer="both").resolved()
+    assert (both.target, both.space.int8) == ("latency=0.5", "fastest") and needs_latency(both)
     assert CompressSettings(prefer="size", target="bytes=0.5").resolved().target == "bytes=0.5"
     assert CompressSettings().resolved().target == "macs=0.5"
 

@@ -33,7 +33,7 @@ def _one_after_the_other(context: Context, cell: Cell, seed: int) -> dict[str, A
     limit = Budget.parse(settings.targets[0]).value
     first = replace(
         cell,
-        name=f"{cell.name}/channels",
+        name=f"{cell.name}, channels",
         target=f"packed={limit**0.5:.4f}",
         changes={**cell.changes, **halves},
     )
@@ -45,7 +45,7 @@ def _one_after_the_other(context: Context, cell: Cell, seed: int) -> dict[str, A
     bytes_left = pruned.problem.open().costs.base["packed"] * limit
     second = replace(
         first,
-        name=f"{cell.name}/bits",
+        name=f"{cell.name}, bits",
         target=f"packed={bytes_left:.0f}",
         changes={
             **first.changes,
