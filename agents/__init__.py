@@ -137,7 +137,7 @@ def search_environment(
     agent.search(recorder, episodes, seed, options, tensorboard)
     best, last = best_of(recorder.history), recorder.history[-1]
     final = last if last.phase == "final" else best
-    return SearchResult(best, final, recorder.history, recorder.trained)
+    return SearchResult(best, final, recorder.history, recorder.trained, recorder.plan)
 
 
 def _check(name: str, episodes: int, options: Any) -> None:

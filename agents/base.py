@@ -70,6 +70,10 @@ class Episode:
         }
 
 
+Plan = Callable[[Any, float], "Policy"]
+"""Of a ``CompressionEnv`` and a limit, as its ``decide`` takes it, a policy: no evaluation."""
+
+
 @dataclass(frozen=True)
 class SearchResult:
     """What a search yielded."""
@@ -82,6 +86,8 @@ class SearchResult:
     """All episodes, in the order they were played."""
     trained: Any = None
     """An ``agents.rl.trained.Trained`` of an agent that learned, else None."""
+    plan: Plan | None = None
+    """What a search for every limit holds to be best under one; None if it has no opinion."""
 
 
 def best_of(history: list[Episode]) -> Episode:
@@ -124,6 +130,8 @@ class Recorder(gymnasium.Wrapper):
         self.history: list[Episode] = []
         self.trained: Any = None
         """What an agent that learns has become; set by it."""
+        self.plan: Plan | None = None
+        """Of a search for every limit; set by the agent."""
         self._on_episode = on_episode
 
     def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict[str, Any]]:

@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 
 from envs.choices import Decision
+from envs.decisions import Decisions
 from envs.knobs import KNOBS
 from envs.problem import Problem, ProblemError
 from envs.process import DecisionProcess
@@ -163,6 +164,10 @@ class CompressionEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         """
         draft = self._process.begin(self.decisions)
         return np.stack([draft.decide(act(draft.observation())) for _ in range(self.steps)])
+
+    def under(self, limit: float) -> Decisions:
+        """The decisions under a limit, as of ``reset``."""
+        return self._process.under(limit)
 
     def decide(self, act: Callable[[np.ndarray], np.ndarray], limit: float) -> Policy:
         """The policy of an episode under a limit, as of ``reset``, without its evaluation."""

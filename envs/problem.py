@@ -104,6 +104,8 @@ class Problem:
             raise ProblemError(f"limits are shares in (0, 1], ascending; got {self.limits}")
         if self.limits is not None and self.budget is None:
             raise ProblemError("limits need a budget that says of which metric they are")
+        if self.limits is not None and self.kept_by != "projection":
+            raise ProblemError("limits of episodes are kept by projection; leave out kept_by")
         if self.round_to < 1:
             raise ProblemError(f"round_to is a whole number from 1; got {self.round_to}")
         self._check_sparsity()

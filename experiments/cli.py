@@ -117,6 +117,16 @@ def pareto(read: Read) -> Sequence[Path]:
     return front.run(settings)
 
 
+def pick(read: Read) -> Sequence[Path]:
+    """Take a policy for a limit, or for a loss, from a finished run or study, at once."""
+    from experiments.studies.pareto.settings import PickSettings
+
+    settings = read(PickSettings)
+    from experiments.studies.pareto import pick
+
+    return pick.run(settings)
+
+
 def tune(read: Read) -> Sequence[Path]:
     """Search the hyper-parameters of a compression with Optuna, beginning with the defaults."""
     from experiments.studies.tune.settings import TuneSettings
@@ -157,12 +167,22 @@ def report(read: Read) -> Sequence[Path]:
     return reporting.run(settings)
 
 
+def export(read: Read) -> Sequence[Path]:
+    """Write the network of a finished run again: ONNX, LiteRT, packed or for JAX; float or int8."""
+    from experiments.settings.files import ExportSettings
+
+    settings = read(ExportSettings)
+    from experiments.run.shipped import exporting
+
+    return exporting.run(settings)
+
+
 def measure(read: Read) -> Sequence[Path]:
     """Measure files in their runtimes, in turns: latency, size and memory."""
     from experiments.settings.files import MeasureSettings
 
     settings = read(MeasureSettings)
-    from experiments.run import measuring
+    from experiments.run.shipped import measuring
 
     return measuring.run(settings)
 
@@ -178,10 +198,12 @@ COMMANDS: dict[str, Callable[[Read], Sequence[Path]]] = {
         sweep,
         proxy,
         pareto,
+        pick,
         tune,
         ablate,
         launch,
         report,
+        export,
         measure,
     )
 }

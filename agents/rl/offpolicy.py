@@ -37,8 +37,10 @@ from agents.rl.options import OffPolicyOptions
 from agents.rl.replay import BaselineReplay
 from agents.rl.sb3 import learn_and_play
 from agents.rl.screening.candidates import Screen, truncated_normal
-from agents.rl.screening.limits import screen_of
+from agents.rl.screening.limits import EveryLimit, screen_of
 from agents.rl.trained import Trained
+from envs.compression import CompressionEnv
+from pfrl.compression.policy import Policy
 
 
 class OffPolicyAgent(OffPolicyAlgorithm):
@@ -74,7 +76,7 @@ class OffPolicyAgent(OffPolicyAlgorithm):
         self._average: float | None = None
         self._executed: list[np.ndarray] = []
         self._candidate = np.zeros((recorder.steps, recorder.knobs), np.float32)
-        self._screen = screen_of(recorder, options, self._rng) if options.screen > 1 else None
+        self.screen = screen_of(recorder, options, self._rng) if options.screen > 1 else None
         steps = recorder.steps
         super().__init__(
             "MlpPolicy",
@@ -120,18 +122,18 @@ class OffPolicyAgent(OffPolicyAlgorithm):
     ) -> tuple[np.ndarray, np.ndarray]:
         episode, step = divmod(self.num_timesteps, self._recorder.steps)
         assert self._last_obs is not None
-        if step == 0 and self._screen is not None:
-            self._screen.begin()
+        if step == 0 and self.screen is not None:
+            self.screen.begin()
         if episode < self._warmup:
             self._recorder.phase = "warmup"
             action = self._warm_up(episode, n_envs)
         else:
             self._recorder.phase = "explore"
-            if self._screen is None:
+            if self.screen is None:
                 action = self.explore(np.asarray(self._last_obs))
             else:
                 if step == 0:
-                    self._candidate = self._choose_candidate(self._screen)
+                    self._candidate = self._choose_candidate(self.screen)
                 action = self._candidate[None, step]
         action = action.astype(np.float32)
         return action, action
@@ -161,6 +163,20 @@ class OffPolicyAgent(OffPolicyAlgorithm):
         asked = self.explore(np.tile(np.stack(seen), (screen.count, 1))).astype(np.float32)
         return screen.choose(asked.reshape(screen.count, *self._candidate.shape))
 
+    def plan(self, env: CompressionEnv, limit: float) -> Policy:
+        """See ``agents.rl.screening.limits.EveryLimit.plan``."""
+        assert isinstance(self.screen, EveryLimit)
+        assert self.observation_space.shape is not None
+        (size,), asked = self.observation_space.shape, []
+
+        def act(observation: np.ndarray) -> np.ndarray:
+            asked.append(self.predict(observation[:size], deterministic=True)[0])
+            return asked[-1]
+
+        env.decide(act, limit)
+        planned = iter(self.screen.plan(env.under(limit), np.stack(asked)))
+        return env.decide(lambda observation: next(planned), limit)
+
     def _store_transition(
         self,
         replay_buffer: ReplayBuffer,
@@ -177,8 +193,8 @@ class OffPolicyAgent(OffPolicyAlgorithm):
             self._finish_episode(float(reward[0]))
 
     def _finish_episode(self, reward: float) -> None:
-        if self._screen is not None:
-            self._screen.add(np.stack(self._executed), reward)
+        if self.screen is not None:
+            self.screen.add(np.stack(self._executed), reward)
         self._executed.clear()
         self.replay_buffer.finish_episode(reward)
         if self._options.baseline:
@@ -207,6 +223,7 @@ def search_off_policy(
 
     def make(outside: gymnasium.Env) -> OffPolicyAgent:
         agent = kind(outside, env, options, warmup, seed)
+        env.plan = agent.plan if isinstance(agent.screen, EveryLimit) else None
         if carried is not None:
             carried.put_into(agent)
         return agent

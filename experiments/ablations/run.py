@@ -15,6 +15,7 @@ from experiments.run.compression import LATENCY_FILE
 from experiments.run.inputs import find_weights
 from experiments.run.latency import measure_latency
 from experiments.studies.study import ONE_BY_ONE, complete, judged_alike, show_plan, task_of
+from experiments.watch.summary import write_summary
 
 
 def run(settings: AblateSettings) -> Sequence[Path]:
@@ -47,6 +48,7 @@ def _run(settings: AblateSettings, name: str) -> list[Path]:
     if experiment.derive:
         lines = found(experiment.derive)(lines)
     write_layout(folder.path, experiment.layout)
+    write_summary(folder.path)
     return write_results(folder.path, name, lines, folder.facts, experiment)
 
 

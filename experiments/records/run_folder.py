@@ -22,6 +22,10 @@ from pfrl.registry import plugins
 PACKAGES = ("jax", "flax", "optax", "gymnasium", "stable-baselines3", "torch", "onnx",
             "onnxruntime", "numpy", "optuna")  # fmt: skip
 CONFIG = "config.json"
+AGENT_FILE = "agent.npz"
+"""What the agent of a search has become, beside its history."""
+BASE = "base.json"
+"""Costs and search quality of the base network, which shares of a limit refer to."""
 VALIDATION = "validation.json"
 """Which runtime judges: measured when a run or a study begins, and kept for all of it."""
 
@@ -161,6 +165,11 @@ class RunFolder:
             found = make()
             write_json(self.path / name, found)
         return found
+
+
+def write_base(folder: RunFolder, costs: Mapping[str, float], accuracy: float | None) -> None:
+    """Keep what ``BASE`` holds; the accuracy is None where no search judged the base network."""
+    folder.kept(BASE, lambda: {"costs": dict(costs), "accuracy": accuracy})
 
 
 def identity(settings: Any, weights: Path) -> dict[str, Any]:

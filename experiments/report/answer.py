@@ -15,6 +15,9 @@ from experiments.records.wording import (
 )
 from experiments.report.sections import Entry, base_cost, metric_of, wording_of
 
+QUARTER = 0.25
+"""Of the base's bytes, which ``--prefer both`` asks for."""
+
 
 def answer(report: Entry) -> str:
     """The section of a report: a line each for the question, what was found, and what to do."""
@@ -24,7 +27,8 @@ def answer(report: Entry) -> str:
 
 def answer_lines(report: Entry) -> list[str]:
     """The sentences, of a run with a budget or with a loss that is allowed; else there are none."""
-    return _of_drop(report, report["drop"]) if report.get("drop") else _of_budget(report)
+    lines = _of_drop(report, report["drop"]) if report.get("drop") else _of_budget(report)
+    return [*lines, *_of_size(report)] if report.get("prefer") == "both" else lines
 
 
 def _of_budget(report: Entry) -> list[str]:
@@ -73,6 +77,22 @@ def _of_latency(
         f"To come below it, ask for less, such as `--target latency={lower:.2g}`, or search for"
         " longer with `--episodes`.",
     ]
+
+
+def _of_size(report: Entry) -> list[str]:
+    """What ``--prefer both`` asks of the file besides the latency."""
+    share = report["compressed"]["nbytes"] / report["base"]["nbytes"]
+    kept = "kept" if share <= QUARTER else "not kept"
+    lines = [
+        f"Asked for besides: a quarter of the base's bytes. The file has {percent(share, 1)} of"
+        f" them: {kept}."
+    ]
+    if share > QUARTER:
+        lines.append(
+            "What describes the network takes most of a small file; fewer channels, with"
+            " `--target bytes=0.2`, make it smaller."
+        )
+    return lines
 
 
 def _of_drop(report: Entry, drop: Entry) -> list[str]:

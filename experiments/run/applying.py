@@ -15,6 +15,7 @@ from experiments.run.compression import check_export
 from experiments.run.finish import finish
 from experiments.run.inputs import find_weights
 from experiments.run.search import Searched, make_problem, make_task
+from experiments.run.training import tell_length
 from experiments.settings.applying import ApplySettings
 from experiments.settings.blocks import LengthBlock, SpaceBlock
 from experiments.settings.compression import NO_TARGET, CompressSettings
@@ -54,6 +55,7 @@ def run(settings: ApplySettings) -> list[Path]:
         dataset, graph = task.network()
     policy = given.checked(graph) if given is not None else uniform_policy(settings, graph)
     tell(dataset.summary)
+    tell_length(settings.finish, dataset)
     if not folder.begun:
         check_export(graph)
     problem = make_problem(as_run, task)

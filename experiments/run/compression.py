@@ -16,7 +16,7 @@ from experiments.run.finish import finish
 from experiments.run.inputs import check, needs_latency
 from experiments.run.latency import SECONDS, measure_latency
 from experiments.run.search import make_problem, make_task, search
-from experiments.run.training import STAGE, fit_config
+from experiments.run.training import STAGE, fit_config, tell_length
 from experiments.settings.compression import CompressSettings
 from experiments.watch.plan import Stage, planned
 from experiments.watch.progress import stage, tell
@@ -53,6 +53,7 @@ def run(settings: CompressSettings) -> list[Path]:
         task = make_task(settings, weights, None)
         dataset, graph = task.network()
     tell(dataset.summary)
+    tell_length(settings.finish, dataset)
     if settings.max_drop is not None:
         settings = fewer_rewarded(settings, dataset)
     evaluations = settings.length.evaluations(settings.episode.images_each(len(dataset.search)))
@@ -73,6 +74,7 @@ def run(settings: CompressSettings) -> list[Path]:
             chosen = choose(found.settings, folder, found.searched)
             report = finish(found.settings, folder, found.searched, chosen)
             report["drop"] = found.facts
+        report["prefer"] = settings.prefer
         write_json(folder.path / "report.json", report)
     tell(*answer_lines(report))
     return [write_report(folder.path), folder.path / "model.onnx"]

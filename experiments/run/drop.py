@@ -5,8 +5,7 @@ takes it that less is lost at a higher limit. At each the agent searches, and th
 yields is trained in full, as one that is handed over is, and judged beside the base network on
 held-out images: an episode's short training says which policy is good, not what will be lost.
 A limit is kept where the lower bound of the difference is no lower than the loss that is allowed.
-The bound is one-sided, and what the settings leave to chance is shared out over all limits: of
-several that are tried on the same images, the lowest that passes owes some of that to luck.
+The bound is one-sided, and says how far the test images may differ, too: see ``promised``.
 """
 
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 from envs import NetworkTask
 from envs.decisions import Decisions
@@ -43,7 +43,7 @@ HELD_OUT = 0.75
 """Share of the search split that no reward uses, at least: what is promised hangs on it."""
 TRAINED = Path("networks") / "compressed.npz"
 TAKEN_OVER = ("history.jsonl", "validation.json", "search.json", "uniform.json", "rescored.json",
-              "policy.json", "tb", str(TRAINED))  # fmt: skip
+              "policy.json", "base.json", "agent.npz", "tb", str(TRAINED))  # fmt: skip
 """What the run keeps of the limit that it ends with."""
 
 
@@ -181,14 +181,14 @@ class HeldOut:
         self._dataset = dataset
         _, held_out = split_search(dataset.search, settings.episode.search_images)
         self._images = batched(dataset, held_out)
-        self._confidence = 1 - (1 - settings.confidence) / ROUNDS
+        self._confidence = promised(settings.confidence, len(held_out) / len(dataset.search))
         self._base = self._qualities(base.source.apply, base.source.variables)
         self.count = len(held_out)
         """Images."""
 
     def difference(self, apply: Apply, variables: Any) -> Difference:
-        """How much better a network is than the base, with an interval that leaves out, on each
-        side, a limit's share of one minus the confidence."""
+        """How much better a network is than the base, with an interval at whose lower end the
+        promise is: see ``promised``."""
         found, _ = paired_differences(
             self._qualities(apply, variables), {"base": self._base}, 2 * self._confidence - 1
         )
@@ -199,6 +199,23 @@ class HeldOut:
         return validate(
             lambda x: np.asarray(answer(variables, x)), self._images, self._dataset.task
         ).each
+
+
+def promised(confidence: float, ratio: float) -> float:
+    """How sure the held-out images have to be, so that the test images keep the promise.
+
+    Two things are left to chance, and the margin is the root of the sum of their squares: what
+    the held-out images say of one network, at a share of the confidence, as the lowest of
+    ``ROUNDS`` limits that passes owes some of that to luck; and what the test images will say of
+    it, as a prediction interval has it. How many test images there are is not looked at: as many
+    as search images are taken for granted.
+
+    Args:
+      confidence: that the settings ask for.
+      ratio: held-out images over test images.
+    """
+    shared = ndtri(1 - (1 - confidence) / ROUNDS)
+    return float(ndtr(np.hypot(shared, ndtri(confidence) * ratio**0.5)))
 
 
 def fewer_rewarded(settings: CompressSettings, dataset: Dataset) -> CompressSettings:

@@ -18,6 +18,7 @@ from experiments.run.training import Training, train_all
 from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
+from pfrl.compression.rebuilt import write_choices
 from pfrl.compression.sliced import Compressed
 from pfrl.cost.model import Assignment
 from pfrl.deploy.onnx.saturation import right_everywhere
@@ -29,6 +30,8 @@ from pfrl.graph import Graph
 Entry = dict[str, Any]
 
 PACKED = "model.packed"
+CHOICES = Path("networks") / "choices.npz"
+"""What ``pfrl export`` puts the trained network together from."""
 
 
 def finish(
@@ -115,6 +118,8 @@ def finish(
             "mean": list(dataset.mean),
             "std": list(dataset.std),
             "classes": list(dataset.classes),
+            "outputs": dataset.task.outputs(len(dataset.classes)),
+            "dense": dataset.task.dense,
         },
         "artefacts": {
             "policy": "policy.json",
@@ -148,7 +153,9 @@ def _networks(
         "base", source.apply, source.variables, source.trainable, whole.macs, whole.params
     )
 
-    to_train: dict[str, Compressed | None] = {"compressed": evaluator.network(policy)}
+    small = evaluator.network(policy)
+    write_choices(small, folder.path / CHOICES)
+    to_train: dict[str, Compressed | None] = {"compressed": small}
     if settings.controls:
         to_train["base_trained_on"] = None
         if uniform.to_json() != policy.to_json():

@@ -10,6 +10,7 @@ from agents import Episode, SearchResult
 from envs import NetworkTask, Problem
 from experiments.records.history import Line, is_whole
 from experiments.records.lines import append_line, mend_lines
+from experiments.records.run_folder import AGENT_FILE
 from experiments.watch.board import About, Board
 from experiments.watch.runs import tell_share
 from pfrl.evaluation.config import Evaluation
@@ -65,7 +66,10 @@ def recorded_search(
         if tensorboard is not None:
             about = about_search(agent, problem, episodes, seed)
             board = stack.enter_context(closing(Board(tensorboard, len(recorded), about=about)))
-        return agents.search(agent, problem, episodes, seed, on_episode, board, options)
+        result = agents.search(agent, problem, episodes, seed, on_episode, board, options)
+    if result.trained is not None:
+        result.trained.save(history.parent / AGENT_FILE)
+    return result
 
 
 def about_search(agent: str, problem: Problem, episodes: int, seed: int) -> About:

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import agents
 from agents import SearchResult
 from envs import NetworkTask, OpenedTask, Problem
 from experiments.records.history import Line
-from experiments.records.run_folder import VALIDATION, RunFolder
+from experiments.records.run_folder import VALIDATION, RunFolder, write_base
 from experiments.run.base_network import tell_base
-from experiments.run.inputs import budget_of
+from experiments.run.inputs import agent_options, budget_of
 from experiments.run.recorded import recorded_search
 from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import SearchProgress, stage
@@ -89,6 +88,7 @@ def search(
     with stage("compiling and judging the base network"):
         opened = problem.open()
     tell_base(opened)
+    write_base(folder, opened.costs.base, opened.base_accuracy)
     evaluator = opened.evaluator
     judge = folder.kept(VALIDATION, evaluator.choice._asdict)
     recorded = len(folder.recorded)
@@ -115,7 +115,9 @@ def search(
             folder.path / "history.jsonl",
             show,
             folder.path / "tb" / settings.agent / f"seed-{settings.seed}",
-            agents.PPOOptions(parallel=settings.parallel) if settings.parallel > 1 else None,
+            agent_options(
+                settings.agent, settings.portable, settings.agent_from, settings.parallel
+            ),
         )
     seconds = sum(line["seconds"] for line in lines)
     elapsed = time.perf_counter() - start

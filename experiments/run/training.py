@@ -16,7 +16,7 @@ import numpy as np
 from envs import NetworkTask
 from envs.task import load_network
 from experiments.settings.compression import FinishConfig
-from experiments.watch.progress import Update, stage
+from experiments.watch.progress import Update, stage, tell
 from pfrl.compression.sliced import Compressed
 from pfrl.cpu import core_pool, cores
 from pfrl.cpu.backend import compiled
@@ -27,10 +27,10 @@ from pfrl.training.fit import Diverged, FitConfig, fit, mean_quality, steps_of
 from pfrl.training.plateau import Plateau
 from pfrl.training.step import Distillation
 
-ENOUGH_EPOCHS = 40
-"""Passes over the training images, but of all of them one at least, ..."""
+ENOUGH_EPOCHS, FEWEST_EPOCHS = 40, 10
+"""Passes over the training images: of few images so many, of many fewer, but not less; ..."""
 FEWEST_STEPS, ENOUGH_STEPS = 300, 1_000
-"""... and so many steps at least, and not more."""
+"""... in so many steps at least, and the first number of passes in no more than so many."""
 JUDGEMENTS, JUDGED = 10, 1_000
 """How often a training of all of its steps is judged, and on how many search images at most."""
 PATIENCE, EARLIEST = 3, 0.8
@@ -104,9 +104,21 @@ def fit_config(finish: FinishConfig, dataset: Dataset, seed: int) -> FitConfig:
     if epochs is None:
         a_pass = max(len(dataset.train) // finish.batch, 1)
         few = min(max(ENOUGH_EPOCHS * a_pass, FEWEST_STEPS), ENOUGH_STEPS)
-        epochs = max(few / a_pass, 1.0)
+        epochs = max(few / a_pass, float(FEWEST_EPOCHS))
     return FitConfig(
         epochs=epochs, batch=finish.batch, learning_rate=finish.learning_rate, seed=seed
+    )
+
+
+def tell_length(finish: FinishConfig, dataset: Dataset) -> None:
+    """Say before a run how long the training in full is, and how it is made shorter.
+
+    How much time that takes is shown once its first steps have been made.
+    """
+    config = fit_config(finish, dataset, 0)
+    tell(
+        f"the network that is chosen will be trained in {steps_of(config, dataset):,} steps of"
+        f" {config.batch}, {config.epochs:.3g} passes over the training images (--finish.epochs)"
     )
 
 
@@ -134,12 +146,12 @@ def train_all(
     apart = len(trainings) > 1 and jax.default_backend() == "cpu"
     if left:
         with stage(STAGE) as progress:
-            tell = _together(progress, len(left))
+            shown = _together(progress, len(left))
             if apart:
-                _side_by_side(left, min(len(left), len(cores())), tell)
+                _side_by_side(left, min(len(left), len(cores())), shown)
             else:
                 for each in left:
-                    _train(each, tell)
+                    _train(each, shown)
     found = {}
     for each in trainings:
         found[each.name], meta = load_arrays(each.path)

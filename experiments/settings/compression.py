@@ -14,13 +14,14 @@ from experiments.settings.blocks import (
     SpaceBlock,
 )
 from pfrl.bounds import Bounds, Count, Positive, Share, Whole
-from pfrl.compression.recipe import REPAIRED, Recipe
+from pfrl.compression.recipe import REPAIRED, ROUNDED, Recipe
 from pfrl.evaluation.config import EpisodeConfig
 
 _USUAL: dict[str, Any] = {"knobs": ("keep",), "int8": "none", "reward": "accuracy"}
 PREFERENCES: dict[str, dict[str, Any]] = {
     "speed": {**_USUAL, "target": "latency=0.5"},
     "size": {**_USUAL, "target": "bytes=0.25", "int8": "fastest"},
+    "both": {**_USUAL, "target": "latency=0.5", "int8": "fastest"},
 }
 """What ``--prefer`` stands for; what is given besides it wins."""
 DEFAULTS = {**_USUAL, "target": "macs=0.5"}
@@ -38,7 +39,7 @@ class FinishConfig:
     """What happens to the policy that won: training in full, with distillation from the base."""
 
     epochs: Positive | None = None
-    """Passes over the training images. Default: 40 in 300 to 1,000 steps, but 1 at least. The
+    """Passes over the training images. Default: 40 in 300 to 1,000 steps, but 10 at least. The
     last fifth is left out where the quality on the search split has stopped rising."""
     batch: Count = 64
     """Images a step."""
@@ -64,9 +65,10 @@ class CompressSettings(CommandSettings):
     """What may change when a run goes on."""
 
     network: Flat[NetworkBlock] = field(default_factory=NetworkBlock)
-    prefer: Literal["speed", "size"] | None = None
-    """The objective in words: it chooses target, knobs, integers and reward. For size the network
-    that is handed over computes with integers."""
+    prefer: Literal["speed", "size", "both"] | None = None
+    """The objective in words, which chooses target, knobs, integers and reward: half the latency
+    (speed); a quarter of the bytes, with integers (size); or half the latency with integers, which
+    take a quarter of the bytes (both)."""
     target: str | None = None
     """Budget: METRIC=VALUE with macs, params, bytes (of the ONNX file), packed (bytes of the packed
     file's arrays, where fewer than 8 bits count), bops or latency; up to 1 it is a share of the
@@ -87,6 +89,12 @@ class CompressSettings(CommandSettings):
     """Who decides: ddpg, td3, sac, tqc or ppo, which learn; random, evolution, greedy, tpe, gp,
     cmaes, solver or exhaustive, which search; uniform, shallow, deep or log_params, which are
     rules."""
+    portable: bool = False
+    """Let an agent that learns see only what is as long for every network, so that --agent-from
+    can carry it over to one with another number of layers; not ppo."""
+    agent_from: Path | None = None
+    """A directory of 'compress' or 'pareto --one-search', or its agent.npz: the search starts from
+    that trained agent, which is of the same kind and knobs, and portable for another network."""
     length: Flat[LengthBlock] = field(default_factory=LengthBlock)
     parallel: Count = 1
     """Episodes of the agent ppo that are played side by side, by a process on every core or
@@ -98,7 +106,8 @@ class CompressSettings(CommandSettings):
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
     """What one evaluation does."""
     recipe: Recipe = REPAIRED
-    """By which methods a policy is carried out."""
+    """By which methods a policy is carried out. Where numbers are rounded and nothing else is said,
+    biases are corrected, too."""
     finish: FinishConfig = field(default_factory=FinishConfig)
     """What happens to the winner."""
     controls: bool = False
@@ -118,6 +127,8 @@ class CompressSettings(CommandSettings):
             length=self.length.filled(EPISODES if self.max_drop is None else DROP_EPISODES),
             reward=self.reward or chosen["reward"],
         )
+        if settings.space.opened()["quantized"] and settings.recipe == REPAIRED:
+            settings = dataclasses.replace(settings, recipe=ROUNDED)
         super(CompressSettings, settings).resolved()
         settings.space.check_rank()
         if self.parallel > 1 and self.agent != "ppo":

@@ -1,14 +1,17 @@
-"""What a user can set for the commands that take a file or a folder: report and measure."""
+"""What a user can set for the commands that take a file or a folder: report, export, measure."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Literal, Self
 
 import tyro
 
-from experiments.settings.blocks import CommandSettings
-from pfrl.bounds import Count, Positive, Share
+from experiments.settings.blocks import CommandSettings, SettingsError
+from pfrl.bounds import Bounds, Count, Positive, Share
 from pfrl.files import FileError
+
+FLOAT = 32
+"""Bits of what is not rounded."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,42 @@ class ReportSettings(CommandSettings):
         if not self.runs:
             raise FileError("no folder to report on; give one or more that pfrl wrote")
         return super().resolved()
+
+
+Format = Literal["onnx", "litert", "packed", "jax"]
+
+
+@dataclass(frozen=True)
+class ExportSettings(CommandSettings):
+    """Write the network of a finished run again, in any format, with other numbers or the same."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """A directory that 'compress' or 'apply' wrote."""
+    format: tuple[Format, ...] = ("onnx",)
+    """Formats to write: onnx, litert (needs the extra [litert]), packed (arrays at their bit
+    widths), jax (a folder for pfrl.load that runs and trains without the code of the network)."""
+    bits: Annotated[int, Bounds(2, 32)] | None = None
+    """Bit width of weights and activations: 32 is float; up to 8 integers, which a network that
+    was not trained with them is rounded to on training images. Default: those of the run."""
+    model: str | None = None
+    """Where the network's own file is now, FILE.onnx or FILE.py:FUNCTION, if it was moved."""
+    data: str | None = None
+    """Where the data set is now, if it was moved; read only where --bits rounds a network."""
+    out: Path | None = None
+    """Folder of the files. Default: export in the run's folder."""
+
+    def resolved(self) -> Self:
+        """See ``CommandSettings``.
+
+        Raises:
+          SettingsError: if a format is not named, or no runtime or file has these bits.
+        """
+        super().resolved()
+        if not self.format:
+            raise SettingsError("no format to write; give --format onnx, litert, packed or jax")
+        if self.bits is not None and 8 < self.bits < FLOAT:
+            raise SettingsError(f"bits is 2 to 8, or {FLOAT} for float; got {self.bits}")
+        return self
 
 
 @dataclass(frozen=True)

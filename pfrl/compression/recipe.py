@@ -134,3 +134,5 @@ PLAIN = Recipe()
 """The largest L1 norms stay, nothing is repaired, extremes decide about grids."""
 REPAIRED = Recipe(repair="least_squares")
 """The same, but what reads removed channels is refitted: how evaluations do it."""
+ROUNDED = dataclasses.replace(REPAIRED, bias_correction=True)
+"""The same where numbers are rounded: the mean shift of every layer is taken out again."""

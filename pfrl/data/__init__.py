@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from pfrl.data.base import DATASETS, DataError, Dataset, Split, hold_out
 from pfrl.data.own import read_function
+from pfrl.data.pictures import Reading
 from pfrl.data.seen import scaled, scaling
 
-__all__ = ["DATASETS", "DataError", "Dataset", "Split", "hold_out", "load", "reader"]
+__all__ = ["DATASETS", "DataError", "Dataset", "Split", "check_there", "hold_out", "load", "reader"]
 
 PICTURES = frozenset({"imagefolder", "images"})
 """Data sets that are folders of pictures, and take what is written behind a question mark."""
+UNLABELLED = "images:"
+"""How the name of a data set begins that needs a network of the user's to answer for it."""
 
 
 def load(name: str) -> Dataset:
@@ -42,3 +46,18 @@ def reader(name: str) -> Callable[[], Dataset]:
             f" imagefolder:PATH, not for '{name.partition('?')[0]}'"
         )
     return partial(DATASETS[kind + colon], place) if colon else DATASETS[kind]
+
+
+def check_there(name: str) -> None:
+    """See to it that there is a data set of this name, and its folder or file; nothing is read.
+
+    Raises:
+      RegistryError: if the name is unknown.
+      DataError: if there is nothing at its place.
+    """
+    reader(name)
+    kind, _, place = scaling(name)[0].partition(":")
+    if kind in PICTURES and not (root := Path(Reading.parse(place)[0]).expanduser()).exists():
+        raise DataError(f"no folder or .zip file at {root}; expected one with pictures")
+    if kind == "npz" and not (file := Path(place).expanduser()).exists():
+        raise DataError(f"no file {file}; expected an .npz with images and targets")

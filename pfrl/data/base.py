@@ -1,11 +1,14 @@
 """What a data set is: three disjoint splits of images, of which the test split is opened last."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from pfrl.data.crops import random_crops
+from pfrl.data.pictures import DataError
+from pfrl.data.streams import Loading, Pictures, loaded
 from pfrl.registry import Registry
 from pfrl.tasks import Classification, Task
 
@@ -14,16 +17,16 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class DataError(ValueError):
-    """The data set cannot be found or read, or does not fit; the message says what to do."""
-
-
 @dataclass(frozen=True)
 class Split:
-    """Images ``[N, H, W, C]`` uint8 and their targets: labels ``[N]`` int32 or a task's own."""
+    """Images ``[N, H, W, C]`` uint8 and their targets: labels ``[N]`` int32 or a task's own.
 
-    images: np.ndarray
-    labels: np.ndarray
+    Both are arrays, or become arrays by ``np.asarray``: images that do not fit into memory (see
+    ``pfrl.data.streams``), answers of a teacher (``pfrl.data.taught``).
+    """
+
+    images: Any
+    labels: Any
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -69,7 +72,7 @@ class Dataset:
     flip: bool = True
     task: Task = field(default_factory=Classification)
     ignored: str = ""
-    wide: np.ndarray | None = field(default=None, repr=False)
+    wide: Any = field(default=None, repr=False)
     scaled: bool = False
 
     def __post_init__(self) -> None:
@@ -95,7 +98,7 @@ class Dataset:
         """uint8 ``[N, H, W, C]`` to float32 with about zero mean and unit variance."""
         scale = np.asarray([1 / (255 * s) for s in self.std], np.float32)
         shift = np.asarray([m / s for m, s in zip(self.mean, self.std, strict=True)], np.float32)
-        return images.astype(np.float32) * scale - shift
+        return np.asarray(images).astype(np.float32) * scale - shift
 
     def augment(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Random crop after zero padding and random mirroring of uint8 ``[N, H, W, C]``."""
@@ -112,8 +115,9 @@ class Dataset:
     def _augmented(self, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Training images, cropped and mirrored at random."""
         if self.wide is None:
-            return self.augment(self.train.images[index], rng)
-        return self._mirrored(random_crops(self.wide[index], self.image_shape[0], rng), rng)
+            return self.augment(np.asarray(self.train.images[index]), rng)
+        wide = np.asarray(self.wide[index])
+        return self._mirrored(random_crops(wide, self.image_shape[0], rng), rng)
 
     def _mirrored(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if not self.flip:
@@ -133,32 +137,58 @@ class Dataset:
             part = split.take(slice(start, start + size))
             missing = size - len(part)
             images = np.pad(self.normalize(part.images), ((0, missing), (0, 0), (0, 0), (0, 0)))
-            yield images, part.labels
+            yield images, np.asarray(part.labels)
 
     def training_batches(
-        self, batch: int, rng: np.random.Generator, count: int | None = None
+        self, batch: int, rng: np.random.Generator, count: int | None = None, skipped: int = 0
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Augmented, normalised batches of one shape: ``count`` of them, or one pass.
 
         Every image of a pass comes at most once; a remainder smaller than a
         batch is left out, so that nothing compiles for it. More than a pass
-        reshuffles. A batch larger than the split draws with replacement.
+        reshuffles. A batch larger than the split draws with replacement. The first ``skipped``
+        batches are left out; those after them are what they would have been.
 
         Yields:
           images float32 ``[batch, H, W, C]`` and targets ``[batch, ...]``.
         """
-        n = len(self.train)
-        per_pass = n // batch
+        per_pass = len(self.train) // batch
         count = max(per_pass, 1) if count is None else count
-        order = np.empty(0, np.int64)
+        if isinstance(self.train.images, Pictures):
+            yield from self._streamed(list(self._indices(batch, rng, count)), rng, skipped)
+            return
+        for number, index in enumerate(self._indices(batch, rng, count)):
+            images = self._augmented(index, rng)
+            if number >= skipped:
+                yield self.normalize(images), np.asarray(self.train.labels[index])
+
+    def _indices(self, batch: int, rng: np.random.Generator, count: int) -> Iterator[np.ndarray]:
+        """Of the images of every batch."""
+        n, order = len(self.train), np.empty(0, np.int64)
         for _ in range(count):
-            if per_pass == 0:
-                index = rng.integers(0, n, batch)
-            else:
-                if len(order) < batch:
-                    order = rng.permutation(n)
-                index, order = order[:batch], order[batch:]
-            yield self.normalize(self._augmented(index, rng)), self.train.labels[index]
+            if n < batch:
+                yield rng.integers(0, n, batch)
+                continue
+            if len(order) < batch:
+                order = rng.permutation(n)
+            yield order[:batch]
+            order = order[batch:]
+
+    def _streamed(
+        self, batches: list[np.ndarray], rng: np.random.Generator, skipped: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """See ``training_batches``; pictures are read and cropped elsewhere."""
+        # Only what that needs: it is sent to other processes.
+        none = Split(self.train.images[:0], np.zeros(0, np.int32))
+        bare = replace(self, train=replace(self.train, labels=np.zeros(len(self.train), np.int32)),
+                       search=none, open_test=_closed, task=Classification())  # fmt: skip
+        loading = Loading(bare._augmented, batches, int(rng.integers(2**32)))
+        for number, images in enumerate(loaded(loading, skipped), skipped):
+            yield self.normalize(images), np.asarray(self.train.labels[batches[number]])
+
+
+def _closed() -> Split:
+    raise DataError("the test split is not opened while a network is trained")
 
 
 DATASETS: Registry[Callable[..., Dataset]] = Registry("dataset", ("pfrl.data",))

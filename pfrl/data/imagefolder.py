@@ -3,17 +3,19 @@
 import zipfile
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pfrl.data.base import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, Split, hold_out
 from pfrl.data.crops import centre
 from pfrl.data.kept import kept_pictures
-from pfrl.data.pictures import SUFFIXES, Reading, read_all
+from pfrl.data.pictures import SUFFIXES, Broken, Reading, read_all
 from pfrl.data.sources import SPLIT_SEED
+from pfrl.data.streams import Pictures, too_many, undecoded
 from pfrl.registry import register
 
 SEARCH_FOLDERS = ("val", "search")
@@ -66,35 +68,66 @@ def imagefolder(path: str) -> Dataset:
         train, test = _cut(root, train, held, classes, "test", rng)
     if not search.names:
         train, search = _cut(root, train, held, classes, "val", rng)
-    everything = Entries(train.names + search.names, np.r_[train.labels, search.labels])
-    both, good = decode(root, everything, reading)
-    trained = int(good[: len(train.names)].sum())
-    wide, both = cropped(both, reading, trained)
-    _check_classes(root, both.labels[:trained], classes)
-    grey = both.images.shape[-1] == 1
-    height, width = both.images.shape[1:3]
-    skipped = len(good) - int(good.sum())
-    ignored = ", ".join(filter(None, [ignored, f"{skipped:,} broken images" if skipped else ""]))
+    read = read_both(root, train, search, reading)
+    _check_classes(root, read.train.labels, classes)
+    height, width, channels = read.train.images.shape[1:]
+    grey = channels == 1
     return Dataset(
         f"imagefolder:{path}",
-        both.take(slice(trained)),
+        read.train,
         # Files come class by class; shuffled, the first so many search images are a fair sample.
-        both.take(trained + rng.permutation(len(both) - trained)),
-        partial(open_rest, root, test, both.images.shape[1:], reading),
+        read.search.take(rng.permutation(len(read.search))),
+        partial(open_rest, root, test, (height, width, channels), reading),
         classes,
         (0.5,) if grey else IMAGENET_MEAN,
         (0.5,) if grey else IMAGENET_STD,
         crop=min(height, width) // 8,
-        ignored=ignored,
-        wide=wide,
+        ignored=", ".join(filter(None, [ignored, read.skipped])),
+        wide=read.wide,
     )
 
 
-def cropped(both: Split, reading: Reading, trained: int) -> tuple[np.ndarray | None, Split]:
+class Read(NamedTuple):
+    """Training and search images, what random crops are taken of, and how many are broken."""
+
+    train: Split
+    search: Split
+    wide: Any
+    skipped: str
+
+
+def read_both(root: Path, train: Entries, search: Entries, reading: Reading) -> Read:
+    """The pictures of two splits; more than fit into memory are read when they are needed.
+
+    Raises:
+      DataError: as ``decode``.
+    """
+    entries = Entries(train.names + search.names, np.r_[train.labels, search.labels])
+    much = too_many(root, entries.names, reading)
+    both, good = (_later if much else decode)(root, entries, reading)
+    trained = int(good[: len(train.names)].sum())
+    wide, both = cropped(both, reading, trained)
+    count = len(good) - int(good.sum())
+    skipped = f"{count:,} broken images" if count else ""
+    return Read(both.take(slice(trained)), both.take(slice(trained, None)), wide, skipped)
+
+
+def _later(root: Path, entries: Entries, reading: Reading) -> tuple[Split, np.ndarray]:
+    """As ``decode``, but only what the files' headers say is known."""
+    pictures, good = undecoded(root, entries.names, reading)
+    names = tuple(name for name, whole in zip(entries.names, good, strict=True) if not whole)
+    _check_broken(root, Broken(names, "is no whole PNG, JPEG or WebP image"), good, reading)
+    return Split(pictures, entries.labels[good]), good
+
+
+def cropped(both: Split, reading: Reading, trained: int) -> tuple[Any, Split]:
     """What random crops are taken of, and the images from the centre; if a size is asked for."""
     if reading.size is None:
         return None, both
-    images = centre(both.images, reading.size)
+    if isinstance(both.images, Pictures):
+        images: Any = replace(both.images, sides=(reading.size, reading.size))
+    else:
+        images = centre(both.images, reading.size)
     return both.images[:trained], Split(images, both.labels)
 
 
@@ -122,7 +155,9 @@ def _image_files(root: Path) -> tuple[list[PurePosixPath], str]:
     images = {p for p in every if len(p.parts) == 3 and p.suffix.lower() in SUFFIXES}
     folders |= {p.parent for p in every}
     classes = {path for path in folders if len(path.parts) == 2}
-    return sorted(images), _ignored(every - images, classes - {path.parent for path in images})
+    # By parts, as paths are compared, but without a call for each comparison.
+    in_order = sorted(images, key=lambda path: path.parts)
+    return in_order, _ignored(every - images, classes - {path.parent for path in images})
 
 
 def listed(root: Path) -> tuple[set[PurePosixPath], set[PurePosixPath]]:
@@ -140,11 +175,11 @@ def listed(root: Path) -> tuple[set[PurePosixPath], set[PurePosixPath]]:
             found = [(PurePosixPath(name), name.endswith("/")) for name in archive.namelist()]
     else:
         raise DataError(f"no folder or .zip file at {root}; expected one with {LAYOUT}")
-    shown = {
+    shown = [
         (path, folder)
         for path, folder in found
         if not any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    }
+    ]
     files = {path for path, folder in shown if not folder}
     return files, {path for path, folder in shown if folder}
 
@@ -262,13 +297,7 @@ def _decode(
 ) -> tuple[np.ndarray, np.ndarray]:
     with _reader(root) as read:
         pictures, good, broken = read_all(every, read, reading)
-    if broken.names and (not reading.skip_broken or not pictures):
-        more = len(broken.names) - 1
-        others = f"; {more:,} more of {len(good):,} images are broken" if more else ""
-        raise DataError(
-            f"{broken.names[0]} in {root} {broken.reason}{others}; mend or remove what is broken,"
-            " or go on without it: --skip-broken"
-        )
+    _check_broken(root, broken, good, reading)
     names = [name for name, whole in zip(every, good, strict=True) if whole]
     channels = max(each.shape[-1] for each in pictures)
     expected = pictures[0].shape[:2] if shape is None or reading.size else shape[:2]
@@ -287,6 +316,17 @@ def _decode(
         images[index] = pixels
         pictures[index] = _NOTHING  # of many pictures not two copies at once
     return images, good
+
+
+def _check_broken(root: Path, broken: Broken, good: np.ndarray, reading: Reading) -> None:
+    if not broken.names or (reading.skip_broken and good.any()):
+        return
+    more = len(broken.names) - 1
+    others = f"; {more:,} more of {len(good):,} images are broken" if more else ""
+    raise DataError(
+        f"{broken.names[0]} in {root} {broken.reason}{others}; mend or remove what is broken,"
+        " or go on without it: --skip-broken"
+    )
 
 
 _NOTHING = np.empty((0, 0, 1), np.uint8)

@@ -2,13 +2,12 @@
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-
-from pfrl.data.base import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -16,6 +15,10 @@ ONE_BYTE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "Y
 MARGIN = 8 / 7
 """The short side of a picture over that of the crop from its centre: 256 for 224, as is usual."""
 LARGEST = 4096
+
+
+class DataError(ValueError):
+    """The data set cannot be found or read, or does not fit; the message says what to do."""
 
 
 class PictureError(ValueError):
@@ -80,6 +83,20 @@ def decoded(content: bytes, reading: Reading) -> np.ndarray:
     except Exception as error:  # Pillow's decoders each raise their own
         raise PictureError(f"is no whole PNG, JPEG or WebP image ({error})") from error
     raise PictureError(f"has pixels of mode {mode}, expected 8 bits per channel")
+
+
+def channels_of(root: Path, name: str, read: Callable[[Path, str], bytes]) -> int:
+    """1 or 3 by a file's header alone; 0 if it is no picture that can be used."""
+    try:
+        if root.is_dir():
+            with Image.open(root / name, formats=FORMATS) as image:
+                mode = image.mode
+        else:
+            with Image.open(io.BytesIO(read(root, name)), formats=FORMATS) as image:
+                mode = image.mode
+    except Exception:  # Pillow's decoders each raise their own
+        return 0
+    return 0 if mode not in ONE_BYTE_MODES else 1 if mode in ("1", "L") else 3
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -1,15 +1,63 @@
 """Images without labels, with a teacher's answers in place of them."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from pfrl.data.base import Dataset, Split
 from pfrl.tasks.agreement import Agreement, Likeness
 
-AT_ONCE = 250
+AT_ONCE = 64
 """Images that the teacher answers for at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """A teacher's outputs ``[N, ...]`` for training images, computed by ``np.asarray``, and once.
+
+    Most commands look at a few of the training images only.
+
+    Attributes:
+      dataset: of images without labels.
+      answer: see ``taught``.
+      outputs: of all training images, as far as they are known.
+      known: bool, of which.
+      index: of the training images that are meant.
+    """
+
+    dataset: Dataset
+    answer: Callable[[np.ndarray], np.ndarray]
+    outputs: np.ndarray
+    known: np.ndarray
+    index: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.index), *self.outputs.shape[1:]
+
+    @property
+    def ndim(self) -> int:
+        return self.outputs.ndim
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: Any) -> "Answers":
+        return replace(self, index=self.index[index])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        unknown = np.unique(self.index[~self.known[self.index]])
+        size = min(AT_ONCE, len(self.known))
+        for start in range(0, len(unknown), size):
+            part = unknown[start : start + size]
+            filled = np.resize(part, size)  # always one shape, so that nothing compiles again
+            images = self.dataset.normalize(self.dataset.train.images[filled])
+            self.outputs[part] = np.asarray(self.answer(images))[: len(part)]
+            self.known[part] = True
+        found = self.outputs[self.index]
+        return found if dtype is None else found.astype(dtype)
 
 
 def taught(dataset: Dataset, answer: Callable[[np.ndarray], np.ndarray]) -> Dataset:
@@ -30,8 +78,12 @@ def taught(dataset: Dataset, answer: Callable[[np.ndarray], np.ndarray]) -> Data
         ]
         return Split(split.images, np.concatenate(parts))
 
-    train, search, opened = answered(dataset.train), answered(dataset.search), dataset.open_test
-    rank, width = train.labels.ndim, train.labels.shape[-1]
+    search, opened = answered(dataset.search), dataset.open_test
+    outputs, count = search.labels.shape[1:], len(dataset.train)
+    memory = np.zeros((count, *outputs), np.float32), np.zeros(count, bool)
+    later = Answers(dataset, answer, *memory, np.arange(count))
+    train = Split(dataset.train.images, later)
+    rank, width = search.labels.ndim, search.labels.shape[-1]
     task = Agreement() if rank == 2 and width > 1 else Likeness(dense=rank == 4)
     moved = task.invariant
     return replace(

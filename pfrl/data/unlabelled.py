@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pfrl.data.base import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, hold_out
-from pfrl.data.imagefolder import SEARCH_FOLDERS, Entries, cropped, decode, listed, open_rest
+from pfrl.data.imagefolder import SEARCH_FOLDERS, Entries, listed, open_rest, read_both
 from pfrl.data.pictures import SUFFIXES, Reading
 from pfrl.data.sources import SPLIT_SEED
 from pfrl.registry import register
@@ -35,31 +35,24 @@ def images(path: str) -> Dataset:
     found = sorted(file for file in every if file.suffix.lower() in SUFFIXES)
     rng = np.random.default_rng(SPLIT_SEED)
     train, search, test = _splits(root, found, rng)
-    both, good = decode(root, Entries(train.names + search.names, _none(train, search)), reading)
-    trained = int(good[: len(train.names)].sum())
-    wide, both = cropped(both, reading, trained)
-    grey = both.images.shape[-1] == 1
-    skipped = len(good) - int(good.sum())
-    if min(trained, len(both) - trained) == 0:
+    read = read_both(root, train, search, reading)
+    shape = read.train.images.shape[1:]
+    grey = shape[-1] == 1
+    if min(len(read.train), len(read.search)) == 0:
         raise DataError(f"{root} has no whole pictures to train on, or none to search with")
     return Dataset(
         f"images:{path}",
-        both.take(slice(trained)),
-        both.take(trained + rng.permutation(len(both) - trained)),
-        partial(open_rest, root, test, both.images.shape[1:], reading),
+        read.train,
+        read.search.take(rng.permutation(len(read.search))),
+        partial(open_rest, root, test, shape, reading),
         (),
         (0.5,) if grey else IMAGENET_MEAN,
         (0.5,) if grey else IMAGENET_STD,
-        crop=min(both.images.shape[1:3]) // 8,
+        crop=min(shape[:2]) // 8,
         task=Unlabelled(),
-        ignored=f"{skipped:,} broken images" if skipped else "",
-        wide=wide,
+        ignored=read.skipped,
+        wide=read.wide,
     )
-
-
-def _none(*splits: Entries) -> np.ndarray:
-    """A place for every label."""
-    return np.zeros(sum(len(split.names) for split in splits), np.int32)
 
 
 def _splits(

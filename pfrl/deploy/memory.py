@@ -15,6 +15,7 @@ from pfrl.deploy.runtimes.sessions import open_session
 from pfrl.files import FileError
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+AGAIN = "; export it again"
 RUNS = 3
 """A runtime asks for more in the second run, when it knows what the first one needed."""
 
@@ -48,7 +49,7 @@ def peak_memories(paths: Sequence[Path | str], threads: int = 1, batch: int = 1)
 def unreadable(reason: str | Exception) -> FileError:
     """What a user is told of a file that its runtime does not run."""
     said = reason if isinstance(reason, str) else first_line(reason)
-    return FileError(f"a file cannot be run: {said}; export it again")
+    return FileError(f"a file cannot be run: {said.removesuffix(AGAIN)}{AGAIN}")
 
 
 def _main(threads: int, batch: int, paths: Sequence[str]) -> None:

@@ -255,9 +255,11 @@ class NetworkEvaluator(Evaluator):
             and (name == REFERENCE or self._runtimes[name].integers == quantized)
         }
         images = self.images["reward"]
-        facts = {"runtimes": list(judges), "recipe": self.statistics.recipe.to_json()}
-
-        def choose() -> Choice:
-            return choose_runtime(judges, images, task, quantized)
-
-        return choice(self.graph, self.dataset, facts, images, choose)
+        return choice(
+            self.graph,
+            self.dataset,
+            self.statistics.recipe,
+            images,
+            {name: self._runtimes[name] for name in judges},
+            lambda: choose_runtime(judges, images, task, quantized),
+        )

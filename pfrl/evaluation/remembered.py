@@ -5,14 +5,16 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pfrl.compression.kept import facts_of_network, named
+from pfrl.compression.recipe import Recipe
 from pfrl.cpu.backend import compiled
 from pfrl.data import Dataset
+from pfrl.deploy.runtimes.base import Runtime
 from pfrl.evaluation.base import Choice
 from pfrl.graph import Graph
 from pfrl.training.fit import mean_quality
 from pfrl.user_cache import digest, kept_json
 
-RUNTIMES = ("onnxruntime", "openvino", "ai-edge-litert")
+PACKAGES = ("onnxruntime", "openvino", "ai-edge-litert")
 """Packages whose versions decide about which runtime is fastest."""
 
 
@@ -37,8 +39,9 @@ def base_quality(graph: Graph, dataset: Dataset) -> float:
 def choice(
     graph: Graph,
     dataset: Dataset,
-    facts: Mapping[str, Any],
+    recipe: Recipe,
     images: Any,
+    runtimes: Mapping[str, Runtime],
     choose: Callable[[], Choice],
 ) -> Choice:
     """Which runtime judges, as an earlier start of the same network measured on this machine.
@@ -46,16 +49,19 @@ def choice(
     Args:
       graph: of the base network.
       dataset: whose task.
-      facts: plain data that decide about it besides.
+      recipe: by which the network is made that is judged.
       images: on which runtimes are compared.
+      runtimes: that are compared, by name.
       choose: measures.
     """
-    versions = {name: _version(name) for name in RUNTIMES}
+    if not all(map(_ours, runtimes.values())):
+        return choose()
+    versions = {name: _version(name) for name in PACKAGES}
     found = _kept(
         "runtime",
         graph,
         dataset,
-        {**facts, "versions of runtimes": versions},
+        {"recipe": recipe.to_json(), "runtimes": [*runtimes], "runtimes' versions": versions},
         images,
         lambda: choose()._asdict(),
     )
@@ -71,10 +77,15 @@ def _kept(
     make: Callable[[], Any],
 ) -> Any:
     task = dataset.task
-    if not type(task).__module__.startswith("pfrl."):
-        return make()  # nobody knows all that a user's task depends on
+    if not _ours(task):
+        return make()
     whole = {**facts_of_network(graph), **facts, "task": [type(task).__name__, repr(task)]}
     return kept_json(kind, digest(whole, named([graph.source.variables, arrays])), make)
+
+
+def _ours(thing: Any) -> bool:
+    """Whether the digest of our code tells what it does; nobody knows what a user's depends on."""
+    return type(thing).__module__.startswith("pfrl.")
 
 
 def _version(package: str) -> str | None:

@@ -164,7 +164,10 @@ def _slice(
     strides = params["strides"] or (1,) * len(params["start_indices"])
     cuts = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
     for axis, (label, limits) in enumerate(zip(labelled.of(equation.inputs[0]), cuts, strict=True)):
-        wanted = np.zeros(equation.shapes[0][0][axis], bool)
+        size = equation.shapes[0][0][axis]
+        if label is None and limits == (0, size, 1):
+            continue  # all of it, which may be a batch of any size
+        wanted = np.zeros(size, bool)
         wanted[slice(*limits)] = True
         if label is not None:
             wanted = wanted[~removed[label]]

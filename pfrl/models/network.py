@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pfrl.graph import Graph, Source, from_nnx, trace
 from pfrl.graph.frontends import as_source
@@ -113,9 +114,12 @@ class Network(NamedTuple):
         source, view = initial(self.model, outputs, image_shape, dense, 0, batches)
         if is_own(self.model) and self.weights.resolve() == own_file(self.model).resolve():
             _check_trained(self.model, source)
+            _check_finite(self.model, source)
             return source, view
         arrays = fitting_arrays(source.variables, self.weights)[0]
-        return source._replace(variables={**source.variables, **arrays}), view
+        source = source._replace(variables={**source.variables, **arrays})
+        _check_finite(str(self.weights), source)
+        return source, view
 
 
 def is_own(model: str) -> bool:
@@ -172,10 +176,7 @@ def initial(
     """
     if not is_own(model):
         if not outputs:
-            raise ModelError(
-                f"the data have no labels, and nothing says how many classes '{model}' is for; give"
-                " a network of your own, FILE.onnx or FILE.py:FUNCTION"
-            )
+            raise ModelError(no_classes(model))
         check_answers(model, dense)
         return from_nnx(build(model, outputs, image_shape, seed)), View()
     if model.endswith(ONNX):
@@ -206,6 +207,14 @@ def initial(
     return source, _view(place, module, width, image_shape)
 
 
+def no_classes(model: str) -> str:
+    """Why a network of the zoo does not go with images without labels."""
+    return (
+        f"the data have no labels, and nothing says how many classes '{model}' is for; give a"
+        " network of your own, FILE.onnx or FILE.py:FUNCTION"
+    )
+
+
 def _check_outputs(place: str, found: Any, outputs: int, dense: bool) -> int:
     """The width of the outputs, which are to be ``outputs`` wide, or of any width if that is 0."""
     if not outputs and len(getattr(found, "shape", ())) > 1:
@@ -214,6 +223,12 @@ def _check_outputs(place: str, found: Any, outputs: int, dense: bool) -> int:
     wanted = f"[N, H, W, {width}]" if dense else f"[N, {width}]"
     shape = list(getattr(found, "shape", ()))
     if len(shape) != (4 if dense else 2) or shape[-1] != outputs:
+        several = len(jax.tree.leaves(found))
+        if several > 1:
+            raise ModelError(
+                f"the network of {place} gives {several} outputs, which no task judges; give one"
+                f" that gives {wanted} alone. Traced, compressed and exported it can be in Python"
+            )
         got = f"[N, {', '.join(map(str, shape[1:]))}]" if shape else f"a {type(found).__name__}"
         raise ModelError(f"the network of {place} gives {got}, and the data is for {wanted}")
     return outputs
@@ -226,6 +241,15 @@ def _check_trained(model: str, source: Source) -> None:
             f"{model} returns a network of shapes without numbers ({shapes[0]}, ...); return a"
             " trained one, or give --weights"
         )
+
+
+def _check_finite(place: str, source: Source) -> None:
+    for name, value in source.variables.items():
+        if jnp.issubdtype(value.dtype, jnp.inexact) and not np.isfinite(np.asarray(value)).all():
+            raise ModelError(
+                f"the array '{name}' of {place} has numbers that are not finite: its training"
+                " diverged, or it is damaged; give other weights"
+            )
 
 
 def _view(place: Reference, module: ModuleType, outputs: int, image_shape: ImageShape) -> View:

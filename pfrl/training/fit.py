@@ -176,8 +176,8 @@ def _batches(
     for epoch in range(first, -(-steps // per_epoch)):
         rng = np.random.default_rng([config.seed, epoch])
         left = min(per_epoch, steps - epoch * per_epoch)
-        batches = dataset.training_batches(config.batch, rng, left)
-        yield from islice(batches, skipped if epoch == first else 0, None)
+        before = skipped if epoch == first else 0
+        yield from dataset.training_batches(config.batch, rng, left, before)
 
 
 def steps_of(config: FitConfig, dataset: Dataset) -> int:

@@ -173,6 +173,19 @@ def test_files_do_not_say_where_they_were_made(pair):
         assert b".py" not in content and str(ROOT).encode() not in content
 
 
+def test_a_network_with_a_slice_takes_any_batch(tmp_path):
+    """Shortcuts of ResNets take every second pixel, and all of the batch."""
+
+    class Sliced(TwoConvs):
+        def __call__(self, x):
+            return super().__call__(x[:, ::2, ::2])
+
+    small = compressed(made(Sliced), shape(1, 16, 16, 1), keep=0.5)
+    loaded = load(save(small, tmp_path / "network"))
+    x = arrays_of(5, 16, 16, 1)
+    assert_equal(loaded(x), jax.jit(small)(x))
+
+
 class Pairs(nnx.Module):
     """Takes and gives several; its program holds for the traced batch of 4 only."""
 

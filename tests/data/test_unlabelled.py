@@ -43,9 +43,27 @@ def test_a_folder_is_cut_and_the_teacher_answers(folder):
     assert len({image.tobytes() for split in splits for image in split.images}) == 60
     for split in splits:
         assert np.allclose(split.labels, shares(dataset.normalize(split.images)), atol=1e-6)
+    assert np.array_equal(np.asarray(dataset.train.labels[3:5]), dataset.train.labels.outputs[3:5])
     assert isinstance(dataset.task, Agreement) and dataset.classes == ("0", "1", "2")
     images, targets = next(dataset.training_batches(16, np.random.default_rng(0)))
     assert images.shape == (16, 8, 8, 1) and targets.shape == (16, 3)
+
+
+def test_the_teacher_answers_for_what_is_looked_at(folder):
+    asked = []
+
+    def counted(images):
+        asked.append(len(images))
+        return shares(images)
+
+    dataset = taught(load(f"images:{folder}"), counted)
+    assert (
+        asked == [6] and len(dataset.train.labels) == 48 and dataset.train.labels.shape == (48, 3)
+    )
+    first = [y for _, y in dataset.training_batches(16, np.random.default_rng(0), 3)]
+    again = [y for _, y in dataset.training_batches(16, np.random.default_rng(0), 3)]
+    np.testing.assert_array_equal(first, again)
+    assert asked == [6, 48, 48, 48] and dataset.train.labels.known.all()
 
 
 def test_a_folder_with_splits_keeps_them(folder):
@@ -128,6 +146,10 @@ def test_what_needs_labels_is_refused(own, folder, capsys, tmp_path):
     wrong = ["--model", "resnet8", "--weights", str(weights), "--data", data]
     assert cli.main(["compress", *wrong, "--out", str(tmp_path / "run")]) == cli.USER_ERROR
     assert "give a network of your own" in capsys.readouterr().err
+    for kind in ("images", "imagefolder"):  # before anything is said of weights
+        nowhere = ["compress", "--model", "resnet20", "--data", f"{kind}:{tmp_path}/nowhere"]
+        assert cli.main(nowhere) == cli.USER_ERROR
+        assert "nowhere; expected one with pictures" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -138,7 +138,8 @@ def test_few_bits_are_codes_of_int8(recipe, bits):
     found = Session(to_integer_model(graph, quantization).SerializeToString()).logits(images)
     np.testing.assert_allclose(found, reference(images), atol=1e-4)
     simulated = np.asarray(jax.jit(small)(images))
-    assert np.abs(simulated - found).mean() < 0.02 * simulated.std()
+    # Biases are rounded in the file alone; of few codes one that is another is much.
+    assert np.abs(simulated - found).mean() < 0.05 * simulated.std()
 
 
 def test_layers_of_32_bits_stay_float_with_pairs_at_their_borders(tmp_path):

@@ -226,9 +226,11 @@ def test_rewards_by_hand():
 
 
 def test_every_environment_of_the_project_is_in_the_table():
-    assert {name for name in gymnasium.registry if name.startswith("pfrl/")} == set(REGISTERED)
+    # Episodes of one differ by the limit that they draw: tests/envs/test_any_budget.py.
+    every = {*REGISTERED, "pfrl/AnyBudget-v0"}
+    assert {name for name in gymnasium.registry if name.startswith("pfrl/")} == every
     assert envs.__doc__ is not None
-    assert all(name in envs.__doc__ for name in REGISTERED)
+    assert all(name in envs.__doc__ for name in every)
 
 
 @pytest.mark.parametrize("name", list(REGISTERED)[1:])

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,9 @@ from pfrl.compression.recipe import Recipe
 from pfrl.cost import CostModel
 from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES, Runtime
 from pfrl.deploy.runtimes.openvino import precisions
+from pfrl.deploy.runtimes.xla import in_parts
+from pfrl.evaluation import evaluator as evaluation
+from pfrl.evaluation import remembered
 from pfrl.evaluation.base import Choice, Tuning
 from pfrl.evaluation.cache import EvaluationCache, Known, policy_key
 from pfrl.evaluation.compilations import compilations
@@ -322,3 +326,43 @@ def test_what_is_handed_over_answers_as_what_was_judged(graph, recipe):
     assert shapes[0] == shapes[1]
     kernel = graph.layers[0].kernel
     assert (np.asarray(small.variables[kernel]) != np.asarray(tuned.variables[kernel])).any()
+
+
+def test_xla_judges_a_batch_in_parts_of_one_shape():
+    asked = []
+
+    def double(x):
+        asked.append(len(x))
+        return 2 * x
+
+    for count in (150, 50, 149):
+        x = np.arange(count, dtype=np.float32)
+        assert np.array_equal(in_parts(double)(x), 2 * x)
+    assert asked == [50, 50, 50, 50, 149]
+
+
+def test_a_second_start_judges_and_measures_nothing_that_is_known(graph, tmp_path, monkeypatch):
+    monkeypatch.setenv("PFRL_CACHE", str(tmp_path))
+    asked = []
+
+    def counted(name, function):
+        return lambda *arguments: asked.append(name) or function(*arguments)
+
+    monkeypatch.setattr(evaluation, "choose_runtime", counted("runtime", choose_runtime))
+    monkeypatch.setattr(remembered, "mean_quality", counted("quality", remembered.mean_quality))
+    found = []
+    for _ in range(2):
+        one = evaluator(graph, fidelity="reconstruct", validation="auto", search_images=32)
+        found.append((one.choice, remembered.base_quality(graph, DATA)))
+    assert found[0] == found[1] and asked == ["runtime", "quality"]
+    # Neither is known of other images, and nobody knows what a runtime of the user's does.
+    other = replace(DATA, search=DATA.search.take(slice(8)))
+    remembered.base_quality(graph, other)
+    own: Any = {"mine": _Mine()}
+    for _ in range(2):
+        remembered.choice(graph, DATA, RECIPE, [], own, counted("own", lambda: Choice("mine", {})))
+    assert asked[2:] == ["quality", "own", "own"]
+
+
+class _Mine:
+    """A runtime of the user's."""

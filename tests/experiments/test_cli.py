@@ -13,6 +13,7 @@ from experiments.run.compression import on_this_processor
 from experiments.run.inputs import needs_latency
 from experiments.settings.blocks import SpaceBlock
 from experiments.settings.compression import CompressSettings
+from pfrl.compression.recipe import REPAIRED, ROUNDED, Recipe
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.models.catalogue import pretrained_path
 from tests.support.flat import dense
@@ -154,6 +155,8 @@ def test_wishes_in_words():
     size = CompressSettings(prefer="size").resolved()
     assert (size.target, size.space.knobs, size.space.int8) == ("bytes=0.25", ("keep",), "fastest")
     assert size.space.opened()["quantized"] and not needs_latency(size)
+    both = CompressSettings(prefer="both").resolved()
+    assert (both.target, both.space.int8) == ("latency=0.5", "fastest") and needs_latency(both)
     assert CompressSettings(prefer="size", target="bytes=0.5").resolved().target == "bytes=0.5"
     assert CompressSettings().resolved().target == "macs=0.5"
 
@@ -169,7 +172,11 @@ def test_integers_have_the_bits_that_the_processor_computes_right():
         bounds = on_this_processor(settings, saturates).space.bounds()
         assert bounds["fixed_bits"] == (weights, 8)
         assert bounds["bits"][1] == bounds["edge_bits"] == weights
+    assert size.recipe == ROUNDED and size.recipe.bias_correction
+    own = CompressSettings(prefer="size", recipe=Recipe(calibration="mse")).resolved()
+    assert own.recipe == Recipe(calibration="mse"), "what is said wins"
     plain = CompressSettings().resolved()
+    assert plain.recipe == REPAIRED
     assert on_this_processor(plain, True) == plain
     assert plain.space.bounds()["fixed_bits"] == (32, 32)
 

@@ -21,10 +21,12 @@ from experiments import cli
 from experiments.ablations import run as ablate
 from experiments.report import inspection as inspect
 from experiments.report import reporting
-from experiments.run import applying, measuring, pretrain
+from experiments.run import applying, pretrain
 from experiments.run import compression as compress
+from experiments.run.shipped import exporting, measuring
 from experiments.studies.methods import comparison as methods
 from experiments.studies.pareto import front as pareto
+from experiments.studies.pareto import pick
 from experiments.studies.proxy import scores as proxy
 from experiments.studies.sweep import searches as sweep
 from experiments.studies.tune import trials as tune
@@ -179,10 +181,24 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
     for _, code in blocks(page.read_text(), "py"):
         # A file that the commands name is shown with its name in its first line.
         (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
-    (tmp_path / "net.onnx").touch()  # the user's own; it is not read before the run
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    for name in ("net.onnx", "runs/first/agent.npz"):
+        (tmp_path / name).touch()  # the user's own; they are not read before the run
     ran = []
-    listed = (compress, applying, inspect, measuring, methods, pareto, sweep, proxy, reporting)
-    for module in (*listed, ablate):
+    found = (
+        compress,
+        applying,
+        exporting,
+        inspect,
+        measuring,
+        pareto,
+        pick,
+        sweep,
+        proxy,
+        reporting,
+        ablate,
+    )
+    for module in (*found, methods):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
     for module in (pretrain, tune):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or Path())

@@ -35,7 +35,7 @@ def test_a_network_of_ones_own_is_compressed(tmp_path):
 @pytest.mark.ci
 def test_shares_of_zeros_are_in_the_network_that_is_handed_over(tmp_path):
     out = tmp_path / "run"
-    compressed(out, "--knobs", "keep", "sparsity", "--target", "bytes=0.4")
+    compressed(out, "--knobs", "keep", "sparsity", "--target", "packed=0.4")
     shares = Policy.from_json(json.loads((out / "policy.json").read_text())).sparsity
     assert any(shares.values())
     arrays = unpack(out / "model.packed")

@@ -81,6 +81,14 @@ def test_a_budget_is_answered():
     assert answered(budget={**budget, "limit": None}) == []
 
 
+def test_speed_and_size_are_answered_both():
+    base, small = {"nbytes": 1000}, {"nbytes": 240}
+    (line,) = answered(prefer="both", budget={}, base=base, compressed=small)
+    assert line.endswith("The file has 24.0 % of them: kept.")
+    _, advice = answered(prefer="both", budget={}, base=base, compressed={"nbytes": 300})
+    assert "--target bytes=0.2" in advice
+
+
 @pytest.mark.parametrize(
     ("ratio", "verdict"),
     [

@@ -97,8 +97,8 @@ def test_controls_go_on_after_a_kill(sent, tmp_path, monkeypatch):
     [
         (64, training.FEWEST_STEPS),
         (64 * 20, 20 * training.ENOUGH_EPOCHS),
-        (64 * 200, training.ENOUGH_STEPS),
-        (64 * 2000, 2000),
+        (64 * 80, training.ENOUGH_STEPS),
+        (64 * 200, 200 * training.FEWEST_EPOCHS),
     ],
 )
 def test_steps_follow_the_size_of_the_data(images, steps):

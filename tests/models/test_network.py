@@ -38,6 +38,18 @@ def three():
 
 def lone():
     return Net(10, nnx.Rngs(0))
+
+def diverged():
+    net = Net(10, nnx.Rngs(0))
+    net.b.kernel[...] = net.b.kernel[...] * jnp.nan
+    return net, X
+
+class Heads(Net):
+    def __call__(self, x):
+        return super().__call__(x), x.mean(axis=(1, 2))
+
+def heads():
+    return Heads(10, nnx.Rngs(0)), X
 """
 LINEN = """
 class Net(linen.Module):
@@ -101,6 +113,8 @@ def test_weights_of_a_file_replace_the_arrays(written, tmp_path):
         ("untrained", "shapes without numbers .* or give --weights"),
         ("three", r"gives \[N, 3\], and the data is for \[N, 10\]"),
         ("lone", "returns a lone Net"),
+        ("diverged", "'b.kernel' of .* has numbers that are not finite: its training diverged"),
+        ("heads", r"gives 2 outputs, which no task judges; give one that gives \[N, 10\] alone"),
         ("missing", "has no function 'missing'"),
     ],
 )

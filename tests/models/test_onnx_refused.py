@@ -29,6 +29,10 @@ def newer(model):
     model.opset_import[0].version = 99
 
 
+def another_format(model):
+    model.ir_version = 99
+
+
 def older(model):
     model.opset_import[0].version = 7
 
@@ -74,6 +78,7 @@ def outside(model):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        (another_format, "is of version 99 of the format, which is too new"),
         (newer, "opset 99, which is too new; export it with one from 9 to"),
         (older, "opset 7, which is too old"),
         (quantized, r"quantized already \('DequantizeLinear', node 'dq'\)"),

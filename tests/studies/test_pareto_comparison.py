@@ -36,7 +36,7 @@ def test_both_ways_have_the_same_evaluations(agent):
         assert (found["actor"] is not None) == one
         for limit, quality in best.items():
             assert 0.5 < found["at"][f"{limit:g}"] <= quality + 1e-9
-        assert found["quality"] >= max(found["evaluated"], found["actor"] or 0) - 1e-9
+        assert found["quality"] >= max(found["evaluated"], found["planned"] or 0) - 1e-9
 
 
 def test_what_a_search_has_for_a_limit_meets_it():
@@ -47,6 +47,7 @@ def test_what_a_search_has_for_a_limit_meets_it():
     assert 1 <= len(some) <= 3
     assert all(e.evaluation.costs["macs"] <= 0.5 * base for e in some)
     assert [e.reward for e in some] == sorted((e.reward for e in some), reverse=True)
-    for answer in answers(result, every, grid((0.4, 0.42))):
-        assert 0.4 <= answer.limit <= 0.42 and answer.costs["macs"] <= answer.limit * base
-        assert answer.to_json()["policy"] == answer.policy.to_json()
+    for plan in (True, False):
+        for answer in answers(result, every, grid((0.4, 0.42)), plan=plan):
+            assert 0.4 <= answer.limit <= 0.42 and answer.costs["macs"] <= answer.limit * base
+            assert answer.to_json()["policy"] == answer.policy.to_json()

@@ -104,7 +104,7 @@ class Screen:
         """
         if len(asked) == 1:
             return asked[0]
-        model = fit(np.stack(self._known)[:, self._live], np.array(self._rewards))
+        model = self._fitted()
         around = round(self._options.elite * len(asked))
         asked[:around] = self._around(self._best(model), around)
         networks = self._comparable(self._canonical(self._projected(asked)))
@@ -115,6 +115,9 @@ class Screen:
         if unplayed.any():
             promise[~unplayed] = -np.inf
         return asked[int(np.argmax(promise))]
+
+    def _fitted(self) -> RewardModel:
+        return fit(np.stack(self._known)[:, self._live], np.array(self._rewards))
 
     def _projected(self, asked: np.ndarray) -> np.ndarray:
         return self.dry_run.project(asked)

@@ -17,6 +17,9 @@ from agents.rl.screening.surrogate import RewardModel, predict
 from envs.decisions import Decisions
 from envs.projection import canonicalize, project
 
+PLANNED = 512
+"""Changes of the best that are weighed where a policy is asked for without an evaluation."""
+
 
 class EveryLimit(Screen):
     """See the head of this file; ``dry_run`` is a ``CompressionEnv`` whose episodes draw limits."""
@@ -41,6 +44,25 @@ class EveryLimit(Screen):
         here = self._comparable(self._canonical(self._projected(np.stack(self._networks))))
         mean, _ = predict(model, here[:, self._live])
         return np.argsort(mean)[::-1][:ELITES]
+
+    def plan(self, decisions: Decisions, asked: np.ndarray) -> np.ndarray:
+        """The episode ``[L, K]`` that promises most under a limit, without an evaluation.
+
+        Of what the actor plays there, what was good at other limits, and changes of that.
+
+        Args:
+          decisions: under the limit.
+          asked: the actor's actions ``[L, K]``.
+        """
+        self._decisions, self._rng = decisions, np.random.default_rng(0)
+        model = self._fitted()
+        best = self._best(model)
+        found = np.concatenate(
+            [asked[None], np.stack(self._networks)[best], self._around(best, PLANNED)]
+        )
+        networks = self._comparable(self._canonical(self._projected(found)))
+        mean, _ = predict(model, networks[:, self._live])
+        return found[int(np.argmax(mean))]
 
 
 def screen_of(

@@ -95,8 +95,8 @@ register(
 
 FIXED = 4
 """Bits of every layer but the first and the last, in the policy whose cost the others may have."""
-KNOBS = {"bytes": ("weight_bits",), "bops": ("weight_bits", "act_bits")}
-"""What is decided under a limit on each metric: bytes say nothing of activations."""
+KNOBS = {"packed": ("weight_bits",), "bops": ("weight_bits", "act_bits")}
+"""What is decided under a limit on each metric: packed bytes say nothing of activations."""
 RATES = (0.3, 3.0)
 """By which the fixed policy's learning rate is multiplied too."""
 
@@ -124,11 +124,12 @@ register(
         paper="HAQ (arXiv 1811.08886)",
         table="the tables of fixed and mixed precision at equal cost",
         claim="Bits that differ from layer to layer are better than 4 bits everywhere, at the same"
-        " bytes and at the same bit operations, with the fixed policy's learning rate tuned too.",
+        " packed bytes and at the same bit operations, with the fixed policy's learning rate tuned"
+        " too.",
         scales=at_scales(every={"episode.fidelity": "finetune"}, smoke={"episode.steps": 4}),
         cells=_bits,
         columns=(*SEARCHED, Column("spent", "of the limit", "share", 0)),
-        against="fixed, equal bytes",
+        against="fixed, equal packed",
         work="experiments.ablations.works.bits:search",
     ),
 )

@@ -41,7 +41,7 @@ register(
     ),
 )
 
-BYTES = "bytes=0.1"
+BYTES = "packed=0.1"
 
 register(
     "experiment",

@@ -21,7 +21,7 @@ register(
         table="its three protocols for shares of zeros: uniform, heuristic and optimal",
         claim="Learned shares of zeros are better than the same share everywhere and than"
         " PocketFlow's heuristic.",
-        scales=at_scales(every={**ZEROS, "targets": ("bytes=0.2",)}),
+        scales=at_scales(every={**ZEROS, "targets": ("packed=0.2",)}),
         cells=lambda settings: [
             Cell("learned (ddpg)"),
             Cell("uniform", agent="uniform"),

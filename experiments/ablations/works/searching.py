@@ -52,7 +52,7 @@ def find(context: Context, cell: Cell, seed: int) -> Found:
     """Search as a cell says; a search that was stopped goes on."""
     settings = changed(context.settings, cell.changes)
     problem = problem_in(context, settings, cell)
-    folder = settings.out / cell.name.replace("/", " per ") / f"seed-{seed}"
+    folder = settings.out / cell.name.replace("/", "-") / f"seed-{seed}"
     line = searched(settings, problem, cell.agent, seed, folder, cell.options)
     curve, length = line.pop("curve"), line["episodes"]
     early, half = at(curve, "evaluations", np.array([max(length // 4, 1), max(length // 2, 1)]))

@@ -33,8 +33,8 @@ def _one_after_the_other(context: Context, cell: Cell, seed: int) -> dict[str, A
     limit = Budget.parse(settings.targets[0]).value
     first = replace(
         cell,
-        name=f"{cell.name}/channels",
-        target=f"bytes={limit**0.5:.4f}",
+        name=f"{cell.name}, channels",
+        target=f"packed={limit**0.5:.4f}",
         changes={**cell.changes, **halves},
     )
     pruned = find(context, first, seed)
@@ -42,11 +42,11 @@ def _one_after_the_other(context: Context, cell: Cell, seed: int) -> dict[str, A
     tuning = Tuning(pruned.settings.tuning_images, settings.learning_rate, seed)
     small = evaluator.network(pruned.best, tuning)
     path = export_onnx(small, evaluator.graph.input_shape, pruned.folder / "pruned.onnx")
-    bytes_left = pruned.problem.open().costs.base["bytes"] * limit
+    bytes_left = pruned.problem.open().costs.base["packed"] * limit
     second = replace(
         first,
-        name=f"{cell.name}/bits",
-        target=f"bytes={bytes_left:.0f}",
+        name=f"{cell.name}, bits",
+        target=f"packed={bytes_left:.0f}",
         changes={
             **first.changes,
             "network.model": str(path),
@@ -59,5 +59,5 @@ def _one_after_the_other(context: Context, cell: Cell, seed: int) -> dict[str, A
         **line,
         "episodes": line["episodes"] + pruned.line["episodes"],
         "evaluation_seconds": line["evaluation_seconds"] + pruned.line["evaluation_seconds"],
-        "share": line["cost"] / pruned.problem.open().costs.base["bytes"],
+        "share": line["cost"] / pruned.problem.open().costs.base["packed"],
     }

@@ -1,8 +1,9 @@
 """One search for every limit against a search for each: the same evaluations in all.
 
 Of either, what it has for a limit is the best policies of all its evaluations that meet the limit
-and, of an agent that learned, what its actor plays there. All of these are scored again alike, on
-held-out images, and the best score is what the method is worth at the limit.
+and, of an agent that learned for all of them, what it decides there without an evaluation. All of
+these are scored again alike, on held-out images, and the best score is what the method is worth at
+the limit.
 """
 
 from collections.abc import Sequence
@@ -45,15 +46,16 @@ def compare(
       job: the method.
       limits: shares of the base.
       each: evaluations a limit; one search for all has those of all.
-      candidates: evaluated policies that are scored again, at each limit.
+      candidates: policies that are scored again at each limit: a plan, if there is one, and the
+        best that were evaluated.
       rescore_steps: of fine-tuning before that.
       options: of the agent.
 
     Returns:
       ``quality``, the mean over the limits; ``hypervolume`` of what was found, between the lowest
-      limit and the base's cost; ``actor`` and ``evaluated``, the means of what the actor played
-      and of what was evaluated alone (None without an actor); ``at``, qualities by limit;
-      ``evaluations``.
+      limit and the base's cost; ``evaluated``, ``planned`` and ``actor``, the means of what was
+      evaluated, of the agent's plans and of its actor's decisions alone (None without any);
+      ``at``, qualities by limit; ``evaluations``.
     """
     assert problem.budget is not None
     metric, opened = problem.budget.metric, problem.open()
@@ -67,19 +69,26 @@ def compare(
             scores[key] = judged.quality if judged.finite else 0.0
         return scores[key]
 
+    acted, planned = (
+        [
+            score(a.policy)
+            for a in ([] if result is None else answers(result, problem, limits, plan=p))
+        ]
+        for p in (False, True)
+    )
     base = opened.costs.base[metric]
+    count = candidates - bool(planned)
     evaluated = [
-        max((score(e.policy) for e in feasible(history, metric, s * base, candidates)), default=0.0)
+        max((score(e.policy) for e in feasible(history, metric, s * base, count)), default=0.0)
         for s in limits
     ]
-    played = [] if result is None else answers(result, problem, limits)
-    acted = [score(answer.policy) for answer in played]
-    best = [max(both) for both in zip(evaluated, acted or evaluated, strict=True)]
+    best = [max(both) for both in zip(evaluated, planned or evaluated, strict=True)]
     return {
         "quality": _mean(best),
         "hypervolume": hypervolume(list(zip(limits, best, strict=True))),
-        "actor": _mean(acted) if acted else None,
         "evaluated": _mean(evaluated),
+        "planned": _mean(planned) if planned else None,
+        "actor": _mean(acted) if acted else None,
         "at": {f"{limit:g}": quality for limit, quality in zip(limits, best, strict=True)},
         "evaluations": len(history),
     }

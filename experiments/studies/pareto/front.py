@@ -6,31 +6,33 @@ is flattered by what chose it. Of these, the ones stay that no other beats in ac
 bytes. The test split is not opened: it is for the one that is picked.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agents import AGENTS
+from agents import AGENTS, Episode, SearchResult
 from envs import Problem
 from envs.decisions import Decisions
 from envs.task import read_latency
 from experiments.records.history import unbeaten
-from experiments.records.run_folder import RunFolder
+from experiments.records.run_folder import RunFolder, write_base
 from experiments.run.choose import Candidate, find_candidates
 from experiments.run.compression import LATENCY_FILE
-from experiments.run.inputs import find_weights
+from experiments.run.inputs import agent_options, find_weights
 from experiments.run.latency import measure_latency
 from experiments.run.recorded import recorded_search
 from experiments.settings.blocks import SettingsError
+from experiments.studies.pareto.limits import PLAN, Answer, answers, feasible, grid
 from experiments.studies.pareto.report import write_pareto_report
 from experiments.studies.pareto.settings import ParetoSettings, folder_name
 from experiments.studies.study import complete, judged_alike, problem_of, show_plan, task_of
 from experiments.watch.progress import stage
 from experiments.watch.summary import write_summary
 from pfrl.compression.policy import Policy
-from pfrl.files import write_json
+from pfrl.files import write_json, write_text
 from pfrl.graph import Graph
 
 Entry = dict[str, Any]
@@ -39,10 +41,14 @@ OBJECTIVES = ("latency", "bytes")
 """Costs that the front weighs against the accuracy, as far as they are known."""
 
 
-class Search(NamedTuple):
-    """One job: the search at a limit; without one, the score of the base network."""
+EVERY = "every-limit"
+"""The job of one search for all limits, and its folder."""
 
-    limit: float | None
+
+class Search(NamedTuple):
+    """One job: the search at a limit, or ``EVERY``; None is the score of the base network."""
+
+    limit: float | str | None
 
 
 def run(settings: ParetoSettings) -> list[Path]:
@@ -54,20 +60,24 @@ def run(settings: ParetoSettings) -> list[Path]:
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
-    _ = AGENTS[settings.agent]
+    _ = agent_options(settings.agent, settings.portable, None), AGENTS[settings.agent]
     weights = find_weights(settings.network)
     folder, limits = RunFolder("pareto", settings, weights), sorted(settings.limits)
-    jobs = [Search(limit) for limit in (*limits, None)]
+    searched = (EVERY,) if settings.one_search else limits
+    jobs = [Search(limit) for limit in (*searched, None)]
     if settings.launch.dry_run:
         show_plan(folder, jobs, settings.launch, "searches")
         return []
     with stage("loading and tracing"):
         dataset, graph = task_of(settings, str(weights)).network()
     _check_limits(settings, folder, graph, str(weights))
+    if settings.one_search:
+        _check_one_search(settings, folder)
     alike = judged_alike(folder, task_of(settings, str(weights), settings.seed))
     work = partial(search, replace(settings, episode=alike), str(weights))
     lines = complete(folder, jobs, work, settings.launch, "searches")[: len(jobs)]
     base = lines[-1]["base"]
+    write_base(folder, base["costs"], base.get("search_accuracy"))
     points = _distinct([point for line in lines[:-1] for point in line["points"]])
     front = _front(points, base["costs"], settings.metric)
     policy = folder.path / "policy.json"
@@ -113,6 +123,18 @@ def _check_limits(settings: ParetoSettings, folder: RunFolder, graph: Graph, wei
         write_json(path, model.to_json())
 
 
+def _check_one_search(settings: ParetoSettings, folder: RunFolder) -> None:
+    if not AGENTS[settings.agent].every_limit:
+        able = ", ".join(name for name in AGENTS if AGENTS[name].every_limit)
+        raise SettingsError(f"--one-search is for one of {able}; got {settings.agent}")
+    limits = sorted(settings.limits)
+    if len(limits) < 2:
+        raise SettingsError("--one-search needs two limits at least, between which it draws")
+    folder.begin()
+    if (before := folder.kept("limits.json", lambda: limits)) != limits:
+        raise SettingsError(f"{folder.path} has one search for the limits {before}; give these")
+
+
 def _problem(settings: ParetoSettings, weights: str, limit: float) -> Problem:
     table = settings.out / LATENCY_FILE if settings.latency else None
     target = f"{settings.metric}={limit:g}"
@@ -121,38 +143,86 @@ def _problem(settings: ParetoSettings, weights: str, limit: float) -> Problem:
 
 def search(settings: ParetoSettings, weights: str, job: Search) -> dict[str, Any]:
     """What a job's line says: the re-scored candidates of a limit, or the base network's score."""
-    problem = _problem(settings, weights, settings.limits[0] if job.limit is None else job.limit)
+    limit = job.limit if isinstance(job.limit, float) else min(settings.limits)
+    problem = _problem(settings, weights, limit)
     opened = problem.open()
     evaluator = opened.evaluator
     if job.limit is None:
         whole = Policy.uniform(opened.graph)
         judged = evaluator.score(whole, "held_out", settings.rescore_steps)
         images, costs = len(judged.each), opened.costs.base
-        return {"base": {"held_out_accuracy": judged.quality, "costs": costs, "images": images}}
-    folder = settings.out / folder_name(job.limit)
+        score = {"held_out_accuracy": judged.quality, "search_accuracy": opened.base_accuracy}
+        return {"base": {**score, "costs": costs, "images": images}}
+    if job.limit != EVERY:
+        folder = settings.out / folder_name(limit)
+        found = _recorded(settings, problem, folder, settings.episodes)
+        return {
+            "folder": folder.name,
+            "points": _points(settings, problem, limit, found.history),
+        }
+    between = min(settings.limits), max(settings.limits)
+    every, folder = replace(problem, limits=between), settings.out / EVERY
+    found = _recorded(settings, every, folder, settings.episodes * len(settings.limits))
+    planned = answers(found, every, grid(between), plan=True)
+    write_text(folder / "answers.jsonl", "".join(json.dumps(a.to_json()) + "\n" for a in planned))
+    points = []
+    for limit in sorted(settings.limits):
+        own = _problem(settings, weights, limit)
+        most = limit * opened.costs.base[settings.metric]
+        history = feasible(found.history, settings.metric, most, settings.candidates)
+        points += _points(settings, own, limit, history, answers(found, every, [limit], plan=True))
+    return {"folder": folder.name, "points": points}
+
+
+def _recorded(
+    settings: ParetoSettings, problem: Problem, folder: Path, episodes: int
+) -> SearchResult:
     history = folder / "history.jsonl"
     run = folder / settings.agent / f"seed-{settings.seed}"
-    found = recorded_search(
-        settings.agent, problem, settings.episodes, settings.seed, history, tensorboard=run
+    return recorded_search(
+        settings.agent,
+        problem,
+        episodes,
+        settings.seed,
+        history,
+        tensorboard=run,
+        options=agent_options(settings.agent, settings.portable, None),
     )
+
+
+def _points(
+    settings: ParetoSettings,
+    problem: Problem,
+    limit: float,
+    history: Sequence[Episode],
+    planned: Sequence[Answer] = (),
+) -> list[Entry]:
+    """The best of a search, the uniform policy and what an agent plans, scored again."""
+    opened = problem.open()
+    evaluator = opened.evaluator
     decisions = Decisions(problem, opened.graph, opened.costs)
     uniform = decisions.uniform(decisions.limit).policy(opened.graph)
     control = Candidate(None, uniform, evaluator.evaluate(uniform))
+    rows: list[tuple[int | str | None, Policy, float | None, Any]] = [
+        (c.episode, c.policy, c.evaluation.accuracy, c.evaluation.costs)
+        for c in find_candidates(history, settings.candidates, control)
+    ]
+    rows += [(PLAN, answer.policy, None, answer.costs) for answer in planned]
     points = []
-    for candidate in find_candidates(found.history, settings.candidates, control):
-        judged = evaluator.score(candidate.policy, "held_out", settings.rescore_steps)
+    for episode, policy, accuracy, costs in rows:
+        judged = evaluator.score(policy, "held_out", settings.rescore_steps)
         if judged.finite:
             points.append(
                 {
-                    "target": f"{settings.metric}={job.limit:g}",
-                    "episode": candidate.episode,
-                    "search_accuracy": candidate.evaluation.accuracy,
+                    "target": f"{settings.metric}={limit:g}",
+                    "episode": episode,
+                    "search_accuracy": accuracy,
                     "held_out_accuracy": judged.quality,
-                    "costs": candidate.evaluation.costs,
-                    "policy": candidate.policy.to_json(),
+                    "costs": costs,
+                    "policy": policy.to_json(),
                 }
             )
-    return {"folder": folder.name, "points": points}
+    return points
 
 
 def _front(points: Sequence[Entry], known: Any, metric: str) -> list[int]:

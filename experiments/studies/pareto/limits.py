@@ -11,14 +11,14 @@ from agents.base import PROBE
 from envs import Problem
 from pfrl.compression.policy import Policy
 
-ACTOR = "actor"
-"""Who decided a policy that a trained actor plays without an evaluation."""
+PLAN = "plan"
+"""Stands for the number of an episode where a policy is an agent's plan."""
 GRID = 200
-"""The actor is asked at every multiple of 1 / GRID of the base's cost, within its limits."""
+"""The agent is asked at every multiple of 1 / GRID of the base's cost, within its limits."""
 
 
 class Answer(NamedTuple):
-    """What a trained actor plays under a limit; evaluated by nobody.
+    """What an agent that was trained for every limit decides under one; evaluated by nobody.
 
     Attributes:
       limit: a share of the base.
@@ -51,15 +51,25 @@ def feasible(history: Sequence[Episode], metric: str, limit: float, count: int) 
     return list(found.values())
 
 
-def answers(result: SearchResult, problem: Problem, limits: Sequence[float]) -> list[Answer]:
-    """What the search's trained actor plays at limits (shares of the base); nothing without one."""
+def answers(
+    result: SearchResult, problem: Problem, limits: Sequence[float], *, plan: bool
+) -> list[Answer]:
+    """What the search's agent decides at limits (shares of the base), without an evaluation.
+
+    Args:
+      plan: its plan, which weighs what the actor plays against what was evaluated; else, and
+        without one, the deterministic actor's. Nothing if there is no actor either.
+    """
     if result.trained is None:
         return []
     env: Any = gymnasium.make("pfrl/Compression-v0", problem=problem).unwrapped
     costs = problem.open().costs
     found = []
     for limit in limits:
-        policy = env.decide(result.trained.act, limit)
+        if plan and result.plan is not None:
+            policy = result.plan(env, limit)
+        else:
+            policy = env.decide(result.trained.act, limit)
         found.append(Answer(limit, policy, costs.of(policy)))
     return found
 

@@ -38,6 +38,7 @@ from experiments.report.pictures import (
     subtitle,
     title,
 )
+from experiments.studies.pareto.limits import PLAN
 from pfrl.files import write_text
 from pfrl.tasks import Wording
 
@@ -205,6 +206,8 @@ def _limit(point: Entry) -> str:
 
 
 def _who(point: Entry) -> str:
+    if point["episode"] == PLAN:
+        return "the agent's plan"
     return "uniform policy" if point["episode"] is None else f"episode {point['episode']}"
 
 
@@ -224,9 +227,16 @@ def _method(result: Entry) -> str:
         if "latency" in result["objectives"]
         else ""
     )
+    count = len(result["limits"]) * settings["episodes"]
+    how = (
+        f"One search of `{settings['agent']}` made {count} evaluations (seed {settings['seed']}),"
+        " of episodes with limits of their own."
+        if settings.get("one_search")
+        else f"At each limit `{settings['agent']}` made {settings['episodes']} evaluations (seed"
+        f" {settings['seed']}); evaluations that searches have in common were made once."
+    )
     return bullets(
-        f"At each limit `{settings['agent']}` made {settings['episodes']} evaluations (seed"
-        f" {settings['seed']}); evaluations that searches have in common were made once.",
+        how,
         "The best of each search, and the uniform policy at the same limit, were fine-tuned anew"
         f" for {settings['rescore_steps']} steps and judged on {result['base']['images']:,} images"
         " of the search split that no reward has used. The base network got the same fine-tuning.",

@@ -4,7 +4,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
-from experiments.settings.blocks import Flat, KeepShare, NetworkBlock, SettingsError, SpaceBlock
+import tyro
+
+from experiments.settings.blocks import (
+    CommandSettings,
+    Flat,
+    KeepShare,
+    NetworkBlock,
+    SettingsError,
+    SpaceBlock,
+)
+from experiments.settings.compression import PointsOfLoss
 from experiments.settings.launching import LaunchBlock
 from experiments.settings.study import StudySettings
 from pfrl.bounds import Count, Whole
@@ -24,11 +34,16 @@ class ParetoSettings(StudySettings):
     """What is limited: macs, params, bytes, bops, latency, or a metric of your own."""
     limits: tuple[KeepShare, ...] = (0.3, 0.5, 0.7)
     """Its limits, as shares of the base network's, each with a search of its own."""
+    portable: bool = False
+    """As of 'compress': let the agent see only what is as long for every network."""
     space: Flat[SpaceBlock] = field(default_factory=lambda: SpaceBlock(("keep",)))
     agent: str = "ddpg"
     """Who searches: an agent of 'pfrl compress'."""
     episodes: Count = 60
     """Evaluations of every search."""
+    one_search: bool = False
+    """Whether one search serves all limits, with the evaluations of all: every episode draws its
+    limit between the lowest and the highest. For agents that learn, nsga2 and motpe."""
     seed: Whole = 0
     """Seed of the searches and of all training."""
     latency: bool = True
@@ -57,6 +72,38 @@ class ParetoSettings(StudySettings):
         if self.metric == "latency" and not self.latency:
             raise SettingsError("a limit of latency needs its model; leave out --no-latency")
         return settings
+
+
+@dataclass(frozen=True)
+class PickSettings(CommandSettings):
+    """Take a policy for a limit, or for a loss, from a finished run or study, at once."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """A directory that 'compress', 'pareto' or 'sweep' wrote."""
+    target: str = "macs"
+    """METRIC=VALUE, as of 'compress': the best policy that meets it. With --max-drop the metric
+    alone, or a limit besides."""
+    max_drop: PointsOfLoss | None = None
+    """The cheapest policy that lost at most so many points on the search images, such as 1.0."""
+    plan: bool = False
+    """Whether to take what the agent of 'pareto --one-search' plans for the target, which nobody
+    has evaluated, in place of what was evaluated."""
+    out: Path | None = None
+    """File of the policy. Default: picked/policy.json in the directory."""
+
+    def resolved(self) -> Self:
+        """See ``CommandSettings``.
+
+        Raises:
+          SettingsError: if nothing says what is wanted, or a plan is to keep a loss.
+        """
+        if "=" not in self.target and self.max_drop is None:
+            raise SettingsError(
+                f"give --target a limit, such as {self.target}=0.37, or --max-drop POINTS"
+            )
+        if self.plan and self.max_drop is not None:
+            raise SettingsError("nobody knows what a plan loses; leave out --plan or --max-drop")
+        return super().resolved()
 
 
 def folder_name(limit: float) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from agents import AGENTS, load
 from envs import NetworkTask, Problem
 from envs.decisions import Decisions
-from experiments.records.run_folder import RunFolder
+from experiments.records.run_folder import RunFolder, write_base
 from experiments.run.inputs import find_weights
 from experiments.run.recorded import recorded_search
 from experiments.studies.study import complete, judged_alike, problem_of, show_plan, task_of
@@ -66,6 +66,7 @@ def run(settings: SweepSettings) -> list[Path]:
     settings = replace(settings, episode=judged_alike(folder, task))
     work = partial(search, settings, str(weights))
     lines = complete(folder, jobs, work, settings.launch, "searches")
+    write_base(folder, costs.base, None)
     write_summary(folder.path)
     return write_results(folder.path, lines, folder.facts)
 

@@ -97,5 +97,5 @@ def check_images(images: np.ndarray, expected: tuple[int | None, ...]) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """What a runtime says first."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """What a runtime says first, in at most 300 letters."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

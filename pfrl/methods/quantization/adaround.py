@@ -28,8 +28,9 @@ STEPS, RATE = 600, 0.02
 """Of Adam, and how far each goes."""
 FREE, FIRST, LAST = 0.2, 20.0, 2.0
 """The share of the steps without the regulariser, and the first and the last ``β``."""
-WEIGHT = 0.05
-"""Of the regulariser: ``λ``, for errors that are relative and summed over as many weights."""
+WEIGHT = 4.0
+"""Of the regulariser: ``λ``, for errors that are 1 a weight when all are rounded to the nearest. At
+3 it outweighs what a single weight's own error resists with; less leaves many undecided."""
 LOW, HIGH = -0.1, 1.1
 """Between which the sigmoid is stretched before it is clipped to 0 and 1."""
 

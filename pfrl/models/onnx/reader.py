@@ -12,6 +12,8 @@ from onnx import external_data_helper, helper, numpy_helper
 
 OLDEST, NEWEST = 9, 26
 """Versions of the operator set that are understood."""
+NEWEST_IR = int(onnx.IR_VERSION)
+"""Version of the format itself."""
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 QUANTIZED = (
     *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv"),
@@ -103,7 +105,17 @@ def read(path: Path) -> OnnxFile:
         control flow, or keeps arrays outside of its folder.
     """
     model = _parsed(path)
+    with understood(path):
+        return _read(path, model)
+
+
+def _read(path: Path, model: onnx.ModelProto) -> OnnxFile:
     opset = _opset(path, model)
+    if model.ir_version > NEWEST_IR:
+        raise OnnxError(
+            f"{path} is of version {model.ir_version} of the format, which is too new; export it"
+            f" with one up to {NEWEST_IR}"
+        )
     _refuse(path, model)
     _read_external(path, model)
     graph = model.graph

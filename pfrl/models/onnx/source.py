@@ -58,9 +58,15 @@ def for_images(
     Raises:
       OnnxError: as ``from_onnx``, and if it is not for images of this shape.
     """
+    if len(file.inputs) != 1:
+        names = ", ".join(each.name for each in file.inputs)
+        raise OnnxError(
+            f"{file.path} has {len(file.inputs)} inputs ({names}), and the data give images alone;"
+            " export it with one input. Traced, compressed and exported it can be in Python"
+        )
     height, width, channels = image_shape
     orders = {True: (channels, height, width), False: image_shape}
-    wanted = file.inputs[0].shape if len(file.inputs) == 1 else ()
+    wanted = file.inputs[0].shape
     fitting = [turned for turned, order in orders.items() if _fits(wanted, order)]
     if not fitting:
         takes = ", ".join(_words(each.shape) for each in file.inputs)

@@ -1,0 +1,1 @@
+"""Files of networks: measured, and written again from a finished run."""
