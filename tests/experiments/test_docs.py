@@ -21,8 +21,9 @@ from experiments import cli
 from experiments.ablations import run as ablate
 from experiments.report import inspection as inspect
 from experiments.report import reporting
-from experiments.run import applying, measuring, pretrain
+from experiments.run import applying, pretrain
 from experiments.run import compression as compress
+from experiments.run.shipped import measuring
 from experiments.studies.methods import comparison as methods
 from experiments.studies.pareto import front as pareto
 from experiments.studies.proxy import scores as proxy
