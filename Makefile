@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-ci test-browser test-all coverage lint type docs ablations bench \
-  tensorboard clean
+.PHONY: help setup demo test test-ci test-browser test-all test-ray coverage lint type docs ablations \
+  bench tensorboard clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ test-browser: setup  ## what TensorBoard and the report show, in a headless Chro
 
 test-all: setup  ## all tests, compiled as users' programs are
 	PFRL_TESTS="as used" $(PYTEST) -m "slow or not slow"
+
+test-ray: setup  ## the tests that start a Ray cluster of two nodes on this machine; installs Ray
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	$(BIN)/pytest tests/launch/test_cluster.py -m "slow or not slow"
 
 coverage: setup  ## the lines of the code that the tests of CI run
 	$(PYTEST) -m "not slow" --cov=pfrl --cov=envs --cov=agents --cov=experiments --cov-report=term

@@ -84,7 +84,7 @@ def methods(read: Read) -> Sequence[Path]:
     settings = read(MethodsSettings)
     from experiments.studies.methods import comparison
 
-    return [comparison.run(settings)]
+    return comparison.run(settings)
 
 
 def sweep(read: Read) -> Sequence[Path]:
@@ -142,6 +142,11 @@ def ablate(read: Read) -> Sequence[Path]:
     return run.run(settings)
 
 
+def launch(read: Read) -> Sequence[Path]:
+    """Run experiments of papers or your own on all cores of this machine, or on a Ray cluster."""
+    return ablate(read)
+
+
 def report(read: Read) -> Sequence[Path]:
     """Report on runs and studies: tables with intervals, curves and policies on one page."""
     from experiments.settings.files import ReportSettings
@@ -185,6 +190,7 @@ COMMANDS: dict[str, Callable[[Read], Sequence[Path]]] = {
         pareto,
         tune,
         ablate,
+        launch,
         report,
         export,
         measure,

@@ -65,6 +65,33 @@ def read_json(path: Path) -> Any:
         raise FileError(f"{path} cannot be read ({error}); make it again") from error
 
 
+def locked(path: Path, wait: bool = False) -> IO[bytes] | None:
+    """The lock that a file stands for: held until it is closed or this process ends, however.
+
+    Args:
+      wait: for whoever holds it, on this machine or on another with the same file system.
+
+    Returns:
+      What is to be closed; None where another one holds the lock.
+
+    Raises:
+      OSError: if there is no place for the file, or its file system has no locks.
+    """
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = path.open("ab")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        stream.close()
+        return None
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
 def save_arrays(path: Path, arrays: Mapping[str, Any], meta: Mapping[str, Any]) -> Path:
     """Arrays by name and JSON-able ``meta`` as one compressed ``.npz``."""
     packed = {name: np.asarray(value) for name, value in arrays.items()}

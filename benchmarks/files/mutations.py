@@ -222,7 +222,7 @@ def _work(connection: Connection) -> None:
         except Exception as error:
             raise memory.unreadable(error) from error
 
-    from experiments.run import measuring
+    from experiments.run.shipped import measuring
 
     measuring.peak_memories = here
     while True:

@@ -27,7 +27,7 @@ class Shared(SweepSettings):
     """What all cells of an experiment have in common: settings of a sweep, of which budgets decide
     about results."""
 
-    FREE: ClassVar = ("agents", "seeds", "workers", "out")
+    FREE: ClassVar = ("agents", "seeds", "launch", "out")
 
 
 class Job(NamedTuple):

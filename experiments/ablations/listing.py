@@ -33,13 +33,18 @@ def cost(experiment: Experiment, scale: Scale, seeds: int) -> dict[str, Any]:
     settings = experiment.scales[scale]
     jobs = experiment.jobs(settings, seeds)
     evaluations = len(jobs) * (settings.length.episodes or 1)
-    each, rest = SECONDS[scale]
     return {
         "network": f"{settings.network.model} on {settings.network.data}",
         "jobs": len(jobs),
         "evaluations": evaluations,
-        "core_seconds": round(evaluations * each + len(jobs) * rest),
+        "core_seconds": round(len(jobs) * job_seconds(experiment, scale)),
     }
+
+
+def job_seconds(experiment: Experiment, scale: Scale) -> float:
+    """What a job takes at a scale, about."""
+    each, rest = SECONDS[scale]
+    return (experiment.scales[scale].length.episodes or 1) * each + rest
 
 
 def as_json(seeds: int) -> str:

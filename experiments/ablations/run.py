@@ -1,31 +1,27 @@
 """Running experiments: the jobs that are left, and a table of each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from experiments.ablations.experiment import EXPERIMENTS, Context, Shared, do, found
+from experiments.ablations.listing import job_seconds
 from experiments.ablations.settings import AblateSettings
 from experiments.ablations.table import write_results
-from experiments.records.history import Line
 from experiments.records.run_folder import RunFolder
 from experiments.report.studies.layout import write_layout
 from experiments.run.compression import LATENCY_FILE
 from experiments.run.inputs import find_weights
 from experiments.run.latency import measure_latency
-from experiments.studies.study import complete, judged_alike, task_of
-
-Complete = Callable[..., list[Line]]
-"""``experiments.studies.study.complete``, or what does its jobs elsewhere."""
+from experiments.studies.study import ONE_BY_ONE, complete, judged_alike, show_plan, task_of
 
 
-def run(settings: AblateSettings, complete: Complete = complete) -> Sequence[Path]:
+def run(settings: AblateSettings) -> Sequence[Path]:
     """Do what is left of the experiments' jobs, and write a table of each.
 
     Args:
       settings: resolved ones.
-      complete: what shares out the jobs.
 
     Returns:
       The paths of the tables.
@@ -33,21 +29,21 @@ def run(settings: AblateSettings, complete: Complete = complete) -> Sequence[Pat
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
-    return [path for name in settings.names for path in _run(settings, name, complete)]
+    return [path for name in settings.names for path in _run(settings, name)]
 
 
-def _run(settings: AblateSettings, name: str, complete: Complete) -> list[Path]:
+def _run(settings: AblateSettings, name: str) -> list[Path]:
     experiment, shared = EXPERIMENTS[name], settings.of(name)
     weights = find_weights(shared.network)
     folder = RunFolder(f"ablate {name}", shared, weights)
+    jobs = experiment.jobs(shared, settings.seeds)
+    launch = ONE_BY_ONE if experiment.alone else shared.launch
+    if shared.launch.dry_run:
+        seconds = job_seconds(experiment, settings.scale)
+        show_plan(folder, jobs, launch, "jobs", lambda job: seconds)
+        return []
     context = _prepared(name, folder, shared, str(weights))
-    lines = complete(
-        folder,
-        experiment.jobs(shared, settings.seeds),
-        partial(do, context),
-        1 if experiment.alone else shared.workers,
-        "jobs",
-    )
+    lines = complete(folder, jobs, partial(do, context), launch, "jobs")
     if experiment.derive:
         lines = found(experiment.derive)(lines)
     write_layout(folder.path, experiment.layout)

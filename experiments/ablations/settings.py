@@ -1,14 +1,16 @@
 """What a user can set for ``pfrl ablate``."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 import tyro
 
 from experiments.ablations.experiment import EXPERIMENTS, Scale, Shared
-from experiments.settings.blocks import CommandSettings, NetworkBlock, SettingsError
-from pfrl.bounds import Count, Whole
+from experiments.settings.blocks import CommandSettings, Flat, NetworkBlock, SettingsError
+from experiments.settings.launching import LaunchBlock
+from pfrl.bounds import Count
+from pfrl.registry import load_plugin
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,8 @@ class AblateSettings(CommandSettings):
     """Repeat an experiment of a paper, with seeds and intervals."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Experiments; --list tells which there are, and 'all' is all of them."""
+    """Experiments; --list tells which there are, and 'all' is all of them. FILE.py:NAME is one that
+    a file of your own registers; its code is run."""
     list: bool = False
     """Show all experiments: paper and table, the claim that is tested, and what they cost."""
     json: bool = False
@@ -38,8 +41,10 @@ class AblateSettings(CommandSettings):
     """Of every channel: what pixels were divided by then."""
     episodes: Count | None = None
     """Evaluations of a search in place of the scale's."""
-    workers: Whole = 0
-    """Processes, each on a core of its own. Default: one a core."""
+    launch: Flat[LaunchBlock] = field(default_factory=LaunchBlock)
+    storage: str | None = None
+    """Database in which finished jobs are kept, as of 'pfrl sweep'. Default: results.jsonl in the
+    experiment's folder."""
     out: Path | None = None
     """Folder of an experiment's results, or, for several, of their folders. Default:
     runs/ablations/NAME-SCALE. The same command goes on with what is there, and may ask for more
@@ -55,9 +60,7 @@ class AblateSettings(CommandSettings):
         if not self.list and not self.names:
             raise SettingsError("which experiment? name one, or see all of them with --list")
         names = tuple(EXPERIMENTS) if self.names == ("all",) else self.names
-        for name in names:
-            _ = EXPERIMENTS[name]
-        return replace(self, names=names)
+        return replace(self, names=tuple(map(_known, names)))
 
     def of(self, name: str) -> Shared:
         """The settings of one experiment, with everything that the user changed."""
@@ -77,4 +80,15 @@ class AblateSettings(CommandSettings):
         length = settings.length
         if self.episodes is not None:
             length = replace(length, episodes=self.episodes)
-        return replace(settings, network=own, length=length, out=out, workers=self.workers)
+        return replace(
+            settings, network=own, length=length, out=out, launch=self.launch, storage=self.storage
+        )
+
+
+def _known(given: str) -> str:
+    """The name of an experiment, whose file is loaded if one is given."""
+    file, _, name = given.rpartition(":")
+    if file:
+        load_plugin(Path(file))
+    _ = EXPERIMENTS[name]  # raises if there is none
+    return name

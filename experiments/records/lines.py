@@ -20,6 +20,25 @@ def mend_lines(path: Path) -> list[Line]:
     return lines
 
 
+class FileLines:
+    """The lines of a file."""
+
+    def __init__(self, path: Path):
+        self.name, self._path = path.name, path
+
+    def read(self) -> list[Line]:
+        """All whole lines in their order; none if there is no file yet."""
+        return read_history(self._path)
+
+    def mend(self) -> list[Line]:
+        """See ``mend_lines``."""
+        return mend_lines(self._path)
+
+    def append(self, line: Line) -> None:
+        """See ``append_line``."""
+        append_line(self._path, line)
+
+
 def append_line(path: Path, line: Line) -> None:
     """One more line, on disk when this returns.
 

@@ -5,16 +5,18 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from experiments.records.commit import commit
+from experiments.records.database import DatabaseLines
 from experiments.records.history import Line
-from experiments.records.lines import append_line, mend_lines
+from experiments.records.lines import FileLines
 from experiments.records.machine import machine
 from experiments.settings.blocks import SettingsError
-from pfrl.files import FileError, write_json
+from pfrl.files import FileError, locked, write_json, write_text
 from pfrl.registry import plugins
 
 PACKAGES = ("jax", "flax", "optax", "gymnasium", "stable-baselines3", "torch", "onnx",
@@ -34,7 +36,8 @@ class RunFolder:
     Args:
       command: such as 'sweep'.
       settings: a dataclass with the fields ``out``, the folder, and ``weights``; ``FREE`` names
-        the fields that may change from one start to the next.
+        the fields that may change from one start to the next. One with ``storage``, the URL of a
+        database, has there what is finished.
       weights: the file that ``settings.weights`` stands for.
       lines: name of the file of what is finished.
 
@@ -48,7 +51,13 @@ class RunFolder:
     ) -> None:
         self.path: Path = settings.out
         self.recorded: list[Line] = []
-        self._lines, self._config = self.path / lines, self.path / CONFIG
+        self._config = self.path / CONFIG
+        self._file, storage = self.path / lines, getattr(settings, "storage", None)
+        self._lines = (
+            FileLines(self._file)
+            if storage is None
+            else DatabaseLines(storage, str(self.path.resolve()))
+        )
         self._identity = {
             "command": command,
             "settings": identity(settings, weights),
@@ -58,7 +67,7 @@ class RunFolder:
         self.begun = self._config.exists()
         if self.begun:
             self._check()
-        elif self._lines.exists():
+        elif self._lines.read():
             raise FileError(
                 f"{self.path} has results but no {CONFIG} that says what made them; choose"
                 " another --out"
@@ -95,7 +104,35 @@ class RunFolder:
         facts = {"machine": machine(), "commands": commands, "commits": commits}
         write_json(self._config, {**self._identity, **facts})
         self.begun = True
-        self.recorded = mend_lines(self._lines)
+        self.recorded = self._lines.mend()
+
+    def look(self) -> None:
+        """Read what is finished, and write nothing."""
+        self.recorded = self._lines.read()
+
+    def copy_out(self) -> None:
+        """Let the file of what is finished hold it too where a database does, for reports."""
+        if isinstance(self._lines, DatabaseLines):
+            write_text(self._file, "".join(json.dumps(line) + "\n" for line in self.recorded))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within, no other process works in this folder.
+
+        Raises:
+          SettingsError: if one does already.
+        """
+        try:
+            lock = locked(self.path / ".lock")
+        except OSError:
+            yield  # a file system without locks; one that cannot be written to is told elsewhere
+            return
+        if lock is None:
+            raise SettingsError(
+                f"another process is at work in {self.path}; wait for it, or choose another --out"
+            )
+        with lock:
+            yield
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -105,7 +142,7 @@ class RunFolder:
 
     def append(self, line: Line) -> None:
         """One more line of what is finished, on disk when this returns."""
-        append_line(self._lines, line)
+        self._lines.append(line)
 
     def read(self, name: str) -> Any:
         """A JSON file of an earlier start, or None if it is not there yet."""

@@ -11,6 +11,7 @@ from envs import NetworkTask, Problem
 from experiments.records.history import Line, is_whole
 from experiments.records.lines import append_line, mend_lines
 from experiments.watch.board import About, Board
+from experiments.watch.runs import tell_share
 from pfrl.evaluation.config import Evaluation
 
 
@@ -57,6 +58,7 @@ def recorded_search(
             board.episode(line, line if best is None else best)
             clock["watching"] = before + board.seconds
         show(line, line if best is None else best)
+        tell_share(episode.index + 1, episodes)
 
     with ExitStack() as stack:
         board = None

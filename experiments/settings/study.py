@@ -1,6 +1,6 @@
 """What the settings of every study have in common."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, Self
 
 from experiments.settings.blocks import CommandSettings, SettingsError
@@ -12,6 +12,10 @@ class StudySettings(CommandSettings):
 
     FREE: ClassVar[tuple[str, ...]] = ()
     """Settings that may change when a study goes on: they add jobs, and change no result."""
+
+    storage: str | None = field(default=None, kw_only=True)
+    """Database in which finished jobs are kept, as a URL of SQLAlchemy's such as
+    sqlite:///studies.db. Default: results.jsonl in the study's directory alone."""
 
     def resolved(self) -> Self:
         """See ``CommandSettings``.

@@ -1,27 +1,39 @@
-"""A study: jobs shared out among processes of one core each, every finished one on disk.
+"""A study: jobs shared out among workers of one core each, every finished one on disk.
 
 XLA's convolutions on a small network hardly use a second core, so two processes do nearly
 twice the work of one.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import as_completed
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
+from operator import eq
 from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from envs import NetworkTask, Problem
+from experiments.launch.opened import opened
+from experiments.launch.running import carry_out
 from experiments.records.history import Line
 from experiments.records.run_folder import VALIDATION, RunFolder
+from experiments.records.wording import DASH, aligned, duration
 from experiments.settings.blocks import NetworkBlock, SpaceBlock
+from experiments.settings.launching import LaunchBlock
 from experiments.watch.progress import say, stage
+from experiments.watch.runs import RunsTable
 from pfrl.compression.recipe import Recipe
 from pfrl.cost import Budget
-from pfrl.cpu import core_pool, cores
 from pfrl.evaluation.config import EpisodeConfig
+from pfrl.files import locked
 
-Given = TypeVar("Given")
-Result = TypeVar("Result")
+LOCKS = ".locks"
+"""Folder of what says that a job is being worked on."""
+ONE_PER_CORE = LaunchBlock()
+ONE_BY_ONE = LaunchBlock(workers=1)
+
 Key = TypeVar("Key", bound=NamedTuple)
 
 
@@ -102,69 +114,123 @@ def complete(
     folder: RunFolder,
     jobs: Sequence[Key],
     work: Callable[[Key], dict[str, Any]],
-    workers: int = 0,
+    launch: LaunchBlock = ONE_PER_CORE,
     noun: str = "jobs",
 ) -> list[Line]:
     """Do those jobs that the folder does not hold yet; started again, it goes on from there.
 
-    A finished job is one line: the job's fields, by which it is known again, and what ``work``
-    found. Lines of jobs that nobody asks for now stay.
+    A finished job is one line: the job's fields, by which it is known again, what ``work`` found,
+    and ``job_seconds`` that it took. Lines of jobs that nobody asks for now stay.
 
     Args:
       folder: of the study; it is begun here.
       jobs: all jobs, each with a key of plain values; begun in this order.
       work: with more than one worker, a function that can be pickled.
-      workers: processes, each on a core of its own; 0 is one a core. With 1 this process works.
+      launch: where, and how many at once. With one worker and no cluster this process works, and
+        a job may depend on the lines before it.
       noun: what a job is called while one waits.
 
     Returns:
       The lines of the jobs, in their order, and of others that an earlier command asked for.
 
     Raises:
-      FileError: if the folder cannot be written to; what ``work`` raises.
+      SettingsError: if another process is at work in the folder.
+      FileError: if the folder cannot be written to.
+      LaunchError: if the jobs cannot be carried out there.
+      Exception: what ``work`` raises; other jobs are done before, where they do not depend on it.
     """
-    folder.begin()
-
-    def key(line: Line) -> Any:
-        return type(jobs[0])._make(line[name] for name in jobs[0]._fields)
-
-    done = {key(line) for line in folder.recorded}
-    left = [job for job in jobs if job not in done]
-    workers = min(workers or len(cores()), max(len(left), 1))
-    say(f"{len(left)} of {len(jobs)} {noun}")
-    with stage(noun, len(left), noun) as progress:
-        lines = share_out(partial(_line, work), left, workers)
-        for number, line in enumerate(lines, 1):
-            folder.append(line)
-            folder.recorded.append(line)
-            progress(number, len(left))
+    with folder.held():
+        folder.begin()
+        left, expected = _left(folder, jobs)
+        say(f"{len(left)} of {len(jobs)} {noun}")
+        if left:
+            launcher = opened(launch, len(left))
+            locks = folder.path / LOCKS
+            with RunsTable([called(job) for job in left], noun, launcher.room, expected) as table:
+                for _, line in carry_out(partial(_line, work, locks), left, launcher, table):
+                    folder.append(line)
+                    folder.recorded.append(line)
+            shutil.rmtree(locks, ignore_errors=True)
+        folder.copy_out()
     place = {job: number for number, job in enumerate(jobs)}
-    return sorted(folder.recorded, key=lambda line: place.get(key(line), len(jobs)))
+    return sorted(folder.recorded, key=lambda line: place.get(_key(jobs, line), len(jobs)))
 
 
-def _line(work: Callable[[Any], dict[str, Any]], job: Any) -> Line:
-    return {**job._asdict(), **work(job)}
-
-
-def share_out(
-    function: Callable[[Given], Result], tasks: Iterable[Given], workers: int
-) -> Iterator[Result]:
-    """Results of ``function(task)``, each as soon as it is there.
-
-    Tasks are begun in their order. Where one fails, its error is raised here and no other is
-    begun.
+def show_plan(
+    folder: RunFolder,
+    jobs: Sequence[Key],
+    launch: LaunchBlock,
+    noun: str = "jobs",
+    measured: Callable[[Key], float] | None = None,
+) -> None:
+    """Print which jobs ``complete`` would do, and how long it will take; nothing is written.
 
     Args:
-      function: with more than one worker, one that can be pickled, as its tasks and results.
-      tasks: what there is to do.
-      workers: processes, each on a core of its own; with 1 this process does it.
+      folder, jobs, launch, noun: as of ``complete``.
+      measured: at least so many seconds of a job, asked where no job like it is finished.
     """
-    if workers == 1:
-        yield from map(function, tasks)
-        return
-    pool = core_pool(workers)
+    folder.look()
+    left, expected = _left(folder, jobs)
+    if measured is not None and None in expected:
+        with stage("finding out how long a job takes"):
+            pairs = zip(left, expected, strict=True)
+            expected = [measured(job) if known is None else known for job, known in pairs]
+    times = dict(zip(left, expected, strict=True))
+    rows = [("", "expected")]
+    for job in jobs:
+        rows.append((called(job), duration(times[job]) if job in times else "finished"))
+    launcher = opened(launch, len(left))
     try:
-        for future in as_completed([pool.submit(function, task) for task in tasks]):
-            yield future.result()
+        room = max(min(launcher.room(), len(left)), 1)
     finally:
-        pool.shutdown(cancel_futures=True)
+        launcher.close()
+    known = [each for each in expected if each is not None]
+    where = "this machine" if launch.ray is None else f"the Ray cluster {launch.ray}"
+    print(aligned(rows))
+    print(f"{len(left)} of {len(jobs)} {noun} are left, {room} at once on {where}")
+    if left and len(known) == len(left):
+        print(f"about {duration(max(sum(known) / room, max(known)))} in all")
+    elif left:
+        print("how long is known when some are finished: ask again then")
+
+
+def called(job: NamedTuple) -> str:
+    """A job in a line of text: words as they are, numbers with what they are of."""
+    parts = []
+    for name, value in job._asdict().items():
+        told = DASH if value is None else value
+        parts.append(value if isinstance(value, str) else f"{name} {told}")
+    return " ".join(parts)
+
+
+def _key(jobs: Sequence[Key], line: Line) -> Key:
+    return type(jobs[0])._make(line[name] for name in jobs[0]._fields)
+
+
+def _left(folder: RunFolder, jobs: Sequence[Key]) -> tuple[list[Key], list[float | None]]:
+    """The jobs that have no line, and what each will take: as long as those most like it took."""
+    took = {_key(jobs, line): line.get("job_seconds") for line in folder.recorded}
+    known = {job: seconds for job, seconds in took.items() if seconds is not None}
+    left = [job for job in jobs if job not in took]
+
+    def expected(job: Key) -> float | None:
+        alike = {other: sum(map(eq, job, other)) for other in known}
+        closest = max(alike.values(), default=0)
+        return mean(known[other] for other in known if alike[other] == closest) if known else None
+
+    return left, [expected(job) for job in left]
+
+
+def _line(work: Callable[[Any], dict[str, Any]], locks: Path, job: Any) -> Line:
+    # A worker whose command was killed may still be at its last step when the next one begins.
+    digest = hashlib.sha256(repr(job).encode()).hexdigest()[:16]
+    try:
+        lock = locked(locks / digest, wait=True)
+    except OSError:
+        lock = None  # a file system without locks
+    try:
+        start = time.perf_counter()
+        return {**job._asdict(), **work(job), "job_seconds": time.perf_counter() - start}
+    finally:
+        if lock is not None:
+            lock.close()

@@ -29,6 +29,13 @@ def tell(*lines: str) -> None:
     print(*lines, sep="\n", file=sys.stderr, flush=True)
 
 
+def terminal(stream: TextIO) -> Console | None:
+    """The terminal behind a stream, on which lines can be redrawn, if there is one."""
+    console = Console(file=stream)
+    # The stream decides, not rich: a forced colour must not put control codes into a log.
+    return console if stream.isatty() and not console.is_dumb_terminal else None
+
+
 PLAIN_SHARE = 0.1
 """Without a terminal, a line is written about every so large a share of the work."""
 
@@ -147,10 +154,9 @@ class _Display:
         self._name, self._noun, self._stream, self._clock = name, noun, stream, clock
         self._said = 0.0
         self._first_report: tuple[int, float] | None = None
-        console = Console(file=stream)
+        console = terminal(stream)
         self._bar: _Bar | None = None
-        # The stream decides, not rich: a forced colour must not put control codes into a log.
-        if stream.isatty() and not console.is_dumb_terminal:
+        if console:
             self._bar = _Bar(
                 TextColumn("{task.description}", style="bold", markup=False),
                 BarColumn(bar_width=30),

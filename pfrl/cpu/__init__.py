@@ -2,6 +2,6 @@
 
 from pfrl.cpu.process import keep_memory, take_core
 from pfrl.cpu.rewrite import fast
-from pfrl.cpu.workers import core_pool, cores
+from pfrl.cpu.workers import become_worker, core_pool, cores
 
-__all__ = ["core_pool", "cores", "fast", "keep_memory", "take_core"]
+__all__ = ["become_worker", "core_pool", "cores", "fast", "keep_memory", "take_core"]

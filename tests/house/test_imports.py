@@ -14,7 +14,7 @@ FLOORS = ("pfrl", "envs", "agents", "experiments", "benchmarks")
 ROOMS = {
     "pfrl": "graph cpu models tasks data training methods compression deploy cost evaluation",
     "agents": "rl search",
-    "experiments": "settings records report watch run studies ablations",
+    "experiments": "settings records report watch launch run studies ablations",
 }
 """Of each floor, from the ground up. Files beside the rooms: see ``CORNERSTONES``."""
 CORNERSTONES = {

@@ -10,6 +10,7 @@ from experiments import cli
 from experiments.records.history import read_history, unbeaten
 from experiments.run import recorded
 from experiments.settings.blocks import SettingsError
+from experiments.settings.launching import LaunchBlock
 from experiments.studies.pareto import front as pareto
 from experiments.studies.pareto.report import write_pareto_report
 from experiments.studies.pareto.settings import ParetoSettings
@@ -28,7 +29,7 @@ def settings(out, **changes) -> ParetoSettings:
         agent="random",
         episodes=4,
         latency=False,
-        workers=1,
+        launch=LaunchBlock(workers=1),
         candidates=2,
         rescore_steps=2,
         episode=EPISODE,

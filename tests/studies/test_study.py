@@ -8,7 +8,7 @@ import pytest
 
 from experiments.records.history import read_history
 from experiments.records.run_folder import RunFolder
-from experiments.studies.study import complete
+from experiments.studies.study import ONE_BY_ONE, complete
 from tests.support.jobs import Multiply, Product
 from tests.support.killed_study import ToySettings
 
@@ -38,7 +38,7 @@ def test_lines_come_in_the_order_of_the_jobs_and_others_stay(tmp_path):
     jobs = [Product(n) for n in (4, 1, 3)]
     for some in (jobs[1:], jobs):
         folder = RunFolder("toy", settings, Path(__file__))
-        lines = complete(folder, some, Multiply(2), workers=1)
+        lines = complete(folder, some, Multiply(2), ONE_BY_ONE)
         assert [line["number"] for line in lines] == [job.number for job in some]
-    last = complete(RunFolder("toy", settings, Path(__file__)), jobs[:1], Multiply(5), workers=1)
+    last = complete(RunFolder("toy", settings, Path(__file__)), jobs[:1], Multiply(5), ONE_BY_ONE)
     assert [(line["number"], line["product"]) for line in last] == [(4, 8), (1, 2), (3, 6)]

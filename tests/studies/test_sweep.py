@@ -22,7 +22,7 @@ QUICK = [
     *("--episode.search-images", "60", "--episode.statistics-images", "32"),
     *("--episode.validation", "xla", "--agents", "uniform", "random", "--targets", "macs=0.5"),
 ]
-WALL_CLOCK = {"evaluation_seconds", "agent_seconds", "curve", "hits"}
+WALL_CLOCK = {"evaluation_seconds", "agent_seconds", "curve", "hits", "job_seconds"}
 
 
 def without_clock(lines):

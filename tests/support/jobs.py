@@ -1,6 +1,7 @@
 """Jobs for worker processes, in a module that imports nothing slow: every worker imports it."""
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,23 @@ def square(number: int) -> tuple[int, int, int]:
     if number < 0:
         raise Refused(f"{number} is below 0")
     return number * number, os.getpid(), len(cores())
+
+
+def dies_once(task: tuple[str, int, bool]) -> int:
+    """The number; where it is asked to, it ends its process by force the first time."""
+    folder, number, dies = task
+    mark = Path(folder) / str(number)
+    if dies and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def deadly(number: int) -> int:
+    """The number, unless it is 1: then it ends its process by force, every time."""
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
 
 
 def linger(file: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from experiments.records.run_folder import RunFolder
+from experiments.settings.launching import LaunchBlock
 from experiments.studies.study import complete
 from tests.support.jobs import Multiply, Product
 from tests.support.killing import kill_often
@@ -28,7 +29,9 @@ def study(out: Path, jobs: int, workers: int) -> None:
     """What is left of the jobs."""
     settings = ToySettings(out)
     folder = RunFolder("toy", settings, Path(__file__))
-    complete(folder, [Product(n) for n in range(jobs)], Multiply(settings.factor), workers)
+    complete(
+        folder, [Product(n) for n in range(jobs)], Multiply(settings.factor), LaunchBlock(workers)
+    )
 
 
 def main(out: str, jobs: int, workers: int, kills: int) -> None:

@@ -16,7 +16,7 @@ from experiments.run.inputs import find_weights
 from experiments.studies.methods.cells import Cell, cells
 from experiments.studies.methods.settings import MethodsSettings
 from experiments.studies.methods.table import write_table
-from experiments.studies.study import complete
+from experiments.studies.study import complete, show_plan
 from pfrl.compression.calibration import gather_from
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import Compressed, compress
@@ -56,7 +56,7 @@ BASE = Evaluated("base", "base", 0)
 """The network that all come from."""
 
 
-def run(settings: MethodsSettings) -> Path:
+def run(settings: MethodsSettings) -> list[Path]:
     """Evaluate every cell that is not recorded yet, and return the path of the table.
 
     Raises:
@@ -66,10 +66,13 @@ def run(settings: MethodsSettings) -> Path:
     folder = RunFolder("methods", settings, weights)
     settings = replace(settings, network=replace(settings.network, weights=weights))
     names = [(cell.section, cell.name) for cell in cells() if cell.section in settings.sections]
-    jobs = [Evaluated(*name, seed) for seed in range(settings.seeds) for name in names]
+    jobs = [BASE, *(Evaluated(*name, seed) for seed in range(settings.seeds) for name in names)]
+    if settings.launch.dry_run:
+        show_plan(folder, jobs, settings.launch, "networks")
+        return []
     work = partial(evaluate_job, settings)
-    lines = complete(folder, [BASE, *jobs], work, settings.workers, "networks")
-    return write_table(folder.path, lines, folder.facts["commands"])
+    lines = complete(folder, jobs, work, settings.launch, "networks")
+    return [write_table(folder.path, lines, folder.facts["commands"])]
 
 
 @cache

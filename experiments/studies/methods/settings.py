@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from experiments.settings.blocks import Flat, NetworkBlock
+from experiments.settings.launching import LaunchBlock
 from experiments.settings.study import StudySettings
-from pfrl.bounds import Count, Positive, Whole
+from pfrl.bounds import Count, Positive
 
 SectionName = Literal["channels", "sparsity", "rounding", "bits", "codebooks", "together"]
 
@@ -15,7 +16,7 @@ SectionName = Literal["channels", "sparsity", "rounding", "bits", "codebooks", "
 class MethodsSettings(StudySettings):
     """Compare channel criteria, sparsity, bit widths and codebooks after the same fine-tuning."""
 
-    FREE: ClassVar = ("sections", "seeds", "workers", "out")
+    FREE: ClassVar = ("sections", "seeds", "launch", "out")
 
     network: Flat[NetworkBlock] = field(
         default_factory=lambda: NetworkBlock("resnet20", "fashion_mnist")
@@ -38,5 +39,4 @@ class MethodsSettings(StudySettings):
     out: Path = Path("runs/methods")
     """Directory of results.jsonl, one line a network, and methods.md. The same command goes on with
     what is there, and may ask for more sections and seeds; another one is refused."""
-    workers: Whole = 0
-    """Processes, each on a core of its own. Default: one a core."""
+    launch: Flat[LaunchBlock] = field(default_factory=LaunchBlock)

@@ -26,7 +26,7 @@ from experiments.run.recorded import recorded_search
 from experiments.settings.blocks import SettingsError
 from experiments.studies.pareto.report import write_pareto_report
 from experiments.studies.pareto.settings import ParetoSettings, folder_name
-from experiments.studies.study import complete, judged_alike, problem_of, task_of
+from experiments.studies.study import complete, judged_alike, problem_of, show_plan, task_of
 from experiments.watch.progress import stage
 from experiments.watch.summary import write_summary
 from pfrl.compression.policy import Policy
@@ -56,15 +56,17 @@ def run(settings: ParetoSettings) -> list[Path]:
     """
     _ = AGENTS[settings.agent]
     weights = find_weights(settings.network)
-    folder = RunFolder("pareto", settings, weights)
+    folder, limits = RunFolder("pareto", settings, weights), sorted(settings.limits)
+    jobs = [Search(limit) for limit in (*limits, None)]
+    if settings.launch.dry_run:
+        show_plan(folder, jobs, settings.launch, "searches")
+        return []
     with stage("loading and tracing"):
         dataset, graph = task_of(settings, str(weights)).network()
-    limits = sorted(settings.limits)
     _check_limits(settings, folder, graph, str(weights))
-    jobs = [Search(limit) for limit in (*limits, None)]
     alike = judged_alike(folder, task_of(settings, str(weights), settings.seed))
     work = partial(search, replace(settings, episode=alike), str(weights))
-    lines = complete(folder, jobs, work, settings.workers, "searches")[: len(jobs)]
+    lines = complete(folder, jobs, work, settings.launch, "searches")[: len(jobs)]
     base = lines[-1]["base"]
     points = _distinct([point for line in lines[:-1] for point in line["points"]])
     front = _front(points, base["costs"], settings.metric)

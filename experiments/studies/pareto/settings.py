@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from experiments.settings.blocks import Flat, KeepShare, NetworkBlock, SettingsError, SpaceBlock
+from experiments.settings.launching import LaunchBlock
 from experiments.settings.study import StudySettings
 from pfrl.bounds import Count, Whole
 from pfrl.compression.recipe import REPAIRED, Recipe
@@ -16,7 +17,7 @@ from pfrl.evaluation.config import EpisodeConfig
 class ParetoSettings(StudySettings):
     """Search at several limits of one metric, and keep what is best in accuracy and costs."""
 
-    FREE: ClassVar = ("limits", "pick", "workers", "out")
+    FREE: ClassVar = ("limits", "pick", "launch", "out")
 
     network: Flat[NetworkBlock] = field(default_factory=NetworkBlock)
     metric: str = "macs"
@@ -42,8 +43,7 @@ class ParetoSettings(StudySettings):
     """By which methods a policy is carried out."""
     pick: Count | None = None
     """Row of the table whose policy is written to policy.json."""
-    workers: Whole = 0
-    """Processes, each on a core of its own. Default: one a core."""
+    launch: Flat[LaunchBlock] = field(default_factory=LaunchBlock)
     out: Path = Path("runs/pareto")
     """Directory of the results. The same command goes on with what is there, and may ask for more
     limits or pick a row; another one is refused."""

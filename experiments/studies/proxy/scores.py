@@ -21,7 +21,7 @@ from experiments.run.inputs import find_weights
 from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.studies.proxy.settings import ProxySettings
 from experiments.studies.proxy.table import LONG, write_study
-from experiments.studies.study import complete
+from experiments.studies.study import complete, show_plan
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import PLAIN, REPAIRED
@@ -71,11 +71,14 @@ def run(settings: ProxySettings) -> list[Path]:
         for fidelity in (*settings.fidelities, LONG)
         for number in range(len(policies))
     ]
+    if settings.launch.dry_run:
+        show_plan(folder, jobs, settings.launch, "scores")
+        return []
     folder.begin()
     with stage("measuring which runtime judges"):
         judge = folder.kept(VALIDATION, lambda: choose_judge(settings)._asdict())["runtime"]
     work = partial(score, settings, judge, policies)
-    lines = complete(folder, jobs, work, settings.workers, "scores")
+    lines = complete(folder, jobs, work, settings.launch, "scores")
     return write_study(folder.path, lines, folder.facts)
 
 

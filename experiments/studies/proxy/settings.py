@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from experiments.settings.blocks import Flat, KeepShare, NetworkBlock, SettingsError
+from experiments.settings.launching import LaunchBlock
 from experiments.settings.study import StudySettings
 from pfrl.bounds import Bounds, Count, Positive, Whole
 
@@ -14,7 +15,7 @@ class ProxySettings(StudySettings):
     """Compare the ranks that each fidelity gives to policies of equal cost with those after a
     long fine-tuning."""
 
-    FREE: ClassVar = ("policies", "fidelities", "workers", "out")
+    FREE: ClassVar = ("policies", "fidelities", "launch", "out")
 
     network: Flat[NetworkBlock] = field(
         default_factory=lambda: NetworkBlock("resnet20", "fashion_mnist")
@@ -47,8 +48,7 @@ class ProxySettings(StudySettings):
     """Directory of results.jsonl, one line a policy and fidelity, of the tables and the picture.
     The same command goes on with what is there, and may ask for more policies and fidelities;
     another one is refused."""
-    workers: Whole = 0
-    """Processes, each on a core of its own. Default: one a core."""
+    launch: Flat[LaunchBlock] = field(default_factory=LaunchBlock)
 
     def resolved(self) -> Self:
         settings = super().resolved()

@@ -5,18 +5,19 @@ the same fine-tuning before the test split sees it. A cache of evaluations saves
 searchers meet; a hit costs one evaluation of the budget all the same.
 """
 
+import time
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents import AGENTS, load
-from envs import Problem
+from envs import NetworkTask, Problem
 from envs.decisions import Decisions
 from experiments.records.run_folder import RunFolder
 from experiments.run.inputs import find_weights
 from experiments.run.recorded import recorded_search
-from experiments.studies.study import complete, judged_alike, problem_of, task_of
+from experiments.studies.study import complete, judged_alike, problem_of, show_plan, task_of
 from experiments.studies.sweep.curves import Curve
 from experiments.studies.sweep.settings import SweepSettings
 from experiments.studies.sweep.table import write_results
@@ -50,7 +51,7 @@ def run(settings: SweepSettings) -> list[Path]:
     for agent in settings.agents:
         _ = AGENTS[agent]
     weights = find_weights(settings.network)
-    folder = RunFolder("sweep", settings, weights)
+    folder, jobs = RunFolder("sweep", settings, weights), plan(settings)
     task = task_of(settings, str(weights))
     dataset, graph = task.network()
     settings.length.evaluations(settings.episode.images_each(len(dataset.search)))
@@ -58,9 +59,13 @@ def run(settings: SweepSettings) -> list[Path]:
     for target in settings.targets:
         # A budget that cannot be met is refused before anything is written.
         Decisions(problem_of(settings, task, target, settings.reward), graph, costs)
+    if settings.launch.dry_run:
+        least = partial(seconds_of_evaluations, settings, str(weights))
+        show_plan(folder, jobs, settings.launch, "searches", least)
+        return []
     settings = replace(settings, episode=judged_alike(folder, task))
     work = partial(search, settings, str(weights))
-    lines = complete(folder, plan(settings), work, settings.workers, "searches")
+    lines = complete(folder, jobs, work, settings.launch, "searches")
     write_summary(folder.path)
     return write_results(folder.path, lines, folder.facts)
 
@@ -138,6 +143,22 @@ def searched(
 
 
 @lru_cache(maxsize=4)
+def seconds_of_evaluations(settings: SweepSettings, weights: str, job: Search) -> float:
+    """Of a search's evaluations, by two of them of which the first compiles; nothing is written."""
+    each, images = _one_evaluation(replace(task_of(settings, weights), cache=None))
+    return each * (1 if AGENTS[job.agent].rule else settings.length.evaluations(images))
+
+
+@lru_cache(maxsize=1)
+def _one_evaluation(task: NetworkTask) -> tuple[float, int]:
+    """Seconds and images."""
+    opened = task.open()
+    for keep in (0.75, 0.5):
+        start = time.perf_counter()
+        opened.evaluator.evaluate(Policy.uniform(opened.graph, keep=keep))
+    return time.perf_counter() - start, opened.evaluator.images_each
+
+
 def compile_before(problem: Problem) -> None:
     """Evaluate once in a process, so that no search pays for what all of them need compiled."""
     opened = problem.open()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from experiments.settings.blocks import Flat, LengthBlock, NetworkBlock, SpaceBlock
+from experiments.settings.launching import LaunchBlock
 from experiments.settings.study import StudySettings
 from pfrl.bounds import Count, Positive, Whole
 from pfrl.compression.recipe import REPAIRED, Recipe
@@ -18,7 +19,7 @@ EPISODES = 150
 class SweepSettings(StudySettings):
     """Compare searchers with equal evaluation budgets, targets and seeds."""
 
-    FREE: ClassVar = ("agents", "targets", "seeds", "workers", "out")
+    FREE: ClassVar = ("agents", "targets", "seeds", "launch", "out")
 
     network: Flat[NetworkBlock] = field(default_factory=lambda: NetworkBlock("resnet20", "cifar10"))
     agents: tuple[str, ...] = ("uniform", "random", "ddpg", "ppo")
@@ -40,8 +41,7 @@ class SweepSettings(StudySettings):
     """Training images of the fine-tuning before the test."""
     learning_rate: Positive = 0.02
     """Learning rate that the fine-tuning begins with."""
-    workers: Whole = 0
-    """Processes, each on a core of its own. Default: one a core."""
+    launch: Flat[LaunchBlock] = field(default_factory=LaunchBlock)
     out: Path = Path("runs/sweep")
     """Where histories, search.csv and search.md go. The same command goes on with what is
     there, and may ask for more agents, targets and seeds; another one is refused."""

@@ -23,7 +23,7 @@ from experiments.report.differences import paired_differences
 from experiments.run.inputs import find_weights
 from experiments.run.latency import measure_latency
 from experiments.settings.compression import DEFAULTS
-from experiments.studies.study import complete
+from experiments.studies.study import ONE_BY_ONE, complete
 from experiments.studies.tune.pipeline import Pipeline
 from experiments.studies.tune.report import write_tune_report
 from experiments.studies.tune.settings import TuneSettings
@@ -84,7 +84,7 @@ def run(settings: TuneSettings) -> Path:
         left = max(settings.trials - len(folder.recorded), 0)
         again = [Stage(RETRAINING.format(name), steps, "steps") for name in ("default", "best")]
         with planned([Stage("trials", left * steps, "steps"), *again]):
-            trials = complete(folder, jobs, work, 1, "trials")
+            trials = complete(folder, jobs, work, ONE_BY_ONE, "trials")
             found = outcome(folder, trials, pipeline)
     costs = task.costs(graph, None)
     result = {
