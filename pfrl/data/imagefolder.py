@@ -13,9 +13,9 @@ import numpy as np
 from pfrl.data.base import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, Split, hold_out
 from pfrl.data.crops import centre
 from pfrl.data.kept import kept_pictures
-from pfrl.data.pictures import SUFFIXES, Broken, Reading, read_all
+from pfrl.data.pictures import SUFFIXES, Broken, Reading, channels_of, read_all
 from pfrl.data.sources import SPLIT_SEED
-from pfrl.data.streams import Pictures, too_many, undecoded
+from pfrl.data.streams import Pictures, open_file, too_many, undecoded
 from pfrl.registry import register
 
 SEARCH_FOLDERS = ("val", "search")
@@ -68,6 +68,7 @@ def imagefolder(path: str) -> Dataset:
         train, test = _cut(root, train, held, classes, "test", rng)
     if not search.names:
         train, search = _cut(root, train, held, classes, "val", rng)
+    check_headers(root, test, reading)
     read = read_both(root, train, search, reading)
     _check_classes(root, read.train.labels, classes)
     height, width, channels = read.train.images.shape[1:]
@@ -110,6 +111,17 @@ def read_both(root: Path, train: Entries, search: Entries, reading: Reading) -> 
     count = len(good) - int(good.sum())
     skipped = f"{count:,} broken images" if count else ""
     return Read(both.take(slice(trained)), both.take(slice(trained, None)), wide, skipped)
+
+
+def check_headers(root: Path, entries: Entries, reading: Reading) -> None:
+    """See to it that a split that is opened late can be opened then, by its files' headers.
+
+    Raises:
+      DataError: if a file is no picture, and broken ones are not to be left out.
+    """
+    good = np.asarray([channels_of(root, name, open_file) > 0 for name in entries.names])
+    names = tuple(name for name, whole in zip(entries.names, good, strict=True) if not whole)
+    _check_broken(root, Broken(names, "is no whole PNG, JPEG or WebP image"), good, reading)
 
 
 def _later(root: Path, entries: Entries, reading: Reading) -> tuple[Split, np.ndarray]:

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -85,16 +85,12 @@ def decoded(content: bytes, reading: Reading) -> np.ndarray:
     raise PictureError(f"has pixels of mode {mode}, expected 8 bits per channel")
 
 
-def channels_of(root: Path, name: str, read: Callable[[Path, str], bytes]) -> int:
+def channels_of(root: Path, name: str, open_file: Callable[[Path, str], IO[bytes]]) -> int:
     """1 or 3 by a file's header alone; 0 if it is no picture that can be used."""
     try:
-        if root.is_dir():
-            with Image.open(root / name, formats=FORMATS) as image:
-                mode = image.mode
-        else:
-            with Image.open(io.BytesIO(read(root, name)), formats=FORMATS) as image:
-                mode = image.mode
-    except Exception:  # Pillow's decoders each raise their own
+        with open_file(root, name) as stream, Image.open(stream, formats=FORMATS) as image:
+            mode = image.mode
+    except Exception:  # Pillow's and zipfile's decoders each raise their own
         return 0
     return 0 if mode not in ONE_BYTE_MODES else 1 if mode in ("1", "L") else 3
 

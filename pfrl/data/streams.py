@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -103,6 +103,11 @@ def content(root: Path, name: str) -> bytes:
         raise PictureError(f"is no whole PNG, JPEG or WebP image ({error})") from error
 
 
+def open_file(root: Path, name: str) -> IO[bytes]:
+    """A file of a folder or .zip, to be read in parts."""
+    return (root / name).open("rb") if root.is_dir() else _archive(root).open(name)
+
+
 @lru_cache(maxsize=1)
 def _archive(root: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(root)
@@ -122,7 +127,7 @@ def undecoded(root: Path, names: Sequence[str], reading: Reading) -> tuple[Pictu
 
     They have one channel if all are grey, else three.
     """
-    headers = [channels_of(root, name, content) for name in names]
+    headers = [channels_of(root, name, open_file) for name in names]
     good = np.asarray([channels > 0 for channels in headers])
     if not good.any():
         return Pictures(root, np.asarray(names)[good], reading, (0, 0), 1), good

@@ -6,7 +6,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pfrl.data.base import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, hold_out
-from pfrl.data.imagefolder import SEARCH_FOLDERS, Entries, listed, open_rest, read_both
+from pfrl.data.imagefolder import (
+    SEARCH_FOLDERS,
+    Entries,
+    check_headers,
+    listed,
+    open_rest,
+    read_both,
+)
 from pfrl.data.pictures import SUFFIXES, Reading
 from pfrl.data.sources import SPLIT_SEED
 from pfrl.registry import register
@@ -35,6 +42,7 @@ def images(path: str) -> Dataset:
     found = sorted(file for file in every if file.suffix.lower() in SUFFIXES)
     rng = np.random.default_rng(SPLIT_SEED)
     train, search, test = _splits(root, found, rng)
+    check_headers(root, test, reading)
     read = read_both(root, train, search, reading)
     shape = read.train.images.shape[1:]
     grey = shape[-1] == 1

@@ -245,10 +245,15 @@ def test_the_first_image_of_another_size_is_named_with_both_sizes(root):
 
 
 def test_test_images_are_decoded_when_the_split_is_opened(root):
-    (root / "test" / "cat" / "000.png").write_bytes(b"damaged")
+    path, said = root / "test" / "cat" / "000.png", r"test/cat/000.png in .* is no whole PNG, JPEG"
+    path.write_bytes(path.read_bytes()[:50])
     found = read(root)
-    with pytest.raises(DataError, match=r"test/cat/000.png in .* is no whole PNG, JPEG or WebP"):
+    with pytest.raises(DataError, match=said):
         found.open_test()
+    # What is no picture at all is said before anything is trained.
+    path.write_bytes(b"damaged")
+    with pytest.raises(DataError, match=said):
+        read(root)
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
