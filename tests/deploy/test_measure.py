@@ -112,7 +112,7 @@ def test_memory_grows_with_the_network(networks):
 def test_memory_of_what_is_no_network_is_refused(tmp_path):
     path = tmp_path / "m.tflite"
     path.write_bytes(b"nothing")
-    with pytest.raises(FileError, match=r"to measure its memory: .*m\.tflite is no network"):
+    with pytest.raises(FileError, match=r"cannot be run: .*m\.tflite is no network"):
         peak_memory(path)
 
 

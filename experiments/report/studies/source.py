@@ -98,15 +98,24 @@ def _best_of_limits(lines: Sequence[Line], facts: Mapping[str, Any]) -> list[Lin
     settings = facts.get("settings", {})
     return [
         {
-            "limit": line["points"][0]["target"],
+            "limit": target,
             "seed": settings.get("seed", 0),
-            "held_out_accuracy": max(point["held_out_accuracy"] for point in line["points"]),
-            "search_accuracy": max(point["search_accuracy"] for point in line["points"]),
+            "held_out_accuracy": max(point["held_out_accuracy"] for point in points),
+            # Nobody has evaluated what an agent plans.
+            "search_accuracy": max(point["search_accuracy"] or 0.0 for point in points),
             **({"folder": line["folder"]} if "folder" in line else {}),
         }
         for line in lines
-        if line.get("points")
+        for target, points in _by_target(line.get("points", ())).items()
     ]
+
+
+def _by_target(points: Iterable[Line]) -> dict[str, list[Line]]:
+    """The points of a search, which may be one for several limits, by their limit."""
+    found: dict[str, list[Line]] = {}
+    for point in points:
+        found.setdefault(point["target"], []).append(point)
+    return found
 
 
 def _read_runs(paths: Sequence[Path]) -> Study:
