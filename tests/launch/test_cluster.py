@@ -117,11 +117,3 @@ def test_killed_workers_and_a_killed_command_change_no_file(cluster, tmp_path):
     after = read_history(results)
     assert len(after) == RUNS and after[: len(before)] == before, "no finished run is repeated"
     assert told(broken / "runs" / "sweep") == told(whole / "runs" / "sweep")
-
-
-def test_where_no_cluster_is_the_command_says_so(tmp_path):
-    command = begun(tmp_path, "--ray", "127.0.0.1:1")
-    assert command.wait(120) == 2
-    said = (tmp_path / "said.txt").read_text().splitlines()
-    assert said[-1].startswith("pfrl: no Ray cluster answers at '127.0.0.1:1'")
-    assert not (tmp_path / "runs" / "sweep" / "results.jsonl").exists()
