@@ -110,7 +110,7 @@ QUICK = ("ablate", "two-rules", "--scale", "smoke", "--workers", "1", "--episode
 
 
 def without_clock(lines):
-    clock = ("evaluation_seconds", "agent_seconds", "hits")
+    clock = ("evaluation_seconds", "agent_seconds", "job_seconds", "hits")
     return [{k: v for k, v in line.items() if k not in clock} for line in lines]
 
 
