@@ -181,24 +181,14 @@ def test_commands_are_understood(page, own, tmp_path, monkeypatch, capsys):
     for _, code in blocks(page.read_text(), "py"):
         # A file that the commands name is shown with its name in its first line.
         (tmp_path / code.split("\n")[0].removeprefix("# ")).write_text(code)
-    (tmp_path / "runs" / "first").mkdir(parents=True)
-    for name in ("net.onnx", "runs/first/agent.npz"):
+    for name in ("runs/first", "photos"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("net.onnx", "poses.npz", "mine.npz", "cifar10.zip", "runs/first/agent.npz"):
         (tmp_path / name).touch()  # the user's own; they are not read before the run
     ran = []
-    found = (
-        compress,
-        applying,
-        exporting,
-        inspect,
-        measuring,
-        pareto,
-        pick,
-        sweep,
-        proxy,
-        reporting,
-        ablate,
-    )
-    for module in (*found, methods):
+    runs = (compress, applying, exporting, measuring)
+    studies = (ablate, methods, pareto, pick, proxy, sweep)
+    for module in (*runs, *studies, inspect, reporting):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or [])
     for module in (pretrain, tune):
         monkeypatch.setattr(module, "run", lambda settings: ran.append(settings) or Path())

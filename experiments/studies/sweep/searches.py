@@ -143,7 +143,6 @@ def searched(
     }
 
 
-@lru_cache(maxsize=4)
 def seconds_of_evaluations(settings: SweepSettings, weights: str, job: Search) -> float:
     """Of a search's evaluations, by two of them of which the first compiles; nothing is written."""
     each, images = _one_evaluation(replace(task_of(settings, weights), cache=None))
@@ -160,6 +159,7 @@ def _one_evaluation(task: NetworkTask) -> tuple[float, int]:
     return time.perf_counter() - start, opened.evaluator.images_each
 
 
+@lru_cache(maxsize=4)
 def compile_before(problem: Problem) -> None:
     """Evaluate once in a process, so that no search pays for what all of them need compiled."""
     opened = problem.open()
