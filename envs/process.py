@@ -11,7 +11,6 @@ from envs.observation import Observer
 from envs.problem import Problem, ProblemError
 from envs.rewards import REWARDS, Reference, reward_of
 from pfrl.compression.policy import Policy
-from pfrl.evaluation.config import Evaluation
 
 
 class DecisionProcess:
@@ -57,7 +56,10 @@ class DecisionProcess:
             problem.latency_target(costs.base),
             problem.latency_exponent,
         )
-        self._reward = partial(reward_of, problem.reward, base=reference)
+        limit = self.decisions.limit
+        penalised = problem.kept_by == "penalty" and limit is not None
+        above = (self.decisions.metric, limit) if penalised else None
+        self.reward = partial(reward_of, problem.reward, base=reference, above=above)
         self.steps = len(self.decisions.steps)
         self.live = np.array([[d is not None for d in row] for _, row in self.decisions.steps])
         self.action_space = spaces.Box(-1, 1, (len(problem.knobs),), np.float32)
@@ -87,14 +89,6 @@ class DecisionProcess:
     def begin(self, decisions: Decisions | None = None) -> "Draft":
         """A policy of which nothing is decided, under the problem's limit or another one."""
         return Draft(decisions or self.decisions, self._observe, self._kept_by == "lowering")
-
-    def reward(self, evaluation: Evaluation) -> float:
-        """Of an evaluation, less the penalty for what it costs above the limit, if that is how
-        the budget is kept."""
-        reward, limit = self._reward(evaluation), self.decisions.limit
-        if self._kept_by != "penalty" or limit is None:
-            return reward
-        return reward - max(evaluation.costs[self.decisions.metric] / limit - 1, 0.0)
 
 
 class Draft:

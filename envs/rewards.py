@@ -93,12 +93,27 @@ def absolute(evaluation: Evaluation, base: Reference) -> float:
 register("reward", "absolute", Reward(absolute, needs=("latency",)))
 
 
-def reward_of(name: str, evaluation: Evaluation, base: Reference) -> float:
+def reward_of(
+    name: str,
+    evaluation: Evaluation,
+    base: Reference,
+    above: tuple[str, float] | None = None,
+) -> float:
     """The reward of an evaluation; of a diverged one the lowest that there is.
 
     That is the reward of accuracy 0 at the base network's costs, which no
     policy that yields an answer at all falls below.
+
+    Args:
+      name: of the reward.
+      evaluation: of a policy.
+      base: what rewards compare with.
+      above: a metric and its limit, if the share by which a cost exceeds it is taken off.
     """
     if evaluation.diverged:
         evaluation = evaluation._replace(accuracy=0.0, costs=dict(base.costs))
-    return REWARDS[name].function(evaluation, base)
+    reward = REWARDS[name].function(evaluation, base)
+    if above is None:
+        return reward
+    metric, limit = above
+    return reward - max(evaluation.costs[metric] / limit - 1, 0.0)

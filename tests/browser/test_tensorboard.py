@@ -121,7 +121,7 @@ def test_runs_are_named_by_what_they_are(browser, address):
     opened(browser, address, "timeseries")
     told = until(
         lambda: text(browser),
-        lambda found: "sweep/macs=0.5/ddpg/seed-0" in found and "pfrl/accuracy" in found,
+        lambda found: "sweep/macs=0.5/ddpg/seed-0" in found and "/accuracy" in found,
     )
     assert "sweep/macs=0.5/ddpg/all-seeds" in told and "sweep/summary" in told
     assert "/tb/" not in told

@@ -290,11 +290,8 @@ def test_a_zip_whose_end_or_middle_is_damaged(root):
     # The last entry of the archive, which is the first test image, with a byte turned over.
     end = whole.index(b"PK\x01\x02") - 20
     path.write_bytes(whole[:end] + bytes([whole[end] ^ 255]) + whole[end + 1 :])
-    found = read(path)
-    with pytest.raises(
-        DataError, match=r"test/cat/000.png in .* no whole PNG, JPEG or WebP .*Bad CRC-32"
-    ):
-        found.open_test()
+    with pytest.raises(DataError, match=r"test/cat/000.png in .* no whole PNG, JPEG or WebP"):
+        read(path)
 
 
 @pytest.mark.slow

@@ -63,6 +63,7 @@ class Mean(Task):
 
 
 HALF_BYTES = Budget("bytes", 0.5, True)
+HALF_PACKED = Budget("packed", 0.5, True)
 
 
 def made_of(problem: Problem, name: str = "pfrl/Compression-v0") -> CompressionEnv:
@@ -299,10 +300,10 @@ def test_a_network_at_full_rank_answers_as_before_and_shares_are_of_what_it_was(
 
 
 def test_a_sparse_network_is_evaluated():
-    problem = Problem(network_task(sparse=True), ("sparsity",), HALF_BYTES)
+    problem = Problem(network_task(sparse=True), ("sparsity",), HALF_PACKED)
     env = made_of(problem, "pfrl/Sparsity-v0")
     _, infos, reward = play(env, np.zeros((env.steps, 1)))
     base = env.decisions.base
-    assert 0.4 * base < infos[-1]["evaluation"].costs["bytes"] <= 0.5 * base
+    assert 0.4 * base < infos[-1]["evaluation"].costs["packed"] <= 0.5 * base
     assert reward > 0
     assert len(set(infos[-1]["policy"].sparsity.values())) == 1  # all layers alike

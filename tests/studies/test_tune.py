@@ -57,6 +57,7 @@ def without_clock(path):
     result = json.loads((path / "tune.json").read_text())
     for trial in (*result["trials"], result["default"], result["best"]):
         del trial["seconds"]
+        trial.pop("job_seconds", None)
     return {name: result[name] for name in ("trials", "default", "best", "beaten_at", "test")}
 
 
@@ -106,7 +107,7 @@ def test_the_rank_needs_a_decomposition(tmp_path, capsys):
 def test_what_is_left_in_all_counts_the_trainings_for_the_test(made_up, tmp_path, capsys):
     tune.run(settings(tmp_path / "run", trials=4, tune=("lr",)))
     told = [x for x in capsys.readouterr().err.splitlines() if x.startswith("trials: ")]
-    assert " left, " in told[0] and told[0].endswith(" in all")
+    assert " left, " in told[0] and " in all" in told[0]
 
 
 def test_bad_trials_are_given_up_at_half_of_their_steps(made_up, tmp_path):

@@ -1,11 +1,8 @@
 """HAQ's questions: what hardware a policy is for, and bits that differ from layer to layer."""
 
-from typing import Any
-
 from experiments.ablations.experiment import SEARCHED, Cell, Experiment, Shared
 from experiments.ablations.scales import at_scales
 from experiments.report.studies.layout import Column
-from pfrl.cost.metrics import Metric
 from pfrl.registry import register
 
 ANY_TIME = "latency=1000ms"
@@ -40,22 +37,6 @@ register(
         alone=True,
     ),
 )
-
-ROWS = COLUMNS = 16
-"""Processing elements of the array."""
-
-
-def _array(costs: Any, at: Any) -> float:
-    """Cycles of a weight-stationary array of 16 x 16 elements that holds one tile at a time."""
-    return sum(
-        layer.places.at(at.counts)
-        * -(-layer.kernel_elements_at(at.counts) // (layer.c_out.at(at.counts) * ROWS))
-        * -(-layer.c_out.at(at.counts) // COLUMNS)
-        for layer in costs.graph.layers
-    )
-
-
-register("metric", "array", Metric(_array, True, "cycles of a 16 x 16 array", "cycles"))
 
 register(
     "experiment",

@@ -9,14 +9,31 @@ from experiments.ablations.experiment import Context, Job
 from experiments.ablations.works.searching import find
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import compress
-from pfrl.cost.metrics import METRICS
+from pfrl.cost.metrics import METRICS, Metric
 from pfrl.deploy.litert.export import export_litert
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.deploy.runtimes import litert
 from pfrl.deploy.timing import latency_ratio, measure_interleaved
 from pfrl.graph import Graph
+from pfrl.registry import register
 
 COSTS = ("macs", "bytes", "array")
+ROWS = COLUMNS = 16
+"""Processing elements of the array."""
+
+
+def _array(costs: Any, at: Any) -> float:
+    """Cycles of a weight-stationary array of 16 x 16 elements that holds one tile at a time."""
+    return sum(
+        layer.places.at(at.counts)
+        * -(-layer.kernel_elements_at(at.counts) // (layer.c_out.at(at.counts) * ROWS))
+        * -(-layer.c_out.at(at.counts) // COLUMNS)
+        for layer in costs.graph.layers
+    )
+
+
+# Here and not beside the experiment: listing experiments adds no metric to other commands.
+register("metric", "array", Metric(_array, True, "cycles of a 16 x 16 array", "cycles"))
 
 
 def search(context: Context, job: Job) -> dict[str, Any]:
