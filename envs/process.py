@@ -56,9 +56,9 @@ class DecisionProcess:
             problem.latency_target(costs.base),
             problem.latency_exponent,
         )
-        limit = self.decisions.limit
-        penalised = problem.kept_by == "penalty" and limit is not None
-        above = (self.decisions.metric, limit) if penalised else None
+        limit, above = self.decisions.limit, None
+        if problem.kept_by == "penalty" and limit is not None:
+            above = (self.decisions.metric, limit)
         self.reward = partial(reward_of, problem.reward, base=reference, above=above)
         self.steps = len(self.decisions.steps)
         self.live = np.array([[d is not None for d in row] for _, row in self.decisions.steps])
