@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 
 import numpy as np
 import pytest
@@ -30,6 +31,13 @@ def pictures_of(directory):
     events = EventAccumulator(str(directory), size_guidance={"images": 0})
     events.Reload()
     return [event.step for event in events.Images("pfrl/policy")]
+
+
+def a_second_later():
+    """Files are read in the order of their names, which begin with the second of their start."""
+    now = int(time.time())
+    while int(time.time()) == now:
+        time.sleep(0.02)
 
 
 def test_board_writes_scalars_and_the_best_policy(tmp_path):
@@ -67,6 +75,7 @@ def test_a_resumed_board_has_every_episode_once(tmp_path):
     for index in range(4):
         board.episode(episode_line(index, 0.1, 10), episode_line(0, 0.1, 10))
     board.close()
+    a_second_later()
     resumed = Board(tmp_path, first_episode=3)
     for index in range(6):
         board_line = episode_line(index, 0.2, 10)
@@ -99,6 +108,7 @@ def test_an_agents_own_values_share_the_run_and_its_steps(tmp_path):
             board.episode({**line, "episode": index}, line)
             board.add_scalar("train/actor_loss", 0.25 + first, index)
         board.close()
+        a_second_later()
     found = loaded(tmp_path).Scalars("train/actor_loss")
     assert [(event.step, event.value) for event in found] == [(0, 0.25), (1, 1.25)]
 
