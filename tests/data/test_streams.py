@@ -95,9 +95,8 @@ def test_processes_change_nothing():
         np.testing.assert_array_equal(found, alone[first:])
 
 
+@pytest.mark.parametrize("place", ["folder"], indirect=True)
 def test_broken_pictures(place, small_memory):
-    if isinstance(place, str):
-        pytest.skip("a .zip is not changed in place")
     (place / "train" / "a" / "00.png").write_bytes(b"no picture")
     name = f"imagefolder:{place}?size=14"
     with pytest.raises(DataError, match=r"00\.png in .* is no whole PNG.*--skip-broken"):
