@@ -108,8 +108,14 @@ def open_file(root: Path, name: str) -> IO[bytes]:
     return (root / name).open("rb") if root.is_dir() else _archive(root).open(name)
 
 
-@lru_cache(maxsize=1)
 def _archive(root: Path) -> zipfile.ZipFile:
+    now = root.stat()
+    return _opened(root, now.st_mtime_ns, now.st_size)
+
+
+@lru_cache(maxsize=1)
+def _opened(root: Path, changed: int, size: int) -> zipfile.ZipFile:
+    """Opened once, for its list of files is long; a file that was replaced is another one."""
     return zipfile.ZipFile(root)
 
 

@@ -1,6 +1,5 @@
 """Networks of 8 bits, and what a LiteRT file computes at every tensor."""
 
-import warnings
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ from pfrl.compression.calibration import gather_statistics
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
 from pfrl.compression.sliced import Compressed, compress
+from pfrl.deploy.litert.check import computed
 from pfrl.graph import trace
 from tests.support.exported import randomised
 from tests.support.narrow import CLASSIC, MODERN
@@ -32,26 +32,9 @@ def quantized(name: str, images: int = 32, **bits: Any) -> tuple[Compressed, np.
 
 
 def int8_tensors(content: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
-    """By name the codes of all int8 tensors that a LiteRT file computes, as uint8.
-
-    Tensors that the runtime keeps for itself, being inside of what it fuses, are left out.
-    """
-    from ai_edge_litert.interpreter import Interpreter
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # keeping all tensors costs memory, it says
-        network = Interpreter(
-            model_content=content, num_threads=1, experimental_preserve_all_tensors=True
-        )
-    source = network.get_input_details()[0]["index"]
-    network.resize_tensor_input(source, images.shape)
-    network.allocate_tensors()
-    network.set_tensor(source, images)
-    network.invoke()
-    made = {index for node in network._get_ops_details() for index in node["outputs"]}
-    found = {}
-    for tensor in network.get_tensor_details():
-        if tensor["index"] in made and tensor["dtype"] is np.int8:
-            codes = network.get_tensor(tensor["index"])
-            found[tensor["name"]] = (codes.astype(int) + 128).astype(np.uint8)
-    return found
+    """By name the codes of all int8 tensors that a LiteRT file computes, as uint8."""
+    return {
+        tensor["name"]: (codes.astype(int) + 128).astype(np.uint8)
+        for tensor, codes in computed(content, images)
+        if codes.dtype == np.int8
+    }

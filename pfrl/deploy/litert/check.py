@@ -39,7 +39,18 @@ def check(
 
 
 def tensors(content: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
-    """By name the numbers of all tensors that a file's operators make, codes as what they mean.
+    """By name the numbers of all tensors that a file's operators make, codes as what they mean."""
+    found = {}
+    for tensor, value in computed(content, images):
+        if value.dtype == np.int8:
+            scale, zero = tensor["quantization"]
+            value = (value.astype(np.float64) - zero) * scale
+        found[tensor["name"].removesuffix(".int8")] = value
+    return found
+
+
+def computed(content: bytes, images: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """LiteRT's details and the values of all tensors that a file's operators make.
 
     Tensors that the runtime keeps for itself, being inside of what it fuses, are left out.
     """
@@ -56,12 +67,5 @@ def tensors(content: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
     network.set_tensor(source, images)
     network.invoke()
     made = {index for node in network._get_ops_details() for index in node["outputs"]}
-    found = {}
-    for tensor in network.get_tensor_details():
-        if tensor["index"] not in made:
-            continue
-        value, (scale, zero) = network.get_tensor(tensor["index"]), tensor["quantization"]
-        if value.dtype == np.int8:
-            value = (value.astype(np.float64) - zero) * scale
-        found[tensor["name"].removesuffix(".int8")] = value
-    return found
+    details = network.get_tensor_details()
+    return [(each, network.get_tensor(each["index"])) for each in details if each["index"] in made]
