@@ -4,6 +4,7 @@ What a quantizer learns, or found out before training, are variables beside the 
 own: ``quantizer.<kernel>.<name>``, such as ``.step``, and ``quantizer.<site>.input``.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -205,7 +206,7 @@ class Quantizer:
     def grid(self, variables: Variables, widths: BitWidths, place: int) -> ActivationGrid:
         """Of a site, by its place."""
         own, (low, high) = variables.get(_own_name(self._graph.sites[place])), widths.ranges[place]
-        return self._inputs.grid(own, widths.activations[place], low, high)
+        return _at_once(self._inputs.grid)(own, widths.activations[place], low, high)
 
     def steps(self, variables: Variables, layer: str, kernel: np.ndarray, bits: int) -> Any:
         """Of a layer's rounded kernel ``[..., O]``, ``[O]``; None if it is on no uniform grid."""
@@ -218,6 +219,10 @@ class Quantizer:
         self, name: str, variables: Variables, kernel: Any, bits: Any, alive: Any
     ) -> jax.Array:
         return self._weights.round(kernel, own_arrays(variables, name), bits, alive)
+
+
+# Jitted, as an eager power would compile for every width that it meets.
+_at_once = functools.cache(jax.jit)
 
 
 def own_arrays(variables: Variables, kernel: str) -> Variables:
@@ -242,12 +247,13 @@ def slice_quantizers(
     places, found = kept_places(graph, kept), {}
     cut = WEIGHT_QUANTIZERS[recipe.weights].cut
     for name in variables:
+        if not name.startswith(QUANTIZER):
+            continue
         kernel, _, part = name.removeprefix(QUANTIZER).rpartition(".")
-        if name.startswith(QUANTIZER) and kernel in places:
-            value = np.asarray(variables[name])
-            if cut.get(part) == "outputs":
-                value = value[places[kernel][-1]]
-            elif cut.get(part) == "weights":
-                value = value[np.ix_(*places[kernel])]
-            found[name] = value
+        value = np.asarray(variables[name])
+        if kernel in places and cut.get(part) == "outputs":
+            value = value[places[kernel][-1]]
+        elif kernel in places and cut.get(part) == "weights":
+            value = value[np.ix_(*places[kernel])]
+        found[name] = value
     return found

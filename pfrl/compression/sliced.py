@@ -14,7 +14,7 @@ from pfrl.compression.calibration import CalibrationStatistics, gather_statistic
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Prepared, Preparer
 from pfrl.compression.recipe import PLAIN, Recipe
-from pfrl.compression.rounding import Quantizer, Ranges, Rounding
+from pfrl.compression.rounding import Quantizer, Ranges, Rounding, slice_quantizers
 from pfrl.compression.saved import save
 from pfrl.graph import Graph, Source, Variables
 from pfrl.graph.frontends import as_source
@@ -196,9 +196,15 @@ def compress(
 
 
 def assemble(
-    graph: Graph, policy: Policy, prepared: Prepared, recipe: Recipe, ranges: Ranges
+    graph: Graph,
+    policy: Policy,
+    prepared: Prepared,
+    recipe: Recipe,
+    ranges: Ranges,
+    tuned: Variables | None = None,
 ) -> Compressed:
-    """The sliced network of what was prepared at full size.
+    """The sliced network of what was prepared at full size; nothing compiles for its shapes
+    if ``tuned`` is given.
 
     Args:
       graph: of the base network.
@@ -206,16 +212,22 @@ def assemble(
       prepared: kept channels, arrays and weight masks at full size.
       recipe: by which it was prepared.
       ranges: of the activations at every site, at the policy's bits.
+      tuned: what training made of the prepared variables and of those of the quantizers, at
+        full size; by default the quantizers' start at the sliced kernels.
 
     Raises:
       RecipeError: if the policy's bits do not fit the recipe, or a rounded site has no range.
     """
     places = kept_places(graph, prepared.kept)
-    variables = slice_variables(graph, prepared.variables, prepared.kept)
+    whole = prepared.variables if tuned is None else {n: tuned[n] for n in prepared.variables}
+    variables = slice_variables(graph, whole, prepared.kept)
     masks = {name: mask[np.ix_(*places[name])] for name, mask in prepared.weight_masks.items()}
     small = Compressed(graph, policy, prepared.kept, variables, recipe, masks, ranges)
     if not small.quantized:
         return small
+    if tuned is not None:
+        own = slice_quantizers(graph, recipe, tuned, prepared.kept)
+        return replace(small, variables=variables | own)
     quantizer = Quantizer(graph, recipe)
     started = quantizer.start(variables, quantizer.bit_widths(policy, ranges), masks)
     return replace(small, variables=variables | started)

@@ -20,7 +20,6 @@ from pfrl.compression.kept import named
 from pfrl.compression.masked import MaskedNetwork
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import REPAIRED, Recipe
-from pfrl.compression.rounding import slice_quantizers
 from pfrl.compression.sliced import Compressed, assemble
 from pfrl.cost import CostModel
 from pfrl.cpu.backend import at_hand, evaluates_at_once
@@ -35,8 +34,8 @@ from pfrl.evaluation.remembered import choice
 from pfrl.evaluation.short_training import Masked, ShortTraining
 from pfrl.evaluation.supernet import read_or_train, train_supernet
 from pfrl.evaluation.validation import batched, choose_runtime, split_search
+from pfrl.files import FileError
 from pfrl.graph import Graph
-from pfrl.graph.masks import slice_variables
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.tasks.judging import Judge, Judged, validate
 from pfrl.user_cache import digest
@@ -135,6 +134,7 @@ class NetworkEvaluator(Evaluator):
         self._batched = Batched(self._training, dataset.task)
         at_once = evaluates_at_once(jax.default_backend())
         self.choice = self._choose(quantized, at_once)
+        self._has_judged = False
         self._at_once = at_once and self.bound is None and self.choice.runtime == REFERENCE
 
     def evaluate(self, policy: Policy) -> Evaluation:
@@ -205,16 +205,29 @@ class NetworkEvaluator(Evaluator):
         masked, finite = self._training.tuned(policy, batches)
         trained = time.perf_counter()
         self.seconds["training"] += trained - start
-        # Without a name the judge is freed in here, which takes milliseconds.
-        judged = validate(
-            self._judge(policy, masked, self.choice.runtime),
-            self.images[images],
-            self.dataset.task,
-            bound,
-        )
+        judged = self._validated(policy, masked, images, bound)
         end = time.perf_counter()
         self.seconds["validation"] += end - trained
         return judged if finite else judged._replace(quality=0.0, finite=False)
+
+    def _validated(
+        self, policy: Policy, masked: Masked, images: str, bound: Bound | None
+    ) -> Judged:
+        try:
+            # Without a name the judge is freed in here, which takes milliseconds.
+            judged = validate(
+                self._judge(policy, masked, self.choice.runtime),
+                self.images[images],
+                self.dataset.task,
+                bound,
+            )
+        except FileError:
+            # Training can move a grid to where the runtime cannot compute: such a file is no use.
+            if not self._has_judged:
+                raise
+            return Judged(0.0, False, True)
+        self._has_judged = True
+        return judged
 
     def _judge(self, policy: Policy, masked: Masked, name: str) -> Judge:
         runtime, shape = self._runtimes[name], self.graph.input_shape
@@ -226,10 +239,7 @@ class NetworkEvaluator(Evaluator):
     def _sliced(self, policy: Policy, masked: Masked) -> Compressed:
         """The part of the masked network that stays, with the numbers that it has now."""
         recipe, ranges = self.statistics.recipe, self.statistics.ranges(policy)
-        small = assemble(self.graph, policy, masked.prepared, recipe, ranges)
-        now = slice_variables(self.graph, masked.variables, small.kept)
-        now |= slice_quantizers(self.graph, recipe, now, small.kept)
-        return replace(small, variables={name: now[name] for name in small.variables})
+        return assemble(self.graph, policy, masked.prepared, recipe, ranges, masked.variables)
 
     def _choose(self, quantized: bool, at_once: bool) -> Choice:
         """The runtime of the configuration, or the fastest one for a network of medium size.

@@ -1,6 +1,7 @@
 """Integer files: what is simulated in JAX, computed by the reference and run by ONNX Runtime."""
 
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -13,6 +14,7 @@ from pfrl.compression.calibration import gather_statistics
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
 from pfrl.compression.sliced import compress
+from pfrl.deploy.litert.export import to_litert
 from pfrl.deploy.onnx.check import checked, outputs
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.deploy.onnx.integers import to_integer_model
@@ -21,6 +23,7 @@ from pfrl.deploy.operators.quantized import build_quantized
 from pfrl.deploy.reference.check import DifferenceError
 from pfrl.deploy.reference.operators import OPERATORS
 from pfrl.deploy.reference.run import Reference
+from pfrl.deploy.runtimes.litert import LiteRTSession
 from pfrl.deploy.runtimes.onnxruntime import Session
 from pfrl.graph import trace
 from pfrl.graph.labelled.program import BATCH
@@ -140,6 +143,22 @@ def test_few_bits_are_codes_of_int8(recipe, bits):
     simulated = np.asarray(jax.jit(small)(images))
     # Biases are rounded in the file alone; of few codes one that is another is much.
     assert np.abs(simulated - found).mean() < 0.05 * simulated.std()
+
+
+def test_a_channel_whose_step_training_let_grow_keeps_its_bias():
+    """All of its weights are rounded to zero, so that any step gives the same network."""
+    small, images = quantized("two", recipe=Recipe(weights="lsq", clips="lsq"))
+    step = np.array(small.variables["quantizer.conv2.kernel.step"])
+    step[1] = 1e4
+    variables = {**small.variables, "quantizer.conv2.kernel.step": step}
+    grown = replace(small, variables=variables)
+    simulated = np.asarray(jax.jit(grown)(images))
+    for session in (
+        Session(to_integer_model(*build_quantized(grown, images.shape[1:])).SerializeToString()),
+        LiteRTSession(to_litert(grown, images.shape[1:])),
+    ):
+        found = session.logits(images)
+        assert np.abs(simulated - found).mean() < 0.02 * simulated.std()
 
 
 def test_layers_of_32_bits_stay_float_with_pairs_at_their_borders(tmp_path):

@@ -1,6 +1,7 @@
 """One evaluation of a policy: what it trains on, what judges it, and that it compiles once."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -18,6 +19,7 @@ from pfrl.evaluation.config import EpisodeConfig, Evaluation
 from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.recorded import Recorded, RecordError
 from pfrl.evaluation.validation import split_search
+from pfrl.files import FileError
 from pfrl.graph import trace
 from pfrl.training.fit import mean_quality
 from pfrl.training.optimizers import sgd
@@ -25,8 +27,11 @@ from pfrl.training.step import TrainState, make_train_step
 from tests.support.tiny import TwoConvs, made, shape, stripes
 
 SEED = 3
-CONFIG = EpisodeConfig(steps=12, batch=32, learning_rate=0.05, statistics_images=64)
+CONFIG = EpisodeConfig(
+    steps=12, batch=32, learning_rate=0.05, statistics_images=64, validation="xla"
+)
 RECIPE = Recipe(images=128)
+LEARNED = Recipe(images=128, weights="lsq", clips="lsq")
 DATA = stripes()
 
 
@@ -75,6 +80,39 @@ def test_after_the_first_evaluation_nothing_compiles(graph, evaluator):
         assert evaluation.costs == CostModel(graph).of(policy)
         assert evaluation.seconds > 0
         assert not evaluation.diverged
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, LEARNED], ids=["fixed", "learned"])
+@pytest.mark.parametrize("runtime", ["onnx-int8", "litert-int8"])
+def test_nothing_compiles_where_the_files_of_sliced_networks_are_judged(graph, runtime, recipe):
+    config = replace(CONFIG, validation=runtime)
+    evaluator = NetworkEvaluator(graph, DATA, CostModel(graph), config, SEED, True, recipe)
+    assert evaluator.choice.runtime == runtime
+    evaluator.evaluate(Policy.uniform(graph, 0.9, 7, 7))
+    before = compilations()
+    for policy in policies(graph, 6):
+        assert not evaluator.evaluate(policy).diverged
+    assert compilations() == before
+
+
+def test_a_file_that_its_runtime_cannot_run_is_worth_nothing(graph, monkeypatch):
+    config = replace(CONFIG, validation="onnx-int8")
+    evaluator = NetworkEvaluator(graph, DATA, CostModel(graph), config, SEED, True, RECIPE)
+    policy = Policy.uniform(graph, 0.9, 7, 7)
+
+    def refuses(*_):
+        raise FileError("the model cannot be run")
+
+    judge = evaluator._runtimes["onnx-int8"].judge
+    monkeypatch.setattr(type(evaluator._runtimes["onnx-int8"]), "judge", refuses)
+    with pytest.raises(FileError):  # nothing says that it can run any network of this kind
+        evaluator.evaluate(policy)
+    monkeypatch.setattr(type(evaluator._runtimes["onnx-int8"]), "judge", staticmethod(judge))
+    assert evaluator.evaluate(policy).accuracy > 0
+    monkeypatch.setattr(type(evaluator._runtimes["onnx-int8"]), "judge", refuses)
+    found = evaluator.evaluate(policies(graph, 1)[0])
+    assert found.diverged
+    assert found.accuracy == 0
 
 
 def test_equal_policies_get_equal_accuracies(graph, evaluator):

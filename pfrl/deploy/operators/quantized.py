@@ -153,7 +153,10 @@ class _Kernels:
         if outputs == len(steps):
             largest = np.abs(integers).reshape(-1, len(steps)).max(0)
             own = np.abs(kernel).max(others) / np.maximum(largest, 1)
-            found = np.where(largest > 0, own, steps.astype(np.float64))
+            # Channels of zeros may have any step. Training lets theirs grow until no runtime can
+            # rescale it and the bias is rounded away.
+            some = own[largest > 0] if largest.any() else np.minimum(steps, 1).astype(np.float64)
+            found = np.where(largest > 0, own, some.min())
         elif outputs % len(steps) == 0:  # several axes of outputs, the last of which has the steps
             found = np.tile(steps.astype(np.float64), outputs // len(steps))
         else:
