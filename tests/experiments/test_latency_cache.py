@@ -124,7 +124,7 @@ def test_whatever_decides_about_a_latency_is_another_model(measured):
         (larger, 0.5, 4, 0, False),
         (trace(made(Dense), shape(1, 3)), 0.5, 4, 0, False),
     ]
-    assert len({latency._digest(*arguments) for arguments in asked}) == len(asked)
+    assert len({latency._key(*arguments) for arguments in asked}) == len(asked)
 
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(measured, tmp_path, monkeypatch):
