@@ -65,10 +65,9 @@ def measure_latency(
         return found
 
     def make() -> NetworkLatency:
-        model = _measured(graph, keep_min, round_to, seed, FLOAT_BITS)
-        if not integers:
-            return model
-        return replace(model, integers=_measured(graph, keep_min, round_to, seed, INTEGER_BITS))
+        widths = [FLOAT_BITS, INTEGER_BITS] if integers else [FLOAT_BITS]
+        floats, *others = _measured(graph, keep_min, round_to, seed, widths)
+        return replace(floats, integers=others[0]) if integers else floats
 
     return kept(path, read, make, lambda path, model: write_json(path, model.to_json()))
 
@@ -111,28 +110,42 @@ def _key(graph: Graph, keep_min: float, round_to: int, seed: int, integers: bool
     return digest(facts)
 
 
-def _measured(graph: Graph, keep_min: float, round_to: int, seed: int, bits: int) -> NetworkLatency:
-    integers, kind = bits < FLOAT_BITS, " of integers" if bits < FLOAT_BITS else ""
-    with stage(f"measuring layers{kind}"):
-        shapes = (layer_shape(layer, graph) for layer in graph.layers)
-        table = measure_table(shapes, seconds=SECONDS, seed=seed, integers=integers)
+def _measured(
+    graph: Graph, keep_min: float, round_to: int, seed: int, widths: Sequence[int]
+) -> list[NetworkLatency]:
+    """A model for files of each bit width; all networks are measured in turns, so that a share of
+    the float network's latency is one of the same moods of the machine."""
+    shapes = [layer_shape(layer, graph) for layer in graph.layers]
+    tables = []
+    for bits in widths:
+        with stage("measuring layers of integers" if bits < FLOAT_BITS else "measuring layers"):
+            table = measure_table(shapes, seconds=SECONDS, seed=seed, integers=bits < FLOAT_BITS)
+        tables.append(table)
     rng = np.random.default_rng([seed, 3])
-    policies = [Policy.uniform(graph, 1.0, bits, bits)]
+    keeps: list[dict[str, float]] = [dict.fromkeys(graph.groups, 1.0)]
     for number in range(NETWORKS):
         keep = {}
         for name, group in graph.groups.items():
             even = number % 2 == 1 and rng.random() < 0.5
             share = rng.uniform(keep_min, 1)
-            count = round_count(share * group.size, group.size, table.block if even else round_to)
-            keep[name] = count / group.size
-        policies.append(Policy(keep, policies[0].weight_bits, policies[0].act_bits))
-    with stage(f"measuring networks{kind}"):
-        measured = measure_policies(graph, policies, SECONDS)
+            block = tables[0].block if even else round_to
+            keep[name] = round_count(share * group.size, group.size, block) / group.size
+        keeps.append(keep)
+    policies = [
+        replace(Policy.uniform(graph, 1.0, bits, bits), keep=keep)
+        for bits in widths
+        for keep in keeps
+    ]
+    with stage("measuring networks"):
+        measured = measure_policies(graph, policies, SECONDS * len(widths))
     samples = [
         (policy.counts(graph), measurement.median_ms)
         for policy, measurement in zip(policies, measured, strict=True)
     ]
-    return NetworkLatency.fitted(graph, table, samples)
+    return [
+        NetworkLatency.fitted(graph, table, samples[start : start + len(keeps)])
+        for table, start in zip(tables, range(0, len(samples), len(keeps)), strict=True)
+    ]
 
 
 def measure_policies(graph: Graph, policies: Sequence[Policy], seconds: float) -> list[Measurement]:
