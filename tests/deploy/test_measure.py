@@ -5,9 +5,18 @@ from importlib.metadata import version
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
-from pfrl.cost.latency_table import Grid, LatencyTable, LayerGrids, LayerShape, measure_table
+from pfrl.cost.latency_table import (
+    Grid,
+    LatencyTable,
+    LayerGrids,
+    LayerShape,
+    _layer,
+    measure_table,
+)
 from pfrl.deploy import timing
 from pfrl.deploy.layer_times import layer_times
 from pfrl.deploy.memory import peak_memory
@@ -226,3 +235,24 @@ def test_layers_are_measured_on_a_grid():
     assert 0 < table.overhead_ms < table.predict(wide, 32, 32)
     assert table.predict(wide, 16, 16) < table.predict(wide, 32, 32)
     assert table.predict(depthwise, 5, 5) >= 0
+
+
+def test_layers_of_integers_have_a_finer_grid_of_inputs():
+    wide = LayerShape("conv", (3, 3), (1, 1), ((1, 1), (1, 1)), 1, 16, 16, 64, 32)
+    table = measure_table([wide, DENSE], points=(0.5, 1.0), seconds=0.1, integers=True)
+    assert table.integers
+    assert table.layers[wide].fast.c_in == (4, 8, 12, 16, 20, 24, 28, 32, 64)
+    assert table.layers[wide].slow is None
+    assert table.predict(wide, 18, 17) >= 0
+    assert LatencyTable.from_json(json.loads(json.dumps(table.to_json()))) == table
+
+
+def test_layers_of_integers_compute_with_them(tmp_path):
+    depthwise = LayerShape("depthwise", (3, 3), (1, 1), ((1, 1), (1, 1)), 8, 8, 8, 8, 8)
+    for shape, kernel in ((CONV, "QLinearConv"), (depthwise, "QLinearConv"), (DENSE, "QGemm")):
+        model = _layer(shape, 8, 8, np.random.default_rng(0), True)
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+        onnxruntime.InferenceSession(model.SerializeToString(), options)
+        found = {node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node}
+        assert kernel in found and not found & {"Conv", "Gemm", "FusedConv", "FusedGemm"}
