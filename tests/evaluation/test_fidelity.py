@@ -328,7 +328,7 @@ def test_a_runtime_with_other_outputs_or_other_answers_gives_way_to_the_next(wai
 )
 def test_what_is_handed_over_answers_as_what_was_judged(graph, recipe):
     """What quantizers keep for every output channel or weight is sliced with the kernels."""
-    config = EpisodeConfig(steps=0, batch=32, statistics_images=64)
+    config = EpisodeConfig(steps=0, batch=32, statistics_images=64, validation="xla")
     found = NetworkEvaluator(graph, DATA, CostModel(graph), config, 3, True, recipe)
     policy = Policy.uniform(graph, 0.6, 4, 4)
     small, tuned = found.network(policy), found.network(policy, Tuning(64, 0.01, 0))
