@@ -11,6 +11,9 @@ from envs.problem import Problem, ProblemError
 from pfrl.cost import Assignment, BudgetError, CostModel, largest_that_fits
 from pfrl.graph import Graph, Layer
 
+TRIED = 9
+"""Choices of a decision, at most, in looking for the cheapest assignment."""
+
 
 class Decisions:
     """Steps of an episode: for every layer, a decision for each knob, or None.
@@ -19,6 +22,8 @@ class Decisions:
     undecided stands at its lowest value; a choice may only be taken if the
     whole then meets the budget. That assignment is feasible at the start (or
     the budget is refused), and stays so with every step, whatever the metric.
+    Where the lowest values are not the cheapest (integer kernels are slow at
+    few channels), and too dear, undecided is what is at the cheapest found.
 
     Every ``Decision`` cuts the raw actions [-1, 1] into equal parts. Under a budget the action 0
     stands for the raw action ``u`` of ``uniform``, and the others for raw actions on two
@@ -84,11 +89,15 @@ class Decisions:
         return other
 
     def _take_limit(self, limit: float) -> None:
+        where = "with every knob at its lowest"
+        if self.floor > limit and not self.monotone:
+            self.start, where = self._cheapest(), "at the cheapest that was found"
+            self.floor = self.cost(self.start)
         if self.floor > limit:
             raise BudgetError(
-                f"{self.metric} {limit:.4g} cannot be met: with every knob at its lowest the"
-                f" network still has {self.floor:.4g} ({self.floor / self.base:.1%} of the base);"
-                " raise the target, lower keep_min or add a knob"
+                f"{self.metric} {limit:.4g} cannot be met: {where} the network still has"
+                f" {self.floor:.4g} ({self.floor / self.base:.1%} of the base); raise the target,"
+                " lower keep_min or add a knob"
             )
         self.limit = limit
         self.centre = self._inside(self.uniform_action(limit))
@@ -107,6 +116,21 @@ class Decisions:
                 bits.update(dict.fromkeys(edges, problem.edge_bits))
         for _, decision in self.all():
             decision.set(at, 0)
+        return at
+
+    def _cheapest(self) -> Assignment:
+        """Where no other choice of a single decision, of at most ``TRIED`` each, is cheaper."""
+        at, cheaper = self.start.copy(), True
+        while cheaper:
+            cheaper = False
+            for _, decision in self.all():
+                found = least, chosen = self.cost(at), decision.chosen(at)
+                last = len(decision.values) - 1
+                for choice in np.linspace(0, last, min(last + 1, TRIED)).round().astype(int):
+                    decision.set(at, int(choice))
+                    found = min(found, (self.cost(at), int(choice)))
+                decision.set(at, found[1])
+                cheaper = cheaper or found < (least, chosen)
         return at
 
     def all(self) -> Iterator[tuple[tuple[int, int], Decision]]:
@@ -142,7 +166,9 @@ class Decisions:
                 levels.append(-1.0)
                 continue
             wanted = self.choice(decision, action[place])
-            taken = self._largest(decision, wanted, at)
+            taken = wanted
+            if self.clips and self.limit is not None:
+                taken = self._largest(decision, wanted, at, self.limit)
             decision.set(at, taken)
             executed[place] = action[place] if taken == wanted else self.action_of(decision, taken)
             levels.append(decision.level(taken))
@@ -178,23 +204,38 @@ class Decisions:
         return self.centre + action * (1 + self.centre if action <= 0 else 1 - self.centre)
 
     def uniform(self, limit: float | None) -> Assignment:
-        """The policy of ``uniform_action``: the control that every search has to beat."""
-        return self._assigned(self.uniform_action(limit))
+        """The policy of ``uniform_action``: the control that every search has to beat.
+
+        Where no uniform one is within the limit, what the limit lets through of it.
+        """
+        raw = self.uniform_action(limit)
+        at = self._assigned(raw)
+        if limit is None or self.cost(at) <= limit:
+            return at
+        at = self.under(limit).start.copy()
+        for _, decision in self.all():
+            decision.set(at, self._largest(decision, decision.choice(raw), at, limit))
+        return at
 
     def uniform_action(self, limit: float | None) -> float:
         """The same raw action at every step: the largest whose policy meets ``limit``.
 
         Taken step by step, it meets it at every step too, so that nothing of it is clipped.
-        That of the lowest choices if nothing larger fits.
+        That of the lowest choices if nothing larger fits; if they do not either, that of the
+        cheapest policy.
         """
         if limit is None:
             return 1.0
         count = sum(1 for _ in self.all())
-        return largest_that_fits(
-            np.linspace(-1, 1, 1001).tolist(),
+        actions = np.linspace(-1, 1, 1001).tolist()
+        found = largest_that_fits(
+            actions,
             lambda action: self.meets(np.full(count, action), limit),
             monotone=self.monotone,
         )
+        if self.monotone or self.cost(self._assigned(found)) <= limit:
+            return found
+        return min(actions, key=lambda action: self.cost(self._assigned(action)))
 
     def meets(self, raw: Sequence[float] | np.ndarray, limit: float) -> bool:
         """Whether raw actions, one for each of ``all()``, meet a limit without being clipped.
@@ -213,6 +254,8 @@ class Decisions:
         until it is met (HAQ, arXiv 1811.08886, section 3.3)."""
         at = at.copy()
         while self.limit is not None and self.cost(at) > self.limit:
+            if not any(decision.chosen(at) for _, decision in self.all()):
+                return self.start.copy()
             for _, decision in self.all():
                 decision.set(at, max(decision.chosen(at) - 1, 0))
                 if self.cost(at) <= self.limit:
@@ -230,14 +273,16 @@ class Decisions:
         room = 1 / max((len(decision.values) for _, decision in self.all()), default=1)
         return float(np.clip(action, room - 1, 1 - room))
 
-    def _largest(self, decision: Decision, wanted: int, at: Assignment) -> int:
-        """The largest choice up to ``wanted`` that meets the budget; the lowest always does."""
-        limit, trial = self.limit, at.copy()
-        if limit is None or not self.clips:
-            return wanted
+    def _largest(self, decision: Decision, wanted: int, at: Assignment, limit: float) -> int:
+        """The largest choice up to ``wanted`` that meets a limit, which ``at`` does; the next one
+        above, where lower ones are dearer and none does."""
+        trial = at.copy()
 
         def fits(choice: int) -> bool:
             decision.set(trial, choice)
             return self.cost(trial) <= limit
 
-        return largest_that_fits(range(wanted + 1), fits, monotone=self.monotone)
+        found = largest_that_fits(range(wanted + 1), fits, monotone=self.monotone)
+        if self.monotone or fits(found):
+            return found
+        return next(filter(fits, range(wanted + 1, len(decision.values))), decision.chosen(at))

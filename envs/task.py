@@ -97,7 +97,8 @@ class NetworkTask(Task):
         dataset, before = load_network(self.model, self.data, self.weights)
 
         def model(of: Graph, latency: NetworkLatency | None = None) -> CostModel:
-            return CostModel(of, latency, self.recipe, FileSize(of, self.recipe, metadata(dataset)))
+            size = FileSize(of, self.recipe, metadata(dataset))
+            return CostModel(of, latency, self.recipe, size, latency and latency.integers)
 
         costs = model(graph, latency)
         if self.decompose is not None:

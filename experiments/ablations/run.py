@@ -13,7 +13,7 @@ from experiments.records.run_folder import RunFolder
 from experiments.report.studies.layout import write_layout
 from experiments.run.compression import LATENCY_FILE
 from experiments.run.inputs import find_weights
-from experiments.run.latency import measure_latency
+from experiments.run.latency import measure_latency, writes_integers
 from experiments.studies.study import ONE_BY_ONE, complete, judged_alike, show_plan, task_of
 from experiments.watch.summary import write_summary
 
@@ -56,12 +56,14 @@ def _prepared(name: str, folder: RunFolder, shared: Shared, weights: str) -> Con
     """What the jobs share. What is measured at the start is kept in the folder."""
     latency = None
     if EXPERIMENTS[name].latency:
-        _, graph = task_of(shared, weights).network()
+        task, space = task_of(shared, weights), shared.space
+        _, graph = task.network()
         folder.begin()
-        space = shared.space
         folder.kept(
             LATENCY_FILE,
-            lambda: measure_latency(graph, space.keep_min, space.round_to, 0).to_json(),
+            lambda: measure_latency(
+                graph, space.keep_min, space.round_to, 0, writes_integers(task)
+            ).to_json(),
         )
         latency = folder.path / LATENCY_FILE
     alike = judged_alike(folder, task_of(shared, weights, latency=latency))

@@ -3,10 +3,12 @@
 import dataclasses
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from envs import NetworkTask
 from envs.decisions import Decisions
 from experiments.records.run_folder import VALIDATION, RunFolder
+from experiments.records.wording import percent
 from experiments.report.answer import answer_lines
 from experiments.report.run_report import write_report
 from experiments.run.choose import choose
@@ -14,7 +16,12 @@ from experiments.run.drop import fewer_rewarded, search_limits
 from experiments.run.files import SHIPPED
 from experiments.run.finish import finish
 from experiments.run.inputs import check, needs_latency
-from experiments.run.latency import SECONDS, measure_latency
+from experiments.run.latency import (
+    SECONDS,
+    integers_share,
+    measure_latency,
+    writes_integers,
+)
 from experiments.run.search import make_problem, make_task, search
 from experiments.run.training import STAGE, fit_config, tell_length
 from experiments.settings.compression import CompressSettings
@@ -28,7 +35,10 @@ from pfrl.graph import Graph
 
 LATENCY_FILE = "latency.json"
 INTEGERS = "integers.json"
-"""Whether the processor that began the run cuts off sums of int8 products."""
+"""Whether the processor that began the run cuts off sums of int8 products, and how fast integers
+are there."""
+FASTER = 0.9
+"""Share of the float network's latency from which on integers are worth their rounding."""
 
 
 def run(settings: CompressSettings) -> list[Path]:
@@ -47,12 +57,14 @@ def run(settings: CompressSettings) -> list[Path]:
     settings = settings.resolved()
     weights = check(settings)
     folder = RunFolder("compress", settings, weights, "history.jsonl")
-    integers = folder.read(INTEGERS) or {"saturates": saturates()}
-    settings = on_this_processor(settings, integers["saturates"])
     with stage("loading and tracing"):
-        task = make_task(settings, weights, None)
-        dataset, graph = task.network()
+        dataset, graph = make_task(settings, weights, None).network()
     tell(dataset.summary)
+    integers = folder.read(INTEGERS) or {"saturates": saturates()}
+    if settings.space.int8 is None and not settings.space.opened()["quantized"]:
+        settings = faster(settings, graph, integers)
+    settings = on_this_processor(settings, integers["saturates"])
+    task = make_task(settings, weights, None)
     tell_length(settings.finish, dataset)
     if settings.max_drop is not None:
         settings = fewer_rewarded(settings, dataset)
@@ -80,6 +92,27 @@ def run(settings: CompressSettings) -> list[Path]:
     return [write_report(folder.path), folder.path / "model.onnx"]
 
 
+def faster(settings: CompressSettings, graph: Graph, integers: dict[str, Any]) -> CompressSettings:
+    """With integers, if the network is faster with them on this machine.
+
+    Args:
+      settings: resolved ones, of floats.
+      graph: of the base network.
+      integers: gets ``share``, the latency with integers over that with floats (null if there can
+        be none), unless it has it already.
+    """
+    if "share" not in integers:
+        integers["share"] = integers_share(graph)
+    share = integers["share"]
+    if share is None or share > FASTER:
+        return settings
+    tell(
+        f"with integers of 8 bits the network takes {percent(share, 1)} of its time here: they are"
+        " used; --int8 none does without"
+    )
+    return settings.rounded()
+
+
 def on_this_processor(settings: CompressSettings, saturates: bool) -> CompressSettings:
     """With integers as every processor computes them right, if this one needs it."""
     if settings.space.int8 == "fastest" and saturates:
@@ -103,6 +136,8 @@ def stages(settings: CompressSettings, dataset: Dataset, evaluations: int) -> li
     training = fit_config(finish, dataset, settings.seed)
     steps = training.epochs * len(dataset.train) / training.batch
     measuring = ["measuring layers", "measuring networks"] if needs_latency(settings) else []
+    if settings.space.opened()["quantized"]:
+        measuring += [f"{name} of integers" for name in measuring]
     networks = 3 if settings.controls else 1
     return [
         *(Stage(name, SECONDS) for name in measuring),
@@ -127,7 +162,8 @@ def prepare(settings: CompressSettings, task: NetworkTask, graph: Graph) -> None
     check_export(graph)
     latency, space = None, settings.space
     if needs_latency(settings):
-        latency = measure_latency(graph, space.keep_min, space.round_to, settings.seed)
+        integers = writes_integers(task)
+        latency = measure_latency(graph, space.keep_min, space.round_to, settings.seed, integers)
     Decisions(make_problem(settings, task), graph, task.costs(graph, latency))
     if latency is not None:
         # Before config.json, which makes it a run: a kill in between leaves nothing to resume.

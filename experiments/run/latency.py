@@ -5,31 +5,39 @@ import json
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from envs import NetworkTask
 from experiments.records.machine import machine
 from experiments.watch.progress import say, stage
 from pfrl.compression.policy import Policy, round_count
 from pfrl.compression.sliced import compress
 from pfrl.cost.latency import NetworkLatency, layer_shape
 from pfrl.cost.latency_table import measure_table
-from pfrl.deploy.onnx.export import export_onnx, to_onnx
-from pfrl.deploy.timing import Measurement, measure_interleaved
+from pfrl.cost.model import Assignment
+from pfrl.deploy.onnx.export import to_onnx
+from pfrl.deploy.operators.program import ExportError
+from pfrl.deploy.timing import Measurement, latency_ratio, measure_interleaved
 from pfrl.files import FileError, write_json
 from pfrl.graph import Graph
+from pfrl.methods.quantization.base import WEIGHT_QUANTIZERS
+from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.user_cache import user_cache
 
 NETWORKS = 32
 """Whole networks that the model is fitted to, besides the base."""
+INTEGER_BITS = 8
 SECONDS = 10.0
 """Time spent on measuring the layers, and again on the whole networks."""
 
 
-def measure_latency(graph: Graph, keep_min: float, round_to: int, seed: int) -> NetworkLatency:
+def measure_latency(
+    graph: Graph, keep_min: float, round_to: int, seed: int, integers: bool = False
+) -> NetworkLatency:
     """The latency model for policies that keep at least ``keep_min``, rounded to ``round_to``.
 
     One that was measured before, of the same network on the same machine by the same versions, is
@@ -43,6 +51,7 @@ def measure_latency(graph: Graph, keep_min: float, round_to: int, seed: int) -> 
       graph: of the base network.
       keep_min, round_to: of the policies that will be asked for.
       seed: of the policies, of weights and images, and of the order of measuring.
+      integers: whether files of integers are measured besides those of floats.
 
     Returns:
       Predicted milliseconds of any of these policies, batch 1, one thread.
@@ -50,24 +59,47 @@ def measure_latency(graph: Graph, keep_min: float, round_to: int, seed: int) -> 
     Raises:
       ExportError: if the network cannot be exported.
     """
-    path = user_cache() / "latency" / f"{_digest(graph, keep_min, round_to, seed)}.json"
+    digest = _digest(graph, keep_min, round_to, seed, integers)
+    path = user_cache() / "latency" / f"{digest}.json"
     if (known := _read(graph, path)) is not None:
         say(f"latencies as measured on this machine before; to measure anew, delete {path}")
         return known
-    model = _measured(graph, keep_min, round_to, seed)
+    model = _measured(graph, keep_min, round_to, seed, FLOAT_BITS)
+    if integers:
+        model = replace(model, integers=_measured(graph, keep_min, round_to, seed, INTEGER_BITS))
     with suppress(FileError):  # a cache that cannot be written is no reason to stop
         write_json(path, model.to_json())
     return model
 
 
-def _digest(graph: Graph, keep_min: float, round_to: int, seed: int) -> str:
+def integers_share(graph: Graph) -> float | None:
+    """Latency of the base network with integers of 8 bits over that in float, measured in turns.
+
+    None if the network cannot be written with integers.
+    """
+    widths = (FLOAT_BITS, INTEGER_BITS)
+    with stage("measuring integers"):
+        try:
+            policies = [Policy.uniform(graph, 1.0, bits, bits) for bits in widths]
+            floats, integers = measure_policies(graph, policies, SECONDS / 2)
+        except ExportError:
+            return None
+    return latency_ratio(integers, floats).value
+
+
+def writes_integers(task: NetworkTask) -> bool:
+    """Whether the files of a task's policies that round all layers compute with integers."""
+    return task.quantized and WEIGHT_QUANTIZERS[task.recipe.weights].steps is not None
+
+
+def _digest(graph: Graph, keep_min: float, round_to: int, seed: int, integers: bool) -> str:
     """Of all that decides about a latency model but the moods of the machine."""
     source = graph.source
     exported = to_onnx(lambda x: source.apply(source.variables, x, False)[0], graph.input_shape)
     facts = {
         "machine": machine(),
         "runtime": version("onnxruntime"),
-        "asked": [keep_min, round_to, seed, NETWORKS, SECONDS],
+        "asked": [keep_min, round_to, seed, NETWORKS, SECONDS, integers],
         "operations": [[node.op_type, *node.input, *node.output] for node in exported.graph.node],
         "groups": {name: group.size for name, group in graph.groups.items()},
         "layers": [
@@ -86,13 +118,13 @@ def _read(graph: Graph, path: Path) -> NetworkLatency | None:
         return None
 
 
-def _measured(graph: Graph, keep_min: float, round_to: int, seed: int) -> NetworkLatency:
-    with stage("measuring layers"):
-        table = measure_table(
-            (layer_shape(layer, graph) for layer in graph.layers), seconds=SECONDS, seed=seed
-        )
+def _measured(graph: Graph, keep_min: float, round_to: int, seed: int, bits: int) -> NetworkLatency:
+    integers, kind = bits < FLOAT_BITS, " of integers" if bits < FLOAT_BITS else ""
+    with stage(f"measuring layers{kind}"):
+        shapes = (layer_shape(layer, graph) for layer in graph.layers)
+        table = measure_table(shapes, seconds=SECONDS, seed=seed, integers=integers)
     rng = np.random.default_rng([seed, 3])
-    policies = [Policy.uniform(graph)]
+    policies = [Policy.uniform(graph, 1.0, bits, bits)]
     for number in range(NETWORKS):
         keep = {}
         for name, group in graph.groups.items():
@@ -101,7 +133,7 @@ def _measured(graph: Graph, keep_min: float, round_to: int, seed: int) -> Networ
             count = round_count(share * group.size, group.size, table.block if even else round_to)
             keep[name] = count / group.size
         policies.append(Policy(keep, policies[0].weight_bits, policies[0].act_bits))
-    with stage("measuring networks"):
+    with stage(f"measuring networks{kind}"):
         measured = measure_policies(graph, policies, SECONDS)
     samples = [
         (policy.counts(graph), measurement.median_ms)
@@ -113,8 +145,9 @@ def _measured(graph: Graph, keep_min: float, round_to: int, seed: int) -> Networ
 def measure_policies(graph: Graph, policies: Sequence[Policy], seconds: float) -> list[Measurement]:
     """Latencies of a network's policies as ONNX files of untrained weights, measured in turns.
 
-    Of quantized policies the float network is measured: the rounding steps of
-    simulated bits are no part of what a runtime would spend.
+    A policy that rounds all layers is measured as a file of integers of 8 bits, which is as fast
+    as one of fewer; any other one as the float network, as simulated bits are no part of what a
+    runtime would spend.
 
     Args:
       graph: of the base network.
@@ -127,14 +160,18 @@ def measure_policies(graph: Graph, policies: Sequence[Policy], seconds: float) -
     Raises:
       ExportError: if the network cannot be exported.
     """
-    full = Policy.uniform(graph)
     with tempfile.TemporaryDirectory() as scratch:
-        paths = []
-        for place, policy in enumerate(policies):
-            small = compress(
-                graph.source,
-                Policy(policy.keep, full.weight_bits, full.act_bits, policy.round_to),
-                graph=graph,
-            )
-            paths.append(export_onnx(small, graph.input_shape, Path(scratch) / f"{place}.onnx"))
+        paths = [Path(scratch) / f"{place}.onnx" for place in range(len(policies))]
+        for path, policy in zip(paths, policies, strict=True):
+            path.write_bytes(_file(graph, policy))
         return measure_interleaved(paths, seconds=seconds)
+
+
+def _file(graph: Graph, policy: Policy) -> bytes:
+    """An ONNX file that takes as long as the policy's, whatever its numbers."""
+    bits = INTEGER_BITS if Assignment.of(policy, graph).rounded else FLOAT_BITS
+    alike = Policy.uniform(graph, 1.0, bits, bits)
+    alike = replace(alike, keep=policy.keep, round_to=policy.round_to)
+    ranges = {site.name: (-1.0, 1.0) for site in graph.sites}
+    small = compress(graph.source, alike, graph=graph, ranges=ranges)
+    return to_onnx(small, graph.input_shape).SerializeToString()

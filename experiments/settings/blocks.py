@@ -180,13 +180,13 @@ class SpaceBlock:
     """Whether all that no knob rounds has integers of 8 bits: not (none); with weights of 7 bits,
     which every processor computes right (portable); or with 8 bits where this processor does so in
     ONNX Runtime, those with VNNI, and 7 elsewhere (fastest). Default: none, or what --prefer
-    says."""
+    says; with --prefer speed the last, if a tenth of the latency is won by it."""
     decompose: str | None = None
     """How layers become two with a rank between them, for the knob rank: a product of matrices
     (svd), or a convolution whose channels (channel) or whose sides (spatial) are parted. Goes with
     --recipe.criterion l2."""
 
-    def filled(self, knobs: tuple[KnobName, ...], int8: str = "none") -> "SpaceBlock":
+    def filled(self, knobs: tuple[KnobName, ...], int8: str | None = "none") -> "SpaceBlock":
         """The same with these knobs and integers, where none were given."""
         return replace(self, knobs=self.knobs or knobs, int8=self.int8 or int8)
 

@@ -19,11 +19,12 @@ from pfrl.evaluation.config import EpisodeConfig
 
 _USUAL: dict[str, Any] = {"knobs": ("keep",), "int8": "none", "reward": "accuracy"}
 PREFERENCES: dict[str, dict[str, Any]] = {
-    "speed": {**_USUAL, "target": "latency=0.5"},
+    "speed": {**_USUAL, "target": "latency=0.5", "int8": None},
     "size": {**_USUAL, "target": "bytes=0.25", "int8": "fastest"},
     "both": {**_USUAL, "target": "latency=0.5", "int8": "fastest"},
 }
-"""What ``--prefer`` stands for; what is given besides it wins."""
+"""What ``--prefer`` stands for; what is given besides it wins. Whether speed takes integers is
+measured when the run begins."""
 DEFAULTS = {**_USUAL, "target": "macs=0.5"}
 NO_TARGET = "none"
 EPISODES = 60
@@ -66,9 +67,9 @@ class CompressSettings(CommandSettings):
 
     network: Flat[NetworkBlock] = field(default_factory=NetworkBlock)
     prefer: Literal["speed", "size", "both"] | None = None
-    """The objective in words, which chooses target, knobs, integers and reward: half the latency
-    (speed); a quarter of the bytes, with integers (size); or half the latency with integers, which
-    take a quarter of the bytes (both)."""
+    """The objective in words, which chooses target, knobs, integers and reward: half the latency,
+    with integers if they are faster on this machine (speed); a quarter of the bytes, with integers
+    (size); or half the latency with integers, which take a quarter of the bytes (both)."""
     target: str | None = None
     """Budget: METRIC=VALUE with macs, params, bytes (of the ONNX file), packed (bytes of the packed
     file's arrays, where fewer than 8 bits count), bops or latency; up to 1 it is a share of the
@@ -136,6 +137,12 @@ class CompressSettings(CommandSettings):
                 f"parallel is above 1 for the agent ppo alone; got {self.parallel} for {self.agent}"
             )
         return settings
+
+    def rounded(self) -> Self:
+        """The same of resolved settings, with integers."""
+        space = dataclasses.replace(self.space, int8="fastest")
+        recipe = ROUNDED if self.recipe == REPAIRED else self.recipe
+        return dataclasses.replace(self, space=space, recipe=recipe)
 
     def _target(self, usual: str) -> str:
         """The budget; where limits are tried, all of the metric, which any network meets."""

@@ -22,6 +22,12 @@ class NetworkLatency:
     blocks of the runtime's kernels: additions and other operations between the
     layers then leave the blocked memory layout and enter it again, which no
     table of single layers can know.
+
+    Attributes:
+      graph: of the base network.
+      table: of its layers.
+      factor, intercept, penalties: as above; the penalties by group.
+      integers: the same of the network's files of integers; None where none are made.
     """
 
     graph: Graph
@@ -29,6 +35,7 @@ class NetworkLatency:
     factor: float
     intercept: float
     penalties: Mapping[str, float]
+    integers: "NetworkLatency | None" = None
 
     def __call__(self, counts: Mapping[str, int]) -> float:
         uneven = sum(ms for group, ms in self.penalties.items() if self._is_uneven(group, counts))
@@ -76,16 +83,19 @@ class NetworkLatency:
             "intercept": self.intercept,
             "penalties": dict(self.penalties),
             "table": self.table.to_json(),
+            "integers": None if self.integers is None else self.integers.to_json(),
         }
 
     @classmethod
     def from_json(cls, graph: Graph, value: Mapping[str, Any]) -> "NetworkLatency":
+        integers = value.get("integers")
         return cls(
             graph,
             LatencyTable.from_json(value["table"]),
             float(value["factor"]),
             float(value["intercept"]),
             {group: float(value["penalties"][group]) for group in graph.groups},
+            None if integers is None else cls.from_json(graph, integers),
         )
 
 

@@ -7,7 +7,8 @@ of channel counts, and the grid is interpolated bilinearly, with regard to how
 the runtime works: its fast convolution kernels compute output channels in whole
 blocks, and are left for slow ones where the input channels fill a block and are
 no multiple of 4. So counts of output channels are rounded up to a block, and
-the two kinds of input counts have a grid each.
+the two kinds of input counts have a grid each. Kernels of integers copy the input channels of
+every position, 16 of them faster than 12: there the grid of small input counts is fine.
 """
 
 import math
@@ -20,6 +21,8 @@ import onnx
 import onnxruntime
 
 from pfrl.deploy.onnx.emit import to_model
+from pfrl.deploy.onnx.integers import to_integer_model
+from pfrl.deploy.operators import quantized
 from pfrl.deploy.operators.graph import OperatorGraph
 from pfrl.deploy.runtimes.onnxruntime import Session
 from pfrl.deploy.timing import instruction_set, interleave
@@ -30,6 +33,12 @@ ALIGNMENT = 4
 
 FIXED_INPUTS = 4
 """Layers with at most so many input channels see the images, whose channels stay."""
+
+FINE = 32
+"""Input channels up to which layers of integers are measured at every multiple of 4."""
+
+STEP = 0.02
+"""Of all grids in layers of integers, whose numbers do not matter."""
 
 TURN_SECONDS = 0.003
 """How long a layer runs at a time: many short turns see the machine in all its moods."""
@@ -93,6 +102,8 @@ class LatencyTable:
     batch: int
     runtime_version: str
     instruction_set: str
+    integers: bool = False
+    """Whether the layers compute with integers."""
 
     def predict(self, shape: LayerShape, c_in: int, c_out: int) -> float:
         """Milliseconds of the layer with so many channels left, without the overhead of a run.
@@ -182,6 +193,7 @@ def measure_table(
     batch: int = 1,
     seconds: float = 12.0,
     seed: int = 0,
+    integers: bool = False,
 ) -> LatencyTable:
     """Measures single layers in ONNX Runtime, all of them in turns.
 
@@ -194,6 +206,7 @@ def measure_table(
       seconds: time spent on measuring, besides making the models, unless five turns of every
         model take longer.
       seed: of weights, images and order.
+      integers: of 8 bits, between floats that are rounded first and turned back last.
 
     The time of a run that computes nothing is subtracted from every layer, so
     that a sum of layers counts it once. What a layer alone pays for bringing its
@@ -201,10 +214,12 @@ def measure_table(
     """
     rng, block = np.random.default_rng(seed), channel_block()
     distinct = list(dict.fromkeys(shapes))
-    axes = [_axes(shape, points, block) for shape in distinct]
+    axes = [_axes(shape, points, block, integers) for shape in distinct]
     models = [_nothing()]
     for shape, lanes in zip(distinct, axes, strict=True):
-        models += [_layer(shape, i, o, rng) for lane in lanes for i in lane[0] for o in lane[1]]
+        models += [
+            _layer(shape, i, o, rng, integers) for lane in lanes for i in lane[0] for o in lane[1]
+        ]
     sessions = [Session(model.SerializeToString(), threads) for model in models]
     runs = [session.bound(session.random_images(batch, rng)) for session in sessions]
     rounds, _ = interleave(lambda: runs, seconds, rng, round_seconds=TURN_SECONDS, fewest_rounds=5)
@@ -218,14 +233,21 @@ def measure_table(
         ]
         layers[shape] = LayerGrids(grids[0], grids[1] if len(grids) > 1 else None)
     return LatencyTable(
-        layers, overhead, block, threads, batch, onnxruntime.__version__, instruction_set()
+        layers,
+        overhead,
+        block,
+        threads,
+        batch,
+        onnxruntime.__version__,
+        instruction_set(),
+        integers,
     )
 
 
 Axes = tuple[tuple[int, ...], tuple[int, ...]]
 
 
-def _axes(shape: LayerShape, points: Sequence[float], block: int) -> list[Axes]:
+def _axes(shape: LayerShape, points: Sequence[float], block: int, integers: bool) -> list[Axes]:
     """Input and output counts to measure: those of the fast kernels and, if any, of the slow."""
     whole = math.lcm(ALIGNMENT, shape.groups if shape.kind == "conv" else 1)
     step = math.lcm(block, whole)
@@ -238,6 +260,9 @@ def _axes(shape: LayerShape, points: Sequence[float], block: int) -> list[Axes]:
         return [((shape.c_in,), _points(aligned, outs)), ((shape.c_in,), slow)]
     if shape.c_in <= FIXED_INPUTS:
         return [((shape.c_in,), outs)]
+    if integers and shape.kind == "conv":
+        fine = range(whole, min(shape.c_in, FINE) + 1, whole)
+        return [(_points(shape.c_in, {*fine, *ins}), outs)]
     if shape.kind == "dense" or shape.groups > 1 or shape.c_in <= block:
         return [(ins, outs)]
     fast = tuple(c for c in ins if is_fast(shape.kind, c, block))
@@ -252,11 +277,27 @@ def _points(most: int, counts: Iterable[int]) -> tuple[int, ...]:
 def _nothing() -> onnx.ModelProto:
     graph = OperatorGraph()
     graph.shapes["x"] = (BATCH, 1)
-    return _activated(graph, "x")
+    return to_model(_activated(graph, "x"))
 
 
-def _layer(shape: LayerShape, c_in: int, c_out: int, rng: np.random.Generator) -> onnx.ModelProto:
+def _layer(
+    shape: LayerShape, c_in: int, c_out: int, rng: np.random.Generator, integers: bool
+) -> onnx.ModelProto:
     """A model of the layer with so many channels, and its ReLU."""
+    graph = _layer_graph(shape, c_in, c_out, rng)
+    if not integers:
+        return to_model(graph)
+    (layer, _), kernel = graph.nodes, graph.constants[graph.nodes[0].inputs[1]]
+    graph.constants[layer.inputs[1]] = STEP * np.clip(np.round(kernel / STEP), -64, 64)
+    steps = np.full(kernel.shape[quantized.OUTPUT_AXIS[layer.op]], STEP)
+    graph.values = {graph.source: 0, graph.output: 1}
+    sites = {0: quantized.Grid(STEP, 128), 1: quantized.Grid(STEP, 0)}
+    return to_integer_model(graph, quantized.Quantization(sites, {layer.inputs[1]: steps}))
+
+
+def _layer_graph(
+    shape: LayerShape, c_in: int, c_out: int, rng: np.random.Generator
+) -> OperatorGraph:
     graph = OperatorGraph()
     bias = graph.constant(rng.standard_normal(c_out))
     if shape.kind == "dense":
@@ -282,6 +323,6 @@ def _layer(shape: LayerShape, c_in: int, c_out: int, rng: np.random.Generator) -
     return _activated(graph, name)
 
 
-def _activated(graph: OperatorGraph, name: str) -> onnx.ModelProto:
+def _activated(graph: OperatorGraph, name: str) -> OperatorGraph:
     graph.source, graph.output = "x", graph.node("Relu", [name], graph.shapes[name])
-    return to_model(graph)
+    return graph

@@ -111,11 +111,13 @@ def _bops(costs: "CostModel", at: "Assignment") -> float:
 
 
 def _latency(costs: "CostModel", at: "Assignment") -> float:
-    """Predicted milliseconds of one example on one thread.
+    """Predicted milliseconds of one example on one thread, of the file that is handed over.
 
     Not monotone: runtimes have fast kernels at multiples of some channel counts.
     """
     assert costs.latency is not None
+    if costs.integer_latency is not None and at.rounded:
+        return costs.integer_latency(at.counts)
     return costs.latency(at.counts)
 
 

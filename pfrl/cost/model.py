@@ -9,6 +9,7 @@ from pfrl.cost.metrics import METRICS
 from pfrl.deploy.onnx.size import FileSize
 from pfrl.deploy.packed.storage import Storage
 from pfrl.graph import Graph
+from pfrl.methods.quantization.uniform import FLOAT_BITS
 
 Latency = Callable[[Mapping[str, int]], float]
 """Predicted milliseconds (batch 1, one thread) for channel counts by group."""
@@ -31,6 +32,13 @@ class Assignment:
     def copy(self) -> "Assignment":
         return Assignment(dict(self.counts), *_knobs(self))
 
+    @property
+    def rounded(self) -> bool:
+        """Whether weights and inputs of all layers are, so that all compute with integers."""
+        return all(
+            bits < FLOAT_BITS for bits in (*self.weight_bits.values(), *self.act_bits.values())
+        )
+
     def policy(self, graph: Graph) -> Policy:
         keep = {name: self.counts[name] / group.size for name, group in graph.groups.items()}
         return Policy(keep, *_knobs(self))
@@ -50,6 +58,8 @@ class CostModel:
     Args:
       graph: of the base network.
       latency: a model of it; without one there are no metrics that need it.
+      integer_latency: a model of files of integers, for policies that round all layers; by
+        default their latency is that of the same network in float.
       recipe: how kernels are made sparse, and rounded.
       file: the size of the file that is handed over, which ``bytes`` is then; without, ``bytes``
         are those of the packed arrays, as ``packed`` always are.
@@ -64,6 +74,7 @@ class CostModel:
     latency: Latency | None = None
     recipe: Recipe = PLAIN
     file: FileSize | None = None
+    integer_latency: Latency | None = None
     metrics: tuple[str, ...] = field(init=False)
     base: dict[str, float] = field(init=False)
 

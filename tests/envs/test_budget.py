@@ -1,5 +1,7 @@
 """Budgets hold exactly, in every metric, whatever the agent asks for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,15 @@ from hypothesis import strategies as st
 
 from envs import Problem
 from envs.decisions import Decisions
-from pfrl.cost import Budget, BudgetError, CostModel, largest_that_fit, largest_that_fits
+from pfrl.compression.policy import Policy
+from pfrl.cost import (
+    Assignment,
+    Budget,
+    BudgetError,
+    CostModel,
+    largest_that_fit,
+    largest_that_fits,
+)
 from pfrl.cost.metrics import METRICS
 from pfrl.graph import trace
 from tests.support.tiny import made, resnet8, shape
@@ -75,6 +85,67 @@ def test_everything_asked_for_leaves_less_than_one_channel_unspent(costs):
             more = at.copy()
             more.counts[name] += 1
             assert decisions.cost(more) > decisions.limit
+
+
+@pytest.fixture(scope="module")
+def valley(costs) -> CostModel:
+    """A latency that is least at three quarters of the channels, as integer kernels have it."""
+    sizes = {name: group.size for name, group in costs.graph.groups.items()}
+    return CostModel(
+        costs.graph,
+        lambda counts: 1 + sum(abs(4 * n - 3 * sizes[name]) for name, n in counts.items()),
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_a_limit_below_the_lowest_choices_cost_holds_where_others_are_cheaper(valley, seed):
+    decisions = decisions_for(valley, "latency", 0.6, ("keep",))
+    assert decisions.limit is not None
+    lowest = {name: 0.2 for name in valley.graph.groups}
+    assert valley.of(Policy.uniform(valley.graph))["latency"] > decisions.limit
+    assert valley.of(replace(Policy.uniform(valley.graph), keep=lowest))["latency"] > (
+        decisions.limit
+    )
+    rng, at = np.random.default_rng(seed), decisions.start
+    for step in range(len(decisions.steps)):
+        at, executed, _ = decisions.execute(step, rng.uniform(-1, 1, 1), at)
+        again, _, _ = decisions.execute(step, executed, at)
+        assert again == at
+        assert decisions.cost(at) <= decisions.limit
+    uniform = decisions.uniform(decisions.limit)
+    assert decisions.cost(uniform) <= decisions.limit
+    assert decisions.lowered(Assignment.of(Policy.uniform(valley.graph), valley.graph))
+    least = decisions_for(valley, "latency", 1.0, ("keep",)).under(1.0)
+    for name, group in valley.graph.groups.items():
+        assert least.start.counts[name] == round(0.75 * group.size)
+    with pytest.raises(BudgetError, match="cheapest that was found"):
+        decisions.under(0.9)
+
+
+def test_where_no_uniform_policy_meets_the_limit_it_is_what_the_limit_lets_through(valley):
+    sizes = [group.size for group in valley.graph.groups.values()]
+    uneven = CostModel(
+        valley.graph,
+        lambda counts: (
+            1.0
+            + sum(
+                n if size < max(sizes) else size - n
+                for n, size in zip(counts.values(), sizes, strict=True)
+            )
+        ),
+    )
+    decisions = decisions_for(uneven, "latency", 1.0, ("keep",))
+    decisions = decisions.under(decisions.cost(decisions._cheapest()) + 2)
+    limit = decisions.limit
+    uniform = decisions.uniform(limit)
+    assert limit is not None and decisions.cost(uniform) <= limit
+    at = decisions.start
+    for step in range(len(decisions.steps)):
+        at, _, _ = decisions.execute(step, [0.0], at)
+    assert at == uniform
+    shares = {n / size for n, size in zip(uniform.counts.values(), sizes, strict=True)}
+    assert max(shares) - min(shares) > 0.2
 
 
 def test_without_a_budget_nothing_is_clipped(costs):

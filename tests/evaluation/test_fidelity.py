@@ -1,9 +1,9 @@
 """Fidelities of an evaluation, who judges it, when judging stops, and what is kept of it."""
 
 import math
-import time
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES, Runtime
 from pfrl.deploy.runtimes.openvino import precisions
 from pfrl.deploy.runtimes.xla import in_parts
 from pfrl.evaluation import evaluator as evaluation
-from pfrl.evaluation import remembered
+from pfrl.evaluation import remembered, validation
 from pfrl.evaluation.base import Choice, Tuning
 from pfrl.evaluation.cache import EvaluationCache, Known, policy_key
 from pfrl.evaluation.compilations import compilations
@@ -90,7 +90,19 @@ def test_rounded_networks_are_judged_as_the_files_that_are_handed_over(graph):
         np.testing.assert_allclose(found[runtime], found[REFERENCE], atol=4.5 / 264)
 
 
-def test_a_file_of_integers_may_judge_where_it_answers_as_its_simulation():
+@pytest.fixture
+def wait(monkeypatch):
+    """A function that lets seconds pass on the clock by which runtimes are timed."""
+    now = [0.0]
+
+    def pass_by(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(validation, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    return pass_by
+
+
+def test_a_file_of_integers_may_judge_where_it_answers_as_its_simulation(wait):
     images = [(np.zeros((250, 1)), np.zeros(250, int))] * 4
 
     def judge(outputs, right) -> Any:
@@ -98,7 +110,7 @@ def test_a_file_of_integers_may_judge_where_it_answers_as_its_simulation():
 
     choose = partial(choose_runtime, images=images, task=DATA.task, integers=True)
     simulated, slow = judge((1.0, 0.0), 200), judge((1.0, 0.0), 199)
-    waiting = {"xla": lambda: time.sleep(0.05) or simulated()}
+    waiting = {"xla": lambda: wait(0.05) or simulated()}
     chosen = choose({**waiting, "onnx-int8": slow})
     assert (chosen.runtime, chosen.agreement) == ("onnx-int8", 1 - 1 / 250)
     assert chosen.difference == pytest.approx(-1 / 250)
@@ -271,29 +283,29 @@ def test_validation_counts_all_images_or_as_many_as_it_takes():
     assert validate(judge(50), images, DATA.task, Bound(0.3))[:3] == (100 / 300, True, True)
 
 
-def test_the_faster_runtime_is_taken_if_it_agrees():
+def test_the_faster_runtime_is_taken_if_it_agrees(wait):
     images = [(np.ones((250, 1)), np.zeros(250, int))]
 
     def slow() -> Any:
-        return lambda x: sum(x @ np.ones((1, 2)) for _ in range(2_000)) / 2_000
+        return lambda x: wait(2.0) or x @ np.ones((1, 2))
 
     def fast(value) -> Any:
-        return lambda: lambda x: x @ np.full((1, 2), value)
+        return lambda: lambda x: wait(1.0) or x @ np.full((1, 2), value)
 
     found = choose_runtime({"xla": slow, "onnx": fast(1.0)}, images, DATA.task)
     assert isinstance(found, Choice)
     assert found.runtime == "onnx"
-    assert found.seconds["onnx"] < found.seconds["xla"]
+    assert found.seconds == {"xla": 2.0, "onnx": 1.0}
     assert found.difference == 0
     assert choose_runtime({"xla": slow, "onnx": fast(2.0)}, images, DATA.task)[::2] == ("xla", None)
 
 
-def test_a_runtime_with_other_outputs_or_other_answers_gives_way_to_the_next():
+def test_a_runtime_with_other_outputs_or_other_answers_gives_way_to_the_next(wait):
     images = [(np.ones((250, 1)), np.zeros(250, int))]
 
     def judge(seconds, outputs, right) -> Any:
         def run(x):
-            time.sleep(seconds)
+            wait(seconds)
             return np.where(np.arange(250)[:, None] < right, [outputs], [outputs[::-1]])
 
         return lambda: run

@@ -1,9 +1,19 @@
 """Latency models are measured once a machine and network."""
 
+import json
+from dataclasses import replace
+
+import onnx
 import pytest
 
-from experiments.run import latency
+from experiments.run import compression, latency
+from experiments.settings.blocks import SpaceBlock
+from experiments.settings.compression import CompressSettings
+from pfrl.compression.policy import Policy
+from pfrl.compression.recipe import ROUNDED
+from pfrl.cost import CostModel
 from pfrl.cost.latency import NetworkLatency
+from pfrl.deploy.operators.program import ExportError
 from pfrl.graph import trace
 from tests.support.tiny import Dense, TwoConvs, made, shape
 
@@ -31,6 +41,7 @@ def test_the_same_network_is_measured_once(measured, tmp_path, capsys):
     again = latency.measure_latency(trace(made(TwoConvs, seed=1), shape(1, 8, 8, 1)), 0.5, 4, 0)
     assert len(measured) == 1 and again.to_json() == first.to_json()
     told = capsys.readouterr().err
+    assert first.integers is None
     (path,) = (tmp_path / "latency").iterdir()
     assert str(path) in told
     # A damaged file is measured again and is whole then.
@@ -39,18 +50,79 @@ def test_the_same_network_is_measured_once(measured, tmp_path, capsys):
     assert len(measured) == 2 and path.read_text() != "{"
 
 
+def test_integers_are_measured_beside_floats_and_decide_about_policies_that_round(measured):
+    graph = trace(made(TwoConvs), shape(1, 8, 8, 1))
+    model = latency.measure_latency(graph, 0.5, 4, 0, integers=True)
+    assert [arguments[-1] for arguments in measured] == [32, 8]
+    assert model.integers is not None and model.integers.table.integers
+    assert NetworkLatency.from_json(graph, json.loads(json.dumps(model.to_json()))) == model
+    costs = CostModel(graph, model, integer_latency=model.integers)
+    full = graph.full_counts()
+    assert costs.base["latency"] == model(full)
+    names = [layer.name for layer in graph.layers]
+    for weights, inputs, expected in (
+        (32, 32, model),
+        (8, 8, model.integers),
+        (3, 5, model.integers),
+        (8, 32, model),
+    ):
+        policy = Policy.uniform(graph, 1.0, weights, inputs)
+        assert costs.of(policy)["latency"] == expected(full)
+    mixed = dict.fromkeys(names, 8) | {names[0]: 32}
+    policy = replace(Policy.uniform(graph, 1.0, 8, 8), weight_bits=mixed)
+    assert costs.of(policy)["latency"] == model(full), "a layer computes with floats"
+
+
+def test_policies_that_round_are_measured_as_files_of_integers(monkeypatch):
+    graph = trace(made(TwoConvs), shape(1, 8, 8, 1))
+    seen = []
+
+    def measured(paths, seconds):
+        for path in paths:
+            kinds = {node.op_type for node in onnx.load(path).graph.node}
+            seen.append("QuantizeLinear" in kinds)
+
+    monkeypatch.setattr(latency, "measure_interleaved", measured)
+    policies = [Policy.uniform(graph, 0.5, bits, bits) for bits in (32, 8, 4)]
+    latency.measure_policies(graph, policies, 0.1)
+    assert seen == [False, True, True]
+
+
+def test_speed_takes_integers_where_they_are_faster(monkeypatch):
+    monkeypatch.setattr(compression, "integers_share", lambda graph: 0.5)
+    settings = CompressSettings(prefer="speed").resolved().resolved()
+    assert settings.space.int8 is None and not settings.space.opened()["quantized"]
+    found: dict = {}
+    fast = compression.faster(settings, None, found)
+    assert found == {"share": 0.5} and fast.space.int8 == "fastest" and fast.recipe == ROUNDED
+    assert fast.target == settings.target
+    for known in (0.95, None):  # as a run that goes on has it; nothing is measured again
+        assert compression.faster(settings, None, {"share": known}) == settings
+    said = CompressSettings(prefer="speed", space=SpaceBlock(int8="none")).resolved()
+    assert said.space.int8 == "none", "what is said wins"
+
+
+def test_a_network_that_has_no_integers_has_no_share(monkeypatch):
+    def refuses(*_):
+        raise ExportError("no integers")
+
+    monkeypatch.setattr(latency, "measure_policies", refuses)
+    assert latency.integers_share(trace(made(TwoConvs), shape(1, 8, 8, 1))) is None
+
+
 def test_whatever_decides_about_a_latency_is_another_model(measured):
     graph = trace(made(TwoConvs), shape(1, 8, 8, 1))
     wider = trace(made(lambda rngs: TwoConvs(rngs, 12)), shape(1, 8, 8, 1))
     larger = trace(made(TwoConvs), shape(1, 12, 12, 1))
     asked = [
-        (graph, 0.5, 4, 0),
-        (graph, 0.25, 4, 0),
-        (graph, 0.5, 8, 0),
-        (graph, 0.5, 4, 1),
-        (wider, 0.5, 4, 0),
-        (larger, 0.5, 4, 0),
-        (trace(made(Dense), shape(1, 3)), 0.5, 4, 0),
+        (graph, 0.5, 4, 0, False),
+        (graph, 0.5, 4, 0, True),
+        (graph, 0.25, 4, 0, False),
+        (graph, 0.5, 8, 0, False),
+        (graph, 0.5, 4, 1, False),
+        (wider, 0.5, 4, 0, False),
+        (larger, 0.5, 4, 0, False),
+        (trace(made(Dense), shape(1, 3)), 0.5, 4, 0, False),
     ]
     assert len({latency._digest(*arguments) for arguments in asked}) == len(asked)
 

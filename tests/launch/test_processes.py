@@ -111,7 +111,7 @@ def lives(process: int) -> bool:
         return False
 
 
-def wait_for(holds, seconds: float = 60) -> None:
+def wait_for(holds, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "waited in vain"

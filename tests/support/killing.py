@@ -23,8 +23,11 @@ def kill(work: Callable[[], object], file: Path, more: int, jitter: float) -> No
     """Begin it, or go on, and kill it ``jitter`` seconds after so many more lines."""
     child, granted = _forked(work), _lines(file) + more
     while _lines(file) < granted:
-        if os.waitpid(child, os.WNOHANG)[0]:
-            raise SystemExit("the work ended before it could be killed")
+        # It stays a process until it is waited for, so that it can be killed after its end.
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if _lines(file) < granted:
+                raise SystemExit("the work ended before it could be killed")
+            break
         time.sleep(0.001)
     time.sleep(jitter)
     os.kill(child, signal.SIGKILL)

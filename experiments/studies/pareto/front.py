@@ -22,7 +22,7 @@ from experiments.records.run_folder import RunFolder, write_base
 from experiments.run.choose import Candidate, find_candidates
 from experiments.run.compression import LATENCY_FILE
 from experiments.run.inputs import agent_options, find_weights
-from experiments.run.latency import measure_latency
+from experiments.run.latency import measure_latency, writes_integers
 from experiments.run.recorded import recorded_search
 from experiments.settings.blocks import SettingsError
 from experiments.studies.pareto.limits import PLAN, Answer, answers, feasible, grid
@@ -108,14 +108,14 @@ def _check_limits(settings: ParetoSettings, folder: RunFolder, graph: Graph, wei
       BudgetError: before anything is written, if a limit cannot be met.
     """
     path, model = settings.out / LATENCY_FILE, None
+    task = task_of(settings, weights)
     known = folder.begun and path.exists()
     if settings.latency and known:
         model = read_latency(graph, path)
     elif settings.latency:
-        model = measure_latency(
-            graph, settings.space.keep_min, settings.space.round_to, settings.seed
-        )
-    costs = task_of(settings, weights).costs(graph, model)
+        space, integers = settings.space, writes_integers(task)
+        model = measure_latency(graph, space.keep_min, space.round_to, settings.seed, integers)
+    costs = task.costs(graph, model)
     for limit in settings.limits:
         Decisions(_problem(settings, weights, limit), graph, costs)
     if model is not None and not known:
