@@ -18,7 +18,7 @@ import tyro
 from experiments.settings.blocks import CommandSettings, SessionBlock
 from experiments.settings.compilation_cache import use_compilation_cache
 from experiments.watch.interrupts import INTERRUPTED, delivered, end_quietly
-from experiments.watch.pipes import flush, reader_may_leave
+from experiments.watch.outputs import flush, reader_may_leave
 from experiments.watch.progress import say
 from pfrl.registry import load_plugins
 

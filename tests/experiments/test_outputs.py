@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.watch.pipes import LEFT, reader_may_leave
+from experiments.watch.outputs import LEFT, reader_may_leave
 
 ROOT = Path(__file__).resolve().parents[2]
 
