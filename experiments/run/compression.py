@@ -135,12 +135,13 @@ def stages(settings: CompressSettings, dataset: Dataset, evaluations: int) -> li
     finish = settings.finish
     training = fit_config(finish, dataset, settings.seed)
     steps = training.epochs * len(dataset.train) / training.batch
-    measuring = ["measuring layers", "measuring networks"] if needs_latency(settings) else []
-    if settings.space.opened()["quantized"]:
-        measuring += [f"{name} of integers" for name in measuring]
+    kinds = 2 if settings.space.opened()["quantized"] else 1
+    measuring = ["measuring layers", "measuring layers of integers"][:kinds]
+    measured = [*(Stage(name, SECONDS) for name in measuring)]
+    measured.append(Stage("measuring networks", kinds * SECONDS))
     networks = 3 if settings.controls else 1
     return [
-        *(Stage(name, SECONDS) for name in measuring),
+        *(measured if needs_latency(settings) else []),
         Stage("search", evaluations, "episodes"),
         Stage("re-scoring candidates", finish.candidates + 1, "networks"),
         Stage(STAGE, networks * steps, "steps"),

@@ -1,10 +1,8 @@
 """Measuring a network's latency model: its layers one by one, and some whole networks."""
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,11 +20,11 @@ from pfrl.cost.model import Assignment
 from pfrl.deploy.onnx.export import to_onnx
 from pfrl.deploy.operators.program import ExportError
 from pfrl.deploy.timing import Measurement, latency_ratio, measure_interleaved
-from pfrl.files import FileError, write_json
+from pfrl.files import write_json
 from pfrl.graph import Graph
 from pfrl.methods.quantization.base import WEIGHT_QUANTIZERS
 from pfrl.methods.quantization.uniform import FLOAT_BITS
-from pfrl.user_cache import user_cache
+from pfrl.user_cache import digest, kept, user_cache
 
 NETWORKS = 32
 """Whole networks that the model is fitted to, besides the base."""
@@ -59,17 +57,19 @@ def measure_latency(
     Raises:
       ExportError: if the network cannot be exported.
     """
-    digest = _digest(graph, keep_min, round_to, seed, integers)
-    path = user_cache() / "latency" / f"{digest}.json"
-    if (known := _read(graph, path)) is not None:
+    path = user_cache() / "latency" / f"{_key(graph, keep_min, round_to, seed, integers)[:32]}.json"
+
+    def read(path: Path) -> NetworkLatency:
+        found = NetworkLatency.from_json(graph, json.loads(path.read_text()))
         say(f"latencies as measured on this machine before; to measure anew, delete {path}")
-        return known
-    model = _measured(graph, keep_min, round_to, seed, FLOAT_BITS)
-    if integers:
-        model = replace(model, integers=_measured(graph, keep_min, round_to, seed, INTEGER_BITS))
-    with suppress(FileError):  # a cache that cannot be written is no reason to stop
-        write_json(path, model.to_json())
-    return model
+        return found
+
+    def make() -> NetworkLatency:
+        widths = [FLOAT_BITS, INTEGER_BITS] if integers else [FLOAT_BITS]
+        floats, *others = _measured(graph, keep_min, round_to, seed, widths)
+        return replace(floats, integers=others[0]) if integers else floats
+
+    return kept(path, read, make, lambda path, model: write_json(path, model.to_json()))
 
 
 def integers_share(graph: Graph) -> float | None:
@@ -92,8 +92,8 @@ def writes_integers(task: NetworkTask) -> bool:
     return task.quantized and WEIGHT_QUANTIZERS[task.recipe.weights].steps is not None
 
 
-def _digest(graph: Graph, keep_min: float, round_to: int, seed: int, integers: bool) -> str:
-    """Of all that decides about a latency model but the moods of the machine."""
+def _key(graph: Graph, keep_min: float, round_to: int, seed: int, integers: bool) -> str:
+    """Digest of all that decides about a latency model but the moods of the machine."""
     source = graph.source
     exported = to_onnx(lambda x: source.apply(source.variables, x, False)[0], graph.input_shape)
     facts = {
@@ -103,43 +103,49 @@ def _digest(graph: Graph, keep_min: float, round_to: int, seed: int, integers: b
         "operations": [[node.op_type, *node.input, *node.output] for node in exported.graph.node],
         "groups": {name: group.size for name, group in graph.groups.items()},
         "layers": [
-            [asdict(layer_shape(layer, graph)), layer.c_in.groups, layer.c_out.groups]
+            [asdict(layer_shape(layer, graph)), list(layer.c_in.groups), list(layer.c_out.groups)]
             for layer in graph.layers
         ],
     }
-    return hashlib.sha256(json.dumps(facts, default=list).encode()).hexdigest()[:24]
+    return digest(facts)
 
 
-def _read(graph: Graph, path: Path) -> NetworkLatency | None:
-    """The model of a file; None if there is none, or it is damaged."""
-    try:
-        return NetworkLatency.from_json(graph, json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-
-
-def _measured(graph: Graph, keep_min: float, round_to: int, seed: int, bits: int) -> NetworkLatency:
-    integers, kind = bits < FLOAT_BITS, " of integers" if bits < FLOAT_BITS else ""
-    with stage(f"measuring layers{kind}"):
-        shapes = (layer_shape(layer, graph) for layer in graph.layers)
-        table = measure_table(shapes, seconds=SECONDS, seed=seed, integers=integers)
+def _measured(
+    graph: Graph, keep_min: float, round_to: int, seed: int, widths: Sequence[int]
+) -> list[NetworkLatency]:
+    """A model for files of each bit width; all networks are measured in turns, so that a share of
+    the float network's latency is one of the same moods of the machine."""
+    shapes = [layer_shape(layer, graph) for layer in graph.layers]
+    tables = []
+    for bits in widths:
+        with stage("measuring layers of integers" if bits < FLOAT_BITS else "measuring layers"):
+            table = measure_table(shapes, seconds=SECONDS, seed=seed, integers=bits < FLOAT_BITS)
+        tables.append(table)
     rng = np.random.default_rng([seed, 3])
-    policies = [Policy.uniform(graph, 1.0, bits, bits)]
+    keeps: list[dict[str, float]] = [dict.fromkeys(graph.groups, 1.0)]
     for number in range(NETWORKS):
         keep = {}
         for name, group in graph.groups.items():
             even = number % 2 == 1 and rng.random() < 0.5
             share = rng.uniform(keep_min, 1)
-            count = round_count(share * group.size, group.size, table.block if even else round_to)
-            keep[name] = count / group.size
-        policies.append(Policy(keep, policies[0].weight_bits, policies[0].act_bits))
-    with stage(f"measuring networks{kind}"):
-        measured = measure_policies(graph, policies, SECONDS)
+            block = tables[0].block if even else round_to
+            keep[name] = round_count(share * group.size, group.size, block) / group.size
+        keeps.append(keep)
+    policies = [
+        replace(Policy.uniform(graph, 1.0, bits, bits), keep=keep)
+        for bits in widths
+        for keep in keeps
+    ]
+    with stage("measuring networks"):
+        measured = measure_policies(graph, policies, SECONDS * len(widths))
     samples = [
         (policy.counts(graph), measurement.median_ms)
         for policy, measurement in zip(policies, measured, strict=True)
     ]
-    return NetworkLatency.fitted(graph, table, samples)
+    return [
+        NetworkLatency.fitted(graph, table, samples[start : start + len(keeps)])
+        for table, start in zip(tables, range(0, len(samples), len(keeps)), strict=True)
+    ]
 
 
 def measure_policies(graph: Graph, policies: Sequence[Policy], seconds: float) -> list[Measurement]:

@@ -53,7 +53,7 @@ def test_the_same_network_is_measured_once(measured, tmp_path, capsys):
 def test_integers_are_measured_beside_floats_and_decide_about_policies_that_round(measured):
     graph = trace(made(TwoConvs), shape(1, 8, 8, 1))
     model = latency.measure_latency(graph, 0.5, 4, 0, integers=True)
-    assert [arguments[-1] for arguments in measured] == [32, 8]
+    assert [arguments[-1] for arguments in measured] == [[32, 8]]
     assert model.integers is not None and model.integers.table.integers
     assert NetworkLatency.from_json(graph, json.loads(json.dumps(model.to_json()))) == model
     costs = CostModel(graph, model, integer_latency=model.integers)
@@ -124,7 +124,7 @@ def test_whatever_decides_about_a_latency_is_another_model(measured):
         (larger, 0.5, 4, 0, False),
         (trace(made(Dense), shape(1, 3)), 0.5, 4, 0, False),
     ]
-    assert len({latency._digest(*arguments) for arguments in asked}) == len(asked)
+    assert len({latency._key(*arguments) for arguments in asked}) == len(asked)
 
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(measured, tmp_path, monkeypatch):
