@@ -144,7 +144,7 @@ def stages(settings: CompressSettings, dataset: Dataset, evaluations: int) -> li
         *(measured if needs_latency(settings) else []),
         Stage("search", evaluations, "episodes"),
         Stage("re-scoring candidates", finish.candidates + 1, "networks"),
-        Stage(STAGE, networks * steps, "steps"),
+        *([Stage(STAGE, networks * steps, "steps")] if steps else []),
         Stage("measuring latency", (networks + 1 + len(SHIPPED)) * finish.seconds),
     ]
 

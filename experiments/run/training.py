@@ -115,6 +115,9 @@ def tell_length(finish: FinishConfig, dataset: Dataset) -> None:
 
     How much time that takes is shown once its first steps have been made.
     """
+    if finish.epochs == 0:
+        tell("the network that is chosen will not be trained (--finish.epochs 0)")
+        return
     config = fit_config(finish, dataset, 0)
     tell(
         f"the network that is chosen will be trained in {steps_of(config, dataset):,} steps of"
@@ -178,9 +181,12 @@ def _together(progress: Update, count: int) -> Tell:
 
 
 def _train(training: Training, tell: Tell) -> None:
-    """Carry out a training and write its arrays."""
+    """Carry out a training, unless it has no epochs, and write its arrays."""
     started = training.begin()
     dataset, network = started.dataset, started.network
+    if training.finish.epochs == 0:
+        _save(training, network.variables, False)
+        return
     config = fit_config(training.finish, dataset, training.seed)
     soft = Distillation(
         training.finish.distillation_weight,
@@ -221,6 +227,10 @@ def _train(training: Training, tell: Tell) -> None:
     except Diverged:
         diverged = True
         variables = run(replace(config, learning_rate=config.learning_rate / 10))
+    _save(training, variables, diverged)
+
+
+def _save(training: Training, variables: Variables, diverged: bool) -> None:
     arrays = {name: np.asarray(value) for name, value in variables.items()}
     save_arrays(training.path, arrays, {"network": training.name, "diverged": diverged})
 

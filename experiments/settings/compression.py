@@ -13,7 +13,7 @@ from experiments.settings.blocks import (
     SettingsError,
     SpaceBlock,
 )
-from pfrl.bounds import Bounds, Count, Positive, Share, Whole
+from pfrl.bounds import Bounds, Count, NotNegative, Positive, Share, Whole
 from pfrl.compression.recipe import REPAIRED, ROUNDED, Recipe
 from pfrl.evaluation.config import EpisodeConfig
 
@@ -39,9 +39,10 @@ Confidence = Annotated[float, Bounds(0.5, 1, below=True)]
 class FinishConfig:
     """What happens to the policy that won: training in full, with distillation from the base."""
 
-    epochs: Positive | None = None
-    """Passes over the training images. Default: 40 in 300 to 1,000 steps, but 10 at least. The
-    last fifth is left out where the quality on the search split has stopped rising."""
+    epochs: NotNegative | None = None
+    """Passes over the training images; 0 is no training, so that integers are rounded after it
+    (post-training quantization). Default: 40 in 300 to 1,000 steps, but 10 at least. The last
+    fifth is left out where the quality on the search split has stopped rising."""
     batch: Count = 64
     """Images a step."""
     learning_rate: Positive = 0.02

@@ -14,7 +14,7 @@ import pytest
 from envs import NetworkTask
 from experiments.cli import main
 from experiments.run import training
-from experiments.run.training import Training, fit_config, train_all
+from experiments.run.training import Training, fit_config, tell_length, train_all
 from experiments.settings.compression import FinishConfig
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import compress
@@ -59,6 +59,20 @@ def test_trainings_side_by_side_end_as_one_after_the_other(tmp_path, monkeypatch
         assert all(np.array_equal(together[name][key], value) for key, value in arrays.items())
     monkeypatch.setattr(training, "_side_by_side", pytest.fail)  # what is finished is read back
     assert set(trained("together")) == set(alone)
+
+
+def test_no_epochs_leave_the_network_as_it_was_prepared(tmp_path, capsys):
+    task = NetworkTask("resnet8", "digits", str(WEIGHTS))
+    graph = task.network()[1]
+    small = compress(graph.source, Policy.uniform(graph, 0.5), graph=graph)
+    finish = FinishConfig(epochs=0)
+    jobs = [Training("compressed", task, small, finish, 0, tmp_path)]
+    found = train_all(jobs, pytest.fail)["compressed"]
+    assert found.keys() == small.variables.keys()
+    for name, value in small.variables.items():
+        np.testing.assert_array_equal(found[name], value)
+    tell_length(finish, task.network()[0])
+    assert "will not be trained" in capsys.readouterr().err
 
 
 COMMAND = """compress --episodes 2 --episode.steps 1 --episode.batch 16 --episode.search-images 60
