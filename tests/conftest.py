@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 
@@ -21,10 +22,23 @@ CROWDED = 2.0 * 2**30
 # tested by `make test-all`. XLA reads its flags at JAX's first computation, in child processes too.
 # Each stands there once, however many processes lie between: kept programs are found by them.
 QUICK = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
-if os.environ.get("PFRL_TESTS") != "as used":
+AS_USED = os.environ.get("PFRL_TESTS") == "as used"
+if not AS_USED:
     flags = [*os.environ.get("XLA_FLAGS", "").split(), *QUICK]
     os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys(flags))
 os.environ["MPLBACKEND"] = "Agg"
+# A terminal of one size without colours. Examples may take as long as a busy machine needs, and
+# are the same every time, but for those of `make test-all`.
+os.environ.update(COLUMNS="80", LINES="24")
+for name in ("FORCE_COLOR", "NO_COLOR"):
+    os.environ.pop(name, None)
+hypothesis.settings.register_profile(
+    "steady",
+    deadline=None,
+    derandomize=not AS_USED,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("steady")
 # Tracing makes so many objects that looking for garbage as often as usual takes a twentieth.
 gc.set_threshold(50_000, 20, 50)
 os.environ["PFRL_CACHE"] = str(ROOT / ".pytest_cache" / "pfrl")

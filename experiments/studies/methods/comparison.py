@@ -17,6 +17,7 @@ from experiments.studies.methods.cells import Cell, cells
 from experiments.studies.methods.settings import MethodsSettings
 from experiments.studies.methods.table import write_table
 from experiments.studies.study import complete, show_plan
+from experiments.watch.summary import write_summary
 from pfrl.compression.calibration import gather_from
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import Compressed, compress
@@ -71,7 +72,8 @@ def run(settings: MethodsSettings) -> list[Path]:
         show_plan(folder, jobs, settings.launch, "networks")
         return []
     work = partial(evaluate_job, settings)
-    lines = complete(folder, jobs, work, settings.launch, "networks")
+    lines = complete(folder, jobs, work, settings.launch, "networks", watched=True)
+    write_summary(folder.path)
     return [write_table(folder.path, lines, folder.facts["commands"])]
 
 

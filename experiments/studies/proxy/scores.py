@@ -78,7 +78,7 @@ def run(settings: ProxySettings) -> list[Path]:
     with stage("measuring which runtime judges"):
         judge = folder.kept(VALIDATION, lambda: choose_judge(settings)._asdict())["runtime"]
     work = partial(score, settings, judge, policies)
-    lines = complete(folder, jobs, work, settings.launch, "scores")
+    lines = complete(folder, jobs, work, settings.launch, "scores", watched=True)
     return write_study(folder.path, lines, folder.facts)
 
 

@@ -84,7 +84,7 @@ def run(settings: TuneSettings) -> Path:
         left = max(settings.trials - len(folder.recorded), 0)
         again = [Stage(RETRAINING.format(name), steps, "steps") for name in ("default", "best")]
         with planned([Stage("trials", left * steps, "steps"), *again]):
-            trials = complete(folder, jobs, work, ONE_BY_ONE, "trials")
+            trials = complete(folder, jobs, work, ONE_BY_ONE, "trials", watched=True)
             found = outcome(folder, trials, pipeline)
     costs = task.costs(graph, None)
     result = {
