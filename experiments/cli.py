@@ -281,6 +281,10 @@ def _read(kind: type[Settings], name: str, arguments: list[str]) -> Settings:
     from pfrl.cpu import keep_memory
 
     keep_memory()
+    if (launch := getattr(settings, "launch", None)) is not None and launch.ray is not None:
+        from experiments.launch.address import check_answers
+
+        check_answers(launch.ray)
     return settings
 
 
