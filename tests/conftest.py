@@ -4,6 +4,7 @@ import ctypes
 import gc
 import os
 import signal
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -15,6 +16,7 @@ from pfrl import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+WORK = "experiments.ablations.works."
 CROWDED = 2.0 * 2**30
 """Bytes of memory above which a process forgets what it compiled for earlier files."""
 
@@ -67,12 +69,13 @@ def _resident() -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_of_users():
-    """What files of users registered is forgotten before the next file of tests."""
+    """What files of users and experiments registered is forgotten before the next file of tests."""
     yield
     registry._loaded.clear()
-    own = [key for key, place in registry._places.items() if place.startswith("pfrl_user")]
+    own = [key for key, place in registry._places.items() if place.startswith(("pfrl_user", WORK))]
     for kind, name in own:
-        del registry._places[kind, name]
+        # Imported again, it registers again.
+        sys.modules.pop(registry._places.pop((kind, name)), None)
         registry._items[kind].pop(name, None)
 
 

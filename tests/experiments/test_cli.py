@@ -221,6 +221,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.ci
 def test_a_full_disk_is_one_sentence(small_disk):
     """A process: what it has open is closed without a word, too."""
     words = [*TINY, "--agent", "random", "--out", str(small_disk / "run")]
