@@ -18,6 +18,7 @@ import tyro
 from experiments.settings.blocks import CommandSettings, SessionBlock
 from experiments.settings.compilation_cache import use_compilation_cache
 from experiments.watch.interrupts import INTERRUPTED, delivered, end_quietly
+from experiments.watch.outputs import flush, reader_may_leave
 from experiments.watch.progress import say
 from pfrl.registry import load_plugins
 
@@ -219,22 +220,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     threading.excepthook = _quiet_thread
     # tyro warns of ambiguous defaults only where there is nothing for a user to do.
     warnings.filterwarnings("ignore", module="tyro")
+    with reader_may_leave():
+        code = _told(sys.argv[1:] if arguments is None else list(arguments))
+    if arguments is None:
+        end_quietly()
+    return code
+
+
+def _told(arguments: list[str]) -> int:
+    """Run a command, and say in a sentence what was wrong with it; returns the exit code."""
     try:
         with delivered():
-            _run(sys.argv[1:] if arguments is None else list(arguments))
-        code = 0
+            _run(arguments)
+        flush()
+        return 0
     except KeyboardInterrupt:
         print(
             "pfrl: interrupted; what was finished is kept, go on with the same command",
             file=sys.stderr,
         )
-        code = INTERRUPTED
+        return INTERRUPTED
     except (ValueError, OSError, ArithmeticError) as error:
         print(f"pfrl: {_sentence(error)}", file=sys.stderr)
-        code = USER_ERROR
-    if arguments is None:
-        end_quietly()
-    return code
+        return USER_ERROR
 
 
 def _run(arguments: list[str]) -> None:
@@ -273,6 +281,10 @@ def _read(kind: type[Settings], name: str, arguments: list[str]) -> Settings:
     from pfrl.cpu import keep_memory
 
     keep_memory()
+    if (launch := getattr(settings, "launch", None)) is not None and launch.ray is not None:
+        from experiments.launch.address import check_answers
+
+        check_answers(launch.ray)
     return settings
 
 

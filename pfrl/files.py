@@ -53,6 +53,13 @@ def write_json(path: Path, value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def check_folders(*paths: Path) -> None:
+    """Raises FileError if one is no folder."""
+    for path in paths:
+        if not path.is_dir():
+            raise FileError(f"there is no folder {path}; give one that a command of pfrl wrote")
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file holds.
 

@@ -4,8 +4,10 @@ import ctypes
 import gc
 import os
 import signal
+import sys
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 
@@ -14,6 +16,7 @@ from pfrl import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+WORK = "experiments.ablations.works."
 CROWDED = 2.0 * 2**30
 """Bytes of memory above which a process forgets what it compiled for earlier files."""
 
@@ -21,10 +24,23 @@ CROWDED = 2.0 * 2**30
 # tested by `make test-all`. XLA reads its flags at JAX's first computation, in child processes too.
 # Each stands there once, however many processes lie between: kept programs are found by them.
 QUICK = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
-if os.environ.get("PFRL_TESTS") != "as used":
+AS_USED = os.environ.get("PFRL_TESTS") == "as used"
+if not AS_USED:
     flags = [*os.environ.get("XLA_FLAGS", "").split(), *QUICK]
     os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys(flags))
 os.environ["MPLBACKEND"] = "Agg"
+# A terminal of one size without colours. Examples may take as long as a busy machine needs, and
+# are the same every time, but for those of `make test-all`.
+os.environ.update(COLUMNS="80", LINES="24")
+for name in ("FORCE_COLOR", "NO_COLOR"):
+    os.environ.pop(name, None)
+hypothesis.settings.register_profile(
+    "steady",
+    deadline=None,
+    derandomize=not AS_USED,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("steady")
 # Tracing makes so many objects that looking for garbage as often as usual takes a twentieth.
 gc.set_threshold(50_000, 20, 50)
 os.environ["PFRL_CACHE"] = str(ROOT / ".pytest_cache" / "pfrl")
@@ -53,12 +69,13 @@ def _resident() -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_of_users():
-    """What files of users registered is forgotten before the next file of tests."""
+    """What files of users and experiments registered is forgotten before the next file of tests."""
     yield
     registry._loaded.clear()
-    own = [key for key, place in registry._places.items() if place.startswith("pfrl_user")]
+    own = [key for key, place in registry._places.items() if place.startswith(("pfrl_user", WORK))]
     for kind, name in own:
-        del registry._places[kind, name]
+        # Imported again, it registers again.
+        sys.modules.pop(registry._places.pop((kind, name)), None)
         registry._items[kind].pop(name, None)
 
 

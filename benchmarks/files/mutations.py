@@ -15,12 +15,13 @@ import io
 import json
 import multiprocessing
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,8 +30,9 @@ import numpy as np
 
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 VALUES: tuple[Any, ...] = (None, True, -1, 0, 1e308, float("nan"), 2**70, "", "8", [], {}, [[]])
-SECONDS = 120
-"""That a command may take."""
+SECONDS = 60
+"""Of computing that a command may take; it may wait for a core ``PATIENCE`` times as long."""
+PATIENCE = 20
 GROWTH = 2**29
 """Bytes that a worker's memory may grow by in one command: far more than these files ask for."""
 WORDS = 700
@@ -204,12 +206,25 @@ def as_users(reader: str, path: Path) -> Outcome:
     """Run the command as a user would."""
     command = [sys.executable, "-m", "experiments", *arguments_of(reader, path)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * SECONDS,
+            preexec_fn=_limit_computing,
+        )
     except subprocess.TimeoutExpired:
+        return Outcome("slow")
+    if done.returncode == -signal.SIGPROF:
         return Outcome("slow")
     if done.returncode < 0:
         return Outcome("crashed", f"signal {-done.returncode}")
     return _outcome(done.returncode, done.stderr)
+
+
+def _limit_computing() -> None:
+    """From now on; SIGPROF ends this process, and a program that takes its place."""
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
 
 
 def _work(connection: Connection) -> None:
@@ -227,6 +242,7 @@ def _work(connection: Connection) -> None:
     measuring.peak_memories = here
     while True:
         reader, path = connection.recv()
+        _limit_computing()
         connection.send(read(reader, path))
 
 
@@ -246,12 +262,17 @@ class Worker:
             other.close()
         self._connection.send((reader, path))
         try:
-            if self._connection.poll(SECONDS):
-                return self._connection.recv()
-            found = Outcome("slow")
+            if self._connection.poll(PATIENCE * SECONDS):
+                found = self._connection.recv()
+                if found.how != "large":  # what it holds would hide the next one's
+                    return found
+            else:
+                found = Outcome("slow")
         except (EOFError, ConnectionError):
             self._process.join()
-            found = Outcome("crashed", f"signal {-self._process.exitcode}")
+            code = self._process.exitcode
+            slow = code == -signal.SIGPROF
+            found = Outcome("slow") if slow else Outcome("crashed", f"signal {-code}")
         self.end()
         return found
 
@@ -262,11 +283,13 @@ class Worker:
             self._process = None
 
 
-def run(count: int, seed: int, folder: Path, files: Mapping[str, list[bytes]]) -> list[dict]:
+def run(
+    numbers: Iterable[int], seed: int, folder: Path, files: Mapping[str, list[bytes]]
+) -> list[dict]:
     """Damaged files one after the other, the kinds in turns.
 
     Args:
-      count: of all files.
+      numbers: of the files: each is damaged in a way of its own.
       folder: keeps those with which something went wrong.
       files: of ``whole_files``.
 
@@ -275,7 +298,7 @@ def run(count: int, seed: int, folder: Path, files: Mapping[str, list[bytes]]) -
     """
     worker, rows = Worker(), []
     try:
-        for number in range(count):
+        for number in numbers:
             kind = list(READERS)[number % len(READERS)]
             rng = np.random.default_rng([seed, number])
             content = files[kind][int(rng.integers(len(files[kind])))]
@@ -289,6 +312,8 @@ def run(count: int, seed: int, folder: Path, files: Mapping[str, list[bytes]]) -
                     found = as_users(reader, path)
                 row = {"number": number, "kind": kind, "reader": reader, **found._asdict()}
                 rows.append(row | {"right": found.right})
+                if not found.right:
+                    print(json.dumps(row), file=sys.stderr, flush=True)
                 right &= found.right
             if right:
                 path.unlink()
@@ -300,16 +325,17 @@ def run(count: int, seed: int, folder: Path, files: Mapping[str, list[bytes]]) -
 def main() -> None:
     parser = argparse.ArgumentParser(description="Damaged files, given to what reads them.")
     parser.add_argument("--count", type=int, default=10_000, help="damaged files")
+    parser.add_argument("--first", type=int, default=0, help="files before this one are left out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("mutations.json"))
     options = parser.parse_args()
     folder = options.out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    rows = run(options.count, options.seed, folder, whole_files())
+    rows = run(range(options.first, options.count), options.seed, folder, whole_files())
     table = Counter((row["kind"], row["reader"], row["how"]) for row in rows)
     wrong = [row for row in rows if not row["right"]]
     found = {
-        "files": options.count,
+        "files": options.count - options.first,
         "seed": options.seed,
         "outcomes": {" ".join(key): number for key, number in sorted(table.items())},
         "wrong": wrong,

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from experiments.launch.address import START_ONE, check_answers
 from experiments.launch.running import Launcher, LaunchError, Result, Task
 from experiments.settings.compilation_cache import use_compilation_cache
 from experiments.watch.runs import Status, listen
@@ -42,6 +43,7 @@ class OnRay(Launcher):
         self._ray, self._workers = ray, workers
         self._owned = not ray.is_initialized()
         if self._owned:
+            check_answers(address)
             passed = {k: v for k, v in os.environ.items() if k.startswith(PASSED_ON)}
             passed.pop(OF_ONE_MACHINE, None)
             try:
@@ -53,8 +55,8 @@ class OnRay(Launcher):
                 )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise LaunchError(
-                    f"no Ray cluster answers at '{address}' ({str(error).splitlines()[0]}); start"
-                    " one with: ray start --head"
+                    f"no Ray cluster answers at '{address}' ({str(error).splitlines()[0]});"
+                    f" {START_ONE}"
                 ) from error
         errors = ray.exceptions
         self.lost = (

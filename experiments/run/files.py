@@ -140,6 +140,15 @@ def judge_files(compressed: Network, files: Files, dataset: Dataset) -> Judged:
     """Every file on the test split, each in its runtime.
 
     The only place where the test split is read.
+
+    Args:
+      compressed: the network whose files are compared with its own answers in JAX.
+      files: by format and network.
+      dataset: whose test split is opened, and whose task tells qualities.
+
+    Returns:
+      by file the quality of every image ``[N]``, and by format the share of images that the file
+      of the compressed network answers as JAX does.
     """
     task, test = dataset.task, dataset.open_test()
     sessions = {key: open_session(path) for key, path in files.items()}

@@ -37,7 +37,16 @@ CHOICES = Path("networks") / "choices.npz"
 def finish(
     settings: CompressSettings, folder: RunFolder, searched: Searched, handed_over: Chosen
 ) -> Entry:
-    """Everything after the search; returns the report that ``report.json`` holds.
+    """Everything after the search: train in full, export, pack, judge and measure the files.
+
+    Args:
+      settings: of the command.
+      folder: of the run, in which the files appear.
+      searched: the base network and the episodes.
+      handed_over: the policy that was chosen, the uniform one and the scores of both.
+
+    Returns:
+      The report that ``report.json`` holds.
 
     What it calls an accuracy is the mean quality by the data set's task, as in the search; the
     entry 'task' says which number that is for people.

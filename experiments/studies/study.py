@@ -22,6 +22,7 @@ from experiments.records.run_folder import VALIDATION, RunFolder
 from experiments.records.wording import DASH, aligned, duration
 from experiments.settings.blocks import NetworkBlock, SpaceBlock
 from experiments.settings.launching import LaunchBlock
+from experiments.watch.jobs import write_job
 from experiments.watch.progress import say, stage
 from experiments.watch.runs import RunsTable
 from pfrl.compression.recipe import Recipe
@@ -116,6 +117,7 @@ def complete(
     work: Callable[[Key], dict[str, Any]],
     launch: LaunchBlock = ONE_PER_CORE,
     noun: str = "jobs",
+    watched: bool = False,
 ) -> list[Line]:
     """Do those jobs that the folder does not hold yet; started again, it goes on from there.
 
@@ -129,6 +131,7 @@ def complete(
       launch: where, and how many at once. With one worker and no cluster this process works, and
         a job may depend on the lines before it.
       noun: what a job is called while one waits.
+      watched: whether TensorBoard gets a run of each job. Searches write their own.
 
     Returns:
       The lines of the jobs, in their order, and of others that an earlier command asked for.
@@ -147,8 +150,10 @@ def complete(
             launcher = opened(launch, len(left))
             locks = folder.path / LOCKS
             with RunsTable([called(job) for job in left], noun, launcher.room, expected) as table:
-                for _, line in carry_out(partial(_line, work, locks), left, launcher, table):
+                for number, line in carry_out(partial(_line, work, locks), left, launcher, table):
                     folder.append(line)
+                    if watched:
+                        write_job(folder.path, left[number], line)
                     folder.recorded.append(line)
             shutil.rmtree(locks, ignore_errors=True)
         folder.copy_out()

@@ -54,7 +54,13 @@ class MaskedNetwork:
         return own | self._quantizer.trained if self._quantizer else own
 
     def knobs(self, policy: Policy, prepared: Prepared, ranges: Ranges) -> Knobs:
-        """The policy as values, of which its channels were chosen before."""
+        """The policy as arrays whose shapes no policy changes: arguments of a compiled function.
+
+        Args:
+          policy: of which the bit widths are read; channels and zeros were chosen before.
+          prepared: the arrays, channels and weight masks that ``prepare`` made of the policy.
+          ranges: ``(low, high)`` by site, for rounding activations.
+        """
         masks = {}
         if self._sparse:
             shapes = {name: np.shape(prepared.variables[name]) for name in self._kernels}
@@ -64,7 +70,12 @@ class MaskedNetwork:
         return Knobs(self._masks.vector(prepared.kept), widths, masks)
 
     def start(self, prepared: Prepared, knobs: Knobs) -> Variables:
-        """The variables that training starts from, those of the quantizers among them."""
+        """The variables that training starts from, those of the quantizers among them.
+
+        Args:
+          prepared: the arrays of full size.
+          knobs: of the same policy.
+        """
         own = dict(prepared.variables)
         if self._quantizer is None:
             return own
@@ -75,7 +86,18 @@ class MaskedNetwork:
     def apply(
         self, variables: Variables, x: Any, train: bool, knobs: Knobs
     ) -> tuple[Any, Variables]:
-        """As ``Source.apply``, as the knobs' network; what quantizers keep fixed comes back."""
+        """What the network of the knobs answers.
+
+        Args:
+          variables: of full size, with those of the quantizers; see ``start``.
+          x: inputs ``[N, ...]``.
+          train: whether normalisations use the statistics of the batch.
+          knobs: see ``knobs``; they may be traced.
+
+        Returns:
+          outputs ``[N, ...]`` and the variables that are not trained: statistics after the batch,
+          and what quantizers keep fixed.
+        """
         own = {name: variables[name] for name in self.graph.source.variables}
         masked = self._masks.apply(own, knobs.mask)
         for name, mask in knobs.weight_masks.items():

@@ -190,7 +190,13 @@ class Quantizer:
     def rounding(
         self, variables: Variables, widths: BitWidths, alive: Mapping[str, Any]
     ) -> Rounding:
-        """What kernels and sites become; for ``run_graph``."""
+        """What kernels and sites become; for ``run_graph``.
+
+        Args:
+          variables: of the network and of the quantizers.
+          widths: see ``bit_widths``; they may be traced.
+          alive: 0 and 1 by kernel, in its shape: the weights that are there.
+        """
 
         def kernel(layer: str, value: jax.Array) -> jax.Array:
             i = self._place[layer]
@@ -204,12 +210,25 @@ class Quantizer:
         return Rounding(kernel, site)
 
     def grid(self, variables: Variables, widths: BitWidths, place: int) -> ActivationGrid:
-        """Of a site, by its place."""
+        """The grid to which a site is rounded.
+
+        Args:
+          variables: of the network and of the quantizers.
+          widths: see ``bit_widths``.
+          place: the index of the site in ``Graph.sites``.
+        """
         own, (low, high) = variables.get(_own_name(self._graph.sites[place])), widths.ranges[place]
         return _at_once(self._inputs.grid)(own, widths.activations[place], low, high)
 
     def steps(self, variables: Variables, layer: str, kernel: np.ndarray, bits: int) -> Any:
-        """Of a layer's rounded kernel ``[..., O]``, ``[O]``; None if it is on no uniform grid."""
+        """The steps of a kernel's grid ``[O]``, one an output; None if it is on no uniform grid.
+
+        Args:
+          variables: of the network and of the quantizers.
+          layer: its name.
+          kernel: what it was rounded to ``[..., O]``.
+          bits: of its weights.
+        """
         if self._weights.steps is None:
             return None
         own = own_arrays(variables, self._graph.layers[self._place[layer]].kernel)
@@ -243,7 +262,14 @@ def _own_name(site: Site) -> str:
 def slice_quantizers(
     graph: Graph, recipe: Recipe, variables: Variables, kept: Mapping[str, np.ndarray]
 ) -> Variables:
-    """The quantizers' variables of a network of full size, for its sliced kernels."""
+    """The quantizers' variables of a network of full size, for its sliced kernels.
+
+    Args:
+      graph: of the network.
+      recipe: whose weight quantizer says what of it is an array an output or a weight.
+      variables: of full size; those that are no quantizer's are left out.
+      kept: by channel group, the channels that stay.
+    """
     places, found = kept_places(graph, kept), {}
     cut = WEIGHT_QUANTIZERS[recipe.weights].cut
     for name in variables:

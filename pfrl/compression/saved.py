@@ -249,6 +249,9 @@ def _appearing(directory: Path) -> Iterator[Path]:
 def load(directory: str | Path) -> Loaded:
     """The network that ``save`` wrote; nothing in the files is executed by reading them.
 
+    Args:
+      directory: to which it was saved.
+
     Raises:
       FileError: if it is missing, damaged, of another origin or of a newer version.
     """

@@ -93,6 +93,10 @@ class Graph:
         """The labelled program for inputs of ``x``'s shapes, and the tree of its results.
 
         Its inputs are the variables in sorted order and the leaves of ``x``.
+
+        Args:
+          x: inputs ``[N, ...]``, or their shapes and types.
+          train: the mode.
         """
         key = _program_key(x, train)
         if key not in self._programs:
@@ -113,7 +117,15 @@ class Graph:
         return self.program(self.inputs[0] if len(self.inputs) == 1 else self.inputs, False)[0]
 
     def removed_atoms(self, labelled: Labelled, kept: Mapping[str, np.ndarray]) -> np.ndarray:
-        """bool by atom of a program: what goes when ``kept[group]`` (indices) stays."""
+        """bool by atom of a program: what goes when ``kept[group]`` (indices) stays.
+
+        Args:
+          labelled: a program of this graph.
+          kept: of every channel group, the channels that stay.
+
+        Raises:
+          GraphError: if channels of a group are tied together at the input shape of the program.
+        """
         gone: list[int] = []
         for name, atoms in self._channels.items():
             if not labelled.atoms.are_removable(atoms):

@@ -118,7 +118,6 @@ def test_channel_counts_are_rounded(count, size, round_to, expected):
     assert round_count(count, size, round_to) == expected
 
 
-@settings(deadline=None)
 @given(st.floats(0.001, 1), st.floats(0.001, 1), st.integers(1, 70), st.integers(1, 16))
 def test_more_share_never_means_fewer_channels(one, other, size, round_to):
     low, high = sorted([one, other])
@@ -216,7 +215,7 @@ def costs(name):
 
 
 @pytest.mark.parametrize("name", ["dense", "branches", "shared", "resnet8b"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_raising_a_knob_never_lowers_a_cost(name, data):
     model = costs(name)

@@ -176,6 +176,19 @@ def test_layers_of_32_bits_stay_float_with_pairs_at_their_borders(tmp_path):
     assert np.abs(simulated - logits).mean() < 0.02 * simulated.std()
 
 
+def test_kernels_of_few_bits_with_float_inputs_become_floats_when_the_file_is_loaded(tmp_path):
+    small, images = quantized("two", weight_bits=8, act_bits=32)
+    path = export_onnx(small, images.shape[1:], tmp_path / "m.onnx", images=images)
+    model = onnx.load(path)
+    kernels = [each for each in model.graph.initializer if each.data_type == onnx.TensorProto.INT8]
+    weights = [small.variables[layer.kernel].size for layer in small.graph.layers]
+    assert [np.prod(each.dims) for each in kernels] == weights
+    found = optimised(model, tmp_path)
+    assert not found.keys() & {"Cast", "Mul", "DequantizeLinear", "QuantizeLinear"}
+    logits = Session(path).logits(images)
+    np.testing.assert_allclose(logits, jax.jit(small)(images), rtol=1e-4, atol=1e-5)
+
+
 def test_kernels_of_uint8_compute_the_same():
     small, images = quantized("resnet20b")
     graph, quantization = build_quantized(small, images.shape[1:])

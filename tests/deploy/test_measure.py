@@ -1,6 +1,8 @@
 """Measuring latency: order, intervals and ratios; the table of single layers."""
 
 import json
+import subprocess
+import sys
 from importlib.metadata import version
 from types import SimpleNamespace
 
@@ -19,7 +21,7 @@ from pfrl.cost.latency_table import (
 )
 from pfrl.deploy import timing
 from pfrl.deploy.layer_times import layer_times
-from pfrl.deploy.memory import peak_memory
+from pfrl.deploy.memory import GIB, Limits, limits_of, peak_memory, watched
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.deploy.timing import (
     Measurement,
@@ -130,6 +132,33 @@ def test_memory_of_what_is_no_network_is_refused(tmp_path):
     path.write_bytes(b"nothing")
     with pytest.raises(FileError, match=r"cannot be run: .*m\.tflite is no network"):
         peak_memory(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "limits", "reason"),
+    [
+        ("", Limits(60, GIB), None),
+        ("import sys; sys.exit('said')", Limits(60, GIB), ""),
+        ("import os; os.abort()", Limits(60, GIB), "crashed its runtime (signal 6)"),
+        ("while True: pass", Limits(60, GIB), "was stopped after 60 s"),
+        ("input()", Limits(0.01, GIB), "was stopped after 0 s"),
+    ],
+)
+def test_a_process_that_does_not_end_is_stopped(code, limits, reason):
+    timer = "import signal; signal.setitimer(signal.ITIMER_PROF, 0.5)\n"
+    command = [sys.executable, "-c", timer + code]
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=pipe, stderr=nowhere) as process:
+        found = watched(process.pid, limits)
+    assert found == reason or (reason and found and found.startswith(reason))
+
+
+def test_limits_grow_with_the_file_and_the_images(tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(bytes(10 * 2**20))
+    assert limits_of(path, threads=1, batch=1).seconds == 60 + 1 + 30
+    assert limits_of(path, threads=2, batch=4).seconds == 2 * (60 + 1 + 120)
+    assert 0 < limits_of(path, threads=1, batch=1).memory <= 2 * GIB + 160 * 2**20
 
 
 def test_operations_have_times_of_their_own(networks, tmp_path):

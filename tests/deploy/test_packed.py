@@ -102,7 +102,7 @@ def coded(draw):
     return "codebook", bits, np.asarray(codes), table, stays, whole
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(coded())
 def test_arrays_come_back_and_take_the_predicted_bytes(array):
     format, bits, codes, table, stays, zeros_coded = array
@@ -118,7 +118,7 @@ def test_arrays_come_back_and_take_the_predicted_bytes(array):
     np.testing.assert_array_equal(read, table)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(coded(), st.data())
 def test_payloads_of_anything_are_arrays_or_refused(array, data):
     format, bits, codes, table, stays, zeros_coded = array

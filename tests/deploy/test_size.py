@@ -61,6 +61,8 @@ def test_bytes_are_those_of_the_file_and_packed_ones_of_the_arrays():
     assert costs.base["bytes"] == whole.ByteSize()
     eight, four = (costs.of(Policy.uniform(graph, 1.0, bits, 8)) for bits in (8, 4))
     assert eight["bytes"] == four["bytes"] and four["packed"] < eight["packed"]
+    light = costs.of(Policy.uniform(graph, 1.0, 4, 32))
+    assert light["bytes"] < 0.5 * costs.base["bytes"]
     assert costs.monotone("bytes", ("keep", "weight_bits", "sparsity"))
     assert not costs.monotone("bytes", ("act_bits",))
     assert CostModel(graph).of(Policy.uniform(graph))["bytes"] == costs.base["packed"]

@@ -144,6 +144,11 @@ def test_where_no_uniform_policy_meets_the_limit_it_is_what_the_limit_lets_throu
     for step in range(len(decisions.steps)):
         at, _, _ = decisions.execute(step, [0.0], at)
     assert at == uniform
+    # Channels of the widest groups are the fewer the dearer: they are not narrowed.
+    widest = [
+        n for n, size in zip(uniform.counts.values(), sizes, strict=True) if size == max(sizes)
+    ]
+    assert set(widest) == {max(sizes)}
     shares = {n / size for n, size in zip(uniform.counts.values(), sizes, strict=True)}
     assert max(shares) - min(shares) > 0.2
 

@@ -60,7 +60,7 @@ def test_actions_around_the_centre_lead_to_the_ends(costs, share):
     decisions = decisions_for(costs, Budget("macs", share, True))
     assert played(decisions, -1) == decisions.start
     # The raw actions from -1 to u, and from u to 1, are stretched over half of the actions each.
-    u = decisions.centre
+    u = decisions.centre[0, 0]
     assert -1 < u < 1 and (u > 0) == (share > 0.5)
     (_, (knob,)), *_ = decisions.steps
     assert knob is not None
@@ -95,7 +95,7 @@ def test_the_action_of_a_choice_is_executed_as_that_choice(costs):
 
 def test_without_a_budget_actions_are_raw(costs):
     decisions = decisions_for(costs, None)
-    assert decisions.centre == 0
+    assert (decisions.centre == 0).all()
     (_, (knob,)), *_ = decisions.steps
     assert knob is not None
     choices = range(len(knob.values))

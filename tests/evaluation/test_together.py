@@ -64,7 +64,7 @@ def mixed(graph, quantized, sparse):
         (False, False, {"fidelity": "reconstruct"}),
         (False, False, {"fidelity": "finetune", "steps": 3}),
         (True, False, {"fidelity": "reconstruct"}),
-        (False, True, {"fidelity": "reconstruct"}),
+        pytest.param(False, True, {"fidelity": "reconstruct"}, marks=pytest.mark.ci),
     ],
 )
 def test_together_is_one_by_one(graph, quantized, sparse, config):

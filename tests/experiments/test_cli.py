@@ -17,6 +17,7 @@ from pfrl.compression.recipe import REPAIRED, ROUNDED, Recipe
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.models.catalogue import pretrained_path
 from tests.support.flat import dense
+from tests.support.onnx_files import file_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = pretrained_path("resnet8", "digits")
@@ -114,6 +115,33 @@ def test_the_report_of_an_unfinished_run_says_what_to_do(tmp_path, capsys):
     assert "start the same command again" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["report"], ["pick", "--max-drop", "1"], ["pick", "--target", "macs=0.5"], ["export"]],
+)
+def test_a_folder_that_does_not_exist_is_named(command, tmp_path, capsys):
+    name, *options = command
+    assert cli.main([name, str(tmp_path / "nowhere"), *options]) == cli.USER_ERROR
+    assert f"pfrl: there is no folder {tmp_path / 'nowhere'};" in capsys.readouterr().err
+
+
+def test_measuring_a_file_that_does_not_exist_says_so(tmp_path, capsys):
+    assert cli.main(["measure", str(tmp_path / "m.tflite")]) == cli.USER_ERROR
+    assert f"pfrl: no file {tmp_path / 'm.tflite'}; expected" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="nobody tells the memory")
+def test_measuring_ends_when_a_file_takes_too_much_memory(tmp_path, capsys):
+    calls = {
+        "large": ("Expand", ["x", "sizes"], {}),
+        "y": ("ReduceMax", ["large"], {"keepdims": 0}),
+    }
+    path = file_of(tmp_path / "m.onnx", calls, {"x": [1, 1]}, {"sizes": np.array([2**15, 2**15])})
+    assert cli.main(["measure", str(path)]) == cli.USER_ERROR
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"pfrl: a file cannot be run: {path} was stopped") and "GiB" in said
+
+
 def test_measuring_a_damaged_file_is_refused(tmp_path, capsys):
     path = tmp_path / "no.onnx"
     path.write_bytes(b"no network")
@@ -193,6 +221,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.ci
 def test_a_full_disk_is_one_sentence(small_disk):
     """A process: what it has open is closed without a word, too."""
     words = [*TINY, "--agent", "random", "--out", str(small_disk / "run")]

@@ -60,7 +60,7 @@ def test_in_float_and_rounded_again(run, images, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["nowhere"], "nowhere has no report.json; expected the folder of a run"),
+        (["nowhere"], "there is no folder nowhere"),
         (["nowhere", "--bits", "16"], "bits is 2 to 8, or 32 for float; got 16"),
     ],
 )

@@ -68,12 +68,12 @@ with delivered():
 """
 
 
-def test_a_second_interrupt_ends_the_program_without_a_word():
+def test_a_second_interrupt_ends_the_program_without_a_word(interruptible):
     found = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, cwd=ROOT)
     assert (found.returncode, found.stdout, found.stderr) == (INTERRUPTED, "first\n", "")
 
 
-def test_an_interrupt_at_the_end_of_a_program_ends_it_without_a_word():
+def test_an_interrupt_at_the_end_of_a_program_ends_it_without_a_word(interruptible):
     code = (
         "import os, signal, time; from experiments.watch.interrupts import end_quietly;"
         " end_quietly(); os.kill(os.getpid(), signal.SIGINT); time.sleep(10)"

@@ -16,7 +16,7 @@ SHORT = (
 @pytest.mark.parametrize(
     ("model", "data", "said"),
     [
-        ("resnet8", "digits_landmarks", "test NME"),
+        pytest.param("resnet8", "digits_landmarks", "test NME", marks=pytest.mark.ci),
         pytest.param("pose8", "digits_pose", "test PCK@0.1", marks=pytest.mark.slow),
     ],
 )

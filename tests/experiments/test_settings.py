@@ -39,7 +39,7 @@ class Some(CommandSettings):
     [
         ("--round-to 0", "round_to is a whole number from 1, got 0"),
         ("--finish.batch 0", "finish.batch is a whole number from 1, got 0"),
-        ("--finish.epochs 0", "finish.epochs is a number above 0, got 0.0"),
+        ("--finish.epochs -1", "finish.epochs is a number from 0, got -1.0"),
         ("--bits 1 8", "bits is a whole number from 2 to 8, got 1"),
         ("--sparsity-range 0 1", "sparsity_range is a number from 0 to below 1, got 1.0"),
         ("--keep-min 0", "keep_min is a number above 0 and up to 1, got 0.0"),

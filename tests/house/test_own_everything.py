@@ -75,6 +75,7 @@ def test_compress_uses_all_of_them(own, tmp_path):
     assert (tmp_path / "run/model.onnx").is_file()
 
 
+@pytest.mark.ci
 def test_workers_of_a_sweep_use_all_of_them(own, tmp_path):
     sweep = """--reward frugal --agents halves random --targets channels=0.5 --seeds 0
  --tuning-images 64 --workers 2""".split()

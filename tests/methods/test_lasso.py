@@ -46,7 +46,7 @@ def test_a_channel_that_is_always_zero_is_the_last():
     assert chosen(np.zeros((3, 3)), 2) == [0, 1]
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=40, database=None)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10**6), st.booleans())
 def test_every_count_is_met(size, rank, seed, copies):
     rng = np.random.default_rng(seed)

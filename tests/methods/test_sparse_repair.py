@@ -104,7 +104,7 @@ def repaired_matrix(rows, weights, stays, ridge):
     return repair_sparse(graph, (gram,), {"w": weights}, {"w": stays}, ridge)["w"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10**6),
     inputs=st.integers(1, 9),

@@ -80,7 +80,7 @@ def test_what_is_not_alive_is_off_and_not_counted():
     np.testing.assert_array_equal(mask, [[False, True, True], [False, True, False]])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.floats(0, 1),
     st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=24, max_size=24),
@@ -205,7 +205,7 @@ def test_one_threshold_for_all_kernels():
     assert allocate(graph, variables, 0.9) == {"a": 11 / 12, "b": 7 / 8}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(total=st.floats(0, 0.97))
 def test_the_total_is_met_exactly(network, total):
     layers = network.layers

@@ -8,14 +8,18 @@ from tests.support.conformance import check_precisely, check_saved, compressed, 
 from tests.support.marks import shown_elsewhere
 from tests.support.narrow import CLASSIC, saved_often
 
-# Their kinds of layers and joints are in the others, or in the tables of the methods.
+# Their kinds of layers and joints are in the others, in a user's network of branches, or in the
+# tables of the methods.
 AGAIN = (
     "plain20",
     "resnet20",
     "resnet20b",
+    "vgg16_bn",
     "resnet18",
+    "resnet50",
     "mobilenet_v1",
     "mobilenet_v2",
+    "squeezenet",
     "googlenet",
 )
 

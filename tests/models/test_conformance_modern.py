@@ -9,8 +9,9 @@ from tests.support.marks import shown_elsewhere
 from tests.support.narrow import MODERN, saved_often
 
 
-# The table of the methods has the transformer, here is the one whose products are fused.
-@pytest.mark.parametrize("name", shown_elsewhere(MODERN, ("vit_tiny",)))
+# The tables of the methods have the transformer, of which here is the one whose products are fused,
+# and a network of depthwise convolutions.
+@pytest.mark.parametrize("name", shown_elsewhere(MODERN, ("vit_tiny", "efficientnet_lite0")))
 @examples(1)
 @given(seed=st.integers(0, 10**6))
 def test_masked_equals_sliced(name, seed):

@@ -3,12 +3,16 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
 
 from experiments.records.history import read_history
 from experiments.records.run_folder import RunFolder
 from experiments.studies.study import ONE_BY_ONE, complete
+from experiments.watch.jobs import run_name, write_job
 from tests.support.jobs import Multiply, Product
 from tests.support.killed_study import ToySettings
 
@@ -42,3 +46,40 @@ def test_lines_come_in_the_order_of_the_jobs_and_others_stay(tmp_path):
         assert [line["number"] for line in lines] == [job.number for job in some]
     last = complete(RunFolder("toy", settings, Path(__file__)), jobs[:1], Multiply(5), ONE_BY_ONE)
     assert [(line["number"], line["product"]) for line in last] == [(4, 8), (1, 2), (3, 6)]
+
+
+class Tried(NamedTuple):
+    section: str
+    name: str
+    seed: int
+
+
+def test_a_job_is_a_run_of_tensorboard_with_its_results_as_metrics(tmp_path):
+    job = Tried("bits", "w4/a8", 2)
+    costs = {"macs": 5, "bytes": 7.5}
+    write_job(tmp_path, job, {**job._asdict(), "after": 0.5, "costs": costs, "note": "fine"})
+    events = EventAccumulator(str(tmp_path / "tb" / "bits" / "w4-a8" / "seed-2"))
+    events.Reload()
+    values = {tag: events.Scalars(tag)[0] for tag in events.Tags()["scalars"]}
+    assert {tag: event.value for tag, event in values.items()} == {
+        "study/after": 0.5,
+        "study/costs.macs": 5,
+        "study/costs.bytes": 7.5,
+    }
+    assert {event.step for event in values.values()} == {2}
+    content = events.PluginTagToContent("hparams")[metadata.SESSION_START_INFO_TAG]
+    found = metadata.parse_session_start_info_plugin_data(content).hparams
+    assert (found["name"].string_value, found["seed"].number_value) == ("w4/a8", 2)
+
+
+def test_runs_are_named_by_what_they_are():
+    assert run_name({"trial": 3}) == Path("trial=3")
+    assert run_name({"number": 4, "fidelity": "finetune"}) == Path("finetune/number=4")
+    assert run_name({"seed": 1}) == Path("all/seed-1")
+    assert run_name({"name": "..", "bits": None, "seed": 1}) == Path("all/bits=None/seed-1")
+
+
+def test_a_watched_study_writes_a_run_a_job(tmp_path):
+    folder = RunFolder("toy", ToySettings(tmp_path), Path(__file__))
+    complete(folder, [Product(4), Product(1)], Multiply(2), ONE_BY_ONE, watched=True)
+    assert {path.name for path in (tmp_path / "tb").iterdir()} == {"number=1", "number=4"}

@@ -322,21 +322,11 @@ def sliced_step(small: Compressed, x: Any, labels: Any) -> dict[str, Any]:
     return _COMPILED[text](*arguments)
 
 
-OFTEN = frozenset(
-    {
-        *("l1", "normalised", "lasso", "repair least_squares", "pattern magnitude"),
-        *("pattern 2:4", "weights lsq", "weights codebook", "calibration percentile"),
-        *("clips pact", "bias correction"),
-        *("low rank, svd", "prune, repair, sparsify, lsq"),
-    }
-)
-"""Rows that are checked on every network every time: one or two of every kind of method."""
-"""Rows that `make test` has in the column of the residual network."""
 STRUCTURAL = frozenset(
     {
         *("l1", "lasso", "repair least_squares", "pattern magnitude", "low rank, svd"),
         "prune, repair, sparsify, lsq",
     }
 )
-"""Of those, the ones whose arithmetic depends on how layers are joined, and one with all of it:
-the other columns have these. What rounds a kernel rounds those of any network alike."""
+"""Rows whose arithmetic depends on how layers are joined, and one with all of it: every column has
+these. What rounds a kernel rounds those of any network alike."""

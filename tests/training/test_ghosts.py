@@ -89,7 +89,7 @@ def test_a_state_does_not_depend_on_the_number_of_cores(monkeypatch):
 
 def test_each_core_works_on_an_item_and_results_stay_in_order(monkeypatch):
     monkeypatch.setattr(backend, "cores", lambda: [0, 1])
-    both = threading.Barrier(2, timeout=60)
+    both = threading.Barrier(2, timeout=600)
 
     def slow_first(item):
         both.wait()
@@ -111,7 +111,7 @@ def test_what_is_not_wanted_any_more_is_not_begun(monkeypatch):
 
     def work(item):
         begun.append(item)
-        assert item == 0 or closed.wait(60)
+        assert item == 0 or closed.wait(600)
         return item
 
     monkeypatch.setattr(backend, "ThreadPoolExecutor", Pool)

@@ -27,7 +27,7 @@ def test_the_cosine_rises_and_falls_to_zero():
     assert rates(20, [8], warmup=0.2) == [(1 + np.sqrt(0.5)) / 2]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(steps=st.integers(1, 60), warmup=st.floats(0, 0.5))
 def test_the_learning_rate_rises_once_and_falls_once(steps, warmup):
     config = FitConfig(learning_rate=0.3, warmup=warmup)

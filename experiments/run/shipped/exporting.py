@@ -29,7 +29,7 @@ from pfrl.deploy.packed.pack import pack
 from pfrl.deploy.runtimes import litert
 from pfrl.deploy.runtimes.base import Unavailable
 from pfrl.deploy.runtimes.sessions import open_session
-from pfrl.files import FileError, load_arrays, read_json
+from pfrl.files import FileError, check_folders, load_arrays, read_json
 from pfrl.graph import Graph, Source, trace
 from pfrl.models.network import initial
 from pfrl.tasks.agreement import Agreement, Likeness
@@ -65,6 +65,7 @@ def run(settings: ExportSettings) -> list[Path]:
             "LiteRT is not installed: `pip install 'pocketflow-rl[litert]'` brings it"
         )
     folder = settings.run_dir
+    check_folders(folder)
     report, made_by = (_read(folder, name) for name in ("report.json", CONFIG))
     given, facts = made_by["settings"], report["input"]
     with stage("putting the network together"):

@@ -17,6 +17,7 @@ from experiments.studies.methods.cells import Cell, cells
 from experiments.studies.methods.settings import MethodsSettings
 from experiments.studies.methods.table import write_table
 from experiments.studies.study import complete, show_plan
+from experiments.watch.summary import write_summary
 from pfrl.compression.calibration import gather_from
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import Compressed, compress
@@ -71,7 +72,8 @@ def run(settings: MethodsSettings) -> list[Path]:
         show_plan(folder, jobs, settings.launch, "networks")
         return []
     work = partial(evaluate_job, settings)
-    lines = complete(folder, jobs, work, settings.launch, "networks")
+    lines = complete(folder, jobs, work, settings.launch, "networks", watched=True)
+    write_summary(folder.path)
     return [write_table(folder.path, lines, folder.facts["commands"])]
 
 
@@ -84,7 +86,12 @@ def opened(settings: MethodsSettings) -> tuple[Dataset, Graph, Split]:
 
 
 def evaluate_job(settings: MethodsSettings, job: Evaluated) -> dict[str, Any]:
-    """What the line of a cell says, and that of the base network."""
+    """What the line of a cell says, or that of the base network.
+
+    Args:
+      settings: of the command.
+      job: section, name and seed of the cell; ``BASE`` is the base network.
+    """
     dataset, graph, test = opened(settings)
     if job == BASE:
         whole = compress(graph.source, Policy.uniform(graph), graph=graph)
@@ -140,7 +147,13 @@ def evaluate(
 
 
 def with_statistics(small: Compressed, dataset: Dataset, seed: int) -> Compressed:
-    """The network with its own normalisation statistics, from augmented training images."""
+    """The network with its own normalisation statistics, from augmented training images.
+
+    Args:
+      small: a sliced network.
+      dataset: whose training split.
+      seed: of the images.
+    """
     rng = np.random.default_rng([seed, 5])
     inputs = [x for x, _ in dataset.training_batches(64, rng, STATISTICS_BATCHES)]
     updated = compiled(lambda variables, x: small.apply(variables, x, True)[1])
@@ -210,7 +223,14 @@ def fine_tune(
 
 
 def judge(small: Compressed, variables: Variables, dataset: Dataset, test: Split) -> float:
-    """Accuracy on the test split: in ONNX Runtime, or in JAX where numbers are rounded."""
+    """Accuracy on the test split: in ONNX Runtime, or in JAX where numbers are rounded.
+
+    Args:
+      small: a sliced network.
+      variables: its own, or what training made of them.
+      dataset: says how images are normalised.
+      test: its test split.
+    """
     fixed = {name: jnp.asarray(value) for name, value in variables.items()}
 
     def logits(x: Any) -> Any:

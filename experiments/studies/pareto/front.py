@@ -142,7 +142,13 @@ def _problem(settings: ParetoSettings, weights: str, limit: float) -> Problem:
 
 
 def search(settings: ParetoSettings, weights: str, job: Search) -> dict[str, Any]:
-    """What a job's line says: the re-scored candidates of a limit, or the base network's score."""
+    """What a job's line says: the re-scored candidates of a limit, or the base network's score.
+
+    Args:
+      settings: of the study.
+      weights: path of the base network's arrays.
+      job: the limit; None is the base network.
+    """
     limit = job.limit if isinstance(job.limit, float) else min(settings.limits)
     problem = _problem(settings, weights, limit)
     opened = problem.open()

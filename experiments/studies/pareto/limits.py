@@ -36,7 +36,14 @@ class Answer(NamedTuple):
 
 
 def feasible(history: Sequence[Episode], metric: str, limit: float, count: int) -> list[Episode]:
-    """The ``count`` different policies of the highest rewards that cost at most ``limit``."""
+    """The ``count`` different policies of the highest rewards that cost at most ``limit``.
+
+    Args:
+      history: episodes in any order.
+      metric: of the cost.
+      limit: in the metric's unit.
+      count: at most.
+    """
     meet = [
         episode
         for episode in history

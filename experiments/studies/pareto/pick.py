@@ -17,7 +17,7 @@ from experiments.settings.blocks import SettingsError
 from experiments.studies.pareto.settings import PickSettings
 from experiments.watch.progress import tell
 from pfrl.cost.budget import Budget
-from pfrl.files import FileError, read_json, write_json
+from pfrl.files import FileError, check_folders, read_json, write_json
 
 ANSWERS = "answers.jsonl"
 
@@ -44,9 +44,10 @@ def run(settings: PickSettings) -> list[Path]:
     """Write the policy, and say in a sentence what it is and what is known of it.
 
     Raises:
-      SettingsError, FileError, BudgetError: with a sentence for the user, if the folder holds no
-        search, or nothing that meets what is asked for.
+      SettingsError, FileError, BudgetError: with a sentence for the user, if the folder is not
+        there, holds no search, or nothing that meets what is asked for.
     """
+    check_folders(settings.run_dir)
     metric, limit = _limit(settings)
     base = _base(settings.run_dir)
     if base is None and (settings.max_drop is not None or limit is None or limit.relative):

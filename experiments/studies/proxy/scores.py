@@ -78,7 +78,7 @@ def run(settings: ProxySettings) -> list[Path]:
     with stage("measuring which runtime judges"):
         judge = folder.kept(VALIDATION, lambda: choose_judge(settings)._asdict())["runtime"]
     work = partial(score, settings, judge, policies)
-    lines = complete(folder, jobs, work, settings.launch, "scores")
+    lines = complete(folder, jobs, work, settings.launch, "scores", watched=True)
     return write_study(folder.path, lines, folder.facts)
 
 
@@ -89,6 +89,10 @@ def opened(network: NetworkBlock) -> tuple[Dataset, Graph]:
 
 def draw_policies(settings: ProxySettings, graph: Graph) -> list[Policy]:
     """Different random policies, all of which cost what the target says; more begin with the same.
+
+    Args:
+      settings: how many, the target and the seed.
+      graph: of the base network.
 
     Raises:
       SettingsError: if there are not as many.
@@ -183,7 +187,13 @@ def score(
 def score_long(
     settings: ProxySettings, evaluator: NetworkEvaluator, policy: Policy
 ) -> dict[str, Any]:
-    """Accuracies after the long fine-tuning, on the evaluations' images and on held-out ones."""
+    """Accuracies after the long fine-tuning, on the evaluations' images and on held-out ones.
+
+    Args:
+      settings: how long it is.
+      evaluator: prepares and trains, and has the images.
+      policy: of the network.
+    """
     try:
         tuning = Tuning(settings.long_images, settings.learning_rate, settings.seed)
         small = evaluator.network(policy, tuning)

@@ -169,7 +169,17 @@ def compile_before(problem: Problem) -> None:
 def test_accuracy(
     settings: SweepSettings, evaluator: Evaluator, policy: Policy, seed: int
 ) -> float:
-    """Of a policy's network on the test split, after the fine-tuning that all get."""
+    """Mean quality of a policy's network on the test split, in [0, 1].
+
+    Args:
+      settings: how long every best policy of the sweep is fine-tuned.
+      evaluator: prepares and fine-tunes, and has the data.
+      policy: of the network.
+      seed: of the fine-tuning's batches.
+
+    Raises:
+      Diverged: if the loss of the fine-tuning is no number.
+    """
     small = evaluator.network(policy, Tuning(settings.tuning_images, settings.learning_rate, seed))
     dataset = evaluator.dataset
     judge = small if small.quantized else RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)

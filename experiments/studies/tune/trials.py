@@ -84,7 +84,7 @@ def run(settings: TuneSettings) -> Path:
         left = max(settings.trials - len(folder.recorded), 0)
         again = [Stage(RETRAINING.format(name), steps, "steps") for name in ("default", "best")]
         with planned([Stage("trials", left * steps, "steps"), *again]):
-            trials = complete(folder, jobs, work, ONE_BY_ONE, "trials")
+            trials = complete(folder, jobs, work, ONE_BY_ONE, "trials", watched=True)
             found = outcome(folder, trials, pipeline)
     costs = task.costs(graph, None)
     result = {
@@ -102,6 +102,12 @@ def find_policy(
     settings: TuneSettings, folder: RunFolder, task: NetworkTask, graph: Graph
 ) -> Policy:
     """The user's policy, or the uniform one under the budget; of a study that goes on, its own.
+
+    Args:
+      settings: the policy's file, or the target and the bounds of its channels.
+      folder: of the study.
+      task: how the network is loaded.
+      graph: of the base network.
 
     Raises:
       PolicyError: if the file's policy does not fit the network.
@@ -127,7 +133,13 @@ def find_policy(
 def open_study(
     settings: TuneSettings, finished: Sequence[Line], parameters: Sequence[Parameter]
 ) -> optuna.Study:
-    """A study that knows the finished trials; the first trial of all is that of the defaults."""
+    """A study that knows the finished trials; the first trial of all is that of the defaults.
+
+    Args:
+      settings: sampler, pruner and seed.
+      finished: the lines of earlier starts.
+      parameters: what is searched.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", pruner=make_pruner(settings))
     for line in sorted(finished, key=lambda line: line["trial"]):

@@ -39,7 +39,8 @@ def export_onnx(
     """Writes ``function`` as an ONNX model to ``path``; returns the path.
 
     A network whose policy rounds activations becomes a file that computes with integers: layers
-    of at most 8 bits as int8, those of 32 bits in float32.
+    of at most 8 bits as int8, those of 32 bits in float32. Kernels of at most 8 bits take a byte a
+    weight even where they compute with floats.
 
     Args:
       function: ``function(images) -> logits`` with its parameters closed over,

@@ -3,7 +3,9 @@
 Every tensor that is on a grid is quantized behind what makes it, to uint8, and dequantized before
 what reads it; kernels are int8 with a step for every output channel, biases int32. ONNX Runtime
 and OpenVINO make an integer kernel of every operation between such pairs. What is on no grid
-stays float, with pairs at its borders only.
+stays float, with pairs at its borders only. There a kernel of few bits is kept in int8 all the
+same, for the bytes: as a product of constants, which a runtime computes once, when it loads the
+file. A DequantizeLinear in its place would keep ONNX Runtime from arranging the kernel beforehand.
 """
 
 from collections.abc import Mapping
@@ -49,6 +51,8 @@ def with_pairs(
     for node in [node for node in graph.nodes if node.op in OUTPUT_AXIS]:
         if is_integer(graph, node, grids, quantization):
             _quantize_kernel(graph, node, grids[node.inputs[0]], quantization, portable)
+        elif node.inputs[1] in quantization.steps:
+            _shrink_kernel(graph, node, quantization.steps[node.inputs[1]])
     return graph, _insert_pairs(graph, grids)
 
 
@@ -57,9 +61,7 @@ def _quantize_kernel(
 ) -> None:
     """Kernel and bias of a layer as integers that are dequantized before it."""
     axis, steps = OUTPUT_AXIS[node.op], quantization.steps[node.inputs[1]]
-    kernel = graph.constants[node.inputs[1]]
-    others = [i for i in range(kernel.ndim) if i != axis]
-    integers = np.round(kernel / np.expand_dims(steps, others))
+    integers, _ = _integers(graph, node, steps)
     scales: list[np.ndarray] = [steps.astype(np.float32)]
     if portable:
         scales.append(np.full(len(steps), ZERO, np.uint8))
@@ -74,6 +76,25 @@ def _quantize_kernel(
     place = graph.nodes.index(node)
     graph.nodes[place:place] = dequantized
     node.inputs[1:] = [each.output for each in dequantized]
+
+
+def _shrink_kernel(graph: OperatorGraph, node: Node, steps: np.ndarray) -> None:
+    """The kernel of a layer that computes with floats, as integers times their steps."""
+    integers, steps = _integers(graph, node, steps)
+    shape = integers.shape
+    name = graph.node("Cast", [graph.constant(integers.astype(np.int8))], shape, to="float32")
+    node.inputs[1] = graph.node("Mul", [name, graph.constant(steps)], shape)
+    made = [graph.nodes.pop() for _ in range(2)][::-1]
+    place = graph.nodes.index(node)
+    graph.nodes[place:place] = made
+
+
+def _integers(graph: OperatorGraph, node: Node, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A layer's kernel in steps, and these so that both multiply."""
+    kernel = graph.constants[node.inputs[1]]
+    others = [i for i in range(kernel.ndim) if i != OUTPUT_AXIS[node.op]]
+    steps = np.expand_dims(steps, others)
+    return np.round(kernel / steps), steps
 
 
 def _dequantized(graph: OperatorGraph, axis: int, integers: np.ndarray, *grid: np.ndarray) -> Node:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pfrl.files import FileError
 from pfrl.registry import Registry
 
 if TYPE_CHECKING:  # settings name runtimes, and need no JAX for it
@@ -94,6 +96,12 @@ def check_images(images: np.ndarray, expected: tuple[int | None, ...]) -> None:
     if not fits or len(images) == 0:
         sizes = ", ".join("any" if size is None else str(size) for size in expected)
         raise ValueError(f"got images of shape {images.shape}, the network expects [{sizes}]")
+
+
+def check_there(model: Path | str | bytes) -> None:
+    """Raises FileError if a network is not there: no bytes, and no path of a file."""
+    if not isinstance(model, bytes) and not Path(model).is_file():
+        raise FileError(f"no file {model}; expected an ONNX or a LiteRT network, export one first")
 
 
 def first_line(error: Exception) -> str:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pfrl.deploy.runtimes.base import AT_ONCE, Runtime, Unavailable, check_images, first_line
+from pfrl.deploy.runtimes.base import (
+    AT_ONCE,
+    Runtime,
+    Unavailable,
+    check_images,
+    check_there,
+    first_line,
+)
 from pfrl.files import FileError
 from pfrl.registry import register
 
@@ -39,8 +46,7 @@ class LiteRTSession:
         self.version = version("ai-edge-litert")
         self.threads = threads
         self._name = "the model" if isinstance(model, bytes) else str(model)
-        if not isinstance(model, bytes) and not Path(model).is_file():
-            raise FileError(f"no file {model}; expected a LiteRT network, export one first")
+        check_there(model)
         self._content = model if isinstance(model, bytes) else Path(model).read_bytes()
         self._own = threading.local()
         interpreter = self._loaded()

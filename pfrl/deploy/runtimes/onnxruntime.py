@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from pfrl.deploy.runtimes.base import AT_ONCE, Runtime, check_images, first_line
+from pfrl.deploy.runtimes.base import AT_ONCE, Runtime, check_images, check_there, first_line
 from pfrl.files import FileError
 from pfrl.registry import register
 
@@ -39,8 +39,7 @@ class Session:
         options.inter_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
-        if not isinstance(model, bytes) and not Path(model).is_file():
-            raise FileError(f"no file {model}; expected an ONNX network, export one first")
+        check_there(model)
         source = model if isinstance(model, bytes) else str(model)
         try:
             self._session = onnxruntime.InferenceSession(
