@@ -70,7 +70,7 @@ ablations: setup  ## every experiment at its smallest scale, anew
 	rm -rf runs/smoke
 	$(BIN)/pfrl ablate all --scale smoke --seeds 1 --workers 1 --out runs/smoke
 
-bench: setup  ## seconds and memory of a search, by part
+bench: setup  ## seconds, memory and ratios of searches and trainings, as one table
 	$(BIN)/python -m benchmarks.bench
 
 tensorboard: setup  ## serve the curves of all runs at http://localhost:6006
