@@ -1,15 +1,19 @@
-"""``make bench``: seconds and memory of a search by part, and what the fast paths gain.
+"""``make bench``: seconds and memory of searches, trainings and their parts, as one table.
 
-Seconds belong to the machine that they are measured on, which is printed above
-them. What is compared is compared within one run, in turns, as a ratio with an
-interval: that is worth more than two times from two days.
+    python -m benchmarks.bench --quick
+
+Seconds belong to the machine that they are measured on, which the table names. What is compared
+is compared within one run, in turns, as a ratio with an interval: that is worth more than two
+times from two days. What cannot be measured here is one line below the table.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
@@ -17,21 +21,23 @@ import numpy as np
 import tyro
 
 import agents
-from benchmarks.memory import MemorySettings, describe_memory, measure_memory, peak
-from benchmarks.ratios import Ratio, forward_ratios, training_ratios
-from benchmarks.repairs import POSITIONS, Repaired, time_repairs
-from benchmarks.throughput import ThroughputSettings, throughputs
-from benchmarks.throughput import describe as describe_throughputs
-from benchmarks.tracing import BY_DEPTH, OTHERS, Traced, growth, time_traces
+from benchmarks.memory import MemorySettings, measure_memory, peak
+from benchmarks.ratios import forward_ratios, training_ratios
+from benchmarks.repairs import time_repairs
+from benchmarks.summary.feeding import feed
+from benchmarks.summary.rows import HEADER, Row, grid
+from benchmarks.throughput import PYTORCH, ThroughputSettings, throughputs
+from benchmarks.tracing import BY_DEPTH, OTHERS, growth, time_traces
 from envs import NetworkTask, Problem
 from experiments.records.machine import machine
-from experiments.records.wording import aligned, number, percent
-from experiments.studies.sweep.quality import describe_quality, search_quality
+from experiments.records.wording import aligned, percent, table
+from experiments.studies.sweep.quality import search_quality
 from pfrl.cost import Budget
 from pfrl.data import DataError
 from pfrl.data.sources import FASHION_FOLDERS, FASHION_MD5, cache_folder
 from pfrl.evaluation.compilations import compilations
 from pfrl.evaluation.config import EpisodeConfig, Fidelity
+from pfrl.files import write_json, write_text
 from pfrl.models.catalogue import ModelError, build, pretrained_path
 
 TRAINING_BATCH, SEARCH_BATCH = 64, 250
@@ -45,16 +51,26 @@ ROUNDS, QUICK_ROUNDS = 10, 5
 TRACES, QUICK_TRACES = 5, 2
 REPAIRED, REPAIR_IMAGES, REPAIRS = ("resnet20", "resnet56"), 3_000, 20
 QUICK_REPAIR_IMAGES, QUICK_REPAIRS = 200, 3
+TURNS, QUICK_TURNS = 12, 3
+"""Of the trainings beside PyTorch's."""
+PEERS, QUICK_PEERS = 12, 4
+"""Policies that are evaluated here and in PyTorch."""
+FED, QUICK_FED = 40, 6
+"""Steps of the training whose waiting is timed."""
+SMALL = ("resnet8", "digits")
+"""The network and data that need no files."""
 
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """Measure seconds and memory of a search, and the ratios that its fast paths gain."""
+    """Measure seconds and memory of searches and trainings, and how they compare with PyTorch."""
 
     quick: bool = False
-    """The small network only, with fewer episodes and rounds."""
+    """The small network only, with fewer episodes and rounds: some minutes."""
     seed: int = 0
     """Seed of the search, of the images of noise and of the order of the rounds."""
+    out: Path = Path("runs/bench")
+    """Directory of bench.md and bench.json."""
 
 
 class Mark(NamedTuple):
@@ -134,124 +150,156 @@ def open_problem(model: str, data: str, seed: int, fidelity: Fidelity = "finetun
     return problem
 
 
-def describe_searches(found: dict[str, SearchTimes]) -> str:
-    """One column a search."""
-    columns: list[tuple[str, ...]] = [("", *SEARCH_ROWS)]
-    for name, times in found.items():
-        shares = (percent(times.shares[part], 0) for part in ("training", "validation", "other"))
-        columns.append(
-            (
-                name,
-                number(times.first),
-                f"{number(times.later)} ({times.episodes})",
-                *shares,
-                str(times.compilations),
-                number(times.peak_gib),
-            )
-        )
-    return aligned(list(zip(*columns, strict=True)))
+def search_rows(settings: BenchSettings, model: str, data: str) -> Iterator[Row]:
+    """A search by DDPG for half the MACs: an episode, and the one that compiles."""
+    problem = open_problem(model, data, settings.seed)
+    times = time_search(problem, QUICK_EPISODES if settings.quick else EPISODES, settings.seed)
+    name = f"{model} on {data}, finetune"
+    parts = {part: share * times.later for part, share in times.shares.items()}
+    compiled = f"later ones compile {times.compilations}"
+    yield Row(f"first episode, which compiles ({compiled}): {name}", times.first, "s")
+    what = f"later episode, median of {times.episodes}: {name}"
+    yield Row(what, times.later, "s", parts=parts, peak=1024 * times.peak_gib)
 
 
-SEARCH_ROWS = (
-    "seconds of the first episode, which compiles",
-    "seconds of a later episode, median (of)",
-    "  of them training",
-    "  of them validation",
-    "  everything else: agent and environment",
-    "compilations in later episodes",
-    "peak memory until then, GiB",
-)
+def memory_rows(settings: BenchSettings) -> Iterator[Row]:
+    """A search in a process of its own."""
+    episodes = QUICK_FOLLOWED if settings.quick else FOLLOWED
+    followed = MemorySettings(*SMALL, episodes=episodes, seed=settings.seed)
+    found = measure_memory(followed)
+    what = f"growth of memory: {followed.model}, {followed.fidelity}, {episodes} episodes"
+    yield Row(what, found.growth, "MiB in 100 episodes", peak=found.peak)
 
 
-def describe_ratios(found: Sequence[Ratio]) -> str:
-    """One line a ratio."""
-    rows = [("times as long", "ratio", "95 % interval")]
-    for what, value, low, high in found:
-        rows.append((what, number(value), f"{number(low)} to {number(high)}"))
-    return aligned(rows)
-
-
-def run(settings: BenchSettings) -> None:
-    """Print everything, each part as soon as it is measured."""
-    here = machine()
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("jax", "onnxruntime"))
-    print(f"{here['cpu']}, {here['cores']} core(s), {here['instruction_set']}; {libraries}\n")
-    searches, small = [("resnet8", "digits")], ("resnet8", (8, 8, 1))
-    if not settings.quick:
-        searches.append(("resnet20", "fashion_mnist"))
-    found, missing = {}, []
-    for model, data in searches:
-        name = f"{model} on {data}"
-        try:
-            problem = open_problem(model, data, settings.seed)
-        except (ModelError, DataError) as error:
-            missing.append(f"Left out: {name}, for {error}.")
-            continue
-        episodes = QUICK_EPISODES if settings.quick else EPISODES
-        found[name] = time_search(problem, episodes, settings.seed)
-    print("A search by DDPG for half the MACs")
-    print("\n".join([describe_searches(found), *missing]) + "\n", flush=True)
-
-    followed = MemorySettings(
-        *searches[0], episodes=QUICK_FOLLOWED if settings.quick else FOLLOWED, seed=settings.seed
-    )
-    print(describe_memory(followed, measure_memory(followed)) + "\n", flush=True)
-
-    problem = open_problem(*searches[0], settings.seed, "reconstruct")
+def quality_rows(settings: BenchSettings) -> Iterator[Row]:
+    """Seconds to an accuracy that all searchers reach."""
+    problem = open_problem(*SMALL, settings.seed, "reconstruct")
     # So few MACs that the network makes mistakes, and searchers differ.
     problem = replace(problem, budget=Budget.parse("macs=0.1"), round_to=1)
     goal, rows = search_quality(problem, *(QUICK_LONG if settings.quick else LONG))
-    print(
-        f"Quality a second: {searches[0][0]} on {searches[0][1]}, reconstruct, a tenth of the MACs"
-    )
-    print(describe_quality(goal, rows) + "\n", flush=True)
+    for row in rows:
+        what = f"to {percent(goal)}, a tenth of the MACs: {SMALL[0]}, {row.agent}"
+        yield Row(f"{what}, which ends with {percent(row.final)}", row.taken.seconds, "s")
 
-    model, shape = small if settings.quick else ("resnet20", (28, 28, 1))
+
+def ratio_rows(settings: BenchSettings) -> Iterator[Row]:
+    """What masks and normalisation cost, and what another runtime gains."""
+    model, shape = (SMALL[0], (8, 8, 1)) if settings.quick else ("resnet20", (28, 28, 1))
     network = build(model, 10, shape, settings.seed)
     rounds = QUICK_ROUNDS if settings.quick else ROUNDS
     rng = np.random.default_rng(settings.seed)
-    print(
-        f"{model} on images of {' x '.join(map(str, shape))}, medians of {rounds} rounds in turns"
-    )
-    trained = training_ratios(network, shape, TRAINING_BATCH, rounds, rng)
+    found = training_ratios(network, shape, TRAINING_BATCH, rounds, rng)
     forward, seconds = forward_ratios(network, shape, SEARCH_BATCH, rounds, rng)
-    print(describe_ratios([*trained, *forward]))
-    print(f"Slicing, exporting and loading a policy for ONNX Runtime: {number(seconds)} s\n")
-
-    depths = BY_DEPTH[:2] if settings.quick else BY_DEPTH
-    repeats = QUICK_TRACES if settings.quick else TRACES
-    traced = time_traces(depths if settings.quick else depths + OTHERS, repeats)
-    print(describe_traces(traced) + "\n", flush=True)
-
-    quick = settings.quick
-    images, policies = (QUICK_REPAIR_IMAGES, QUICK_REPAIRS) if quick else (REPAIR_IMAGES, REPAIRS)
-    repaired = time_repairs(REPAIRED[:1] if quick else REPAIRED, images, policies, settings.seed)
-    print(describe_repairs(repaired) + "\n", flush=True)
-    if not quick:
-        print(describe_throughputs(throughputs(ThroughputSettings(seed=settings.seed))))
+    for what, ratio, low, high in (*found, *forward):
+        yield Row(f"{model}, {what}", None, ratio=ratio, interval=(low, high))
+    yield Row(f"{model}: a policy's file made and loaded for ONNX Runtime", seconds, "s")
 
 
-def describe_repairs(found: Sequence[Repaired]) -> str:
-    """One line a network."""
-    rows = [(f"least squares, {POSITIONS} positions an image", "images", "gathering once, s",
-             "a policy, s (median)", "(slowest)")]  # fmt: skip
-    for name, images, gathering, solving, slowest in found:
-        rows.append((name, str(images), number(gathering), number(solving), number(slowest)))
-    return aligned(rows)
-
-
-def describe_traces(found: Sequence[Traced]) -> str:
-    """One line a network, and how the time grows with the depth of those that only differ in it."""
-    rows = [("tracing in both modes", "layers", "groups", "seconds, median")]
+def tracing_rows(settings: BenchSettings) -> Iterator[Row]:
+    """Tracing in both modes, and how it grows with the depth of networks that only differ in it."""
+    names = BY_DEPTH[:2] if settings.quick else BY_DEPTH + OTHERS
+    found = time_traces(names, QUICK_TRACES if settings.quick else TRACES)
     for name, layers, groups, seconds in found:
-        rows.append((name, str(layers), str(groups), number(seconds)))
-    power = number(growth([each for each in found if each.name in BY_DEPTH]))
-    return f"{aligned(rows)}\nFrom {BY_DEPTH[0]} on: seconds ~ layers to the power of {power}"
+        yield Row(f"tracing {name}, {layers} layers, {groups} groups", seconds, "s")
+    power = growth([each for each in found if each.name in BY_DEPTH])
+    yield Row(f"tracing from {BY_DEPTH[0]} on: seconds ~ layers to the power of", power)
+
+
+def repair_rows(settings: BenchSettings) -> Iterator[Row]:
+    """Least squares of a policy."""
+    few = settings.quick
+    images, policies = (QUICK_REPAIR_IMAGES, QUICK_REPAIRS) if few else (REPAIR_IMAGES, REPAIRS)
+    names = REPAIRED[:1] if few else REPAIRED
+    for name, count, gathering, median_, slowest in time_repairs(
+        names, images, policies, settings.seed
+    ):
+        parts = {"gathering once": gathering, "slowest": slowest}
+        yield Row(f"repair of a policy, {count} images: {name}", median_, "s", parts=parts)
+
+
+def throughput_rows(settings: BenchSettings) -> Iterator[Row]:
+    """Train steps beside PyTorch's."""
+    asked = ThroughputSettings(seed=settings.seed, rounds=TURNS)
+    if settings.quick:
+        asked = replace(asked, networks=asked.networks[:1], rounds=QUICK_TURNS)
+    for each in throughputs(asked):
+        what = f"training {each.network}, batch {each.batch}, {each.name}"
+        ours = each.name != PYTORCH
+        what, interval = (f"{what} / {PYTORCH}", (each.low, each.high)) if ours else (what, None)
+        yield Row(what, each.images, "images/s", each.share if ours else None, interval)
+
+
+def peer_rows(settings: BenchSettings) -> Iterator[Row]:
+    """Evaluations beside PyTorch's with Torch-Pruning."""
+    from benchmarks.peers import PeersSettings, compare
+
+    policies = QUICK_PEERS if settings.quick else PEERS
+    found, _, _ = compare(PeersSettings(*SMALL, policies=policies, seed=settings.seed))
+    for name, each in found["contestants"].items():
+        what, parts = f"evaluation of {SMALL[0]} on {SMALL[1]}, {name}", each["parts"]
+        if name == PYTORCH:
+            yield Row(what, each["seconds"], "s", parts=parts)
+            continue
+        ratio, interval = each["times_faster"], tuple(each["interval"])
+        yield Row(f"{what}; times faster", each["seconds"], "s", ratio, interval, parts)
+
+
+def feeding_rows(settings: BenchSettings) -> Iterator[Row]:
+    """A train step that reads its pictures from files."""
+    steps = QUICK_FED if settings.quick else FED
+    found = feed("resnet18", steps, settings.seed)
+    parts = {"waiting": found.waiting / steps, "step": found.computing / steps}
+    what = f"share of waiting, resnet18 fed with JPEG files, {steps} steps"
+    yield Row(what, 100 * found.share, "%", parts=parts)
+
+
+def parts_of(settings: BenchSettings) -> dict[str, Callable[[], Iterator[Row]]]:
+    """What is measured, by what it is called where it is left out."""
+    searches = [SMALL] if settings.quick else [SMALL, ("resnet20", "fashion_mnist")]
+    alone = {
+        "memory of a search": memory_rows,
+        "quality a second": quality_rows,
+        "ratios of steps": ratio_rows,
+        "tracing": tracing_rows,
+        "repair": repair_rows,
+        "training beside PyTorch": throughput_rows,
+        "evaluations beside PyTorch with Torch-Pruning": peer_rows,
+        "training on pictures in files": feeding_rows,
+    }
+    return {
+        f"a search for {model} on {data}": partial(search_rows, settings, model, data)
+        for model, data in searches
+    } | {name: partial(rows, settings) for name, rows in alone.items()}
+
+
+def run(settings: BenchSettings) -> list[Path]:
+    """Measure one thing after the other; print the table, and write it."""
+    here, rows, left_out = machine(), [], []
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("jax", "onnxruntime"))
+    about = f"{here['cpu']}, {here['cores']} core(s); {libraries}"
+    for name, measure in parts_of(settings).items():
+        print(f"{name} ...", flush=True)
+        try:
+            rows += measure()
+        # A peer that is missing or broken, or data that are not here, must not cost the rest.
+        except Exception as error:
+            why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            left_out.append(f"Left out: {name}, for {why}.")
+    found = grid(rows, here["instruction_set"])
+    print("\n".join(["", about, aligned([HEADER, *found]), *left_out]))
+    text = "\n\n".join([about, table(HEADER, found), *left_out])
+    facts = {**here, "libraries": libraries, "quick": settings.quick, "seed": settings.seed}
+    data = {**facts, "rows": [row.to_json() for row in rows], "left_out": left_out}
+    return [
+        write_json(settings.out / "bench.json", data),
+        write_text(settings.out / "bench.md", text + "\n"),
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """``python -m benchmarks.bench``."""
-    run(tyro.cli(BenchSettings, prog="bench", args=arguments))
+    for path in run(tyro.cli(BenchSettings, prog="bench", args=arguments)):
+        print(path)
 
 
 if __name__ == "__main__":

@@ -97,6 +97,29 @@ def run(settings: PeersSettings) -> list[Path]:
     Raises:
       ValueError: if what was given is wrong, or the two networks differ.
     """
+    found, lines, worst = compare(settings)
+    facts = {
+        "command": " ".join(["python -m benchmarks.peers", *sys.argv[1:]]),
+        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(settings).items()},
+        "machine": machine(),
+        "versions": {package: version(package) for package in PACKAGES},
+        "logits_differ_by": worst,
+    }
+    text = describe(found, facts)
+    print(text)
+    data = {**facts, **found, "evaluations": lines}
+    return [
+        write_json(settings.out / "peers.json", data),
+        write_text(settings.out / "peers.md", text + "\n"),
+    ]
+
+
+def compare(settings: PeersSettings) -> tuple[dict[str, Any], list[dict[str, Any]], float]:
+    """What ``peers_table.summarize`` makes of all evaluations, these, and how the logits differ.
+
+    Raises:
+      ValueError: if what was given is wrong, or the two networks differ.
+    """
     if not settings.model.removeprefix("resnet").isdigit() or settings.policies < 2:
         raise SettingsError(
             "expected a model such as resnet20 and at least two policies; got"
@@ -118,21 +141,7 @@ def run(settings: PeersSettings) -> list[Path]:
             for place, case in enumerate(cases):
                 lines += take_turns(settings, pools, place, case.policy)
                 progress(place + 1, len(cases))
-    found = summarize(lines, cases, settings.seed)
-    facts = {
-        "command": " ".join(["python -m benchmarks.peers", *sys.argv[1:]]),
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(settings).items()},
-        "machine": machine(),
-        "versions": {package: version(package) for package in PACKAGES},
-        "logits_differ_by": worst,
-    }
-    text = describe(found, facts)
-    print(text)
-    data = {**facts, **found, "evaluations": lines}
-    return [
-        write_json(settings.out / "peers.json", data),
-        write_text(settings.out / "peers.md", text + "\n"),
-    ]
+    return summarize(lines, cases, settings.seed), lines, worst
 
 
 def find_cases(settings: PeersSettings) -> list[Case]:

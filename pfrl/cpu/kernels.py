@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 from pfrl.cpu.foreign import Function
 
 Pairs = Sequence[tuple[int, int]]
+REMEMBERED = 64
+"""Addresses at which an array of a program was seen: it lies at few, again and again."""
 
 
 class Array(NamedTuple):
@@ -40,9 +42,16 @@ class Array(NamedTuple):
         strides = tuple(prod(self.shape[axis + 1 :]) for axis in self.order)
         kind = torch.float32
 
+        known: dict[int, Any] = {}
+
         def view(address: int) -> Any:
-            flat = torch.frombuffer(memory.from_address(address), dtype=kind)
-            return flat.as_strided(size, strides)
+            found = known.get(address)
+            if found is None:
+                if len(known) >= REMEMBERED:
+                    known.clear()
+                flat = torch.frombuffer(memory.from_address(address), dtype=kind)
+                found = known[address] = flat.as_strided(size, strides)
+            return found
 
         return view
 

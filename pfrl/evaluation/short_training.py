@@ -133,10 +133,11 @@ class ShortTraining:
     def masked(self, policy: Policy) -> Masked:
         """A policy's network before any training, with the statistics of the base network."""
         begun = self.begun(policy)
-        prepared, (knobs, variables) = begun.prepared, placed((begun.knobs, begun.variables))
-        trainable = self.network.trainable
-        parameters = {k: jnp.asarray(v) for k, v in variables.items() if k in trainable}
-        statistics = {k: jnp.asarray(v) for k, v in variables.items() if k not in trainable}
+        # All at once: one by one each array would take as long as they all do.
+        prepared, knobs = begun.prepared, placed(begun.knobs)
+        variables, trainable = jax.device_put(begun.variables), self.network.trainable
+        parameters = {k: v for k, v in variables.items() if k in trainable}
+        statistics = {k: v for k, v in variables.items() if k not in trainable}
         state = TrainState(parameters, statistics, self._start_optimizer(parameters))
         return Masked(prepared, knobs, state, {**parameters, **statistics})
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from pfrl.data import Dataset, Split
 from pfrl.deploy.operators.program import ExportError
-from pfrl.deploy.runtimes.base import Unavailable
+from pfrl.deploy.runtimes.base import AT_ONCE, Unavailable
 from pfrl.evaluation.base import Choice
 from pfrl.evaluation.config import judged_images
 from pfrl.files import FileError
@@ -25,7 +25,7 @@ outputs: a sum in the middle of two steps may go to either, and ..."""
 SAME_AS_SIMULATED = 5e-3 + 1e-9
 """... largest difference of their quality. Where they differ, the file is what is handed over."""
 BATCH = 250
-"""Images that are judged together."""
+"""Images that are judged together, at most; a multiple of ``AT_ONCE``."""
 MEASURED = 4
 """Batches by which runtimes are timed."""
 SAME_OUTPUT = 0.02
@@ -52,12 +52,17 @@ def split_search(search: Split, count: int) -> tuple[Split, Split]:
 def batched(dataset: Dataset, split: Split) -> Images:
     """Normalised images in a fixed random order, so that every batch has a share of every class.
 
+    Batches of one size, as few as hold ``BATCH`` images at most; of these sizes, which runtimes can
+    run ``AT_ONCE`` by ``AT_ONCE``, the one that leaves least to be filled up in the last batch.
+
     Args:
       dataset: says how images are normalised.
       split: of it.
     """
     order = np.random.default_rng(0).permutation(len(split))
-    return list(dataset.batches(split.take(order), BATCH))
+    batches = max(-(-len(split) // BATCH), 1)
+    size = AT_ONCE * -(-len(split) // (batches * AT_ONCE))
+    return list(dataset.batches(split.take(order), size))
 
 
 def choose_runtime(

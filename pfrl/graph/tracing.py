@@ -128,9 +128,7 @@ class Graph:
         """
         gone: list[int] = []
         for name, atoms in self._channels.items():
-            if not all(labelled.atoms.leaves(int(a)) == (a,) for a in atoms) or any(
-                labelled.atoms.is_frozen(int(a)) for a in atoms
-            ):
+            if not labelled.atoms.are_removable(atoms):
                 raise GraphError(
                     f"the channels of group '{name}' are tied together at this input shape;"
                     " trace the network at the shape that it is used with"

@@ -1,6 +1,6 @@
 """The bench: its sums by hand, its networks alike, a search of a few episodes on its clocks."""
 
-import math
+import json
 from dataclasses import dataclass
 
 import jax
@@ -10,16 +10,17 @@ import pytest
 from flax import nnx
 
 from benchmarks import bench, ratios
-from benchmarks.bench import Mark, SearchTimes, aligned, open_problem, summarize, time_search
+from benchmarks.bench import BenchSettings, Mark, SearchTimes, open_problem, summarize, time_search
 from benchmarks.memory import Memory, follow
 from benchmarks.memory import summarize as summarize_memory
-from benchmarks.ratios import Ratio, forward_ratios, training_ratios, with_flax_norms
-from benchmarks.repairs import Repaired, time_repairs
+from benchmarks.ratios import forward_ratios, training_ratios, with_flax_norms
+from benchmarks.repairs import time_repairs
+from benchmarks.summary.feeding import feed
+from benchmarks.summary.rows import Row, cells
 from benchmarks.throughput import Throughput
 from benchmarks.tracing import Traced, growth, time_traces
 from envs import OpenedTask, Problem, Task
-from experiments.studies.sweep.curves import Taken
-from experiments.studies.sweep.quality import Quality, describe_quality, search_quality
+from experiments.studies.sweep.quality import search_quality
 from pfrl.cost import Budget, CostModel
 from pfrl.data import DataError
 from pfrl.evaluation.config import EpisodeConfig
@@ -147,52 +148,55 @@ def test_without_weights_or_data_there_is_no_problem(tmp_path, monkeypatch):
         open_problem("resnet20", "fashion_mnist", 0)
 
 
-def test_columns_are_aligned():
-    assert aligned([("a", "1.25"), ("long", "3")]) == "a     1.25\nlong     3"
+def test_a_row_has_its_cells():
+    row = Row("a / b", 12.5, "s", 1.5, (1.25, 2.0), {"one": 0.5, "two": 12.0}, 512.0)
+    expected = ("a / b", "12.5 s", "1.50", "1.25 to 2.00", "one 0.500, two 12.0", "512", "avx2")
+    assert cells(row, "avx2") == expected
+    assert cells(Row("growth", 1.0), "avx2") == ("growth", "1.00", *["–"] * 4, "avx2")
 
 
-@pytest.mark.parametrize("quick", [False, True])
-def test_what_is_printed(quick, monkeypatch, capsys):
-    def problem_of(model, data, seed, fidelity="finetune"):
-        if data == "fashion_mnist":
-            raise DataError("the files are not on this machine")
-        return Problem(TinyTask(), budget=Budget.parse("macs=0.5"))
+def test_one_table_of_what_could_be_measured(monkeypatch, capsys, tmp_path):
+    def missing():
+        raise ImportError("No module named 'torch_pruning'")
+        yield
 
-    monkeypatch.setattr(bench, "open_problem", problem_of)
+    parts = {"searches": lambda: [Row("a search", 3.0, "s")], "peers": missing}
+    monkeypatch.setattr(bench, "parts_of", lambda settings: parts)
+    bench.main(["--quick", "--out", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert ["a", "search", "3.00", "s"] in [line.split()[:4] for line in lines]
+    left_out = "Left out: peers, for No module named 'torch_pruning'."
+    assert left_out in lines and left_out in (tmp_path / "bench.md").read_text()
+    data = json.loads((tmp_path / "bench.json").read_text())
+    assert [row["figure"] for row in data["rows"]] == [3.0]
+    assert data["instruction_set"] == ratios.machine()["instruction_set"]
+
+
+def test_rows_are_what_was_measured(monkeypatch):
+    settings = BenchSettings(quick=True)
+    monkeypatch.setattr(bench, "open_problem", lambda *arguments: None)
     monkeypatch.setattr(bench, "time_search", lambda problem, episodes, seed: TIMES)
-    memory = Memory(8, 512.0, 400.0, 402.0, 0.5)
-    monkeypatch.setattr(bench, "measure_memory", lambda settings: memory)
-    monkeypatch.setattr(bench, "search_quality", lambda *arguments: (0.5, []))
-    monkeypatch.setattr(bench, "build", lambda *arguments: None)
-    found = [Ratio("one / other", 1.5, 1.25, 2.0)]
-    monkeypatch.setattr(bench, "training_ratios", lambda *arguments: found)
-    monkeypatch.setattr(bench, "forward_ratios", lambda *arguments: ([], 0.25))
-    traced = [Traced("resnet20", 20, 12, 0.1), Traced("resnet110", 110, 57, 0.55)]
-    monkeypatch.setattr(bench, "time_traces", lambda names, repeats: traced)
-    repaired = [Repaired("resnet20", 200, 3.0, 0.1, 0.25)]
-    monkeypatch.setattr(bench, "time_repairs", lambda *arguments: repaired)
+    _, later = bench.search_rows(settings, "resnet8", "digits")
+    assert later.figure == 3.0 and later.peak == 1536
+    assert later.parts == {"training": 1.5, "validation": 0.75, "other": 0.75}
     compared = [Throughput("resnet20", "PyTorch", 64, 800.0, 1.0, 1.0, 1.0)]
     compared.append(Throughput("resnet20", "ours", 64, 600.0, 0.75, 0.7, 0.8))
     monkeypatch.setattr(bench, "throughputs", lambda settings: compared)
-    bench.main(["--quick"] if quick else [])
-    lines = capsys.readouterr().out.splitlines()
-    assert "core(s)" in lines[0]
-    assert "jax" in lines[0]
-    start = lines.index("A search by DDPG for half the MACs")
-    cells = [line.split()[-1] for line in lines[start + 2 : start + 9]]
-    assert cells == ["7.50", "(3)", "%", "%", "%", "0", "1.50"]
-    left_out = "Left out: resnet20 on fashion_mnist, for the files are not on this machine."
-    assert (left_out in lines) == (not quick)
-    assert ("resnet8" if quick else "resnet20") in next(line for line in lines if "rounds" in line)
-    assert "one / other     1.50   1.25 to 2.00" in lines
-    assert [words[-1] for words in map(str.split, lines) if words[:3] == "growth in a".split()] == [
-        "0.500"
-    ]
+    theirs, ours = bench.throughput_rows(settings)
+    assert (theirs.figure, theirs.ratio) == (800.0, None)
+    assert ours == Row("training resnet20, batch 64, ours / PyTorch", 600.0, "images/s", 0.75,
+                       (0.7, 0.8))  # fmt: skip
+    traced = [Traced("resnet20", 20, 12, 0.1), Traced("resnet110", 110, 57, 0.55)]
+    monkeypatch.setattr(bench, "time_traces", lambda names, repeats: traced)
     # 5.5 times the layers in 5.5 times the seconds.
-    assert "From resnet20 on: seconds ~ layers to the power of 1.00" in "\n".join(lines)
-    assert ["resnet20", "200", "3.00", "0.100", "0.250"] in [line.split() for line in lines]
-    ours = ["resnet20", "ours", "64", "600", "0.750", "0.700", "to", "0.800"]
-    assert (ours in [line.split() for line in lines]) == (not quick)
+    assert [*bench.tracing_rows(settings)][-1].figure == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_a_step_waits_for_a_share_of_its_time():
+    found = feed("resnet8", 2, 0)
+    assert found.images == 128
+    assert found.waiting > 0 and found.computing > 0 and 0 < found.share < 1
 
 
 def test_repairs_are_timed():
@@ -209,5 +213,3 @@ def test_quality_a_second_is_a_row_a_searcher():
     assert goal == min(row.final for row in rows)
     # Two steps of 16 images, 16 for statistics and 250 to judge.
     assert all(row.taken.images == 298 * row.taken.evaluations for row in rows)
-    text = describe_quality(0.5, [Quality("ddpg", 0.6, Taken(7, 2086, math.inf))])
-    assert text.splitlines()[1].split()[:4] == ["ddpg", "–", "7", "2,086"]

@@ -62,7 +62,7 @@ def policies(graph, count):
     ]
 
 
-# The search split is 330 images: 264 for rewards, in batches of 250 and 14, and 66 others.
+# The search split is 330 images: 264 for rewards, in batches of 150 and 114, and 66 others.
 def test_after_the_first_evaluation_nothing_compiles(graph, evaluator):
     tried = policies(graph, 12)
     before = compilations()

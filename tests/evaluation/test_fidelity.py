@@ -25,7 +25,7 @@ from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.early_stopping import DOUBT, Bound, Race
 from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.make import make_evaluator
-from pfrl.evaluation.validation import choose_runtime
+from pfrl.evaluation.validation import batched, choose_runtime
 from pfrl.files import FileError
 from pfrl.graph import trace
 from pfrl.registry import RegistryError, _items, register
@@ -265,8 +265,8 @@ def test_a_validation_below_the_bound_ends_early_and_is_not_kept(graph, tmp_path
     found = stopping.evaluate(low)
     assert not found.exact
     assert exact.images == stopping.images_each == 64 + 264
-    assert found.images == 64 + 250
-    assert found.accuracy == pytest.approx(round(found.accuracy * 250) / 250)
+    assert found.images == 64 + 150
+    assert found.accuracy == pytest.approx(round(found.accuracy * 150) / 150)
     whole = evaluator(graph, cache=cache, fidelity="reconstruct")
     assert whole.evaluate(low).exact
     assert whole.hits == 0
@@ -378,3 +378,12 @@ def test_a_second_start_judges_and_measures_nothing_that_is_known(graph, tmp_pat
 
 class _Mine:
     """A runtime of the user's."""
+
+
+@pytest.mark.parametrize(
+    ("images", "batches", "size"), [(1, 1, 50), (60, 1, 100), (288, 2, 150), (500, 2, 250)]
+)
+def test_batches_leave_little_to_be_filled_up(images, batches, size):
+    found = batched(DATA, DATA.train.take(np.arange(images) % len(DATA.train)))
+    assert [len(x) for x, _ in found] == [size] * batches
+    assert sum(len(targets) for _, targets in found) == images

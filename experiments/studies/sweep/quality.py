@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import agents
 from envs import Problem
-from experiments.records.wording import DASH, aligned, is_number, number, percent
 from experiments.run.recorded import recorded_search
 from experiments.studies.sweep.curves import Curve, Point, Taken, common_accuracy, taken
 from pfrl.compression.policy import Policy
@@ -53,14 +52,3 @@ def _curve(name: str, problem: Problem, episodes: int, seed: int) -> list[Point]
         history = Path(folder) / "history.jsonl"
         recorded_search(name, problem, episodes, seed, history, curve.episode)
         return curve.ended()
-
-
-def describe_quality(goal: float, rows: Sequence[Quality]) -> str:
-    """One line a searcher."""
-    lines: list[tuple[str, ...]] = [
-        (f"to {percent(goal)}", "seconds", "evaluations", "images", "ends with")
-    ]
-    for name, final, (evaluations, images, seconds) in rows:
-        amounts = [f"{x:,.0f}" if is_number(x) else DASH for x in (evaluations, images)]
-        lines.append((name, number(seconds), *amounts, percent(final)))
-    return aligned(lines)

@@ -106,6 +106,11 @@ class Atoms:
         """Whether an atom's class is frozen; a compound one, if all its factors are."""
         return all(self._frozen[leaf] for leaf in self.leaves(atom))
 
+    def are_removable(self, label: np.ndarray) -> bool:
+        """Whether every atom of a label is a class of its own, without factors, and not frozen."""
+        alone = bool((self._parent[label] == label).all()) and not self._frozen[label].any()
+        return alone and self._factors.keys().isdisjoint(label.tolist())
+
     def all_frozen(self, label: np.ndarray) -> bool:
         """Whether all of a label's plain classes are frozen."""
         return bool(self._frozen[self.roots(label)].all())

@@ -178,7 +178,7 @@ def repair(
 
 def _solve(gram: np.ndarray, weights: np.ndarray, gone: np.ndarray, ridge: float) -> np.ndarray:
     """``W'`` of ``repair``, with the rows of removed inputs zero: ``[K, M]`` like ``weights``."""
-    stays = np.flatnonzero(~gone)
+    stays, lost = np.flatnonzero(~gone), np.flatnonzero(gone)
     result = np.where(gone[:, None], 0, weights)
     rows = gram[stays]
     # Symmetric, so its transpose is the same matrix in LAPACK's order, which needs no copy.
@@ -186,9 +186,9 @@ def _solve(gram: np.ndarray, weights: np.ndarray, gone: np.ndarray, ridge: float
     damping = ridge * np.diagonal(among).mean()
     if damping > 0:  # else all that stays was always zero, and no kernel makes anything of it
         among[np.diag_indices_from(among)] += damping
-        lost = rows @ (weights - result)
+        missing = rows.take(lost, axis=1) @ weights[lost]
         factor = cho_factor(among, lower=True, overwrite_a=True, check_finite=False)
-        result[stays] += cho_solve(factor, lost, overwrite_b=True, check_finite=False)
+        result[stays] += cho_solve(factor, missing, overwrite_b=True, check_finite=False)
     return result
 
 

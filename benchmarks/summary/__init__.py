@@ -1,0 +1,1 @@
+"""What ``make bench`` prints: one table of everything that was measured."""
