@@ -81,6 +81,7 @@ COMMAND = """compress --episodes 2 --episode.steps 1 --episode.batch 16 --episod
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_controls_go_on_after_a_kill(sent, tmp_path, monkeypatch):
     one_core(monkeypatch)
