@@ -93,11 +93,12 @@ def test_speed_takes_integers_where_they_are_faster(monkeypatch):
     settings = CompressSettings(prefer="speed").resolved().resolved()
     assert settings.space.int8 is None and not settings.space.opened()["quantized"]
     found: dict = {}
-    fast = compression.faster(settings, None, found)
+    graph = trace(made(TwoConvs), shape(1, 8, 8, 1))
+    fast = compression.faster(settings, graph, found)
     assert found == {"share": 0.5} and fast.space.int8 == "fastest" and fast.recipe == ROUNDED
     assert fast.target == settings.target
     for known in (0.95, None):  # as a run that goes on has it; nothing is measured again
-        assert compression.faster(settings, None, {"share": known}) == settings
+        assert compression.faster(settings, graph, {"share": known}) == settings
     said = CompressSettings(prefer="speed", space=SpaceBlock(int8="none")).resolved()
     assert said.space.int8 == "none", "what is said wins"
 
