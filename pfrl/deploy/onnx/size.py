@@ -1,6 +1,7 @@
 """How many bytes the ONNX file of a policy's network has, before there is one."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
@@ -12,8 +13,9 @@ from onnx import helper
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Prepared
 from pfrl.compression.recipe import PLAIN, Recipe
-from pfrl.compression.sliced import assemble
+from pfrl.compression.sliced import Compressed, assemble
 from pfrl.deploy.onnx.export import to_onnx
+from pfrl.deploy.operators.quantized import MOVING, build_quantized
 from pfrl.graph import Graph
 from pfrl.graph.count import Count
 from pfrl.methods.quantization.uniform import FLOAT_BITS
@@ -23,6 +25,10 @@ Bits = tuple[tuple[int, int], ...]
 """Of the weights and of the input of every layer, as far as a file tells them apart."""
 MOST_MODELS = 8
 """Files from which it is read what their sizes depend on; two are enough as a rule."""
+POSITIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax"})
+"""Operators whose results are never below zero; ..."""
+KEEPS_SIGN = MOVING | {"Concat", "Add", "Mul", "AveragePool", "GlobalAveragePool", "Pad"}
+"""... and those whose results are not where nothing is that they read."""
 PROBES = 6
 """Further assignments by which two counts are told apart, without files."""
 
@@ -31,7 +37,9 @@ class FileSize:
     """The exact size of the file that ``export_onnx`` writes for any policy, as a function.
 
     Two files are made for all policies that round the same layers; from these it is read which
-    sizes follow which channels, and what any other file has is computed in microseconds.
+    sizes follow which channels, and what any other file has is computed in microseconds. Of a
+    network that shuffles channels it may be off by the bytes of a shuffle, which is left out of a
+    file where the channels that are kept need none.
 
     Args:
       graph: of the base network.
@@ -122,9 +130,33 @@ class FileSize:
         ranges = {site.name: (0.0, 1.0) for site in graph.sites} if _rounded(bits) else {}
         prepared = Prepared(kept, graph.source.variables, {})
         small = assemble(graph, policy, prepared, self._recipe, ranges)
+        if ranges:  # a ReLU on a grid that goes below zero is an operation of its own
+            below = _below_zero(small, graph)
+            ranges = {n: (-1.0 if n in below else 0.0, high) for n, (_, high) in ranges.items()}
+            small = replace(small, ranges=ranges)
         model = to_onnx(small, graph.input_shape)
         helper.set_model_props(model, self._metadata)
         return model
+
+
+def _below_zero(small: Compressed, graph: Graph) -> set[str]:
+    """Sites on whose grid some tensor can be negative, by what it is made by."""
+    operators, _ = build_quantized(small, graph.input_shape)
+    floats = {name: a for name, a in operators.constants.items() if a.dtype.kind == "f"}
+    positive = {name for name, values in floats.items() if (values >= 0).all()}
+    for node in operators.nodes:
+        read = [n for n in node.inputs if n in floats or (n and n not in operators.constants)]
+        low = node.attributes.get("min", -np.inf) if node.op == "Clip" else -np.inf
+        kept = node.op in KEEPS_SIGN and all(name in positive for name in read)
+        if kept or node.op in POSITIVE or low >= 0:
+            positive.add(node.output)
+    found = {
+        operators.sites[value]
+        for name, value in operators.values.items()
+        if value in operators.sites and name not in positive
+    }
+    grids = {site.grid for site in graph.sites if site.name in found}
+    return {site.name for site in graph.sites if site.grid in grids}
 
 
 class _Tensor(NamedTuple):
