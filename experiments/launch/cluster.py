@@ -165,8 +165,8 @@ def _work(
 
 def _ray() -> Any:
     try:
-        import ray
-        import ray.util.scheduling_strategies
+        import ray  # pyright: ignore[reportMissingImports]
+        import ray.util.scheduling_strategies  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise LaunchError(
             f"Ray is not installed for {sys.executable}; pip install 'pocketflow-rl[ray]'"

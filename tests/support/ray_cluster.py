@@ -2,7 +2,7 @@
 
 import sys
 
-from ray.cluster_utils import Cluster
+from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
 
 def main() -> None:
