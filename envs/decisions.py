@@ -77,6 +77,8 @@ class Decisions:
         """Whether the limit holds at every step."""
         self.centre = np.zeros((len(self.steps), len(self.knobs)))
         """The raw action that the action 0 is, ``[L, K]``."""
+        self.even = True
+        """Whether ``uniform`` within the limit is uniform indeed, and not ``narrowed``."""
         if problem.budget is not None:
             self._take_limit(problem.budget.limit(costs.base))
 
@@ -105,6 +107,7 @@ class Decisions:
         room = 1 / max((len(decision.values) for _, decision in self.all()), default=1)
         self.centre = np.zeros_like(self.centre)
         even = self.uniform_action(limit)
+        self.even = self.cost(self._assigned(even)) <= limit
         uniform = self._within(self._assigned(even), limit)
         for place, decision in self.all():
             chosen = decision.chosen(uniform)
@@ -247,14 +250,15 @@ class Decisions:
                     savings.append(((cost - self.cost(at)) / lost, decision, choice))
                 decision.set(at, chosen)
             best = sorted((each for each in savings if each[0] > 0), key=lambda each: -each[0])
-            taken = {decision: choice for _, decision, choice in reversed(best)}
-            few = max(len(self._place) // 4, 1)
-            for decision in list(dict.fromkeys(decision for _, decision, _ in best))[:few]:
-                decision.set(at, taken[decision])
-                if self.cost(at) <= limit:
-                    break
             if not best:
                 return self.start.copy()
+            first: dict[Decision, int] = {}
+            for _, decision, choice in best:
+                first.setdefault(decision, choice)
+            for decision, choice in list(first.items())[: max(len(self._place) // 4, 1)]:
+                decision.set(at, choice)
+                if self.cost(at) <= limit:
+                    break
         return at
 
     def uniform_action(self, limit: float | None) -> float:

@@ -56,6 +56,11 @@ def finish(
     decisions, uniform, chosen, rescored = handed_over
     achieved = decisions.cost(Assignment.of(chosen.policy, graph))
     notes: list[str] = []
+    if not decisions.even:
+        notes.append(
+            "No policy that keeps the same share everywhere meets the limit. What is called uniform"
+            " here goes down from all channels by what saves most time for its share of them."
+        )
     networks = _networks(settings, folder, searched, chosen.policy, uniform.policy, notes)
     with stage("exporting"):
         files = export_files(networks, graph, dataset, folder.path, notes.append)

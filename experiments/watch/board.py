@@ -169,14 +169,22 @@ class Board:
     def _writing(self) -> Iterator[None]:
         start = time.perf_counter()
         try:
-            yield
-        except OSError as error:
-            raise FileError(
-                f"cannot write the TensorBoard log in {self._directory}:"
-                f" {error.strerror or error}; free some space or choose another place"
-            ) from error
+            with writing_log(self._directory):
+                yield
         finally:
             self.seconds += time.perf_counter() - start
+
+
+@contextmanager
+def writing_log(directory: Path) -> Iterator[None]:
+    """Within, a log that cannot be written is told of in a sentence, as ``FileError``."""
+    try:
+        yield
+    except OSError as error:
+        raise FileError(
+            f"cannot write the TensorBoard log in {directory}: {error.strerror or error}; free"
+            " some space or choose another place"
+        ) from error
 
 
 def add_figure(writer: SummaryWriter, tag: str, figure: Figure, step: int) -> None:

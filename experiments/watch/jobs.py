@@ -9,8 +9,8 @@ from torch.utils.tensorboard.summary import hparams
 
 from experiments.records.history import Line
 from experiments.records.wording import is_number
+from experiments.watch.board import writing_log
 from experiments.watch.dashboard import settings_text
-from pfrl.files import FileError
 
 SEED = "seed"
 NAMELESS = "all"
@@ -39,18 +39,13 @@ def write_job(folder: Path, job: NamedTuple, line: Line) -> None:
     settings = {name: v if is_number(v) else str(v) for name, v in {**fields, **tried}.items()}
     step = next((value for value in job if isinstance(value, int)), 0)
     begin, metrics, end = hparams(settings, dict.fromkeys(found, 0.0))
-    try:
-        with SummaryWriter(str(folder / "tb" / run_name(fields)), purge_step=0) as writer:
-            for summary in (begin, metrics, end):
-                writer._get_file_writer().add_summary(summary)
-            writer.add_text("settings", settings_text(settings), step)
-            for tag, value in found.items():
-                writer.add_scalar(tag, value, step)
-    except OSError as error:
-        raise FileError(
-            f"cannot write the TensorBoard log in {folder}: {error.strerror or error}; free some"
-            " space or choose another place"
-        ) from error
+    place = str(folder / "tb" / run_name(fields))
+    with writing_log(folder), SummaryWriter(place, purge_step=0) as writer:
+        for summary in (begin, metrics, end):
+            writer._get_file_writer().add_summary(summary)
+        writer.add_text("settings", settings_text(settings), step)
+        for tag, value in found.items():
+            writer.add_scalar(tag, value, step)
 
 
 def run_name(fields: Mapping[str, Any]) -> Path:

@@ -12,9 +12,8 @@ from experiments.report.studies.comparing import Cell, cells
 from experiments.report.studies.figures import best_accuracies, drawn, extended
 from experiments.report.studies.source import Study, read_studies
 from experiments.report.studies.tables import Folders, markdown, study_tables
-from experiments.watch.board import add_figure
+from experiments.watch.board import add_figure, writing_log
 from experiments.watch.dashboard import BAND, LAYOUT
-from pfrl.files import FileError
 
 BANDS = "all-seeds"
 """Folder, beside those of the seeds, of the run that stands for all of them."""
@@ -29,15 +28,10 @@ def write_summary(folder: Path) -> None:
     """
     study = read_studies([folder])[0]
     every = cells(study.lines, study.layout)
-    try:
+    with writing_log(folder):
         for cell in every:
             _write_band(study, cell)
         _write_tables(study, every)
-    except OSError as error:
-        raise FileError(
-            f"cannot write the TensorBoard log in {folder}: {error.strerror or error}; free some"
-            " space or choose another place"
-        ) from error
 
 
 def _write_band(study: Study, cell: Cell) -> None:

@@ -143,7 +143,8 @@ def test_where_no_uniform_policy_meets_the_limit_it_is_what_the_limit_lets_throu
     at = decisions.start
     for step in range(len(decisions.steps)):
         at, _, _ = decisions.execute(step, [0.0], at)
-    assert at == uniform
+    assert at == uniform and not decisions.even
+    assert decisions_for(uneven, "macs", 0.6, ("keep",)).even
     # Channels of the widest groups are the fewer the dearer: they are not narrowed.
     widest = [
         n for n, size in zip(uniform.counts.values(), sizes, strict=True) if size == max(sizes)
