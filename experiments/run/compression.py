@@ -23,7 +23,7 @@ from experiments.run.latency import (
     writes_integers,
 )
 from experiments.run.search import make_problem, make_task, search
-from experiments.run.training import STAGE, fit_config, tell_length
+from experiments.run.training import STAGE, tell_length, training_steps
 from experiments.settings.compression import CompressSettings
 from experiments.watch.plan import Stage, planned
 from experiments.watch.progress import stage, tell
@@ -133,8 +133,7 @@ def stages(settings: CompressSettings, dataset: Dataset, evaluations: int) -> li
     if settings.max_drop is not None:
         return []  # how many limits will be tried is not known
     finish = settings.finish
-    training = fit_config(finish, dataset, settings.seed)
-    steps = training.epochs * len(dataset.train) / training.batch
+    steps = training_steps(finish, dataset)
     kinds = 2 if settings.space.opened()["quantized"] else 1
     measuring = ["measuring layers", "measuring layers of integers"][:kinds]
     measured = [*(Stage(name, SECONDS) for name in measuring)]

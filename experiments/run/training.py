@@ -110,17 +110,22 @@ def fit_config(finish: FinishConfig, dataset: Dataset, seed: int) -> FitConfig:
     )
 
 
+def training_steps(finish: FinishConfig, dataset: Dataset) -> int:
+    """How many steps the training in full has at most; 0 if there is none."""
+    return 0 if finish.epochs == 0 else steps_of(fit_config(finish, dataset, 0), dataset)
+
+
 def tell_length(finish: FinishConfig, dataset: Dataset) -> None:
     """Say before a run how long the training in full is, and how it is made shorter.
 
     How much time that takes is shown once its first steps have been made.
     """
-    if finish.epochs == 0:
+    if not (steps := training_steps(finish, dataset)):
         tell("the network that is chosen will not be trained (--finish.epochs 0)")
         return
     config = fit_config(finish, dataset, 0)
     tell(
-        f"the network that is chosen will be trained in {steps_of(config, dataset):,} steps of"
+        f"the network that is chosen will be trained in {steps:,} steps of"
         f" {config.batch}, {config.epochs:.3g} passes over the training images (--finish.epochs)"
     )
 

@@ -14,8 +14,9 @@ import pytest
 from envs import NetworkTask
 from experiments.cli import main
 from experiments.run import training
-from experiments.run.training import Training, fit_config, tell_length, train_all
-from experiments.settings.compression import FinishConfig
+from experiments.run.compression import stages
+from experiments.run.training import STAGE, Training, fit_config, tell_length, train_all
+from experiments.settings.compression import CompressSettings, FinishConfig
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import compress
 from pfrl.files import load_arrays
@@ -71,7 +72,10 @@ def test_no_epochs_leave_the_network_as_it_was_prepared(tmp_path, capsys):
     assert found.keys() == small.variables.keys()
     for name, value in small.variables.items():
         np.testing.assert_array_equal(found[name], value)
-    tell_length(finish, task.network()[0])
+    dataset = task.network()[0]
+    settings = CompressSettings(finish=finish).resolved()
+    assert STAGE not in [planned.name for planned in stages(settings, dataset, 6)]
+    tell_length(finish, dataset)
     assert "will not be trained" in capsys.readouterr().err
 
 
