@@ -84,6 +84,12 @@ def test_splits_stay_what_they_were_when_the_weights_were_trained(fashion):
     assert found == ["a0cac5c318ccfbb6140c40d8832d9a03", "e3f490c93968845264e0fdc618f62f41"]
 
 
+def test_the_search_images_of_cifar_stay_those_that_its_weights_have_not_seen():
+    search = sources._cifar_search(np.arange(50_000) % 10)
+    found = hashlib.md5(np.packbits(search).tobytes(), usedforsecurity=False).hexdigest()
+    assert (search.sum(), found) == (5_000, "b78668835217cb6682a63670222bd0bc")
+
+
 def test_splits_do_not_depend_on_the_global_generator():
     np.random.seed(1)
     one = load("digits").search.images
