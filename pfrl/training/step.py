@@ -170,6 +170,8 @@ def drive(
         batches = iter(batches)
         loss: Any = np.float32(0)
         while chunk := list(islice(batches, per_call)):
+            # Calls that wait in a line hold memory, and what they wait for is one another.
+            jax.block_until_ready(loss)
             state, loss = call(state, chunk, *extras)
         return state, loss
 
