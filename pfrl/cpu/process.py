@@ -41,9 +41,9 @@ def keep_memory() -> bool:
 def give_back() -> None:
     """Give what is kept and not used back to the system, if that has become much.
 
-    Programs and arrays of many sizes leave holes that the next ones do not fit into: 0.6 GB in 80
-    steps of training a ResNet-20, which needs 0.2. To be called between stretches of work; what
-    the next stretch needs is cleared by the system once more.
+    Compiling and programs of many sizes leave holes that the next arrays do not fit into. To be
+    called between stretches of work; what the next one needs is cleared by the system once more,
+    which takes some tenths of a second.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None and _resident() > _given_back[0] + SLACK:

@@ -144,6 +144,7 @@ def fit(
                 best = plateau.better(best, _variables(state), done)
                 ended = plateau.reached(best, done)
             progress(done, done if ended else steps, float(value))
+        if judged:
             give_back()
         if ended:
             break

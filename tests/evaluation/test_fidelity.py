@@ -320,7 +320,7 @@ def test_what_disturbs_one_pass_decides_nothing(wait):
     }
     found = choose_runtime(judges, images, DATA.task)
     assert found.runtime == "onnx"
-    assert found.seconds == {"xla": 1.9, "onnx": 1.0, "openvino": 4.0}
+    assert found.seconds == pytest.approx({"xla": 1.9, "onnx": 1.0, "openvino": 4.0})
     # Once to be made, and twice a turn; all images again of those that are compared.
     assert asked == {"xla": 1 + 3 * 2 + 1, "onnx": 1 + 3 * 2 + 1, "openvino": 1 + 2}
 
