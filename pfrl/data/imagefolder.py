@@ -109,7 +109,7 @@ def read_both(root: Path, train: Entries, search: Entries, reading: Reading) -> 
     trained = int(good[: len(train.names)].sum())
     wide, both = cropped(both, reading, trained)
     count = len(good) - int(good.sum())
-    skipped = f"{count:,} broken images" if count else ""
+    skipped = "1 broken image" if count == 1 else f"{count:,} broken images" if count else ""
     return Read(both.take(slice(trained)), both.take(slice(trained, None)), wide, skipped)
 
 

@@ -18,7 +18,9 @@ from pfrl.cpu.precision import at_precision
 from pfrl.data import Dataset
 from pfrl.evaluation.base import Tuning
 from pfrl.evaluation.config import EpisodeConfig
+from pfrl.graph import Variables
 from pfrl.methods.repair.batch_norm import find_momentum, reestimate
+from pfrl.tasks.outputs import as_one
 from pfrl.training.fit import Diverged
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import TrainState, TrainStep, make_train_step, stepping
@@ -117,10 +119,14 @@ class ShortTraining:
     def _functions(self) -> Functions:
         config, apply, loss = self._config, self.network.apply, self._dataset.task.loss
         step = make_train_step(apply, self.optimizer, loss=loss, ghosts=config.ghost_batches)
+
+        def predict(variables: Variables, x: Any, knobs: Knobs) -> Any:
+            return as_one(apply(variables, x, False, knobs)[0])
+
         return Functions(
             at_precision(lambda v, x, knobs: apply(v, x, True, knobs)[1], config.precision),
             replace(step, gradient=at_precision(step.gradient, config.precision)),
-            at_precision(lambda v, x, knobs: apply(v, x, False, knobs)[0], config.precision),
+            at_precision(predict, config.precision),
         )
 
     def begun(self, policy: Policy) -> Begun:

@@ -133,12 +133,13 @@ class FlatModel:
         )
 
     def to_bytes(
-        self, source: tuple[str, int], result: tuple[str, int], metadata: Mapping[str, str]
+        self, source: tuple[str, int], results: Mapping[str, int], metadata: Mapping[str, str]
     ) -> bytes:
         """The file.
 
         Args:
-          source, result: name and number of the input and of the output.
+          source: name and number of the input.
+          results: numbers of the outputs by name.
           metadata: strings that the file carries along, by name.
         """
         schema = self._schema
@@ -149,13 +150,13 @@ class FlatModel:
             self._buffers.append(schema.BufferT(data=data if data.size else None))
         signature = schema.SignatureDefT(
             inputs=[schema.TensorMapT(name=source[0], tensorIndex=source[1])],
-            outputs=[schema.TensorMapT(name=result[0], tensorIndex=result[1])],
+            outputs=[schema.TensorMapT(name=name, tensorIndex=n) for name, n in results.items()],
             signatureKey="serving_default",
         )
         graph = schema.SubGraphT(
             tensors=self._tensors,
             inputs=[source[1]],
-            outputs=[result[1]],
+            outputs=[*results.values()],
             operators=self._operators,
             name="network",
         )
