@@ -164,7 +164,8 @@ def prepare(settings: CompressSettings, task: NetworkTask, graph: Graph) -> None
     if needs_latency(settings):
         integers = writes_integers(task)
         latency = measure_latency(graph, space.keep_min, space.round_to, settings.seed, integers)
-    Decisions(make_problem(settings, task), graph, task.costs(graph, latency))
+    problem = make_problem(settings, task)
+    Decisions(problem, graph, task.counting(problem.budget).costs(graph, latency))
     if latency is not None:
         # Before config.json, which makes it a run: a kill in between leaves nothing to resume.
         write_json(settings.out / LATENCY_FILE, latency.to_json())
