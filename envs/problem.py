@@ -43,6 +43,10 @@ class Task(ABC):
         """The same task, whose evaluations are judged by a runtime, if it can choose."""
         return self
 
+    def counting(self, *budgets: Budget | None) -> Self:
+        """The same task, whose costs have what budgets limit, where they have it not anyway."""
+        return self
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -123,7 +127,7 @@ class Problem:
 
     def open(self) -> OpenedTask:
         """The opened task, made once a process and task."""
-        return _open(self.task)
+        return _open(self.task.counting(self.budget))
 
     def latency_target(self, base: Mapping[str, float]) -> float:
         """Milliseconds that the reward 'latency' aims at: the budget's, if it is one of latency."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,14 @@ import numpy as np
 
 from envs.problem import OpenedTask, ProblemError, Task
 from pfrl.compression.recipe import REPAIRED, Recipe
-from pfrl.cost import CostModel
+from pfrl.cost import Budget, CostModel
 from pfrl.cost.latency import NetworkLatency
 from pfrl.cpu.backend import compiled
 from pfrl.data import Dataset, load
 from pfrl.data.seen import seen
 from pfrl.data.taught import taught
 from pfrl.deploy.metadata import metadata
-from pfrl.deploy.onnx.size import FileSize
+from pfrl.deploy.onnx.size import OnnxSize
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.make import make_evaluator
@@ -31,6 +31,7 @@ from pfrl.methods.low_rank.base import DECOMPOSITIONS
 from pfrl.methods.low_rank.decompose import decomposable, decompose
 from pfrl.models.network import Network, View
 from pfrl.tasks.agreement import Unlabelled
+from pfrl.tasks.outputs import as_one
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ class NetworkTask(Task):
     rank. Goes with the criterion 'l2', by which a smaller rank keeps the largest singular
     values."""
 
+    litert: bool = False
+    """Whether the size of the LiteRT file is a cost; a problem that limits it sees to it."""
+
     def __post_init__(self) -> None:
         if self.decompose is None:
             return
@@ -81,6 +85,9 @@ class NetworkTask(Task):
 
     def judged_by(self, runtime: str) -> Self:
         return replace(self, episode=replace(self.episode, validation=runtime))
+
+    def counting(self, *budgets: Budget | None) -> Self:
+        return replace(self, litert=any(each is not None and each.needs_litert for each in budgets))
 
     def network(self) -> tuple[Dataset, Graph]:
         """The data set and the network that policies are about: decomposed, if it is to be."""
@@ -97,8 +104,13 @@ class NetworkTask(Task):
         dataset, before = load_network(self.model, self.data, self.weights)
 
         def model(of: Graph, latency: NetworkLatency | None = None) -> CostModel:
-            size = FileSize(of, self.recipe, metadata(dataset))
-            return CostModel(of, latency, self.recipe, size, latency and latency.integers)
+            written, litert = (of, self.recipe, metadata(dataset)), None
+            if self.litert:
+                from pfrl.deploy.litert.size import LiteRTSize  # its schema takes a while to load
+
+                litert = LiteRTSize(*written)
+            integers = latency and latency.integers
+            return CostModel(of, latency, self.recipe, OnnxSize(*written), integers, litert)
 
         costs = model(graph, latency)
         if self.decompose is not None:
@@ -157,8 +169,20 @@ def load_network(model: str, data: str, weights: str) -> tuple[Dataset, Graph]:
     example = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
     dataset = seen(dataset, *view)
     if isinstance(dataset.task, Unlabelled):
-        answer = compiled(lambda v, x: source.apply(v, x, False)[0])
-        dataset = taught(dataset, lambda x: np.asarray(answer(source.variables, x)))
+
+        def outputs_of(variables: Any, x: Any) -> Any:
+            return source.apply(variables, x, False)[0]
+
+        shapes = [
+            each.shape[1:]
+            for each in jax.tree.leaves(jax.eval_shape(outputs_of, source.variables, example))
+        ]
+        answer = compiled(lambda v, x: as_one(outputs_of(v, x)))
+        dataset = taught(
+            dataset,
+            lambda x: np.asarray(answer(source.variables, x)),
+            shapes if len(shapes) > 1 else (),
+        )
     return dataset, trace(source, example)
 
 

@@ -72,9 +72,10 @@ class CompressSettings(CommandSettings):
     with integers if they are faster on this machine (speed); a quarter of the bytes, with integers
     (size); or half the latency with integers, which take a quarter of the bytes (both)."""
     target: str | None = None
-    """Budget: METRIC=VALUE with macs, params, bytes (of the ONNX file), packed (bytes of the packed
-    file's arrays, where fewer than 8 bits count), bops or latency; up to 1 it is a share of the
-    base network, with a unit absolute (latency=0.4ms, macs=20M, bytes=60kB); 'none' is no budget.
+    """Budget: METRIC=VALUE with macs, params, bytes (of the ONNX file), litert (bytes of the LiteRT
+    file), packed (bytes of the packed file's arrays, where fewer than 8 bits count), bops or
+    latency; up to 1 it is a share of the base network, with a unit absolute (latency=0.4ms,
+    macs=20M, bytes=60kB); 'none' is no budget.
     Default: macs=0.5. With --max-drop the metric alone, such as latency."""
     max_drop: PointsOfLoss | None = None
     """The network that is cheapest in the target's metric and at most so many points worse than

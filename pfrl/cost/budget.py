@@ -63,7 +63,12 @@ class Budget:
     @property
     def needs_latency(self) -> bool:
         """Whether costs of its metric can only be had with a latency model."""
-        return METRICS[self.metric].needs_latency
+        return METRICS[self.metric].needs == "latency"
+
+    @property
+    def needs_litert(self) -> bool:
+        """Whether costs of its metric can only be had with the size of the LiteRT file."""
+        return METRICS[self.metric].needs == "litert"
 
     def limit(self, base: Mapping[str, float]) -> float:
         """The limit in the metric's unit for a network of these base costs."""

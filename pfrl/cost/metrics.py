@@ -6,7 +6,7 @@ A metric of the user's own is registered likewise::
 """
 
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pfrl.registry import Registry, register
 
@@ -50,7 +50,8 @@ class Metric(NamedTuple):
       noun: what it counts ('MACs'), for a sentence; left out, 'a ``title`` of 2 ms' is written.
       suffixes: what may follow a number in a target, and by what it is multiplied.
       units: in which it is written, the largest first.
-      needs_latency: whether it can only be had with a latency model.
+      needs: what of the cost model it can only be had with: its latency model, or the size of the
+        LiteRT file.
     """
 
     cost: "Callable[[CostModel, Assignment], float]"
@@ -59,7 +60,7 @@ class Metric(NamedTuple):
     noun: str = ""
     suffixes: Mapping[str, float] = MANY
     units: tuple[Unit, ...] = COUNTS
-    needs_latency: bool = False
+    needs: Literal["", "latency", "litert"] = ""
 
 
 METRICS: Registry[Metric] = Registry("metric", rooms=("pfrl.cost.metrics",))
@@ -86,6 +87,15 @@ def _bytes(costs: "CostModel", at: "Assignment") -> float:
 def _bytes_rise(costs: "CostModel", knobs: Collection[str]) -> bool:
     """Fewer than 8 bits of an activation take an operation more in the file."""
     return _packed_rises(costs, knobs) if costs.file is None else "act_bits" not in knobs
+
+
+def _litert(costs: "CostModel", at: "Assignment") -> float:
+    """The LiteRT file. Exact.
+
+    Not monotone: with a channel more its lists begin at other multiples of 16 bytes.
+    """
+    assert costs.litert is not None
+    return costs.litert(at.counts, at.weight_bits, at.act_bits)
 
 
 def _packed(costs: "CostModel", at: "Assignment") -> float:
@@ -128,6 +138,11 @@ register("metric", "bytes", Metric(_bytes, _bytes_rise, "file size", suffixes=BY
 register(
     "metric", "packed", Metric(_packed, _packed_rises, "packed size", suffixes=BYTES, units=SIZES)
 )
+register(
+    "metric",
+    "litert",
+    Metric(_litert, title="LiteRT file size", suffixes=BYTES, units=SIZES, needs="litert"),
+)
 register("metric", "bops", Metric(_bops, True, "bit operations per image", "bit operations"))
 register(
     "metric",
@@ -137,6 +152,6 @@ register(
         title="predicted latency per image",
         suffixes={"": 1.0, "ms": 1.0},
         units=TIMES,
-        needs_latency=True,
+        needs="latency",
     ),
 )

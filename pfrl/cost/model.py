@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import PLAIN, Recipe
 from pfrl.cost.metrics import METRICS
-from pfrl.deploy.onnx.size import FileSize
 from pfrl.deploy.packed.storage import Storage
+from pfrl.deploy.size import FileSize
 from pfrl.graph import Graph
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 
@@ -61,8 +61,9 @@ class CostModel:
       integer_latency: a model of files of integers, for policies that round all layers; by
         default their latency is that of the same network in float.
       recipe: how kernels are made sparse, and rounded.
-      file: the size of the file that is handed over, which ``bytes`` is then; without, ``bytes``
-        are those of the packed arrays, as ``packed`` always are.
+      file: the size of the ONNX file that is handed over, which ``bytes`` is then; without,
+        ``bytes`` are those of the packed arrays, as ``packed`` always are.
+      litert: the size of the LiteRT file; without one it is no metric.
 
     Attributes:
       metrics: names in ``METRICS``.
@@ -75,13 +76,16 @@ class CostModel:
     recipe: Recipe = PLAIN
     file: FileSize | None = None
     integer_latency: Latency | None = None
+    litert: FileSize | None = None
     metrics: tuple[str, ...] = field(init=False)
     base: dict[str, float] = field(init=False)
 
     def __post_init__(self) -> None:
         self.storage = Storage(self.graph, self.recipe)
         self.metrics = tuple(
-            name for name, metric in METRICS.items() if self.latency or not metric.needs_latency
+            name
+            for name, metric in METRICS.items()
+            if not metric.needs or getattr(self, metric.needs) is not None
         )
         self.base = self.of(Policy.uniform(self.graph))
 

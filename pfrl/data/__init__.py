@@ -50,6 +50,13 @@ def reader(name: str) -> Callable[[], Dataset]:
     if ".py:" in name:
         return partial(read_function, name)
     kind, colon, place = name.partition(":")
+    there = name.partition("?")[0]
+    if not colon and there not in DATASETS and Path(there).expanduser().exists():
+        raise DataError(
+            f"{there} is a folder or file, and its kind is missing: give imagefolder:{there} for"
+            f" pictures in train/<class>/, images:{there} for pictures without labels, npz:{there}"
+            " for arrays"
+        )
     if ("?" in place and kind not in PICTURES) or "?" in kind:
         raise DataError(
             f"--image-size and --skip-broken are for folders of pictures, such as"

@@ -129,8 +129,9 @@ class Dataset:
     @property
     def summary(self) -> str:
         """``1,077 training and 360 search images, 10 classes``, and what was ignored."""
-        names = f"{len(self.classes)} {self.task.wording.names.lower()}"
-        text = f"{len(self.train):,} training and {len(self.search):,} search images, {names}"
+        text = f"{len(self.train):,} training and {len(self.search):,} search images"
+        if self.classes:
+            text += f", {len(self.classes)} {self.task.wording.names.lower()}"
         return f"{text}; ignored: {self.ignored}" if self.ignored else text
 
     @property

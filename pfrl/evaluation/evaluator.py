@@ -41,6 +41,8 @@ from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.tasks.judging import Judge, Judged, validate
 from pfrl.user_cache import digest
 
+WORTH_COMPILING = 100
+"""Steps of a fine-tuning from which on a train step is compiled for the sliced network."""
 MEDIUM = 0.7
 """Share of the channels at which runtimes are compared: half of the MACs, more or less."""
 
@@ -189,15 +191,20 @@ class NetworkEvaluator(Evaluator):
         return judged
 
     def network(self, policy: Policy, tuning: Tuning | None = None) -> Compressed:
-        """The sliced network of a policy. Its training is that of the masked one, so that
-        nothing compiles for another policy.
+        """The sliced network of a policy.
+
+        A long fine-tuning compiles its train step for the sliced network, whose steps take less;
+        in a short one the masked network is trained, for which nothing compiles again.
 
         Raises:
           Diverged: if the loss of the fine-tuning is no number.
         """
         if tuning is None:
             return self._sliced(policy, self._training.started(policy))
-        return self._sliced(policy, self._training.tuned_for_long(policy, tuning))
+        if self._training.steps_of(tuning) < WORTH_COMPILING:
+            return self._sliced(policy, self._training.tuned_for_long(policy, tuning))
+        small = self._sliced(policy, self._training.started(policy))
+        return self._training.tuned_apart(small, tuning)
 
     def identity(self, runtime: str = "") -> str:
         """Digest of all that decides about an evaluation by a runtime, but the policy."""

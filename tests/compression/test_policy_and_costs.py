@@ -294,7 +294,8 @@ def test_budgets_are_read(text, metric, value, relative):
         ("macs = 0.5", "cannot read"),
         (
             "flops=0.5",
-            "unknown metric 'flops'; expected one of macs, params, bytes, packed, bops, latency",
+            "unknown metric 'flops'; expected one of macs, params, bytes, packed, litert, bops,"
+            " latency",
         ),
         ("macs=1.2.3", "'1.2.3' in the target 'macs=1.2.3' is no number"),
         ("macs=.", "is no number"),

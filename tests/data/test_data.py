@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pfrl.data import Dataset, Split, hold_out, load, sources
+from pfrl.data import DataError, Dataset, Split, hold_out, load, sources
 from pfrl.registry import RegistryError
 
 
@@ -117,6 +117,12 @@ def test_a_data_set_can_be_sent_to_another_process():
     digits = load("digits")
     for copied in (copy.deepcopy(digits), pickle.loads(pickle.dumps(digits))):
         assert np.array_equal(copied.open_test().images, digits.open_test().images)
+
+
+def test_a_folder_without_its_kind_is_told_its_names(tmp_path):
+    for name in (str(tmp_path), f"{tmp_path}?size=48"):
+        with pytest.raises(DataError, match=f"its kind is missing: give imagefolder:{tmp_path} "):
+            load(name)
 
 
 def test_an_unknown_data_set():

@@ -1,4 +1,4 @@
-"""The size of an ONNX file, from the policy alone; and which processors compute it right."""
+"""The size of a file, from the policy alone; and which processors compute it right."""
 
 from dataclasses import replace
 from functools import cache
@@ -12,10 +12,12 @@ from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
 from pfrl.compression.sliced import compress
 from pfrl.cost import CostModel
+from pfrl.deploy.litert.export import export_litert
+from pfrl.deploy.litert.size import LiteRTSize
 from pfrl.deploy.onnx.export import export_onnx, to_onnx
 from pfrl.deploy.onnx.integers import to_integer_model
 from pfrl.deploy.onnx.saturation import right_everywhere, saturates
-from pfrl.deploy.onnx.size import FileSize
+from pfrl.deploy.onnx.size import OnnxSize
 from pfrl.deploy.operators.quantized import build_quantized
 from pfrl.graph import trace
 from tests.support.conformance import random_source
@@ -26,6 +28,7 @@ from tests.support.tiny import shape
 ZOO = CLASSIC | MODERN
 OFTEN = {"mobilenet_v2": (), "resnet20": pytest.mark.ci}
 EVERY = [pytest.param(name, marks=OFTEN.get(name, pytest.mark.slow)) for name in ZOO]
+FORMATS = {"onnx": (OnnxSize, export_onnx), "litert": (LiteRTSize, export_litert)}
 METADATA = {"classes": "cat, dog", "mean": "0.5"}
 
 
@@ -35,27 +38,28 @@ def network(name):
     graph = trace(random_source(constructor), shape(1, *image))
     images = np.random.default_rng(0).normal(size=(8, *image)).astype(np.float32)
     seen = gather_statistics(graph, Recipe(), [(images, None)], quantized=True)
-    return graph, seen, FileSize(graph, metadata=METADATA)
+    return graph, seen, {kind: FORMATS[kind][0](graph, metadata=METADATA) for kind in FORMATS}
 
 
+@pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("name", EVERY)
-def test_the_size_is_that_of_the_file(name, tmp_path):
-    graph, seen, size = network(name)
+def test_the_size_is_that_of_the_file(name, kind, tmp_path):
+    graph, seen, sizes = network(name)
     rng = np.random.default_rng(1)
     for number, (weights, inputs) in enumerate(((32, 32), (8, 8), (3, 8), (8, 4), (8, 32))):
         keep = {group: float(rng.uniform(0.2, 1)) for group in graph.groups}
         policy = replace(Policy.uniform(graph, 1.0, weights, inputs), keep=keep)
         small = compress(graph.source, policy, graph=graph, statistics=seen)
-        path = export_onnx(small, graph.input_shape, tmp_path / f"{number}.onnx", METADATA)
-        found = size(policy.counts(graph), policy.weight_bits, policy.act_bits)
+        path = FORMATS[kind][1](small, graph.input_shape, tmp_path / str(number), METADATA)
+        found = sizes[kind](policy.counts(graph), policy.weight_bits, policy.act_bits)
         # Whether a shuffle of channels is still one depends on which channels are kept.
         off = 0.02 * found if name.startswith("shufflenet") else 0
         assert abs(found - path.stat().st_size) <= off, (weights, inputs, policy.counts(graph))
 
 
 def test_bytes_are_those_of_the_file_and_packed_ones_of_the_arrays():
-    graph, _, size = network("mobilenet_v2")
-    costs = CostModel(graph, file=size)
+    graph, _, sizes = network("mobilenet_v2")
+    costs = CostModel(graph, file=sizes["onnx"])
     whole = to_onnx(
         lambda x: graph.source.apply(graph.source.variables, x, False)[0], graph.input_shape
     )

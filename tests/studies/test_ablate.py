@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from experiments import cli
 from experiments.ablations.experiment import EXPERIMENTS, SCALES, Cell, Experiment, changed, found
 from experiments.ablations.scales import at_scales
 from experiments.ablations.scripts import FOLDER, script
+from experiments.ablations.works import searching
 from experiments.ablations.works.joined import ranks
 from experiments.records.history import read_history
 from experiments.report.studies.source import read_studies
@@ -138,6 +140,26 @@ def test_a_run_goes_on_takes_more_seeds_and_is_reported(tmp_path, capsys):
     assert (half / "summary").is_dir() and (half / "uneven" / "all-seeds").is_dir()
     assert cli.main([*QUICK, "--seeds", "2", "--episodes", "3", "--out", str(half)]) == 2
     assert "episodes was 2, now it is 3" in capsys.readouterr().err
+
+
+def test_experiments_that_lie_side_by_side_share_their_searches(tmp_path, monkeypatch, capsys):
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert cli.main([*QUICK, "--seeds", "1", "--out", str(one)]) == 0
+
+    def searched(*_):
+        raise SettingsError("a search began")
+
+    monkeypatch.setattr(searching, "searched", searched)
+    assert cli.main([*QUICK, "--seeds", "1", "--out", str(two)]) == 0
+    lines = [without_clock(read_history(out / "results.jsonl")) for out in (one, two)]
+    assert lines[0] == lines[1]
+    for line in lines[1]:
+        history = Path(line["folder"]) / "history.jsonl"
+        assert (one / history).read_text() == (two / history).read_text()
+    # Another seed is another search, and so is another number of episodes.
+    for words in (["--seeds", "2", "--out", str(two)], ["--episodes", "3", "--out", f"{two}3"]):
+        assert cli.main([*QUICK, "--seeds", "1", *words]) == 2
+        assert "a search began" in capsys.readouterr().err
 
 
 def test_ranks_are_those_of_the_same_policies_after_long_training():

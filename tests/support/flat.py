@@ -19,4 +19,5 @@ def dense(kernel: np.ndarray) -> bytes:
         "FullyConnectedOptions",
         fusedActivationFunction=1,
     )
-    return model.to_bytes(("images", images), ("logits", logits), {"classes": "a, b", "empty": ""})
+    strings = {"classes": "a, b", "empty": ""}
+    return model.written(("images", images), {"logits": logits}, strings).content

@@ -1,6 +1,7 @@
 """The work of most experiments: a search by a cell's agent, its best policy fine-tuned and tested.
 
-It is the search of ``pfrl sweep``, of other settings in every cell.
+It is the search of ``pfrl sweep``, of other settings in every cell. One that another experiment
+has done already is taken over.
 """
 
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 
 from envs import Problem
 from experiments.ablations.experiment import Cell, Context, Job, Shared, changed
+from experiments.ablations.works.elsewhere import name_of, taken_over
 from experiments.records.history import read_history
 from experiments.studies.study import problem_of, task_of
 from experiments.studies.sweep.curves import at
@@ -53,20 +55,31 @@ def find(context: Context, cell: Cell, seed: int) -> Found:
     settings = changed(context.settings, cell.changes)
     problem = problem_in(context, settings, cell)
     folder = settings.out / cell.name.replace("/", "-") / f"seed-{seed}"
+    name = name_of(context, settings, cell, seed)
+    line = taken_over(name, settings.out, folder)
+    if line is None:
+        line = _searched(settings, problem, cell, seed, folder)
+    here = {"search": name, "folder": str(folder.relative_to(context.settings.out))}
+    return Found({**line, **here}, problem, settings, folder)
+
+
+def _searched(
+    settings: Shared, problem: Problem, cell: Cell, seed: int, folder: Path
+) -> dict[str, Any]:
+    """What a search's line says, in whichever experiment."""
     line = searched(settings, problem, cell.agent, seed, folder, cell.options)
     curve, length = line.pop("curve"), line["episodes"]
     early, half = at(curve, "evaluations", np.array([max(length // 4, 1), max(length // 2, 1)]))
     metric = problem.budget.metric if problem.budget else "macs"
-    line |= {
+    return {
+        **line,
         "agent": cell.agent,
         "target": cell.target or settings.targets[0],
-        "folder": str(folder.relative_to(context.settings.out)),
         "early_accuracy": float(early),
         "half_accuracy": float(half),
         "share": line["cost"] / problem.open().costs.base[metric],
         "spent": None if line["limit"] is None else line["cost"] / line["limit"],
     }
-    return Found(line, problem, settings, folder)
 
 
 def problem_in(context: Context, settings: Shared, cell: Cell) -> Problem:

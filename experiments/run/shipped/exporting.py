@@ -33,6 +33,7 @@ from pfrl.files import FileError, check_folders, load_arrays, read_json
 from pfrl.graph import Graph, Source, trace
 from pfrl.models.network import initial
 from pfrl.tasks.agreement import Agreement, Likeness
+from pfrl.tasks.outputs import as_one
 from pfrl.training.optimizers import QUANTIZER
 
 NAMES: dict[Format, str] = {
@@ -156,7 +157,7 @@ def _graph(model: str, decompose: str | None, facts: dict[str, Any]) -> Graph:
 def _compared(trained: Compressed, path: Path, dataset: Dataset) -> str:
     """How far a file answers as the run's network does."""
     search = dataset.search.take(slice(COMPARED))
-    session, ours = open_session(path), jax.jit(trained)
+    session, ours = open_session(path), jax.jit(lambda x: as_one(trained(x)))
     alike = []
     for images, targets in dataset.batches(search, min(250, len(search))):
         expected = np.asarray(ours(images))[: len(targets)]

@@ -115,9 +115,10 @@ def _check_limits(settings: ParetoSettings, folder: RunFolder, graph: Graph, wei
     elif settings.latency:
         space, integers = settings.space, writes_integers(task)
         model = measure_latency(graph, space.keep_min, space.round_to, settings.seed, integers)
-    costs = task.costs(graph, model)
-    for limit in settings.limits:
-        Decisions(_problem(settings, weights, limit), graph, costs)
+    problems = [_problem(settings, weights, limit) for limit in settings.limits]
+    costs = task.counting(*(problem.budget for problem in problems)).costs(graph, model)
+    for problem in problems:
+        Decisions(problem, graph, costs)
     if model is not None and not known:
         folder.begin()
         write_json(path, model.to_json())

@@ -31,7 +31,7 @@ class ParetoSettings(StudySettings):
 
     network: Flat[NetworkBlock] = field(default_factory=NetworkBlock)
     metric: str = "macs"
-    """What is limited: macs, params, bytes, bops, latency, or a metric of your own."""
+    """What is limited: macs, params, bytes, litert, bops, latency, or a metric of your own."""
     limits: tuple[KeepShare, ...] = (0.3, 0.5, 0.7)
     """Its limits, as shares of the base network's, each with a search of its own."""
     portable: bool = False

@@ -23,6 +23,7 @@ from experiments.studies.sweep.settings import SweepSettings
 from experiments.studies.sweep.table import write_results
 from experiments.watch.summary import write_summary
 from pfrl.compression.policy import Policy
+from pfrl.cost import Budget
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.base import Evaluator, Tuning
 from pfrl.training.fit import mean_quality
@@ -55,7 +56,7 @@ def run(settings: SweepSettings) -> list[Path]:
     task = task_of(settings, str(weights))
     dataset, graph = task.network()
     settings.length.evaluations(settings.episode.images_each(len(dataset.search)))
-    costs = task.costs(graph, None)
+    costs = task.counting(*map(Budget.parse, settings.targets)).costs(graph, None)
     for target in settings.targets:
         # A budget that cannot be met is refused before anything is written.
         Decisions(problem_of(settings, task, target, settings.reward), graph, costs)

@@ -123,7 +123,7 @@ def find_policy(
         space, integers = settings.space, writes_integers(task)
         latency = measure_latency(graph, space.keep_min, space.round_to, settings.seed, integers)
     problem = Problem(task, budget=budget, **settings.space.bounds())
-    decisions = Decisions(problem, graph, task.costs(graph, latency))
+    decisions = Decisions(problem, graph, task.counting(budget).costs(graph, latency))
     at = decisions.uniform(decisions.limit)
     if settings.sparsity:
         at.sparsity = {layer.name: settings.sparsity for layer in graph.layers}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pfrl.deploy.litert.flatbuffer import FlatModel
+from pfrl.deploy.litert.flatbuffer import FlatModel, Written
 from pfrl.deploy.litert.flatbuffer import Quantization as Stored
 from pfrl.deploy.litert.patterns import find_patterns
 from pfrl.deploy.operators.graph import Node, OperatorGraph
@@ -59,8 +59,8 @@ def emit(
     graph: OperatorGraph,
     metadata: Mapping[str, str],
     quantization: Quantization | None = None,
-) -> bytes:
-    """A graph with channels last as the bytes of a ``.tflite`` file.
+) -> Written:
+    """A graph with channels last as a ``.tflite`` file.
 
     Its input is ``images``, its output ``logits``, both float32; sizes are those of one image, and
     operators are such that the runtime can resize the input to any number of images.
@@ -89,7 +89,7 @@ def emit(
         emitter.begin(node)
         EMITTERS[node.op](emitter, node)
         emitter.end(node)
-    return emitter.to_bytes(metadata)
+    return emitter.written(metadata)
 
 
 class Emitter:
@@ -109,6 +109,7 @@ class Emitter:
         self._images = self._tensor("images", self.shape(graph.source))
         self._floats = {graph.source: self._images}
         self._codes: dict[tuple[str, Grid], int] = {}
+        self._constants: dict[str, int] = {}
         self._clamped: tuple[int, int] | None = None
         if graph.source in grids:
             self._quantize(graph.source)
@@ -127,11 +128,11 @@ class Emitter:
         if node.output in self.grids and not self.integer:
             self._quantize(node.output)
 
-    def to_bytes(self, metadata: Mapping[str, str]) -> bytes:
-        """The file; its output is float32."""
+    def written(self, metadata: Mapping[str, str]) -> Written:
+        """The file; its outputs are float32."""
         self.integer = False
-        result = self.activation(self.graph.output)
-        return self.model.to_bytes(("images", self._images), ("logits", result), metadata)
+        results = {title: self.activation(name) for name, title in self.graph.titles.items()}
+        return self.model.written(("images", self._images), results, metadata)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of a tensor of the graph, for one image."""
@@ -145,10 +146,12 @@ class Emitter:
           grid: for integers, with what steps, if not those of the tensor.
         """
         if name in self.graph.constants:
-            return self.constant(name, self.graph.constants[name])
+            if name not in self._constants:
+                self._constants[name] = self.constant(name, self.graph.constants[name])
+            return self._constants[name]
         if not self.integer:
             if name not in self._floats:
-                title = "logits" if name == self.graph.output else f"{name}.float"
+                title = self.graph.titles.get(name, f"{name}.float")
                 self._floats[name] = self._tensor(title, self.shape(name))
                 code = self._codes[name, _steps(self.grids[name])]
                 self.model.operator("DEQUANTIZE", [code], [self._floats[name]], version=2)
@@ -167,9 +170,8 @@ class Emitter:
     def constant(self, name: str, array: np.ndarray) -> int:
         """The number of a constant; floats in single precision."""
         array = np.asarray(array)
-        return self.model.constant(
-            name, array.astype(np.float32) if array.dtype.kind == "f" else array
-        )
+        array = array.astype(np.float32) if array.dtype.kind == "f" else array
+        return self.model.constant(name, array, shared=array.ndim == 0)
 
     def kernel(
         self, node: Node, arrange: Callable[[np.ndarray], np.ndarray], axis: int, times: int = 1
@@ -216,8 +218,12 @@ class Emitter:
         grid = Stored(scales.tolist(), [0] * len(scales), 0)
         return self.model.constant(f"{node.output}.bias", integers, grid)
 
-    def integers(self, values: Sequence[int]) -> int:
-        """The number of a constant of axes, sizes or places."""
+    def axes(self, values: Sequence[int]) -> int:
+        """The number of a constant of axes."""
+        return self.model.constant("axes", np.array(values, np.int32), shared=True)
+
+    def sizes(self, values: Sequence[int]) -> int:
+        """The number of a constant of sizes or places, some of which may be of channels."""
         return self.model.constant("sizes", np.array(values, np.int32))
 
     def temporary(self, shape: Sequence[int], grid: Grid | None = None) -> int:
@@ -238,7 +244,7 @@ class Emitter:
         """
         name = node.output
         if not self.integer:
-            title = "logits" if name == self.graph.output and name not in self.grids else name
+            title = name if name in self.grids else self.graph.titles.get(name, name)
             self._floats[name] = self.model.tensor(title, self.shape(name), dtype)
             return self._floats[name]
         grid = self.grids[name]
@@ -333,14 +339,15 @@ def _steps(grid: Grid) -> Grid:
 def _active(grid: Grid) -> str | None:
     """The activation that clamps to the bounds of a grid; None if none does.
 
-    A clamp to what the codes can hold anyway is none.
+    A clamp to what the codes can hold anyway is none. One to fewer codes than those of 8 bits is
+    always an operator of its own, so that the size of a file does not follow its ranges.
     """
-    if grid.low == max(0, grid.zero_point):
-        if grid.high == CODES:
-            return "RELU"
-        if grid.high == grid.code(6.0):
-            return "RELU6"
-    return None
+    if (grid.low, grid.high) == (0, CODES) or grid.low != max(0, grid.zero_point):
+        return None
+    if grid.high == CODES:
+        return "RELU"
+    six = round(6.0 / grid.scale) + grid.zero_point
+    return "RELU6" if grid.high == six and six > CODES // 2 else None
 
 
 def one_image(shape: Sequence[int]) -> tuple[int, ...]:

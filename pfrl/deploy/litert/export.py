@@ -18,6 +18,7 @@ from pfrl.deploy.litert import kernels, movement, pointwise  # noqa: F401  (they
 from pfrl.deploy.litert.check import check
 from pfrl.deploy.litert.emit import emit
 from pfrl.deploy.operators.build import build
+from pfrl.deploy.operators.graph import OperatorGraph
 from pfrl.deploy.operators.quantized import Quantization, build_quantized
 from pfrl.files import write_whole
 
@@ -42,7 +43,7 @@ def export_litert(
         the file is written; some tens will do.
 
     The model's input is ``images`` ``[1, *input_shape]``, which the runtime can resize to any
-    number of images, its output ``logits``.
+    number of images, its output ``logits``; several are ``output_0``, ``output_1`` and so on.
 
     Raises:
       ExportError: if an operation of the function has no counterpart here.
@@ -61,11 +62,17 @@ def to_litert(
     images: np.ndarray | None = None,
 ) -> bytes:
     """The bytes of the file that ``export_litert`` writes."""
-    if isinstance(function, Compressed) and function.quantized:
-        graph, quantization = build_quantized(function, input_shape, "last")
-    else:
-        graph, quantization = build(function, input_shape, "last"), Quantization({}, {})
-    content = emit(graph.copy(), metadata, quantization)
+    graph, quantization = graph_of(function, input_shape)
+    content = emit(graph.copy(), metadata, quantization).content
     if images is not None:
         check(content, graph, quantization, lambda x: function(x), images)
     return content
+
+
+def graph_of(
+    function: Callable[[jax.Array], Any], input_shape: Sequence[int]
+) -> tuple[OperatorGraph, Quantization]:
+    """What ``emit`` writes: the graph of a network, channels last, and its grids."""
+    if isinstance(function, Compressed) and function.quantized:
+        return build_quantized(function, input_shape, "last")
+    return build(function, input_shape, "last"), Quantization({}, {})

@@ -18,6 +18,7 @@ except ImportError:
 
 VERSION = 3
 """Of the format; it has been the same since 2017."""
+IDENTIFIER = b"TFL3"
 ALIGNMENT = 16
 """Bytes; a runtime may map the file into memory and compute with weights where they lie."""
 _DEPRECATED_CODES = 127
@@ -68,6 +69,7 @@ class FlatModel:
         self._operators: list[Any] = []
         self._codes: dict[tuple[int, int], int] = {}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], int] = {}
+        self._shapes: list[tuple[int, ...]] = []
 
     def tensor(
         self, name: str, shape: Sequence[int], dtype: str, quantization: Quantization | None = None
@@ -83,18 +85,28 @@ class FlatModel:
         return self._add(name, shape, dtype, 0, quantization)
 
     def constant(
-        self, name: str, array: np.ndarray, quantization: Quantization | None = None
+        self,
+        name: str,
+        array: np.ndarray,
+        quantization: Quantization | None = None,
+        shared: bool = False,
     ) -> int:
-        """The number of a tensor that holds ``array``; of equal ones without scales the first."""
+        """The number of a tensor that holds ``array``.
+
+        Args:
+          shared: whether one tensor stands for all that are equal to it. Not for what has to do
+            with channels: by chance some are equal, and the size of the file would follow that.
+        """
         array = np.ascontiguousarray(array).reshape(array.shape)
         key = (array.dtype.name, array.shape, array.tobytes())
-        if quantization is None and key in self._constants:
+        if shared and key in self._constants:
             return self._constants[key]
         self._buffers.append(self._schema.BufferT(data=np.frombuffer(key[2], np.uint8)))
+        self._shapes.append((*array.shape, array.itemsize))
         number = self._add(
             name, array.shape, array.dtype.name, len(self._buffers) - 1, quantization
         )
-        if quantization is None:
+        if shared:
             self._constants[key] = number
         return number
 
@@ -132,30 +144,32 @@ class FlatModel:
             )
         )
 
-    def to_bytes(
-        self, source: tuple[str, int], result: tuple[str, int], metadata: Mapping[str, str]
-    ) -> bytes:
+    def written(
+        self, source: tuple[str, int], results: Mapping[str, int], metadata: Mapping[str, str]
+    ) -> "Written":
         """The file.
 
         Args:
-          source, result: name and number of the input and of the output.
+          source: name and number of the input.
+          results: numbers of the outputs by name.
           metadata: strings that the file carries along, by name.
         """
         schema = self._schema
-        entries = []
+        buffers, shapes, entries = list(self._buffers), list(self._shapes), []
         for name, text in metadata.items():
-            entries.append(schema.MetadataT(name=name, buffer=len(self._buffers)))
+            entries.append(schema.MetadataT(name=name, buffer=len(buffers)))
             data = np.frombuffer(text.encode(), np.uint8)
-            self._buffers.append(schema.BufferT(data=data if data.size else None))
+            buffers.append(schema.BufferT(data=data if data.size else None))
+            shapes += [data.shape] if data.size else []
         signature = schema.SignatureDefT(
             inputs=[schema.TensorMapT(name=source[0], tensorIndex=source[1])],
-            outputs=[schema.TensorMapT(name=result[0], tensorIndex=result[1])],
+            outputs=[schema.TensorMapT(name=name, tensorIndex=n) for name, n in results.items()],
             signatureKey="serving_default",
         )
         graph = schema.SubGraphT(
             tensors=self._tensors,
             inputs=[source[1]],
-            outputs=[result[1]],
+            outputs=[*results.values()],
             operators=self._operators,
             name="network",
         )
@@ -171,13 +185,15 @@ class FlatModel:
             ],
             subgraphs=[graph],
             description="pfrl",
-            buffers=self._buffers,
+            buffers=buffers,
             metadata=entries,
             signatureDefs=[signature],
         )
-        builder = _Builder(sum(map(_size, self._buffers)) + 4096)
-        builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-        return bytes(builder.Output())
+        builder = _Builder(sum(map(_size, buffers)) + 4096)
+        root = model.Pack(builder)
+        rest = builder.Offset() - builder.lists[-1].ended
+        builder.Finish(root, file_identifier=IDENTIFIER)
+        return Written(bytes(builder.Output()), builder.lists, shapes, rest)
 
     def _add(
         self,
@@ -208,30 +224,66 @@ class FlatModel:
         return len(self._tensors) - 1
 
 
+class List(NamedTuple):
+    """A list of numbers in a file that is under construction, which grows towards its beginning.
+
+    Attributes:
+      begun, ended: bytes of the file before and after it was written.
+      each: bytes of a number; 1 for what a constant holds.
+      count: of its numbers.
+    """
+
+    begun: int
+    ended: int
+    each: int
+    count: int
+
+
+class Written(NamedTuple):
+    """A file, and what its size is made of.
+
+    Attributes:
+      content: its bytes.
+      lists: all lists of numbers that were arrays of NumPy's, in the order of writing.
+      shapes: of what the lists of bytes hold, in the same order, with the bytes of a number last.
+      rest: bytes between the last list and the head of the file, which is aligned.
+    """
+
+    content: bytes
+    lists: list[List]
+    shapes: list[tuple[int, ...]]
+    rest: int
+
+
 class _Builder(flatbuffers.Builder):
     """Does what the generated code does not: aligns arrays of bytes as the schema wants them, and
     writes equal lists of int64 once. Zero points are such lists, one number a channel."""
 
     def __init__(self, size: int):
         super().__init__(size)
-        self._begun = 0, 0
-        self._lists: dict[bytes, int] = {}
+        self.lists: list[List] = []
+        self._known: dict[bytes, int] = {}
 
-    def StartVector(self, elemSize, numElems, alignment):
-        self._begun = self.Offset(), elemSize
-        aligned = ALIGNMENT if elemSize == 1 and numElems >= ALIGNMENT else alignment
-        return super().StartVector(elemSize, numElems, aligned)
+    def CreateNumpyVector(self, x):
+        begun, zeros = self.Offset(), shares(x.itemsize, x.size)
+        offset = self._known.get(x.tobytes()) if zeros else None
+        if offset is None:
+            self.Prep(alignment(x.itemsize, x.size), x.nbytes)
+            offset = super().CreateNumpyVector(x)
+            if zeros:
+                self._known[x.tobytes()] = offset
+        self.lists.append(List(begun, self.Offset(), x.itemsize, x.size))
+        return offset
 
-    def EndVector(self, *arguments):
-        count, (begun, size) = self.vectorNumElems or 0, self._begun
-        offset = super().EndVector(*arguments)
-        if size != 8:  # it may hold offsets, which mean something else at another place
-            return offset
-        start = len(self.Bytes) - offset
-        known = self._lists.setdefault(bytes(self.Bytes[start : start + 4 + 8 * count]), offset)
-        if known != offset:
-            self.head = len(self.Bytes) - begun
-        return known
+
+def alignment(each: int, count: int) -> int:
+    """At multiples of how many bytes a list begins, of so many numbers of so many bytes."""
+    return ALIGNMENT if each == 1 and count >= ALIGNMENT else max(each, 4)
+
+
+def shares(each: int, count: int) -> bool:
+    """Whether equal lists are written once: zero points of channels, which are all zero."""
+    return each == 8 and count > 1
 
 
 def _size(buffer: Any) -> int:

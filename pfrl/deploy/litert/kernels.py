@@ -114,12 +114,12 @@ def _spread(
         return
     parts = (high, wide, down, right, outputs)
     apart = emitter.temporary((1, *parts), grid)
-    emitter.model.operator("RESHAPE", [number, emitter.integers((-1, *parts))], [apart])
+    emitter.model.operator("RESHAPE", [number, emitter.sizes((-1, *parts))], [apart])
     order = (0, 1, 3, 2, 4, 5)
     moved = emitter.temporary((1, high, down, wide, right, outputs), grid)
-    emitter.model.operator("TRANSPOSE", [apart, emitter.integers(order)], [moved])
+    emitter.model.operator("TRANSPOSE", [apart, emitter.axes(order)], [moved])
     sizes = (-1, high * down, wide * right, outputs)
-    emitter.model.operator("RESHAPE", [moved, emitter.integers(sizes)], [result])
+    emitter.model.operator("RESHAPE", [moved, emitter.sizes(sizes)], [result])
 
 
 def _by_phase(kernel: np.ndarray, strides: Sequence[int], blocks: Sequence[int]) -> np.ndarray:

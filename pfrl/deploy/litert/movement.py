@@ -12,13 +12,13 @@ from pfrl.deploy.operators.quantized import Grid
 @emits("Reshape", "Identity")
 def _reshape(emitter: Emitter, node: Node) -> None:
     sizes = any_images(emitter.graph.shapes[node.output])
-    inputs = [emitter.moved(node.inputs[0], node), emitter.integers(sizes)]
+    inputs = [emitter.moved(node.inputs[0], node), emitter.sizes(sizes)]
     emitter.operator("RESHAPE", inputs, node, "ReshapeOptions", newShape=sizes)
 
 
 @emits("Transpose")
 def _transpose(emitter: Emitter, node: Node) -> None:
-    inputs = [emitter.moved(node.inputs[0], node), emitter.integers(node.attributes["perm"])]
+    inputs = [emitter.moved(node.inputs[0], node), emitter.axes(node.attributes["perm"])]
     emitter.operator("TRANSPOSE", inputs, node, "TransposeOptions")
 
 
@@ -31,11 +31,11 @@ def _expand(emitter: Emitter, node: Node) -> None:
     if len(before) != len(emitter.shape(node.inputs[0])):
         longer = emitter.temporary(before, emitter.grids.get(node.output))
         emitter.model.operator(
-            "RESHAPE", [number, emitter.integers(before)], [longer], "ReshapeOptions"
+            "RESHAPE", [number, emitter.sizes(before)], [longer], "ReshapeOptions"
         )
         number = longer
     times = [size // old for size, old in zip(after, before, strict=True)]
-    emitter.operator("TILE", [number, emitter.integers(times)], node, "TileOptions")
+    emitter.operator("TILE", [number, emitter.sizes(times)], node, "TileOptions")
 
 
 @emits("Slice")
@@ -63,7 +63,7 @@ def cut(
     """
     whole = sum(1 << axis for axis in range(len(shape)) if axis not in ranges)
     places = [ranges.get(axis, (0, size, 1)) for axis, size in enumerate(shape)]
-    inputs = [number, *(emitter.integers(each) for each in zip(*places, strict=True))]
+    inputs = [number, *(emitter.sizes(each) for each in zip(*places, strict=True))]
     options = {"beginMask": whole, "endMask": whole}
     version = emitter.version("STRIDED_SLICE")
     emitter.model.operator(
@@ -135,5 +135,5 @@ def _concat(emitter: Emitter, node: Node) -> None:
 @emits("Gather")
 def _gather(emitter: Emitter, node: Node) -> None:
     indices = emitter.graph.constants[node.inputs[1]]
-    inputs = [emitter.moved(node.inputs[0], node), emitter.integers(indices.tolist())]
+    inputs = [emitter.moved(node.inputs[0], node), emitter.sizes(indices.tolist())]
     emitter.operator("GATHER", inputs, node, "GatherOptions", axis=node.attributes["axis"])

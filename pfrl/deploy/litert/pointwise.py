@@ -126,7 +126,7 @@ def _reduce(emitter: Emitter, node: Node) -> None:
         if node.op != "ReduceMax"
         else emitter.moved(node.inputs[0], node)
     )
-    inputs = [read, emitter.integers(node.attributes["axes"])]
+    inputs = [read, emitter.axes(node.attributes["axes"])]
     keep = bool(node.attributes["keepdims"])
     emitter.operator(_REDUCTIONS[node.op], inputs, node, "ReducerOptions", keepDims=keep)
 
@@ -134,5 +134,5 @@ def _reduce(emitter: Emitter, node: Node) -> None:
 @emits("GlobalAveragePool")
 def _global_pool(emitter: Emitter, node: Node) -> None:
     rank = len(emitter.shape(node.output))
-    inputs = [emitter.activation(node.inputs[0]), emitter.integers(range(1, rank - 1))]
+    inputs = [emitter.activation(node.inputs[0]), emitter.axes(range(1, rank - 1))]
     emitter.operator("MEAN", inputs, node, "ReducerOptions", keepDims=True)

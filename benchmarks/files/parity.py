@@ -1,0 +1,217 @@
+"""Every network of the zoo at full width in every format: do the files compute the same numbers?
+
+    python -m benchmarks.files.parity --data cifar10
+    python -m benchmarks.files.parity --data cifar10 --networks resnet20 --weights resnet20.npz
+
+A row a network: how far the float files are off JAX; of how many images the simulation in JAX, the
+integer reference and the integer files tell the same class; and how far apart the codes of the
+reference and of LiteRT are. Without weights kernels are those of the beginning, scales and biases
+random, and statistics those of the images.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from pfrl.compression.calibration import gather_statistics
+from pfrl.compression.policy import Policy
+from pfrl.compression.recipe import Recipe
+from pfrl.compression.sliced import Compressed, compress
+from pfrl.data import load
+from pfrl.deploy.litert.check import computed
+from pfrl.deploy.litert.export import to_litert
+from pfrl.deploy.litert.size import LiteRTSize
+from pfrl.deploy.onnx.export import to_onnx
+from pfrl.deploy.onnx.size import OnnxSize
+from pfrl.deploy.operators.quantized import build_quantized
+from pfrl.deploy.reference.run import Reference
+from pfrl.deploy.runtimes.litert import LiteRTSession
+from pfrl.deploy.runtimes.onnxruntime import Session
+from pfrl.graph import Graph, trace
+from pfrl.graph.source import is_floating
+from pfrl.methods.repair.batch_norm import find_momentum, reestimate
+from pfrl.models import catalogue
+
+FEW = 16
+"""Images whose codes are compared at every site."""
+
+
+class Steps(NamedTuple):
+    """How far the codes of a runtime are off the reference's.
+
+    Attributes:
+      shares: by tensor, of its codes that are at most one step off.
+      same: of all codes, those that are the same.
+      largest: steps between any two.
+    """
+
+    shares: Mapping[str, float]
+    same: float
+    largest: int
+
+
+def steps_apart(content: bytes, reference: Reference, images: np.ndarray) -> Steps:
+    """A LiteRT file of integers beside the reference, at all tensors that both have.
+
+    Args:
+      content: of the file.
+      reference: of the graph that it was written of.
+      images: ``[N, H, W, C]``.
+    """
+    theirs = {
+        tensor["name"]: codes.astype(int) + 128
+        for tensor, codes in computed(content, images)
+        if codes.dtype == np.int8
+    }
+    off = {}
+    for name, codes in reference.codes(images).items():
+        found = theirs.get(f"{name}.int8", theirs.get(name))
+        if found is not None and found.shape == codes.shape:
+            off[name] = np.abs(found - codes)
+    every = np.concatenate([each.ravel() for each in off.values()])
+    shares = {name: float((each <= 1).mean()) for name, each in off.items()}
+    return Steps(shares, float((every == 0).mean()), int(every.max()))
+
+
+def network(name: str, weights: Path | None, images: np.ndarray, classes: int) -> Graph:
+    """The traced network: trained, or with statistics of the images."""
+    module = catalogue.build(name, classes, images.shape[1:], 0)
+    if weights is not None:
+        module, _ = catalogue.load_weights(module, weights)
+    graph = trace(module, jax.ShapeDtypeStruct((1, *images.shape[1:]), np.float32))
+    source = graph.source
+    if weights is not None:
+        return graph
+    rng = np.random.default_rng(0)
+    variables = {
+        name: value + rng.uniform(-0.3, 0.3, value.shape).astype(np.float32)
+        if value.ndim == 1 and name in source.trainable
+        else value
+        for name, value in source.variables.items()
+    }
+    updated = jax.jit(lambda v, x: source.apply(v, x, True)[1])
+    statistics = [n for n, v in variables.items() if n not in source.trainable and is_floating(v)]
+    momentum = find_momentum(updated, variables, statistics, images)
+    found = reestimate(updated, variables, momentum, [images])
+    variables = {name: np.asarray(value) for name, value in {**variables, **found}.items()}
+    return trace(source._replace(variables=variables), *graph.inputs)
+
+
+class Row(NamedTuple):
+    """What there is to say of a network; of outputs the largest differences, as shares of the
+    largest output, and of images the shares whose class is the same."""
+
+    network: str
+    onnx_float: float
+    litert_float: float
+    simulated: float
+    onnx: float
+    litert: float
+    step: float
+    same: float
+    largest: int
+    size: str
+
+    def cells(self) -> list[str]:
+        shares = [f"{100 * each:.2f}" for each in (self.simulated, self.onnx, self.litert)]
+        floats = f"{self.onnx_float:.1e}", f"{self.litert_float:.1e}"
+        steps = f"{100 * self.step:.3f}", f"{100 * self.same:.2f}", str(self.largest)
+        return [self.network, *floats, *shares, *steps, self.size]
+
+
+HEADER = (
+    "network",
+    "ONNX, float",
+    "LiteRT, float",
+    "simulated, same class",
+    "ONNX, same class",
+    "LiteRT, same class",
+    "within a step, worst site",
+    "same codes",
+    "largest, steps",
+    "sizes predicted",
+)
+
+
+def row(
+    name: str, weights: Path | None, training: np.ndarray, images: np.ndarray, classes: int
+) -> Row:
+    """All formats of a network, with floats and with integers of 8 bits.
+
+    Args:
+      training: images that ranges are taken from.
+      images: on which outputs are compared.
+    """
+    graph = network(name, weights, training[:64], classes)
+    shape = graph.input_shape
+    seen = gather_statistics(graph, Recipe(), [(training, None)], quantized=True)
+    found: dict[int, Compressed] = {
+        bits: compress(graph.source, Policy.uniform(graph, 1.0, bits, bits), graph=graph,
+                       statistics=seen)
+        for bits in (32, 8)
+    }  # fmt: skip
+    onnx = {bits: to_onnx(small, shape) for bits, small in found.items()}
+    litert = {bits: to_litert(small, shape) for bits, small in found.items()}
+    expected = {bits: np.asarray(jax.jit(small)(images)) for bits, small in found.items()}
+    off = [
+        float(np.abs(session.logits(images) - expected[32]).max() / np.abs(expected[32]).max())
+        for session in (Session(onnx[32].SerializeToString()), LiteRTSession(litert[32]))
+    ]
+    reference = Reference(*build_quantized(found[8], shape, "last"))
+    outputs = reference(images, FEW)
+    every = [
+        expected[8],
+        Session(onnx[8].SerializeToString()).logits(images, FEW),
+        LiteRTSession(litert[8]).logits(images, FEW),
+    ]
+    alike = [float((each.argmax(-1) == outputs.argmax(-1)).mean()) for each in every]
+    steps = steps_apart(litert[8], reference, images[:FEW])
+    sizes = OnnxSize(graph), LiteRTSize(graph)
+    right = []
+    for bits, small in found.items():
+        at = small.policy.counts(graph), small.policy.weight_bits, small.policy.act_bits
+        written = onnx[bits].ByteSize(), len(litert[bits])
+        right += [size(*at) == made for size, made in zip(sizes, written, strict=True)]
+    return Row(
+        name,
+        onnx_float=off[0],
+        litert_float=off[1],
+        simulated=alike[0],
+        onnx=alike[1],
+        litert=alike[2],
+        step=min(steps.shares.values()),
+        same=steps.same,
+        largest=steps.largest,
+        size="all" if all(right) else str(right),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The zoo in every format, at full width.")
+    parser.add_argument("--data", default="cifar10", help="whose training images are looked at")
+    parser.add_argument("--networks", nargs="*", help="the whole zoo by default")
+    parser.add_argument("--weights", type=Path, help="of the one network")
+    parser.add_argument("--images", type=int, default=256)
+    options = parser.parse_args()
+    dataset = load(options.data)
+    training, images = (
+        np.concatenate([x for x, _ in dataset.batches(split.take(np.arange(options.images)), 64)])
+        for split in (dataset.train, dataset.search)
+    )
+    for cells in (HEADER, [":--", *["--:"] * (len(HEADER) - 1)]):
+        print(f"| {' | '.join(cells)} |", flush=True)
+    for name in options.networks or [*catalogue.MODELS, *catalogue.DENSE_MODELS]:
+        weights = options.weights or catalogue.pretrained_path(name, options.data)
+        try:
+            cells = row(name, weights, training, images, len(dataset.classes)).cells()
+        except ValueError as error:
+            cells = [name, str(error)]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
