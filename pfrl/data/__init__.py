@@ -4,12 +4,22 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from pfrl.data.base import DATASETS, DataError, Dataset, Split, hold_out
+from pfrl.data.base import DATASETS, Batches, DataError, Dataset, Split, hold_out
 from pfrl.data.own import read_function
 from pfrl.data.pictures import Reading
 from pfrl.data.seen import scaled, scaling
 
-__all__ = ["DATASETS", "DataError", "Dataset", "Split", "check_there", "hold_out", "load", "reader"]
+__all__ = [
+    "DATASETS",
+    "Batches",
+    "DataError",
+    "Dataset",
+    "Split",
+    "check_there",
+    "hold_out",
+    "load",
+    "reader",
+]
 
 PICTURES = frozenset({"imagefolder", "images"})
 """Data sets that are folders of pictures, and take what is written behind a question mark."""

@@ -22,6 +22,7 @@ from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.compression.sliced import Compressed, assemble
 from pfrl.cost import CostModel
+from pfrl.cpu import give_back
 from pfrl.cpu.backend import at_hand, evaluates_at_once
 from pfrl.data import Dataset
 from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES
@@ -90,14 +91,19 @@ class NetworkEvaluator(Evaluator):
         self.bound = RULES[config.early_stop]() if config.early_stop in RULES else None
         network = MaskedNetwork(graph, recipe, quantized, sparse)
         statistics = gather_from(graph, recipe, dataset, seed, quantized)
+        give_back()
         rng = np.random.default_rng([seed, 1])
-        tuning = list(dataset.training_batches(config.batch, rng, config.tuning_steps))
+        tuning = dataset.held_batches(config.batch, rng, config.tuning_steps)
         count = config.statistics_batches
         estimating = [x for x, _ in dataset.training_batches(config.batch, rng, count)]
         used, held_out = split_search(dataset.search, config.search_images)
         self.images_each = config.images_each(len(dataset.search))
         self._trained_on = self.images_each - len(used)
-        self.images = {"reward": batched(dataset, used), "held_out": batched(dataset, held_out)}
+        # Every evaluation looks at the former; the latter are for re-scoring alone.
+        self.images = {
+            "reward": batched(dataset, used.in_memory()),
+            "held_out": batched(dataset, held_out),
+        }
         self._facts = {
             **facts_of(graph, config, recipe),
             "seed": seed,
@@ -135,7 +141,9 @@ class NetworkEvaluator(Evaluator):
         self._runtimes = dict(RUNTIMES)
         self._batched = Batched(self._training, dataset.task)
         at_once = evaluates_at_once(jax.default_backend())
+        give_back()
         self.choice = self._choose(quantized, at_once)
+        give_back()
         self._has_judged = False
         self._at_once = at_once and self.bound is None and self.choice.runtime == REFERENCE
 
@@ -178,7 +186,9 @@ class NetworkEvaluator(Evaluator):
 
     def score(self, policy: Policy, images: str, steps: int | None = None) -> Judged:
         """How good a policy's network is on the 'reward' or the 'held_out' images."""
-        return self._judged(policy, images, steps, None)
+        judged = self._judged(policy, images, steps, None)
+        give_back()
+        return judged
 
     def network(self, policy: Policy, tuning: Tuning | None = None) -> Compressed:
         """The sliced network of a policy.

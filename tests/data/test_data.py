@@ -204,3 +204,18 @@ def test_a_batch_that_is_larger_than_the_split_is_drawn_with_replacement():
     batches = numbered_batches(3, 50)
     assert len(batches) == 1
     assert set(batches[0]) == {0, 1, 2}
+
+
+def test_batches_are_held_as_bytes_and_made_when_they_are_looked_at():
+    digits = load("digits")
+    held = digits.held_batches(16, np.random.default_rng(0), 3)
+    plain = list(digits.training_batches(16, np.random.default_rng(0), 3))
+    assert len(held) == 3 and {images.dtype for images, _ in held.parts} == {np.dtype(np.uint8)}
+    for found, (images, labels) in zip(held, plain, strict=True):
+        np.testing.assert_array_equal(found[0], images)
+        np.testing.assert_array_equal(found[1], labels)
+    assert len(held[1:]) == 2
+    *_, (images, labels) = digits.batches(digits.search.take(slice(70)), 32)
+    assert images.shape == (32, 8, 8, 1) and images.dtype == np.float32 and len(labels) == 6
+    np.testing.assert_array_equal(images[:6], digits.normalize(digits.search.images[64:70]))
+    assert not images[6:].any()
