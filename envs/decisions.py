@@ -98,10 +98,11 @@ class Decisions:
             self.start, where = self._cheapest(), "at the cheapest that was found"
             self.floor = self.cost(self.start)
         if self.floor > limit:
+            asked, least = (f"{x:,.0f}" if x >= 1e4 else f"{x:.4g}" for x in (limit, self.floor))
             raise BudgetError(
-                f"{self.metric} {limit:.4g} cannot be met: {where} the network still has"
-                f" {self.floor:.4g} ({self.floor / self.base:.1%} of the base); raise the target,"
-                " lower keep_min or add a knob"
+                f"{self.metric} {asked} cannot be met: {where} the network still has"
+                f" {least} ({self.floor / self.base:.1%} of the base); raise the target,"
+                " lower --keep-min or add a knob"
             )
         self.limit = limit
         room = 1 / max((len(decision.values) for _, decision in self.all()), default=1)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ from pfrl.methods.low_rank.base import DECOMPOSITIONS
 from pfrl.methods.low_rank.decompose import decomposable, decompose
 from pfrl.models.network import Network, View
 from pfrl.tasks.agreement import Unlabelled
+from pfrl.tasks.outputs import as_one
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,20 @@ def load_network(model: str, data: str, weights: str) -> tuple[Dataset, Graph]:
     example = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
     dataset = seen(dataset, *view)
     if isinstance(dataset.task, Unlabelled):
-        answer = compiled(lambda v, x: source.apply(v, x, False)[0])
-        dataset = taught(dataset, lambda x: np.asarray(answer(source.variables, x)))
+
+        def outputs_of(variables: Any, x: Any) -> Any:
+            return source.apply(variables, x, False)[0]
+
+        shapes = [
+            each.shape[1:]
+            for each in jax.tree.leaves(jax.eval_shape(outputs_of, source.variables, example))
+        ]
+        answer = compiled(lambda v, x: as_one(outputs_of(v, x)))
+        dataset = taught(
+            dataset,
+            lambda x: np.asarray(answer(source.variables, x)),
+            shapes if len(shapes) > 1 else (),
+        )
     return dataset, trace(source, example)
 
 

@@ -120,7 +120,9 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             arrays = {name: archive[name] for name in archive.files}
         meta = json.loads(arrays.pop(META_KEY).tobytes()) if META_KEY in arrays else {}
     except Exception as error:  # zipfile, zlib, numpy and json each raise their own
+        # What numpy says of a pickle is how to load one all the same.
+        why = "" if "pickle" in str(error) else f" ({error})"
         raise FileError(
-            f"{path} is no whole .npz file of plain arrays ({error}); fetch or make it again"
+            f"{path} is no whole .npz file of plain arrays{why}; fetch or make it again"
         ) from error
     return arrays, meta

@@ -20,10 +20,15 @@ WORK = "experiments.ablations.works."
 CROWDED = 2.0 * 2**30
 """Bytes of memory above which a process forgets what it compiled for earlier files."""
 
-# Compiling is most of the tests' time. Without MLIR's fusions it takes a third of it; those are
-# tested by `make test-all`. XLA reads its flags at JAX's first computation, in child processes too.
-# Each stands there once, however many processes lie between: kept programs are found by them.
-QUICK = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
+# Compiling is most of the tests' time. Without MLIR's fusions it takes a third of it, and without
+# LLVM's optimisations less still; with both is `make test-all`. XLA reads its flags at JAX's first
+# computation, in child processes too. Each stands there once, however many processes lie between:
+# kept programs are found by them.
+QUICK = (
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+    "--xla_backend_optimization_level=0",
+)
 AS_USED = os.environ.get("PFRL_TESTS") == "as used"
 if not AS_USED:
     flags = [*os.environ.get("XLA_FLAGS", "").split(), *QUICK]

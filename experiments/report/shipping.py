@@ -63,7 +63,8 @@ def in_onnxruntime(report: Entry, path: str) -> str:
         "node = session.get_inputs()[0]",
     ]
     if "shape" in (report.get("input") or {}):
-        call = "session.run(None, {node.name: x.astype(numpy.float32)})[0]"
+        first = "" if report["input"].get("several") else "[0]"
+        call = f"session.run(None, {{node.name: x.astype(numpy.float32)}}){first}"
         lines += [*_scaled(report), f"{wording.outputs} = {call}"]
     else:
         lines += [
@@ -77,13 +78,14 @@ def in_onnxruntime(report: Entry, path: str) -> str:
 def in_litert(report: Entry, path: str) -> str:
     """The same with ``ai-edge-litert``."""
     wording = wording_of(report)
+    one = "" if report["input"].get("several") else '["logits"]'
     lines = [
         "import numpy",
         "from ai_edge_litert.interpreter import Interpreter",
         "",
         f'network = Interpreter("{path}", num_threads=1).get_signature_runner()',
         *_scaled(report),
-        f'{wording.outputs} = network(images=x.astype(numpy.float32))["logits"]',
+        f"{wording.outputs} = network(images=x.astype(numpy.float32)){one}",
         wording.reading,
     ]
     return code_block("\n".join(lines), "python")

@@ -9,7 +9,7 @@ from agents import Episode, SearchResult
 from envs.decisions import Decisions
 from experiments.records.run_folder import RunFolder
 from experiments.report.run_report import write_report
-from experiments.run.base_network import tell_base
+from experiments.run.base_network import tell_base, tell_data
 from experiments.run.choose import Candidate, Chosen
 from experiments.run.compression import check_export
 from experiments.run.finish import finish
@@ -19,7 +19,7 @@ from experiments.run.training import tell_length
 from experiments.settings.applying import ApplySettings
 from experiments.settings.blocks import LengthBlock, SpaceBlock
 from experiments.settings.compression import NO_TARGET, CompressSettings
-from experiments.watch.progress import stage, tell
+from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy, PolicyError
 from pfrl.cost.model import Assignment
 from pfrl.evaluation.base import Evaluator
@@ -54,7 +54,7 @@ def run(settings: ApplySettings) -> list[Path]:
     with stage("loading and tracing"):
         dataset, graph = task.network()
     policy = given.checked(graph) if given is not None else uniform_policy(settings, graph)
-    tell(dataset.summary)
+    tell_data(dataset, settings.network.model)
     tell_length(settings.finish, dataset)
     if not folder.begun:
         check_export(graph)

@@ -6,9 +6,26 @@ from envs import OpenedTask
 from experiments.records.wording import percent
 from experiments.watch.progress import tell
 from pfrl.data import Dataset
+from pfrl.models.network import is_own
 
 CHANCE = 1.2
 """A network that is at most so many times as good as one constant answer is hardly trained."""
+
+
+def tell_data(dataset: Dataset, model: str) -> None:
+    """Say what the images are; of a network of the user's also how it sees them, which decides
+    how good it is and is known to nobody else.
+
+    Args:
+      dataset: as the network sees it.
+      model: as the settings name it.
+    """
+    tell(dataset.summary)
+    if is_own(model):
+        mean, std = (
+            " ".join(f"{x:.3g}" for x in numbers) for numbers in (dataset.mean, dataset.std)
+        )
+        tell(f"the network sees pixels in [0, 1], less {mean}, over {std} (--mean, --std)")
 
 
 def tell_base(opened: OpenedTask) -> None:

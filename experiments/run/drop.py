@@ -33,6 +33,7 @@ from pfrl.cpu.backend import compiled
 from pfrl.data import Dataset
 from pfrl.evaluation.validation import batched, split_search
 from pfrl.tasks.judging import validate
+from pfrl.tasks.outputs import as_one
 from pfrl.training.step import Apply
 
 ROUNDS = 5
@@ -195,7 +196,7 @@ class HeldOut:
         return found["base"]
 
     def _qualities(self, apply: Apply, variables: Any) -> np.ndarray:
-        answer = compiled(lambda v, x: apply(v, x, False)[0], threads=1)
+        answer = compiled(lambda v, x: as_one(apply(v, x, False)[0]), threads=1)
         return validate(
             lambda x: np.asarray(answer(variables, x)), self._images, self._dataset.task
         ).each

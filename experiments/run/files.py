@@ -19,6 +19,7 @@ from pfrl.deploy.runtimes import litert
 from pfrl.deploy.runtimes.sessions import open_session
 from pfrl.deploy.timing import Measurement, latency_ratio, measure_interleaved
 from pfrl.graph import Graph, Variables
+from pfrl.tasks.outputs import as_one
 from pfrl.training.fit import JUDGED_AT_ONCE
 from pfrl.training.step import Apply
 
@@ -152,7 +153,7 @@ def judge_files(compressed: Network, files: Files, dataset: Dataset) -> Judged:
     """
     task, test = dataset.task, dataset.open_test()
     sessions = {key: open_session(path) for key, path in files.items()}
-    ours = jax.jit(compressed.outputs)
+    ours = jax.jit(lambda x: as_one(compressed.outputs(x)))
     quality: dict[tuple[str, str], list[np.ndarray]] = {key: [] for key in files}
     alike: dict[str, list[np.ndarray]] = {kind: [] for kind, _ in files}
     for images, targets in dataset.batches(test, JUDGED_AT_ONCE):

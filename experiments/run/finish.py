@@ -134,6 +134,7 @@ def finish(
             "classes": list(dataset.classes),
             "outputs": dataset.task.outputs(len(dataset.classes)),
             "dense": dataset.task.dense,
+            "several": len(onnx.load(files["onnx", "compressed"]).graph.output) > 1,
         },
         "artefacts": {
             "policy": "policy.json",

@@ -23,6 +23,7 @@ from pfrl.cpu.backend import compiled
 from pfrl.data import Dataset
 from pfrl.files import load_arrays, save_arrays
 from pfrl.graph import Source, Variables
+from pfrl.tasks.outputs import as_one
 from pfrl.training.fit import Diverged, FitConfig, fit, mean_quality, steps_of
 from pfrl.training.plateau import Plateau
 from pfrl.training.step import Distillation
@@ -241,7 +242,7 @@ def _save(training: Training, variables: Variables, diverged: bool) -> None:
 
 
 def _answers(network: Source | Compressed) -> Callable[[Variables, Any], Any]:
-    return compiled(lambda v, x: network.apply(v, x, False)[0])
+    return compiled(lambda v, x: as_one(network.apply(v, x, False)[0]))
 
 
 def _side_by_side(trainings: Sequence[Training], workers: int, tell: Tell) -> None:

@@ -1,6 +1,6 @@
 """What a recipe needs to know of the base network: gathered once, before any policy is tried."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,7 +38,7 @@ class CalibrationStatistics:
       graph: of the base network.
       recipe: whose methods are given this; see ``pfrl.methods.base.Statistics``.
       variables: arrays of the base network.
-      batches: ``(inputs, targets)`` that were looked at.
+      batches: ``(inputs, targets)`` that were looked at; they may be made when they are indexed.
       loss: of the task, ``(outputs, targets) -> scalar``.
       seed: of random scores and positions.
       moments: of what every kernel reads; see ``pfrl.methods.repair.reconstruct``.
@@ -51,7 +51,7 @@ class CalibrationStatistics:
     graph: Graph
     recipe: Recipe
     variables: Variables
-    batches: tuple[tuple[Any, Any], ...]
+    batches: Sequence[tuple[Any, Any]]
     loss: Loss
     seed: int
     moments: Grams
@@ -112,7 +112,9 @@ def gather_statistics(
       RecipeError: if the recipe names an unknown method, or looks at data and there is none.
     """
     wanted = needs_of(recipe.checked(), quantized)
-    found = tuple(batches) if wanted else ()
+    found: Sequence[tuple[Any, Any]] = ()
+    if wanted:
+        found = batches if isinstance(batches, Sequence) else tuple(batches)
     if wanted and not found:
         method = next(iter(wanted.values()))
         raise RecipeError(
@@ -122,14 +124,13 @@ def gather_statistics(
     variables = graph.source.variables if variables is None else variables
     bare = CalibrationStatistics(graph, recipe, variables, found, loss, seed, (), {}, {})
     equalized = EQUALIZERS[recipe.equalize].prepare(bare)
-    inputs = [x for x, _ in found]
 
     def look() -> Gathered:
-        return _look(graph, equalized, inputs, wanted.keys(), recipe, seed)
+        return _look(graph, equalized, found, wanted.keys(), recipe, seed)
 
     if keep and wanted:
         asked = {"wanted": sorted(wanted), "recipe": recipe.to_json(), "seed": seed}
-        gathered = kept_gathered(graph, equalized, inputs, asked, look)
+        gathered = kept_gathered(graph, equalized, found, asked, look)
     else:
         gathered = look()
     seen = CalibrationStatistics(graph, recipe, equalized, found, loss, seed, *gathered)
@@ -139,7 +140,7 @@ def gather_statistics(
 def _look(
     graph: Graph,
     variables: Variables,
-    inputs: list[Any],
+    batches: Sequence[tuple[Any, Any]],
     wanted: Collection[str],
     recipe: Recipe,
     seed: int,
@@ -151,13 +152,13 @@ def _look(
         reducers["inputs"] = means(graph)
     if "sites" in wanted:
         reducers["sites"] = site_extremes(graph)
-    collected = collect(graph, variables, inputs, list(reducers.values()))
+    collected = collect(graph, variables, (x for x, _ in batches), list(reducers.values()))
     kept = dict(zip(reducers, collected, strict=True))
     moments = as_grams(graph, kept["moments"]) if "moments" in wanted else ()
-    read = as_means(inputs, kept["inputs"]) if "inputs" in wanted else {}
+    read = as_means(kept["inputs"]) if "inputs" in wanted else {}
     observed = as_observations(kept["sites"]) if "sites" in wanted else {}
     if "histograms" in wanted:
-        observed = with_histograms(graph, variables, inputs, observed)
+        observed = with_histograms(graph, variables, (x for x, _ in batches), observed)
     return Gathered(moments, read, observed)
 
 
@@ -191,7 +192,7 @@ def gather_from(
       RecipeError: if the recipe names an unknown method.
     """
     rng = np.random.default_rng([seed, 2])
-    batches = dataset.training_batches(64, rng, max(recipe.images // 64, 1))
+    batches = dataset.held_batches(64, rng, max(recipe.images // 64, 1))
     return gather_statistics(
         graph, recipe, batches, loss=dataset.task.loss, seed=seed, quantized=quantized, keep=True
     )

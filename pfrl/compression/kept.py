@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pfrl.cpu import cores
+from pfrl.data import Batches
 from pfrl.graph import Graph, Variables
 from pfrl.graph.kernels import find_kernels
 from pfrl.methods.quantization.histogram import Histogram
@@ -32,7 +33,7 @@ class Gathered(NamedTuple):
 def kept_gathered(
     graph: Graph,
     variables: Variables,
-    inputs: Sequence[Any],
+    batches: Sequence[tuple[Any, Any]],
     asked: Mapping[str, Any],
     make: Callable[[], Gathered],
 ) -> Gathered:
@@ -41,11 +42,11 @@ def kept_gathered(
     Args:
       graph: of the base network.
       variables: its arrays.
-      inputs: batches that are looked at.
+      batches: that are looked at.
       asked: plain data that decide besides about what is gathered.
       make: gathers it.
     """
-    key = digest({**facts_of_network(graph), **asked}, named([variables, inputs]))
+    key = digest({**facts_of_network(graph), **asked}, named([variables, batches]))
     return from_arrays(graph, kept_arrays("statistics", key, lambda: as_arrays(make())))
 
 
@@ -68,12 +69,15 @@ def facts_of_network(graph: Graph) -> dict[str, Any]:
     }
 
 
-def named(tree: Any) -> list[tuple[str, np.ndarray]]:
-    """The leaves of a tree of arrays with their places as names."""
-    return [
-        (jax.tree_util.keystr(path), np.asarray(_numbers(leaf)))
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    ]
+def named(tree: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """The leaves of a tree of arrays with their places as names, one after the other."""
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        name = jax.tree_util.keystr(path)
+        if isinstance(leaf, Batches):
+            for number, batch in enumerate(leaf):
+                yield from ((f"{name}[{number}]{part}", array) for part, array in named(batch))
+        else:
+            yield name, np.asarray(_numbers(leaf))
 
 
 def _numbers(leaf: Any) -> Any:

@@ -290,7 +290,7 @@ def _layer(
     (layer, _), kernel = graph.nodes, graph.constants[graph.nodes[0].inputs[1]]
     graph.constants[layer.inputs[1]] = STEP * np.clip(np.round(kernel / STEP), -64, 64)
     steps = np.full(kernel.shape[quantized.OUTPUT_AXIS[layer.op]], STEP)
-    graph.values = {graph.source: 0, graph.output: 1}
+    graph.values = {graph.source: 0, graph.outputs[0]: 1}
     sites = {0: quantized.Grid(STEP, 128), 1: quantized.Grid(STEP, 0)}
     return to_integer_model(graph, quantized.Quantization(sites, {layer.inputs[1]: steps}))
 
@@ -324,5 +324,5 @@ def _layer_graph(
 
 
 def _activated(graph: OperatorGraph, name: str) -> OperatorGraph:
-    graph.source, graph.output = "x", graph.node("Relu", [name], graph.shapes[name])
+    graph.source, graph.outputs = "x", [graph.node("Relu", [name], graph.shapes[name])]
     return graph

@@ -6,10 +6,13 @@ most of XLA's operations on a small network use one thread anyhow.
 
 import ctypes
 import os
+from pathlib import Path
 
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 """XLA's flag for products and convolutions on one thread."""
 
+SLACK = 384 * 2**20
+"""Bytes that a process may grow by before it gives memory back."""
 # Names and numbers of glibc's malloc.h. No maps of its own: what is freed stays on the heap, and
 # the heap never shrinks; one heap for all threads, for a thread's own one does shrink.
 _MALLOC_OPTIONS = {
@@ -33,6 +36,31 @@ def keep_memory() -> bool:
     if mallopt is None:
         return False
     return all(mallopt(number, value) == 1 for number, value in _MALLOC_OPTIONS.values())
+
+
+def give_back() -> None:
+    """Give what is kept and not used back to the system, if that has become much.
+
+    Compiling and programs of many sizes leave holes that the next arrays do not fit into. To be
+    called between stretches of work; what the next one needs is cleared by the system once more,
+    which takes some tenths of a second.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None and _resident() > _given_back[0] + SLACK:
+        trim(0)
+        _given_back[0] = _resident()
+
+
+_given_back = [0]
+"""Resident memory after the last time, in bytes."""
+
+
+def _resident() -> int:
+    """Bytes of memory of this process; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 def take_core(core: int) -> None:

@@ -4,12 +4,22 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from pfrl.data.base import DATASETS, DataError, Dataset, Split, hold_out
+from pfrl.data.base import DATASETS, Batches, DataError, Dataset, Split, hold_out
 from pfrl.data.own import read_function
 from pfrl.data.pictures import Reading
 from pfrl.data.seen import scaled, scaling
 
-__all__ = ["DATASETS", "DataError", "Dataset", "Split", "check_there", "hold_out", "load", "reader"]
+__all__ = [
+    "DATASETS",
+    "Batches",
+    "DataError",
+    "Dataset",
+    "Split",
+    "check_there",
+    "hold_out",
+    "load",
+    "reader",
+]
 
 PICTURES = frozenset({"imagefolder", "images"})
 """Data sets that are folders of pictures, and take what is written behind a question mark."""
@@ -40,6 +50,13 @@ def reader(name: str) -> Callable[[], Dataset]:
     if ".py:" in name:
         return partial(read_function, name)
     kind, colon, place = name.partition(":")
+    there = name.partition("?")[0]
+    if not colon and there not in DATASETS and Path(there).expanduser().exists():
+        raise DataError(
+            f"{there} is a folder or file, and its kind is missing: give imagefolder:{there} for"
+            f" pictures in train/<class>/, images:{there} for pictures without labels, npz:{there}"
+            " for arrays"
+        )
     if ("?" in place and kind not in PICTURES) or "?" in kind:
         raise DataError(
             f"--image-size and --skip-broken are for folders of pictures, such as"

@@ -1,8 +1,8 @@
 """What a data set is: three disjoint splits of images, of which the test split is opened last."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -33,6 +33,50 @@ class Split:
 
     def take(self, index: np.ndarray | slice) -> "Split":
         return Split(self.images[index], self.labels[index])
+
+    def in_memory(self) -> "Split":
+        """The same, images as an array."""
+        return replace(self, images=np.asarray(self.images))
+
+
+Batch = tuple[np.ndarray, np.ndarray]
+"""Normalised images float32 ``[N, H, W, C]`` and their targets."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batches(Sequence[Batch]):
+    """Batches that are looked at again and again, in a quarter of the memory of normalised images.
+
+    Indexing normalises, and decodes what is not in memory; a slice is a list.
+
+    Attributes:
+      normalize: see ``Dataset.normalize``.
+      parts: images uint8 ``[n, H, W, C]`` of every batch, and their targets.
+      size: of a batch; one with fewer images is filled up with zeros, so that nothing compiles
+        for it. Targets are those of its images.
+    """
+
+    normalize: Callable[[Any], np.ndarray]
+    parts: Sequence[tuple[Any, Any]]
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Batch]: ...
+
+    def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        images, targets = self.parts[index]
+        found, missing = self.normalize(images), self.size - len(images)
+        if missing:
+            found = np.pad(found, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        return found, np.asarray(targets)
 
 
 @dataclass(frozen=True)
@@ -85,8 +129,9 @@ class Dataset:
     @property
     def summary(self) -> str:
         """``1,077 training and 360 search images, 10 classes``, and what was ignored."""
-        names = f"{len(self.classes)} {self.task.wording.names.lower()}"
-        text = f"{len(self.train):,} training and {len(self.search):,} search images, {names}"
+        text = f"{len(self.train):,} training and {len(self.search):,} search images"
+        if self.classes:
+            text += f", {len(self.classes)} {self.task.wording.names.lower()}"
         return f"{text}; ignored: {self.ignored}" if self.ignored else text
 
     @property
@@ -98,7 +143,10 @@ class Dataset:
         """uint8 ``[N, H, W, C]`` to float32 with about zero mean and unit variance."""
         scale = np.asarray([1 / (255 * s) for s in self.std], np.float32)
         shift = np.asarray([m / s for m, s in zip(self.mean, self.std, strict=True)], np.float32)
-        return np.asarray(images).astype(np.float32) * scale - shift
+        found = np.asarray(images).astype(np.float32)
+        found *= scale
+        found -= shift
+        return found
 
     def augment(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Random crop after zero padding and random mirroring of uint8 ``[N, H, W, C]``."""
@@ -125,23 +173,19 @@ class Dataset:
         mirrored = rng.random(len(images)) < 0.5
         return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
-    def batches(self, split: Split, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """All of a split in order, in batches of one shape.
+    def batches(self, split: Split, size: int) -> Batches:
+        """All of a split in order, in batches of one shape: float32 ``[size, H, W, C]``."""
+        starts = range(0, len(split), size)
+        cut = [split.take(slice(start, start + size)) for start in starts]
+        return Batches(self.normalize, [(part.images, part.labels) for part in cut], size)
 
-        The last batch is filled up with zeros, so that nothing compiles for it.
-
-        Yields:
-          normalised images float32 ``[size, H, W, C]``, and targets of those that are of the split.
-        """
-        for start in range(0, len(split), size):
-            part = split.take(slice(start, start + size))
-            missing = size - len(part)
-            images = np.pad(self.normalize(part.images), ((0, missing), (0, 0), (0, 0), (0, 0)))
-            yield images, np.asarray(part.labels)
+    def held_batches(self, batch: int, rng: np.random.Generator, count: int) -> Batches:
+        """Such ``training_batches`` as are looked at again and again."""
+        return Batches(self.normalize, list(self._augmented_batches(batch, rng, count)), batch)
 
     def training_batches(
         self, batch: int, rng: np.random.Generator, count: int | None = None, skipped: int = 0
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    ) -> Iterator[Batch]:
         """Augmented, normalised batches of one shape: ``count`` of them, or one pass.
 
         Every image of a pass comes at most once; a remainder smaller than a
@@ -152,6 +196,13 @@ class Dataset:
         Yields:
           images float32 ``[batch, H, W, C]`` and targets ``[batch, ...]``.
         """
+        for images, targets in self._augmented_batches(batch, rng, count, skipped):
+            yield self.normalize(images), targets
+
+    def _augmented_batches(
+        self, batch: int, rng: np.random.Generator, count: int | None, skipped: int = 0
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """See ``training_batches``; images are uint8."""
         per_pass = len(self.train) // batch
         count = max(per_pass, 1) if count is None else count
         if isinstance(self.train.images, Pictures):
@@ -160,7 +211,7 @@ class Dataset:
         for number, index in enumerate(self._indices(batch, rng, count)):
             images = self._augmented(index, rng)
             if number >= skipped:
-                yield self.normalize(images), np.asarray(self.train.labels[index])
+                yield images, np.asarray(self.train.labels[index])
 
     def _indices(self, batch: int, rng: np.random.Generator, count: int) -> Iterator[np.ndarray]:
         """Of the images of every batch."""
@@ -177,14 +228,14 @@ class Dataset:
     def _streamed(
         self, batches: list[np.ndarray], rng: np.random.Generator, skipped: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """See ``training_batches``; pictures are read and cropped elsewhere."""
+        """See ``_augmented_batches``; pictures are read and cropped elsewhere."""
         # Only what that needs: it is sent to other processes.
         none = Split(self.train.images[:0], np.zeros(0, np.int32))
         bare = replace(self, train=replace(self.train, labels=np.zeros(len(self.train), np.int32)),
                        search=none, open_test=_closed, task=Classification())  # fmt: skip
         loading = Loading(bare._augmented, batches, int(rng.integers(2**32)))
         for number, images in enumerate(loaded(loading, skipped), skipped):
-            yield self.normalize(images), np.asarray(self.train.labels[batches[number]])
+            yield images, np.asarray(self.train.labels[batches[number]])
 
 
 def _closed() -> Split:

@@ -56,8 +56,8 @@ def imagefolder(path: str) -> Dataset:
     classes = tuple(sorted({file.parts[1] for file in files if file.parts[0] == "train"}))
     if len(classes) < 2:
         raise DataError(
-            f"{root} has images of {len(classes)} classes in train/, expected two or more: {LAYOUT}"
-            + (f" (ignored: {ignored})" if ignored else "")
+            f"{root} has images of too few classes in train/, {len(classes)}; expected two or more:"
+            f" {LAYOUT}" + (f" (ignored: {ignored})" if ignored else "")
         )
     train = _entries(root, files, "train", classes)
     search = _search_entries(root, files, classes)
@@ -109,7 +109,7 @@ def read_both(root: Path, train: Entries, search: Entries, reading: Reading) -> 
     trained = int(good[: len(train.names)].sum())
     wide, both = cropped(both, reading, trained)
     count = len(good) - int(good.sum())
-    skipped = f"{count:,} broken images" if count else ""
+    skipped = "1 broken image" if count == 1 else f"{count:,} broken images" if count else ""
     return Read(both.take(slice(trained)), both.take(slice(trained, None)), wide, skipped)
 
 

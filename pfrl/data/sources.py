@@ -98,11 +98,11 @@ def cifar10() -> Dataset:
         CIFAR_FILE, CIFAR_MD5, CIFAR_URL, (cache_folder(),), "the CIFAR-10 binary archive"
     )
     everything = _read_cifar(path, [f"data_batch_{i}" for i in range(1, 6)])
-    search = _cifar_search(everything.labels)
+    train, search = _parted(everything, _cifar_search(everything.labels))
     return Dataset(
         "cifar10",
-        everything.take(np.flatnonzero(~search)),
-        everything.take(np.flatnonzero(search)),
+        train,
+        search,
         partial(_read_cifar, path, ["test_batch"]),
         CIFAR_CLASSES,
         IMAGENET_MEAN,
@@ -182,17 +182,32 @@ def _read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
+def _parted(split: Split, held: np.ndarray) -> tuple[Split, Split]:
+    """The images that are not held and those that are; the former stay in the memory of all."""
+    search, rest, at_once = split.take(held), np.flatnonzero(~held), 1000
+    for start in range(0, len(rest), at_once):
+        moved = rest[start : start + at_once]
+        split.images[start : start + len(moved)] = split.images[moved]
+    return Split(split.images[: len(rest)], split.labels[rest]), search
+
+
 def _read_cifar(path: Path, names: list[str]) -> Split:
+    """The images of batches of equal size, in order."""
+    images, labels = np.empty((0, 32, 32, 3), np.uint8), []
     try:
         with tarfile.open(path, "r:gz") as archive:
-            records = np.concatenate([_read_cifar_batch(archive, name) for name in names])
+            for place, name in enumerate(names):
+                records = _read_cifar_batch(archive, name)
+                if not place:
+                    images = np.empty((len(names), len(records), *images.shape[1:]), np.uint8)
+                images[place] = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+                labels.append(records[:, 0].astype(np.int32))
     except (OSError, EOFError, KeyError, ValueError, zlib.error, tarfile.TarError) as error:
         raise DataError(
             f"{path} is not the CIFAR-10 binary archive, or is damaged ({error});"
             " delete it and fetch it again"
         ) from error
-    images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return Split(np.ascontiguousarray(images), records[:, 0].astype(np.int32))
+    return Split(images.reshape(-1, *images.shape[2:]), np.concatenate(labels))
 
 
 def _read_cifar_batch(archive: tarfile.TarFile, name: str) -> np.ndarray:

@@ -1,12 +1,14 @@
 """Images without labels, with a teacher's answers in place of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from pfrl.data.base import Dataset, Split
+from pfrl.tasks import Task
 from pfrl.tasks.agreement import Agreement, Likeness
 
 AT_ONCE = 64
@@ -60,7 +62,11 @@ class Answers:
         return found if dtype is None else found.astype(dtype)
 
 
-def taught(dataset: Dataset, answer: Callable[[np.ndarray], np.ndarray]) -> Dataset:
+def taught(
+    dataset: Dataset,
+    answer: Callable[[np.ndarray], np.ndarray],
+    several: Sequence[tuple[int, ...]] = (),
+) -> Dataset:
     """The data set with the teacher's outputs as its targets.
 
     Where it answers with class scores ``[N, K]`` a network is to name the same class; else it is
@@ -69,6 +75,8 @@ def taught(dataset: Dataset, answer: Callable[[np.ndarray], np.ndarray]) -> Data
     Args:
       dataset: of images without labels.
       answer: from normalised images ``[N, H, W, C]`` to outputs ``[N, ...]``.
+      several: shapes of an example's outputs, if there are several and ``answer`` gives them in a
+        row (see ``pfrl.tasks.outputs``). All of them count alike.
     """
 
     def answered(split: Split) -> Split:
@@ -84,14 +92,16 @@ def taught(dataset: Dataset, answer: Callable[[np.ndarray], np.ndarray]) -> Data
     later = Answers(dataset, answer, *memory, np.arange(count))
     train = Split(dataset.train.images, later)
     rank, width = search.labels.ndim, search.labels.shape[-1]
-    task = Agreement() if rank == 2 and width > 1 else Likeness(dense=rank == 4)
-    moved = task.invariant
+    task: Task = Agreement() if rank == 2 and width > 1 else Likeness(dense=rank == 4)
+    if several:
+        task = Likeness(any(len(each) > 1 for each in several), tuple(map(prod, several)))
+    moved, names = task.invariant, () if several else tuple(map(str, range(width)))
     return replace(
         dataset,
         train=train,
         search=search,
         open_test=lambda: answered(opened()),
-        classes=dataset.classes or tuple(map(str, range(width))),
+        classes=dataset.classes or names,
         crop=dataset.crop if moved else 0,
         flip=dataset.flip and moved,
         wide=dataset.wide if moved else None,

@@ -72,7 +72,7 @@ def _splits(
     first = inside["train"] or found
     if len(first) < FEWEST:
         raise DataError(
-            f"{root} has {len(first)} pictures (PNG, JPEG or WebP) to train on, expected"
+            f"{root} has too few pictures (PNG, JPEG or WebP) to train on, {len(first)}; expected"
             f" {FEWEST} at least"
         )
     own = bool(inside["train"])

@@ -22,6 +22,7 @@ from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import REPAIRED, Recipe
 from pfrl.compression.sliced import Compressed, assemble
 from pfrl.cost import CostModel
+from pfrl.cpu import give_back
 from pfrl.cpu.backend import at_hand, evaluates_at_once
 from pfrl.data import Dataset
 from pfrl.deploy.runtimes.base import REFERENCE, RUNTIMES
@@ -40,6 +41,8 @@ from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.tasks.judging import Judge, Judged, validate
 from pfrl.user_cache import digest
 
+WORTH_COMPILING = 100
+"""Steps of a fine-tuning from which on a train step is compiled for the sliced network."""
 MEDIUM = 0.7
 """Share of the channels at which runtimes are compared: half of the MACs, more or less."""
 
@@ -88,14 +91,19 @@ class NetworkEvaluator(Evaluator):
         self.bound = RULES[config.early_stop]() if config.early_stop in RULES else None
         network = MaskedNetwork(graph, recipe, quantized, sparse)
         statistics = gather_from(graph, recipe, dataset, seed, quantized)
+        give_back()
         rng = np.random.default_rng([seed, 1])
-        tuning = list(dataset.training_batches(config.batch, rng, config.tuning_steps))
+        tuning = dataset.held_batches(config.batch, rng, config.tuning_steps)
         count = config.statistics_batches
         estimating = [x for x, _ in dataset.training_batches(config.batch, rng, count)]
         used, held_out = split_search(dataset.search, config.search_images)
         self.images_each = config.images_each(len(dataset.search))
         self._trained_on = self.images_each - len(used)
-        self.images = {"reward": batched(dataset, used), "held_out": batched(dataset, held_out)}
+        # Every evaluation looks at the former; the latter are for re-scoring alone.
+        self.images = {
+            "reward": batched(dataset, used.in_memory()),
+            "held_out": batched(dataset, held_out),
+        }
         self._facts = {
             **facts_of(graph, config, recipe),
             "seed": seed,
@@ -133,7 +141,9 @@ class NetworkEvaluator(Evaluator):
         self._runtimes = dict(RUNTIMES)
         self._batched = Batched(self._training, dataset.task)
         at_once = evaluates_at_once(jax.default_backend())
+        give_back()
         self.choice = self._choose(quantized, at_once)
+        give_back()
         self._has_judged = False
         self._at_once = at_once and self.bound is None and self.choice.runtime == REFERENCE
 
@@ -176,18 +186,25 @@ class NetworkEvaluator(Evaluator):
 
     def score(self, policy: Policy, images: str, steps: int | None = None) -> Judged:
         """How good a policy's network is on the 'reward' or the 'held_out' images."""
-        return self._judged(policy, images, steps, None)
+        judged = self._judged(policy, images, steps, None)
+        give_back()
+        return judged
 
     def network(self, policy: Policy, tuning: Tuning | None = None) -> Compressed:
-        """The sliced network of a policy. Its training is that of the masked one, so that
-        nothing compiles for another policy.
+        """The sliced network of a policy.
+
+        A long fine-tuning compiles its train step for the sliced network, whose steps take less;
+        in a short one the masked network is trained, for which nothing compiles again.
 
         Raises:
           Diverged: if the loss of the fine-tuning is no number.
         """
         if tuning is None:
             return self._sliced(policy, self._training.started(policy))
-        return self._sliced(policy, self._training.tuned_for_long(policy, tuning))
+        if self._training.steps_of(tuning) < WORTH_COMPILING:
+            return self._sliced(policy, self._training.tuned_for_long(policy, tuning))
+        small = self._sliced(policy, self._training.started(policy))
+        return self._training.tuned_apart(small, tuning)
 
     def identity(self, runtime: str = "") -> str:
         """Digest of all that decides about an evaluation by a runtime, but the policy."""

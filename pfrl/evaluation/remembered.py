@@ -11,6 +11,7 @@ from pfrl.data import Dataset
 from pfrl.deploy.runtimes.base import Runtime
 from pfrl.evaluation.base import Choice
 from pfrl.graph import Graph
+from pfrl.tasks.outputs import as_one
 from pfrl.training.fit import mean_quality
 from pfrl.user_cache import digest, kept_json
 
@@ -28,7 +29,7 @@ def base_quality(graph: Graph, dataset: Dataset) -> float:
     source = graph.source
 
     def judge() -> float:
-        answer = compiled(lambda v, x: source.apply(v, x, False)[0])
+        answer = compiled(lambda v, x: as_one(source.apply(v, x, False)[0]))
         return mean_quality(lambda x: answer(source.variables, x), dataset, dataset.search)
 
     search = dataset.search

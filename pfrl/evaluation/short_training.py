@@ -13,17 +13,22 @@ from pfrl.compression.calibration import CalibrationStatistics
 from pfrl.compression.masked import Knobs, MaskedNetwork
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Prepared, Preparer
+from pfrl.compression.sliced import Compressed
 from pfrl.cpu.backend import compiled, placed
 from pfrl.cpu.precision import at_precision
 from pfrl.data import Dataset
 from pfrl.evaluation.base import Tuning
 from pfrl.evaluation.config import EpisodeConfig
+from pfrl.graph import Variables
 from pfrl.methods.repair.batch_norm import find_momentum, reestimate
+from pfrl.tasks.outputs import as_one
 from pfrl.training.fit import Diverged
 from pfrl.training.optimizers import sgd
-from pfrl.training.step import TrainState, TrainStep, make_train_step, stepping
+from pfrl.training.step import Apply, TrainState, TrainStep, make_train_step, stepping
 
 Batches = Iterable[tuple[Any, Any]]
+Tuner = tuple[Callable[..., Any], Callable[..., Any]]
+"""A compiled train step, and what begins its optimizer."""
 
 
 class Begun(NamedTuple):
@@ -107,7 +112,7 @@ class ShortTraining:
         self._step = stepping(self.functions.step)
         self.predict = compiled(self.functions.predict, threads=1)
         self._statistics = compiled(self.functions.statistics, threads=1)
-        self._tuners: dict[tuple[int, float], tuple[Callable[..., Any], Callable[..., Any]]] = {}
+        self._tuners: dict[tuple[int, float], Tuner] = {}
         whole = self.masked(Policy.uniform(graph))
         names = set(graph.source.variables) - graph.source.trainable
         self.momentum = find_momentum(
@@ -117,10 +122,14 @@ class ShortTraining:
     def _functions(self) -> Functions:
         config, apply, loss = self._config, self.network.apply, self._dataset.task.loss
         step = make_train_step(apply, self.optimizer, loss=loss, ghosts=config.ghost_batches)
+
+        def predict(variables: Variables, x: Any, knobs: Knobs) -> Any:
+            return as_one(apply(variables, x, False, knobs)[0])
+
         return Functions(
             at_precision(lambda v, x, knobs: apply(v, x, True, knobs)[1], config.precision),
             replace(step, gradient=at_precision(step.gradient, config.precision)),
-            at_precision(lambda v, x, knobs: apply(v, x, False, knobs)[0], config.precision),
+            at_precision(predict, config.precision),
         )
 
     def begun(self, policy: Policy) -> Begun:
@@ -170,20 +179,44 @@ class ShortTraining:
         Raises:
           Diverged: if the loss is no number.
         """
-        batch = self._config.batch
-        steps = max(tuning.images // batch, 1)
-        if (steps, tuning.learning_rate) not in self._tuners:
-            falling = optax.cosine_decay_schedule(tuning.learning_rate, steps)
-            optimizer = sgd(falling, self._config.weight_decay)
-            step = make_train_step(self.network.apply, optimizer, loss=self._dataset.task.loss)
-            self._tuners[steps, tuning.learning_rate] = compiled(step), jax.jit(optimizer.init)
-        step, init = self._tuners[steps, tuning.learning_rate]
+        key = self.steps_of(tuning), tuning.learning_rate
+        if key not in self._tuners:
+            self._tuners[key] = self._tuner(self.network.apply, tuning)
         begun = self.started(policy)
-        state, loss = begun.state._replace(optimizer=init(begun.state.parameters)), jnp.zeros(())
-        rng = np.random.default_rng([tuning.seed, 4])
-        for x, targets in self._dataset.training_batches(batch, rng, steps):
-            state, loss = step(state, x, targets, None, begun.knobs)
+        state = self._driven(self._tuners[key], begun.state, tuning, begun.knobs)
+        return begun._replace(state=state, variables={**state.parameters, **state.statistics})
+
+    def tuned_apart(self, small: Compressed, tuning: Tuning) -> Compressed:
+        """A sliced network after a fine-tuning that is compiled for it alone.
+
+        Raises:
+          Diverged: if the loss is no number.
+        """
+        variables, trainable = jax.device_put(dict(small.variables)), small.trainable
+        state = TrainState(
+            {k: v for k, v in variables.items() if k in trainable},
+            {k: v for k, v in variables.items() if k not in trainable},
+            None,
+        )
+        state = self._driven(self._tuner(small.apply, tuning), state, tuning)
+        return replace(small, variables={**state.parameters, **state.statistics})
+
+    def steps_of(self, tuning: Tuning) -> int:
+        """Steps of a fine-tuning."""
+        return max(tuning.images // self._config.batch, 1)
+
+    def _tuner(self, apply: Apply, tuning: Tuning) -> Tuner:
+        falling = optax.cosine_decay_schedule(tuning.learning_rate, self.steps_of(tuning))
+        optimizer = sgd(falling, self._config.weight_decay)
+        step = make_train_step(apply, optimizer, loss=self._dataset.task.loss)
+        return compiled(step), jax.jit(optimizer.init)
+
+    def _driven(self, tuner: Tuner, state: TrainState, tuning: Tuning, *extras: Any) -> TrainState:
+        step, init = tuner
+        state, loss = state._replace(optimizer=init(state.parameters)), jnp.zeros(())
+        rng, steps = np.random.default_rng([tuning.seed, 4]), self.steps_of(tuning)
+        for x, targets in self._dataset.training_batches(self._config.batch, rng, steps):
+            state, loss = step(state, x, targets, None, *extras)
         if not np.isfinite(loss):
             raise Diverged(f"the loss is {loss} after {steps} steps")
-        variables = {**state.parameters, **state.statistics}
-        return begun._replace(state=state, variables=variables)
+        return state

@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # a recipe is checked against the registries, and must not wait for JAX
+    from collections.abc import Sequence
+
     from pfrl.graph import Graph, Variables
     from pfrl.methods.quantization.ranges import MeanInputs, Observations
     from pfrl.methods.repair.reconstruct import Grams
@@ -50,7 +52,7 @@ class Statistics(Protocol):
     @property
     def seed(self) -> int: ...
     @property
-    def batches(self) -> tuple[tuple[Any, Any], ...]: ...
+    def batches(self) -> "Sequence[tuple[Any, Any]]": ...
     @property
     def moments(self) -> "Grams": ...
     @property

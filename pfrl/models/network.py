@@ -216,18 +216,22 @@ def no_classes(model: str) -> str:
 
 
 def _check_outputs(place: str, found: Any, outputs: int, dense: bool) -> int:
-    """The width of the outputs, which are to be ``outputs`` wide, or of any width if that is 0."""
+    """The width of the outputs, which are to be ``outputs`` wide, or of any width if that is 0;
+    0 of several."""
+    several = len(jax.tree.leaves(found))
+    if not outputs and several > 1:
+        return 0
     if not outputs and len(getattr(found, "shape", ())) > 1:
         return found.shape[-1]
     width = outputs or "K"
     wanted = f"[N, H, W, {width}]" if dense else f"[N, {width}]"
     shape = list(getattr(found, "shape", ()))
     if len(shape) != (4 if dense else 2) or shape[-1] != outputs:
-        several = len(jax.tree.leaves(found))
         if several > 1:
             raise ModelError(
-                f"the network of {place} gives {several} outputs, which no task judges; give one"
-                f" that gives {wanted} alone. Traced, compressed and exported it can be in Python"
+                f"the network of {place} gives {several} outputs, and labels say only what one of"
+                f" them should be: give a network that gives {wanted} alone, or --data"
+                " images:FOLDER, where all outputs are compared with the base network's"
             )
         got = f"[N, {', '.join(map(str, shape[1:]))}]" if shape else f"a {type(found).__name__}"
         raise ModelError(f"the network of {place} gives {got}, and the data is for {wanted}")
@@ -258,7 +262,7 @@ def _view(place: Reference, module: ModuleType, outputs: int, image_shape: Image
     found: dict[str, Any] = {}
     for name, length in lengths.items():
         value = getattr(module, name, None)
-        if value is None:
+        if value is None or not length:
             continue
         kind = str if name == "CLASSES" else int | float
         good = isinstance(value, tuple | list) and all(isinstance(each, kind) for each in value)

@@ -29,6 +29,11 @@ _SAFETENSORS = {
 _IGNORED = frozenset({"opt_state", "step", "rngs", "rng"})
 """What a training state holds besides the network."""
 
+_OF_OTHERS = frozenset(
+    {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".h5", ".keras", ".onnx", ".tflite"}
+)
+"""How files end that people have, and that are programs or are read elsewhere."""
+
 
 def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """``(arrays by dotted name, what the file says about itself)``.
@@ -53,6 +58,11 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         return _turned(_safetensors(path)), {}
     if path.suffix == ".msgpack":
         return _flat(_msgpack(path)), {}
+    if path.suffix in _OF_OTHERS:
+        raise FileError(
+            f"{path} is no file of weights that is read here; expected {KINDS}. Of a network in"
+            " PyTorch or Keras give an ONNX file as --model: its weights are in it"
+        )
     return load_arrays(path)
 
 

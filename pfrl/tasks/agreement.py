@@ -9,6 +9,7 @@ import numpy as np
 
 from pfrl.tasks.base import ANY, TargetError, Wording
 from pfrl.tasks.classification import distillation_loss
+from pfrl.tasks.outputs import as_one
 
 _NAMES = "Classes"
 
@@ -87,17 +88,22 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Likeness:
-    """Outputs of any meaning ``[N, ...]``, targets the teacher's; maps if ``dense``."""
+    """Outputs of any meaning ``[N, ...]``, targets the teacher's; maps if ``dense``.
+
+    Several outputs count alike, however many numbers each has, and are compared in a row (see
+    ``pfrl.tasks.outputs``): ``sizes`` says how many numbers of an example each of them is.
+    """
 
     dense: bool = False
+    sizes: tuple[int, ...] = ()
 
     wording = Wording(
         metric="agreement",
         error=False,
         definition=(
-            "Agreement is 1 minus the squared difference of all outputs from the base network's,"
-            " as a share of the squares of those; the images have no labels, so that this is no"
-            " accuracy."
+            "Agreement is 1 minus the squared difference of the outputs from the base network's,"
+            " as a share of the squares of those, on average over the outputs; the images have no"
+            " labels, so that this is no accuracy."
         ),
         agreement="agree to a hundredth on",
         outputs="outputs",
@@ -120,24 +126,38 @@ class Likeness:
                 " [N, ...]"
             )
 
-    def loss(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
-        """Squared difference over the square of the targets, both summed over the batch."""
-        return jnp.square(outputs - targets).sum() / jnp.maximum(jnp.square(targets).sum(), 1e-12)
+    def loss(self, outputs: Any, targets: jax.Array) -> jax.Array:
+        """Squared difference over the square of the targets, both summed over the batch; the mean
+        over several outputs."""
+        shares = [
+            jnp.square(ours - theirs).sum() / jnp.maximum(jnp.square(theirs).sum(), 1e-12)
+            for ours, theirs in self._parts(as_one(outputs), as_one(targets))
+        ]
+        return jnp.stack(shares).mean()
 
-    def divergence(self, outputs: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
+    def divergence(self, outputs: Any, teacher: jax.Array, temperature: float) -> jax.Array:
         """As the loss; a temperature is for classes."""
         return self.loss(outputs, teacher)
 
     def quality(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """One minus the squared difference over the square of the targets, but 0 at least."""
-        return np.clip(1 - _share(outputs, targets), 0, 1)
+        return np.mean([np.clip(1 - one, 0, 1) for one in self._shares(outputs, targets)], 0)
 
     def agree(self, outputs: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Where the difference is a hundredth of the length of the outputs at most."""
-        return np.sqrt(_share(outputs, others)) <= 0.01
+        """Where the difference is a hundredth of the length of every output at most."""
+        return np.sqrt(np.max(self._shares(outputs, others), 0)) <= 0.01
 
+    def _shares(self, outputs: np.ndarray, targets: np.ndarray) -> list[np.ndarray]:
+        """By output the squared difference over the square of the targets, of every example."""
+        flat = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (outputs, targets))
+        return [
+            np.square(ours - theirs).sum(1) / np.maximum(np.square(theirs).sum(1), 1e-12)
+            for ours, theirs in self._parts(*flat)
+        ]
 
-def _share(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Squared difference over the square of the targets, of every example ``[N]``."""
-    outputs, targets = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (outputs, targets))
-    return np.square(outputs - targets).sum(1) / np.maximum(np.square(targets).sum(1), 1e-12)
+    def _parts(self, outputs: Any, targets: Any) -> list[tuple[Any, Any]]:
+        """Both by output."""
+        ends = np.cumsum(self.sizes)
+        starts = ends - self.sizes
+        cuts = [slice(a, b) for a, b in zip(starts, ends, strict=True)] or [...]
+        return [(outputs[:, cut], targets[:, cut]) for cut in cuts]

@@ -1,6 +1,6 @@
 """The quality of a network on images, by what answers for it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +11,9 @@ from pfrl.tasks.base import Task
 Judge = Callable[[Any], np.ndarray]
 """``images [N, H, W, C] -> outputs`` of one policy's network, for several threads at once."""
 
-Images = list[tuple[Any, np.ndarray]]
-"""Normalised images in batches of one size (the last one padded), and their labels."""
+Images = Sequence[tuple[Any, np.ndarray]]
+"""Normalised images in batches of one size (the last one padded), and their labels; they may be
+made when they are looked at."""
 
 
 class Judged(NamedTuple):
@@ -51,9 +52,7 @@ def validate(
       the mean quality of the images that were judged, and what it is worth.
     """
     total, count, finite, exact, found = 0.0, 0, True, True, [np.empty(0)]
-    for place, (outputs, (_, targets)) in enumerate(
-        zip(answers(judge, images), images, strict=True), 1
-    ):
+    for place, (outputs, targets) in enumerate(answers(judge, images), 1):
         outputs = outputs[: len(targets)]
         finite = finite and bool(np.isfinite(outputs).all())
         found.append(task.quality(outputs, targets))
@@ -66,6 +65,12 @@ def validate(
     return Judged(quality, finite, exact, np.concatenate(found))
 
 
-def answers(judge: Judge, images: Images) -> Iterator[np.ndarray]:
-    """Outputs of every batch, padding included."""
-    return each(lambda batch: np.asarray(judge(batch[0])), images)
+def answers(judge: Judge, images: Images) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Outputs of every batch, padding included, and its labels."""
+
+    def answer(place: int) -> tuple[np.ndarray, np.ndarray]:
+        # Taken here, so that not all batches are there at once.
+        x, targets = images[place]
+        return np.asarray(judge(x)), targets
+
+    return each(answer, range(len(images)))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pfrl.cpu import give_back
 from pfrl.cpu.backend import steps_per_call
 from pfrl.data import Dataset, Split
 from pfrl.graph.source import Variables
@@ -25,8 +26,9 @@ from pfrl.training.step import Apply, Distillation, Project, TrainState, drive, 
 
 REPORT_EVERY = 20
 """Steps between two looks at the loss, each of which waits for the device."""
-JUDGED_AT_ONCE = 250
-"""Images whose outputs are in memory together: maps are large."""
+JUDGED_AT_ONCE = 50
+"""Images that a network answers for together: what lies between its layers takes a MiB and more for
+each of them."""
 
 
 class Diverged(ArithmeticError):
@@ -142,6 +144,8 @@ def fit(
                 best = plateau.better(best, _variables(state), done)
                 ended = plateau.reached(best, done)
             progress(done, done if ended else steps, float(value))
+        if judged:
+            give_back()
         if ended:
             break
         if checkpoint is not None and done % checkpoint_every == 0 and done < steps:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pfrl.cpu.backend import compiled, each
+from pfrl.cpu.backend import alone, compiled, each
 from pfrl.graph.source import Variables
 from pfrl.tasks.losses import Loss, cross_entropy
 from pfrl.training.distillation import Distillation, distilled
@@ -139,7 +139,7 @@ def stepping(step: TrainStep) -> Callable[..., tuple[TrainState, jax.Array]]:
     def run(state: TrainState, x: Any, targets: Any, teacher: Any, *extras: Any):
         parts = step.parts((x, targets, teacher))
         found = list(each(lambda part: gradient(state, *part, *extras), parts))
-        return update(state, found, *extras)
+        return alone(update(state, found, *extras))
 
     return run
 
@@ -170,7 +170,7 @@ def drive(
         batches = iter(batches)
         loss: Any = np.float32(0)
         while chunk := list(islice(batches, per_call)):
-            state, loss = call(state, chunk, *extras)
+            state, loss = alone(call(state, chunk, *extras))
         return state, loss
 
     return run

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pfrl.data import Dataset, Split, hold_out, load, sources
+from pfrl.data import DataError, Dataset, Split, hold_out, load, sources
 from pfrl.registry import RegistryError
 
 
@@ -119,6 +119,12 @@ def test_a_data_set_can_be_sent_to_another_process():
         assert np.array_equal(copied.open_test().images, digits.open_test().images)
 
 
+def test_a_folder_without_its_kind_is_told_its_names(tmp_path):
+    for name in (str(tmp_path), f"{tmp_path}?size=48"):
+        with pytest.raises(DataError, match=f"its kind is missing: give imagefolder:{tmp_path} "):
+            load(name)
+
+
 def test_an_unknown_data_set():
     with pytest.raises(RegistryError, match=r"unknown dataset 'mnist'; expected one of .*digits, "):
         load("mnist")
@@ -198,3 +204,18 @@ def test_a_batch_that_is_larger_than_the_split_is_drawn_with_replacement():
     batches = numbered_batches(3, 50)
     assert len(batches) == 1
     assert set(batches[0]) == {0, 1, 2}
+
+
+def test_batches_are_held_as_bytes_and_made_when_they_are_looked_at():
+    digits = load("digits")
+    held = digits.held_batches(16, np.random.default_rng(0), 3)
+    plain = list(digits.training_batches(16, np.random.default_rng(0), 3))
+    assert len(held) == 3 and {images.dtype for images, _ in held.parts} == {np.dtype(np.uint8)}
+    for found, (images, labels) in zip(held, plain, strict=True):
+        np.testing.assert_array_equal(found[0], images)
+        np.testing.assert_array_equal(found[1], labels)
+    assert len(held[1:]) == 2
+    *_, (images, labels) = digits.batches(digits.search.take(slice(70)), 32)
+    assert images.shape == (32, 8, 8, 1) and images.dtype == np.float32 and len(labels) == 6
+    np.testing.assert_array_equal(images[:6], digits.normalize(digits.search.images[64:70]))
+    assert not images[6:].any()

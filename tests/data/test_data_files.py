@@ -146,6 +146,17 @@ def test_the_planes_of_cifar_are_read_row_by_row(cifar_folder):
     assert split.labels.tolist() == [3]
 
 
+def test_images_are_parted_within_the_memory_of_all():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2500, 2, 2, 3), np.uint8)
+    everything = sources.Split(images.copy(), np.arange(2500, dtype=np.int32))
+    held = rng.random(2500) < 0.3
+    train, search = sources._parted(everything, held)
+    for part, chosen in ((train, ~held), (search, held)):
+        assert np.array_equal(part.images, images[chosen])
+        assert np.array_equal(part.labels, np.flatnonzero(chosen))
+
+
 @pytest.mark.parametrize(
     ("batch", "sentence"),
     [

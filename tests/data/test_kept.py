@@ -89,7 +89,7 @@ def test_broken_files_are_left_out_again(folder, decoded):
     assert decoded == [12, 6] and len(first[0]) == 5
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
     dataset = load(f"imagefolder:{folder}?skip_broken=1")
-    assert dataset.ignored == "1 broken images"
+    assert dataset.ignored == "1 broken image"
 
 
 def test_a_damaged_file_is_made_again(folder, decoded, tmp_path):

@@ -102,7 +102,7 @@ def test_broken_pictures(place, small_memory):
     with pytest.raises(DataError, match=r"00\.png in .* is no whole PNG.*--skip-broken"):
         load(name)
     good = load(f"{name}&skip_broken=1")
-    assert good.summary.endswith("ignored: 1 broken images")
+    assert good.summary.endswith("ignored: 1 broken image")
     # One that breaks later is named as well, or black.
     path = place / str(good.train.images.names[0])
     path.write_bytes(path.read_bytes()[:60])

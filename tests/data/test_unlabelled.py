@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -10,6 +11,7 @@ from envs.task import load_network
 from experiments import cli
 from pfrl.data import DataError, load
 from pfrl.data.taught import taught
+from pfrl.deploy.runtimes.sessions import open_session
 from pfrl.models.catalogue import pretrained_path
 from pfrl.tasks.agreement import Agreement, Likeness, Unlabelled
 from tests.support.onnx_files import file_of
@@ -101,7 +103,7 @@ def test_qualities_worked_by_hand():
 
 
 def test_too_few_pictures_or_none(tmp_path):
-    with pytest.raises(DataError, match="has 0 pictures"):
+    with pytest.raises(DataError, match=r"too few pictures .* 0; expected 10"):
         load(f"images:{tmp_path}")
     with pytest.raises(DataError, match="no folder or"):
         load(f"images:{tmp_path / 'nowhere'}")
@@ -179,6 +181,45 @@ def test_an_onnx_file_is_compressed_without_labels(net, folder, tmp_path, capsys
     assert "agreement" in told and "accuracy" not in told.replace("no accuracy", "")
     small = pfrl.from_onnx(out / "model.onnx", channels_last=True)
     assert small.apply(small.variables, RNG.normal(size=(2, 8, 8, 1)), False)[0].shape == (2, 3)
+
+
+def test_all_of_several_outputs_count_alike():
+    task = Likeness(sizes=(2, 1))
+    teacher = np.asarray([[3.0, 4.0, 0.1]])
+    outputs = np.asarray([[0.0, 4.0, 0.1]])  # of the first output 9 of 25 squares are lost
+    assert np.allclose(task.quality(outputs, teacher), 1 - 9 / 50)
+    assert np.allclose(task.quality(teacher * [1, 1, -1], teacher), 0.5)
+    assert not task.agree(teacher * [1, 1, 1.02], teacher).any()
+    ours = jnp.asarray(outputs[:, 2:]), {"x": jnp.asarray(outputs[:, :2])}
+    theirs = jnp.asarray(np.roll(teacher, 1, 1))  # leaves of a tree in order
+    assert np.allclose(Likeness(sizes=(1, 2)).loss(ours, theirs), 9 / 50)
+    assert np.allclose(Likeness(sizes=(1, 2)).divergence(ours, theirs, 4.0), 9 / 50)
+
+
+def test_a_network_of_two_outputs_is_compressed_without_labels(net, folder, tmp_path, capsys):
+    model = onnx.load(net)
+    head = onnx.helper.make_node("Gemm", ["d", "last.weight", "last.bias"], ["z"], transB=1)
+    model.graph.node.append(head)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("z", 1, ["N", 3]))
+    onnx.save(model, net)
+    out = tmp_path / "run"
+    command = ["apply", "--model", str(net), "--data", f"images:{folder}", "--keep", "0.5"]
+    command += ["--finish.epochs", "1", "--finish.seconds", "0.1", "--out", str(out)]
+    assert cli.main(command) == 0
+    assert "48 training and 6 search images\n" in capsys.readouterr().err
+    report = (out / "report.md").read_text()
+    assert "on average over the outputs" in report
+    code = report.partition("```python\n")[2].partition("```")[0]
+    assert "{node.name: x.astype(numpy.float32)})\n" in code
+    for name in ("model.onnx", "model.tflite"):
+        images = RNG.normal(size=(2, 8, 8, 1)).astype("f")
+        assert open_session(out / name).logits(images).shape == (2, 6)
+    assert cli.main(["export", str(out), "--bits", "8", "--format", "onnx"]) == 0
+    assert "model.onnx: agrees to a hundredth with the run's network" in capsys.readouterr().err
+    command[command.index(f"images:{folder}")] = "digits"
+    command[-1] = str(tmp_path / "other")
+    assert cli.main(command) == cli.USER_ERROR
+    assert "gives 2 outputs, and labels say only what one of them" in capsys.readouterr().err
 
 
 def test_images_that_do_not_fit_the_file_are_one_sentence(net, tmp_path, capsys):

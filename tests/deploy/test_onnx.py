@@ -13,7 +13,9 @@ from flax import nnx
 
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import compress
+from pfrl.deploy.litert.export import export_litert
 from pfrl.deploy.onnx.export import ExportError, export_onnx, to_onnx
+from pfrl.deploy.runtimes.litert import LiteRTSession
 from pfrl.deploy.runtimes.onnxruntime import Session
 from pfrl.files import FileError
 from pfrl.graph import trace as graph_trace
@@ -188,7 +190,8 @@ def test_a_changed_module_is_traced_again(tmp_path):
         (lambda x: x.astype(jnp.bfloat16), "'convert_element_type' yields bfloat16"),
         (lambda x: x - x.mean(0), "'reduce_sum' sums over the images of a batch.*evaluation mode"),
         (lambda x: jnp.ones((1, x.shape[0])) @ x[:, 0, 0], "sums over the images of a batch"),
-        (lambda x: (x, x), "returns 2 arrays, expected one"),
+        (lambda x: (x, jnp.ones(3)), "a result of the function does not depend on its input"),
+        (lambda x: (x, x[:, 0, 0].argmax(-1)), "output 1 of the function is of int32"),
         (lambda x: jnp.ones(3), "does not depend on its input"),
         (
             lambda x: jax.lax.conv_general_dilated(
@@ -207,6 +210,27 @@ def test_what_cannot_be_exported_is_named(function, message, tmp_path):
     with pytest.raises(ExportError, match=message):
         export_onnx(function, (4, 4, 3), tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_several_outputs(tmp_path):
+    """A hidden tensor that is read on, its activation, maps, and one of them twice."""
+    kernel = jnp.asarray(CONV)
+
+    def function(x):
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        maps = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=dimensions)
+        active = jax.nn.relu(maps)
+        return {"a": active.mean((1, 2)), "b": [maps, active, x], "c": active}
+
+    images = np.random.default_rng(0).normal(size=(3, 4, 4, 3)).astype("f")
+    expected = jax.tree.leaves(function(images))
+    path = export_onnx(function, (4, 4, 3), tmp_path / "m.onnx", images=images)
+    names = [each.name for each in onnx.load(path).graph.output]
+    assert names == [f"output_{i}" for i in range(5)]
+    in_a_row = np.concatenate([each.reshape(3, -1) for each in expected], 1)
+    assert np.allclose(Session(path).logits(images), in_a_row, atol=1e-5)
+    flat = export_litert(function, (4, 4, 3), tmp_path / "m.tflite", images=images)
+    assert np.allclose(LiteRTSession(flat).logits(images), in_a_row, atol=1e-5)
 
 
 def test_training_mode_is_refused():

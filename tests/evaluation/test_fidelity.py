@@ -6,7 +6,6 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
@@ -18,7 +17,7 @@ from pfrl.deploy.runtimes.openvino import precisions
 from pfrl.deploy.runtimes.xla import in_parts
 from pfrl.evaluation import evaluator as evaluation
 from pfrl.evaluation import remembered, validation
-from pfrl.evaluation.base import Choice, Tuning
+from pfrl.evaluation.base import Choice
 from pfrl.evaluation.cache import EvaluationCache, Known, policy_key
 from pfrl.evaluation.compilations import compilations
 from pfrl.evaluation.config import EpisodeConfig
@@ -300,6 +299,31 @@ def test_the_faster_runtime_is_taken_if_it_agrees(wait):
     assert choose_runtime({"xla": slow, "onnx": fast(2.0)}, images, DATA.task)[::2] == ("xla", None)
 
 
+def test_what_disturbs_one_pass_decides_nothing(wait):
+    """Runtimes take turns, and their shortest time counts; who is far behind is not timed again."""
+    images = [(np.ones((250, 1)), np.zeros(250, int))]
+    asked = dict.fromkeys(("xla", "onnx", "openvino"), 0)
+
+    def judge(name, *seconds) -> Any:
+        def run(x):
+            wait(seconds[min(asked[name], len(seconds) - 1)])
+            asked[name] += 1
+            return x @ np.ones((1, 2))
+
+        return lambda: run
+
+    judges = {
+        "xla": judge("xla", 1.9),
+        "onnx": judge("onnx", 1.0, 1.7, 1.7, 1.0),  # other work in its first turn
+        "openvino": judge("openvino", 4.0),
+    }
+    found = choose_runtime(judges, images, DATA.task)
+    assert found.runtime == "onnx"
+    assert found.seconds == pytest.approx({"xla": 1.9, "onnx": 1.0, "openvino": 4.0})
+    # Once to be made, and twice a turn; all images again of those that are compared.
+    assert asked == {"xla": 1 + 3 * 2 + 1, "onnx": 1 + 3 * 2 + 1, "openvino": 1 + 2}
+
+
 def test_a_runtime_with_other_outputs_or_other_answers_gives_way_to_the_next(wait):
     images = [(np.ones((250, 1)), np.zeros(250, int))]
 
@@ -317,27 +341,6 @@ def test_a_runtime_with_other_outputs_or_other_answers_gives_way_to_the_next(wai
     choose = partial(choose_runtime, images=images, task=DATA.task)
     assert choose(first | other_outputs | other_answers | same).runtime == "openvino"
     assert choose(first | other_outputs | other_answers).runtime == "xla"
-
-
-@pytest.mark.parametrize(
-    "recipe",
-    [
-        Recipe(weights="lsq", clips="lsq", images=128),
-        Recipe(weights="codebook_clusters", images=128),
-    ],
-)
-def test_what_is_handed_over_answers_as_what_was_judged(graph, recipe):
-    """What quantizers keep for every output channel or weight is sliced with the kernels."""
-    config = EpisodeConfig(steps=0, batch=32, statistics_images=64, validation="xla")
-    found = NetworkEvaluator(graph, DATA, CostModel(graph), config, 3, True, recipe)
-    policy = Policy.uniform(graph, 0.6, 4, 4)
-    small, tuned = found.network(policy), found.network(policy, Tuning(64, 0.01, 0))
-    judged = validate(jax.jit(small), found.images["reward"], DATA.task).quality
-    assert judged == pytest.approx(found.evaluate(policy).accuracy, abs=1.5 / 264)
-    shapes = [{name: np.shape(v) for name, v in each.variables.items()} for each in (small, tuned)]
-    assert shapes[0] == shapes[1]
-    kernel = graph.layers[0].kernel
-    assert (np.asarray(small.variables[kernel]) != np.asarray(tuned.variables[kernel])).any()
 
 
 def test_xla_judges_a_batch_in_parts_of_one_shape():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.run.base_network import best_constant, tell_base
+from experiments.run.base_network import best_constant, tell_base, tell_data
 from pfrl.data import Dataset, Split
 from pfrl.tasks.landmarks import Landmarks
 from tests.support.toy import ToyTask
@@ -20,6 +20,14 @@ def told(capsys, labels, accuracy):
     opened.evaluator.dataset = dataset(labels)
     tell_base(opened)
     return capsys.readouterr().err.replace("\u00a0", " ").splitlines()
+
+
+def test_how_a_network_of_ones_own_sees_the_images_is_said(capsys):
+    tell_data(dataset(np.array([0, 1, 2], np.int32)), "resnet20")
+    tell_data(dataset(np.array([0, 1, 2], np.int32)), "net.py:make")
+    summary, again, seen = capsys.readouterr().err.splitlines()
+    assert summary == again == "3 training and 3 search images, 3 classes"
+    assert seen == "the network sees pixels in [0, 1], less 0.5, over 0.5 (--mean, --std)"
 
 
 def test_the_best_constant_answer():

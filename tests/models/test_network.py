@@ -114,7 +114,7 @@ def test_weights_of_a_file_replace_the_arrays(written, tmp_path):
         ("three", r"gives \[N, 3\], and the data is for \[N, 10\]"),
         ("lone", "returns a lone Net"),
         ("diverged", "'b.kernel' of .* has numbers that are not finite: its training diverged"),
-        ("heads", r"gives 2 outputs, which no task judges; give one that gives \[N, 10\] alone"),
+        ("heads", r"gives 2 outputs, .* gives \[N, 10\] alone, or --data images:FOLDER"),
         ("missing", "has no function 'missing'"),
     ],
 )

@@ -143,6 +143,13 @@ def test_what_is_damaged_or_would_run_code_is_one_sentence(name, tmp_path):
         assert "\n" not in str(found.value)
 
 
+@pytest.mark.parametrize("name", ["net.pth", "net.onnx"])
+def test_files_of_other_libraries_are_refused_with_what_to_do(name, tmp_path):
+    (tmp_path / name).write_bytes(b"whatever")
+    with pytest.raises(FileError, match=r"expected an \.npz, .* give an ONNX file as --model"):
+        read_weights(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -20,4 +20,4 @@ def dense(kernel: np.ndarray) -> bytes:
         fusedActivationFunction=1,
     )
     strings = {"classes": "a, b", "empty": ""}
-    return model.written(("images", images), ("logits", logits), strings).content
+    return model.written(("images", images), {"logits": logits}, strings).content

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from pfrl.files import FileError, check_folders, load_arrays, read_json
 from pfrl.graph import Graph, Source, trace
 from pfrl.models.network import initial
 from pfrl.tasks.agreement import Agreement, Likeness
+from pfrl.tasks.outputs import as_one
 from pfrl.training.optimizers import QUANTIZER
 
 NAMES: dict[Format, str] = {
@@ -156,12 +158,14 @@ def _graph(model: str, decompose: str | None, facts: dict[str, Any]) -> Graph:
 def _compared(trained: Compressed, path: Path, dataset: Dataset) -> str:
     """How far a file answers as the run's network does."""
     search = dataset.search.take(slice(COMPARED))
-    session, ours = open_session(path), jax.jit(trained)
+    session, ours = open_session(path), jax.jit(lambda x: as_one(trained(x)))
     alike = []
     for images, targets in dataset.batches(search, min(250, len(search))):
         expected = np.asarray(ours(images))[: len(targets)]
-        scores = expected.ndim == 2 and expected.shape[1] > 1
-        task = Agreement() if scores else Likeness()
+        parts = jax.tree.leaves(jax.eval_shape(trained, images))
+        scores = len(parts) == 1 and expected.ndim == 2 and expected.shape[1] > 1
+        sizes = tuple(prod(each.shape[1:]) for each in parts)
+        task = Agreement() if scores else Likeness(sizes=sizes)
         alike.append(task.agree(session.logits(np.asarray(images[: len(targets)])), expected))
     share = float(np.concatenate(alike).mean())
     words = "names the same class as" if scores else "agrees to a hundredth with"

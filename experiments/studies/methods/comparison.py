@@ -30,6 +30,7 @@ from pfrl.graph import Graph, Variables
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.methods.repair.batch_norm import find_momentum, reestimate
 from pfrl.methods.sparsity.sparsify import magnitude_mask, zhu_gupta
+from pfrl.tasks.outputs import as_one
 from pfrl.training.fit import FitConfig, fit, mean_quality
 from pfrl.training.step import Distillation, Project
 
@@ -200,7 +201,7 @@ def fine_tune(
       the trained arrays by name.
     """
     base = graph.source
-    teacher = compiled(lambda variables, x: base.apply(variables, x, False)[0])
+    teacher = compiled(lambda variables, x: as_one(base.apply(variables, x, False)[0]))
     epochs = settings.images / len(dataset.train)
     config = FitConfig(
         epochs,
@@ -237,7 +238,7 @@ def judge(small: Compressed, variables: Variables, dataset: Dataset, test: Split
         return small.apply(fixed, x, False)[0]
 
     if small.quantized:
-        return mean_quality(compiled(logits), dataset, test)
+        return mean_quality(compiled(lambda x: as_one(logits(x))), dataset, test)
     with TemporaryDirectory() as folder:
         path = export_onnx(logits, small.graph.input_shape, Path(folder) / "small.onnx")
         return mean_quality(Session(path).logits, dataset, test)

@@ -21,6 +21,7 @@ from pfrl.cpu.backend import compiled, steps_per_call
 from pfrl.data import Dataset, Split
 from pfrl.graph import Graph, Variables
 from pfrl.methods.sparsity.sparsify import magnitude_mask, zhu_gupta
+from pfrl.tasks.outputs import as_one
 from pfrl.training.config import FitConfig
 from pfrl.training.fit import Diverged, qualities
 from pfrl.training.optimizers import make_optimizer
@@ -67,7 +68,7 @@ class Pipeline:
         self.steps, self._batch, self._seed = steps, batch, seed
         self._defaults = DEFAULTS | dict(fixed)
         source = graph.source
-        teacher = compiled(lambda v, x: source.apply(v, x, False)[0])
+        teacher = compiled(lambda v, x: as_one(source.apply(v, x, False)[0]))
         self._teach = lambda x: teacher(source.variables, x)
         # One per recipe: what does not change its methods compiles nothing and looks at no data.
         self._start = lru_cache(maxsize=8)(self._make_start)
@@ -129,7 +130,7 @@ class Pipeline:
         small = compress(self.graph.source, dense, graph=self.graph, statistics=statistics)
         small = with_statistics(small, self.dataset, self._seed)
         run = drive(self._make_step(small), steps_per_call(jax.default_backend()), donate=True)
-        return Start(small, run, compiled(lambda v, x: small.apply(v, x, False)[0]))
+        return Start(small, run, compiled(lambda v, x: as_one(small.apply(v, x, False)[0])))
 
     def _make_step(self, small: Compressed) -> Callable[..., tuple[TrainState, Any]]:
         task, steps = self.dataset.task, self.steps

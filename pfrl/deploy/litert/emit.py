@@ -129,10 +129,10 @@ class Emitter:
             self._quantize(node.output)
 
     def written(self, metadata: Mapping[str, str]) -> Written:
-        """The file; its output is float32."""
+        """The file; its outputs are float32."""
         self.integer = False
-        result = self.activation(self.graph.output)
-        return self.model.written(("images", self._images), ("logits", result), metadata)
+        results = {title: self.activation(name) for name, title in self.graph.titles.items()}
+        return self.model.written(("images", self._images), results, metadata)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of a tensor of the graph, for one image."""
@@ -151,7 +151,7 @@ class Emitter:
             return self._constants[name]
         if not self.integer:
             if name not in self._floats:
-                title = "logits" if name == self.graph.output else f"{name}.float"
+                title = self.graph.titles.get(name, f"{name}.float")
                 self._floats[name] = self._tensor(title, self.shape(name))
                 code = self._codes[name, _steps(self.grids[name])]
                 self.model.operator("DEQUANTIZE", [code], [self._floats[name]], version=2)
@@ -244,7 +244,7 @@ class Emitter:
         """
         name = node.output
         if not self.integer:
-            title = "logits" if name == self.graph.output and name not in self.grids else name
+            title = name if name in self.grids else self.graph.titles.get(name, name)
             self._floats[name] = self.model.tensor(title, self.shape(name), dtype)
             return self._floats[name]
         grid = self.grids[name]

@@ -145,12 +145,13 @@ class FlatModel:
         )
 
     def written(
-        self, source: tuple[str, int], result: tuple[str, int], metadata: Mapping[str, str]
+        self, source: tuple[str, int], results: Mapping[str, int], metadata: Mapping[str, str]
     ) -> "Written":
         """The file.
 
         Args:
-          source, result: name and number of the input and of the output.
+          source: name and number of the input.
+          results: numbers of the outputs by name.
           metadata: strings that the file carries along, by name.
         """
         schema = self._schema
@@ -162,13 +163,13 @@ class FlatModel:
             shapes += [data.shape] if data.size else []
         signature = schema.SignatureDefT(
             inputs=[schema.TensorMapT(name=source[0], tensorIndex=source[1])],
-            outputs=[schema.TensorMapT(name=result[0], tensorIndex=result[1])],
+            outputs=[schema.TensorMapT(name=name, tensorIndex=n) for name, n in results.items()],
             signatureKey="serving_default",
         )
         graph = schema.SubGraphT(
             tensors=self._tensors,
             inputs=[source[1]],
-            outputs=[result[1]],
+            outputs=[*results.values()],
             operators=self._operators,
             name="network",
         )

@@ -82,7 +82,7 @@ def _neutral(view: _View, node: Node) -> bool:
         return False
     if np.float32(number) != (1.0 if node.op == "Mul" else 0.0) or grid[2:] != (0, CODES):
         return False
-    if node.output == view.graph.output:
+    if node.output in view.graph.outputs:
         return False
     for other in view.graph.nodes:
         other.inputs = [node.inputs[0] if name == node.output else name for name in other.inputs]
@@ -198,7 +198,7 @@ def _is(view: _View, node: Node, number: float) -> bool:
 def _become(view: _View, node: Node, op: str, name: str) -> bool:
     """Makes ``node`` one operation on ``name``; what it was made of before goes if it is unused."""
     node.op, node.inputs, node.attributes = op, [name], {}
-    graph, alive, kept = view.graph, {view.graph.output}, []
+    graph, alive, kept = view.graph, {*view.graph.outputs}, []
     for each in reversed(graph.nodes):
         if each.output in alive:
             alive.update(each.inputs)

@@ -12,6 +12,7 @@ from pfrl.deploy.onnx.integers import to_integer_model, with_pairs
 from pfrl.deploy.operators.graph import OperatorGraph
 from pfrl.deploy.operators.quantized import Quantization
 from pfrl.deploy.reference.check import Check
+from pfrl.deploy.runtimes.base import in_a_row
 
 
 def checked(
@@ -35,11 +36,11 @@ def checked(
       DifferenceError: if it does not; the message names the first operation that differs.
     """
     check = Check("ONNX Runtime", graph, quantization, function, images)
-    if check.passes(outputs(model, images)[0]):
+    if check.passes(in_a_row(outputs(model, images))):
         return model
     if quantization.sites:
         model = to_integer_model(graph, quantization, portable=True)
-        if check.passes(outputs(model, images)[0]):
+        if check.passes(in_a_row(outputs(model, images))):
             return model
     raise check.difference(lambda names: _values(graph, quantization, names, check.few))
 
@@ -60,7 +61,7 @@ def _values(
 ) -> dict[str, np.ndarray]:
     """By tensor the numbers that ONNX Runtime computes."""
     paired, renamed = with_pairs(graph, quantization)
-    made = {node.output for node in paired.nodes} - {paired.output}
+    made = {node.output for node in paired.nodes} - {*paired.outputs}
     names = {tensor: name for tensor in tensors if (name := renamed.get(tensor, tensor)) in made}
-    found = outputs(to_model(paired, list(names.values())), images)[1:]
+    found = outputs(to_model(paired, list(names.values())), images)[len(paired.outputs) :]
     return dict(zip(names, found, strict=True))

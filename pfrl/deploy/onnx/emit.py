@@ -32,7 +32,8 @@ _AS_INPUTS: dict[str, tuple[str, ...]] = {
 
 
 def to_model(graph: OperatorGraph, watched: Sequence[str] = ()) -> onnx.ModelProto:
-    """A graph with channels first as a model in float32: input ``images``, output ``logits``.
+    """A graph with channels first as a model in float32: input ``images``, output ``logits``,
+    or ``output_0``, ``output_1`` and so on.
 
     Args:
       graph: of a network.
@@ -43,7 +44,7 @@ def to_model(graph: OperatorGraph, watched: Sequence[str] = ()) -> onnx.ModelPro
     for node in graph.nodes:
         rename[node.output] = f"{node.op.lower()}_{made[node.op]}"
         made[node.op] += 1
-    rename[graph.output] = "logits"
+    rename |= graph.titles
     initializers: dict[str, np.ndarray] = {}
     nodes = []
     for node in graph.nodes:
@@ -72,10 +73,7 @@ def to_model(graph: OperatorGraph, watched: Sequence[str] = ()) -> onnx.ModelPro
         nodes,
         "network",
         [_value_info("images", graph.shapes[graph.source])],
-        [
-            _value_info("logits", graph.shapes[graph.output]),
-            *(_value_info(rename[name], graph.shapes[name]) for name in watched),
-        ],
+        [_value_info(rename[name], graph.shapes[name]) for name in (*graph.outputs, *watched)],
         [numpy_helper.from_array(array, name) for name, array in initializers.items()],
     )
     return helper.make_model(

@@ -115,7 +115,7 @@ def _insert_pairs(graph: OperatorGraph, grids: Mapping[str, Grid]) -> dict[str, 
         graph.nodes.append(node)
         if node.output in grids:
             renamed[node.output] = _pair(graph, node.output, grids[node.output])
-    graph.output = renamed.get(graph.output, graph.output)
+    graph.outputs = [renamed.get(name, name) for name in graph.outputs]
     return renamed
 
 

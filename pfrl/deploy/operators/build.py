@@ -57,11 +57,13 @@ def build_from(operations: Operations, channels: Channels = "first") -> Operator
             if isinstance(result, Tensor):
                 # A tensor that several values share, being renamed or cast, is the first of them.
                 graph.values.setdefault(result.name, computed.index)
-    output = values[operations.output.index]
-    assert isinstance(output, Tensor)  # a constant result is refused when tracing
-    graph.output = graph.relay(output, range(len(output.shape))).name
-    if graph.output == graph.source:
-        graph.output = graph.node("Identity", [graph.source], shape)
+    for each in operations.outputs:
+        output = values[each.index]
+        assert isinstance(output, Tensor)  # a constant result is refused when tracing
+        name = graph.relay(output, range(len(output.shape))).name
+        if name == graph.source or name in graph.outputs:
+            name = graph.node("Identity", [name], output.shape)
+        graph.outputs.append(name)
     return fuse(graph)
 
 

@@ -24,7 +24,7 @@ Rule = Callable[[View, Node], bool]
 
 
 def fuse(graph: OperatorGraph) -> OperatorGraph:
-    """Applies the rules to ``graph``, in place, and removes what its output does not need."""
+    """Applies the rules to ``graph``, in place, and removes what no output needs."""
     changed = True
     while changed:
         _remove_dead(graph)
@@ -39,7 +39,7 @@ def fuse(graph: OperatorGraph) -> OperatorGraph:
 
 
 def _remove_dead(graph: OperatorGraph) -> None:
-    alive, kept = {graph.output}, []
+    alive, kept = {*graph.outputs}, []
     for node in reversed(graph.nodes):
         if node.output in alive:
             alive.update(node.inputs)

@@ -57,7 +57,7 @@ class OperatorGraph:
       channels: see ``Channels``.
 
     Attributes:
-      source, output: names of the input and of the result; sizes that depend on the batch are
+      source, outputs: names of the input and of the results; sizes that depend on the batch are
         multiples of ``program.BATCH``.
       values: the value of the JAX program that a tensor is, whatever its layout, by name;
         tensors that the lowering put between two values have none.
@@ -67,7 +67,7 @@ class OperatorGraph:
     def __init__(self, channels: Channels = "first"):
         self.channels: Channels = channels
         self.source = ""
-        self.output = ""
+        self.outputs: list[str] = []
         self.nodes: list[Node] = []
         self.constants: dict[str, np.ndarray] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -83,9 +83,16 @@ class OperatorGraph:
             replace(node, inputs=list(node.inputs), attributes=dict(node.attributes))
             for node in self.nodes
         ]
-        for name in ("constants", "shapes", "values", "sites", "_made", "_relaid"):
+        for name in ("outputs", "constants", "shapes", "values", "sites", "_made", "_relaid"):
             setattr(other, name, copy(getattr(self, name)))
         return other
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What files call the results, by tensor."""
+        if len(self.outputs) == 1:
+            return {self.outputs[0]: "logits"}
+        return {name: f"output_{number}" for number, name in enumerate(self.outputs)}
 
     def channel_axis(self, rank: int) -> int:
         """Of a convolution's or a pool's input and result, of so many axes."""
@@ -164,7 +171,7 @@ class View:
         self.graph = graph
         self.producers = {node.output: node for node in graph.nodes}
         used = (name for node in graph.nodes for name in node.inputs)
-        self.uses = Counter([graph.output, *used])
+        self.uses = Counter([*graph.outputs, *used])
 
     def source(self, name: str, *ops: str) -> Node | None:
         """The node that made ``name`` if it is one of ``ops`` and its result may vanish: nobody
@@ -187,7 +194,7 @@ class View:
         same = value is not None and graph.values.get(name) == value
         if graph.site(node.output) and not same and (graph.site(name) or self.uses[name] > 1):
             return False
-        if node.output == graph.output:
+        if node.output in graph.outputs:
             if producer is None or self.uses[name] > 1:
                 return False
             producer.output = node.output

@@ -70,28 +70,23 @@ class Operation(NamedTuple):
 
 
 class Operations(NamedTuple):
-    """Operations in the order of execution, without those that ``output`` does not need."""
+    """Operations in the order of execution, without those that no output needs."""
 
     input: Computed
     steps: list[Operation]
-    output: Computed
+    outputs: tuple[Computed, ...]
 
 
 def operations_of(function: Callable[[jax.Array], Any], input_shape: Sequence[int]) -> Operations:
     """The operations of ``function``, a function of one float32 array ``[N, *input_shape]``.
 
     Raises:
-      ExportError: if the function returns more than one array, or one that does
-        not depend on its input, or needs a constant as large as the batch.
+      ExportError: if the function returns an array that is not of floats or does not depend on
+        its input, or needs a constant as large as the batch.
     """
     spec = jax.ShapeDtypeStruct((BATCH, *map(int, input_shape)), jnp.float32)
     # A fresh function: JAX remembers traces by function, and the parameters of a module may change.
     program, _ = trace_program(lambda x: function(x), spec, derivatives=False)
-    if len(program.outputs) != 1:
-        raise ExportError(
-            f"the function returns {len(program.outputs)} arrays, expected one; "
-            "return the logits only"
-        )
     source, steps = _computed(program, 0), []
 
     def step(number: int, equation: Equation, operands: list[Any]) -> Sequence[Any]:
@@ -104,18 +99,25 @@ def operations_of(function: Callable[[jax.Array], Any], input_shape: Sequence[in
         steps.append(Operation(equation.name, tuple(operands), outputs, equation.params))
         return outputs
 
-    (output,) = evaluate(program, [source], step)
-    if not isinstance(output, Computed):
-        raise ExportError("the function's result does not depend on its input; nothing to export")
-    return Operations(source, _needed(steps, output), output)
+    outputs = tuple(evaluate(program, [source], step))
+    if not outputs or not all(isinstance(each, Computed) for each in outputs):
+        raise ExportError(
+            "a result of the function does not depend on its input; return what does alone"
+        )
+    for number, each in enumerate(outputs):
+        if each.dtype.kind in "biu":
+            raise ExportError(
+                f"output {number} of the function is of {each.dtype}; return floats alone"
+            )
+    return Operations(source, _needed(steps, outputs), outputs)
 
 
 def _computed(program: Program, value: int) -> Computed:
     return Computed(value, program.shapes[value], np.dtype(program.types[value]))
 
 
-def _needed(steps: list[Operation], output: Computed) -> list[Operation]:
-    alive, kept = {output.index}, []
+def _needed(steps: list[Operation], outputs: Sequence[Computed]) -> list[Operation]:
+    alive, kept = {output.index for output in outputs}, []
     for operation in reversed(steps):
         if any(each.index in alive for each in operation.outputs):
             alive |= {each.index for each in operation.inputs if isinstance(each, Computed)}

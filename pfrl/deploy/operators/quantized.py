@@ -207,7 +207,7 @@ def settle(graph: OperatorGraph, quantization: Quantization) -> dict[str, Grid]:
         (source, *_), grid = node.inputs, found.get(node.output)
         if node.op in ("Reshape", "Transpose", "Flatten", "Identity") and grid is not None:
             uses = sum(source in other.inputs for other in graph.nodes)
-            if source not in found and uses == 1 and source != graph.source:
+            if source not in found and uses == 1 and source not in (graph.source, *graph.outputs):
                 found[source] = grid
     return found
 

@@ -11,6 +11,7 @@ from pfrl.deploy.operators.graph import OperatorGraph
 from pfrl.deploy.operators.program import ExportError
 from pfrl.deploy.operators.quantized import Quantization
 from pfrl.deploy.reference.run import Reference
+from pfrl.tasks.outputs import as_one
 
 FLOATS = 1e-3
 """How far outputs in float32 may be off, over the largest of them."""
@@ -50,7 +51,7 @@ class Check:
         litert: bool = False,
     ):
         self._runtime, self._integer = runtime, bool(quantization.sites)
-        self._expected = np.asarray(jax.jit(function)(images))
+        self._expected = np.asarray(jax.jit(lambda x: as_one(function(x)))(images))
         self._reference, self.few = Reference(graph, quantization, litert), images[:FEW]
 
     def passes(self, found: np.ndarray) -> bool:

@@ -16,6 +16,7 @@ from pfrl.deploy.operators.quantized import (
     settle,
 )
 from pfrl.deploy.reference.operators import MOVES, OPERATORS, pad
+from pfrl.deploy.runtimes.base import in_a_row
 
 SUM_DIGITS = 21
 """Binary digits of the larger factor by which XNNPACK scales what it adds up."""
@@ -56,7 +57,7 @@ class Reference:
         """Names of the sites by tensor."""
 
     def __call__(self, images: np.ndarray, batch: int = 500) -> np.ndarray:
-        """Outputs ``[N, ...]`` for images ``[N, H, W, C]``, float32."""
+        """Outputs ``[N, ...]`` for images ``[N, H, W, C]``, float32; several in a row."""
         pieces = [images[start : start + batch] for start in range(0, len(images), batch)]
         return np.concatenate([self._run(piece)[1] for piece in pieces])
 
@@ -79,9 +80,8 @@ class Reference:
         with np.errstate(all="ignore"):
             for node in graph.nodes:
                 self._step(values, node)
-        output = values[graph.output]
-        grid = self._grids.get(graph.output)
-        return values, (output if grid is None else _numbers(output, grid)).astype(np.float32)
+        outputs = [self._operand(values, name).astype(np.float32) for name in graph.outputs]
+        return values, in_a_row(outputs)
 
     def _put(self, values: dict[str, np.ndarray], name: str, found: np.ndarray) -> None:
         """Keep a result: its codes, if it is on a grid; a tie is one in single precision."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,7 +37,8 @@ class Session(Protocol):
     """``None`` stands for any size."""
 
     def logits(self, images: np.ndarray, batch: int = AT_ONCE) -> np.ndarray:
-        """The network's output ``[N, K]`` for ``images`` ``[N, H, W, C]``, run ``batch`` at a time.
+        """The network's output ``[N, K]`` for ``images`` ``[N, H, W, C]``, run ``batch`` at a time;
+        several in a row.
 
         Raises:
           ValueError: if the images' shape is not the network's, or there are none.
@@ -96,6 +97,15 @@ def check_images(images: np.ndarray, expected: tuple[int | None, ...]) -> None:
     if not fits or len(images) == 0:
         sizes = ", ".join("any" if size is None else str(size) for size in expected)
         raise ValueError(f"got images of shape {images.shape}, the network expects [{sizes}]")
+
+
+def in_a_row(outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """A file's outputs as one array, as ``pfrl.tasks.outputs.as_one`` has those of a network."""
+    if len(outputs) == 1:
+        return outputs[0]
+    import numpy as np
+
+    return np.concatenate([each.reshape(len(each), -1) for each in outputs], axis=1)
 
 
 def check_there(model: Path | str | bytes) -> None:

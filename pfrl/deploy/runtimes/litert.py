@@ -16,6 +16,7 @@ from pfrl.deploy.runtimes.base import (
     check_images,
     check_there,
     first_line,
+    in_a_row,
 )
 from pfrl.files import FileError
 from pfrl.registry import register
@@ -57,7 +58,7 @@ class LiteRTSession:
             )
         if not outputs:
             raise FileError(f"{self._name} has no outputs; export it again")
-        self._input, self._output = inputs[0]["index"], outputs[0]["index"]
+        self._input, self._outputs = inputs[0]["index"], [each["index"] for each in outputs]
         self.input_shape: tuple[int | None, ...] = (
             None,
             *(int(size) if size > 0 else None for size in inputs[0]["shape_signature"][1:]),
@@ -65,7 +66,8 @@ class LiteRTSession:
         """``None`` stands for any size."""
 
     def logits(self, images: np.ndarray, batch: int = AT_ONCE) -> np.ndarray:
-        """The network's output ``[N, K]`` for ``images`` ``[N, H, W, C]``, run ``batch`` at a time.
+        """The network's output ``[N, K]`` for ``images`` ``[N, H, W, C]``, run ``batch`` at a time;
+        several in a row.
 
         Raises:
           ValueError: if the images' shape is not the network's, or there are none.
@@ -77,7 +79,7 @@ class LiteRTSession:
         for start in range(0, len(images), batch):
             interpreter = self._fitted(images[start : start + batch])
             interpreter.invoke()
-            outputs.append(interpreter.get_tensor(self._output))
+            outputs.append(in_a_row([interpreter.get_tensor(n) for n in self._outputs]))
         return np.concatenate(outputs)
 
     def bound(self, images: np.ndarray) -> Callable[[], None]:

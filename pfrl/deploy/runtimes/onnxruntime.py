@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from pfrl.deploy.runtimes.base import AT_ONCE, Runtime, check_images, check_there, first_line
+from pfrl.deploy.runtimes.base import (
+    AT_ONCE,
+    Runtime,
+    check_images,
+    check_there,
+    first_line,
+    in_a_row,
+)
 from pfrl.files import FileError
 from pfrl.registry import register
 
@@ -60,10 +67,11 @@ class Session:
             size if isinstance(size, int) else None for size in inputs[0].shape
         )
         """``None`` stands for any size."""
-        self._output_name: str = self._session.get_outputs()[0].name
+        self._output_names: list[str] = [each.name for each in self._session.get_outputs()]
 
     def logits(self, images: np.ndarray, batch: int = 250) -> np.ndarray:
-        """The network's output ``[N, K]`` for ``images`` ``[N, H, W, C]``, run ``batch`` at a time.
+        """The network's output ``[N, K]`` for ``images`` ``[N, H, W, C]``, run ``batch`` at a time;
+        several in a row.
 
         Raises:
           ValueError: if the images' shape is not the network's, or there are none.
@@ -71,11 +79,8 @@ class Session:
         images = np.ascontiguousarray(images, np.float32)
         check_images(images, self.input_shape)
         pieces = [images[start : start + batch] for start in range(0, len(images), batch)]
-        outputs = [
-            np.asarray(self._session.run([self._output_name], {self.input_name: piece})[0])
-            for piece in pieces
-        ]
-        return np.concatenate(outputs)
+        found = (self._session.run(None, {self.input_name: piece}) for piece in pieces)
+        return np.concatenate([in_a_row(list(map(np.asarray, outputs))) for outputs in found])
 
     def bound(self, images: np.ndarray) -> Callable[[], None]:
         """A function that runs the network on ``images`` and does nothing else, for measuring."""
@@ -83,7 +88,8 @@ class Session:
         check_images(images, self.input_shape)
         binding = self._session.io_binding()
         binding.bind_cpu_input(self.input_name, images)
-        binding.bind_output(self._output_name, "cpu")
+        for name in self._output_names:
+            binding.bind_output(name, "cpu")
         run = self._session.run_with_iobinding
         return lambda: run(binding)
 

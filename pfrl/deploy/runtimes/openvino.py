@@ -15,7 +15,7 @@ import numpy as np
 from pfrl.cpu import cores
 from pfrl.cpu.backend import callers
 from pfrl.deploy.onnx.export import to_onnx
-from pfrl.deploy.runtimes.base import AT_ONCE, Runtime, Unavailable, first_line
+from pfrl.deploy.runtimes.base import AT_ONCE, Runtime, Unavailable, first_line, in_a_row
 from pfrl.deploy.runtimes.onnxruntime import Session
 from pfrl.files import FileError
 from pfrl.registry import register
@@ -39,10 +39,10 @@ def compile_network(
     callers: int = 1,
     precision: Precision = "f32",
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """``images [N, *input_shape] -> outputs [N, K]`` of an ONNX network.
+    """``images [N, *input_shape] -> outputs [N, K]`` of an ONNX network, several in a row.
 
     Args:
-      model: the bytes of an ``.onnx`` file with one input and one output.
+      model: the bytes of an ``.onnx`` file with one input.
       input_shape: shape of one image, ``(H, W, C)``.
       batch: images in one run; other numbers of them are run in batches of this size.
       threads: threads inside an operation.
@@ -91,7 +91,8 @@ def compile_network(
         request, outputs = own.request, []
         for piece in pieces:
             request.infer({0: piece}, share_inputs=True)
-            outputs.append(request.get_output_tensor(0).data.copy())
+            found = [tensor.data for tensor in request.output_tensors]
+            outputs.append(in_a_row(found).copy())
         return np.concatenate(outputs)[: len(images)]
 
     return run

@@ -26,6 +26,7 @@ from pfrl.graph.layers import find_layers
 from pfrl.methods.base import Statistics
 from pfrl.methods.quantization.base import Equalizer
 from pfrl.registry import register
+from pfrl.tasks.outputs import as_one
 
 MOST = 8.0
 """How much larger or smaller a channel becomes at most."""
@@ -44,7 +45,7 @@ def equalized(graph: Graph, variables: Variables, x: Any) -> Variables:
       variables: its arrays, of full size.
       x: a batch of inputs, on which it is tried out that the function is the same.
     """
-    run = jax.jit(lambda v: graph.source.apply(v, x, False)[0])
+    run = jax.jit(lambda v: as_one(graph.source.apply(v, x, False)[0]))
     expected = np.asarray(run(variables))
     normalised, found = _normalised(graph), dict(variables)
     for group in graph.groups.values():

@@ -1,6 +1,7 @@
 """Where to clip: ranges of activations and scales of kernels, from data that is seen once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -96,9 +97,8 @@ def observe(
 
 def mean_inputs(graph: Graph, variables: Variables, batches: Iterable[Any]) -> MeanInputs:
     """What all layers read, as mean over the examples of the batches; see ``observe``."""
-    batches = list(batches)
     (kept,) = collect(graph, variables, batches, [means(graph)])
-    return as_means(batches, kept)
+    return as_means(kept)
 
 
 def site_extremes(graph: Graph) -> Reducer:
@@ -113,7 +113,7 @@ def site_extremes(graph: Graph) -> Reducer:
 
 def means(graph: Graph) -> Reducer:
     """Keeps what ``as_means`` takes."""
-    return Reducer(_means, lambda x: {layer.name: None for layer in graph.layers}, listed)
+    return Reducer(_means, lambda x: {layer.name: None for layer in graph.layers}, _added)
 
 
 def as_observations(kept: Mapping[str, list[tuple]]) -> Observations:
@@ -127,15 +127,15 @@ def as_observations(kept: Mapping[str, list[tuple]]) -> Observations:
     return {name: _merged(name, each) for name, each in kept.items()}
 
 
-def as_means(batches: Sequence[Any], kept: Mapping[str, list[tuple]]) -> MeanInputs:
+def as_means(kept: Mapping[str, "_Sums"]) -> MeanInputs:
     """What several batches have shown of every layer."""
-    examples = [jax.tree.leaves(x)[0].shape[0] for x in batches]
-    found = {}
-    for name, each in kept.items():
-        mean, magnitude = zip(*each, strict=True)
-        weighted = np.average(mean, axis=0, weights=examples).astype(np.float32)
-        found[name] = MeanInput(weighted, np.mean(magnitude, axis=0))
-    return found
+    return {
+        name: MeanInput(
+            (seen.values / seen.rows).astype(np.float32),
+            seen.magnitudes / np.float32(seen.batches),
+        )
+        for name, seen in kept.items()
+    }
 
 
 def with_histograms(
@@ -262,10 +262,36 @@ register(
 )
 
 
-def _means(read: LayerInput, _: None) -> tuple[jax.Array, ...]:
-    """Means of values and of magnitudes over the examples."""
+class _Sums(NamedTuple):
+    """Of several batches; none of them is kept.
+
+    Attributes:
+      values: float64, the means of the batches, each times its rows.
+      magnitudes: float32, the means of the batches.
+      rows: places that were read.
+      batches: how many.
+    """
+
+    values: np.ndarray
+    magnitudes: np.ndarray
+    rows: int
+    batches: int
+
+
+def _means(read: LayerInput, _: None) -> tuple[jax.Array, jax.Array, int]:
+    """Means of values and of magnitudes over the examples, and of how many rows."""
     x, axes = read.value.astype(jnp.float32), _example_axes(read.labelled, read.number)
-    return tuple(each.mean(axes, keepdims=True) for each in (x, jnp.abs(x)))
+    rows = math.prod(x.shape[axis] for axis in axes)
+    return x.mean(axes, keepdims=True), jnp.abs(x).mean(axes, keepdims=True), rows
+
+
+def _added(kept: _Sums | None, found: Any) -> _Sums:
+    mean, magnitude, rows = found[0], found[1], int(found[2])
+    values = np.asarray(mean, np.float64) * rows
+    if kept is None:
+        return _Sums(values, np.asarray(magnitude), rows, 1)
+    magnitudes = kept.magnitudes + magnitude
+    return _Sums(kept.values + values, magnitudes, kept.rows + rows, kept.batches + 1)
 
 
 def _example_axes(labelled: Labelled, number: int) -> tuple[int, ...]:

@@ -1,0 +1,60 @@
+"""The network that is handed over: sliced, with all that was learned, and fine-tuned for long."""
+
+import jax
+import numpy as np
+import pytest
+
+from pfrl.compression.policy import Policy
+from pfrl.compression.recipe import Recipe
+from pfrl.cost import CostModel
+from pfrl.evaluation import evaluator as evaluation
+from pfrl.evaluation.base import Tuning
+from pfrl.evaluation.config import EpisodeConfig
+from pfrl.evaluation.evaluator import NetworkEvaluator
+from pfrl.graph import trace
+from pfrl.tasks.judging import validate
+from tests.support.tiny import TwoConvs, made, shape, stripes
+
+DATA = stripes()
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return trace(made(TwoConvs), shape(2, 8, 8, 1))
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(weights="lsq", clips="lsq", images=128),
+        Recipe(weights="codebook_clusters", images=128),
+    ],
+)
+def test_what_is_handed_over_answers_as_what_was_judged(graph, recipe):
+    """What quantizers keep for every output channel or weight is sliced with the kernels."""
+    config = EpisodeConfig(steps=0, batch=32, statistics_images=64, validation="xla")
+    found = NetworkEvaluator(graph, DATA, CostModel(graph), config, 3, True, recipe)
+    policy = Policy.uniform(graph, 0.6, 4, 4)
+    small, tuned = found.network(policy), found.network(policy, Tuning(64, 0.01, 0))
+    judged = validate(jax.jit(small), found.images["reward"], DATA.task).quality
+    assert judged == pytest.approx(found.evaluate(policy).accuracy, abs=1.5 / 264)
+    shapes = [{name: np.shape(v) for name, v in each.variables.items()} for each in (small, tuned)]
+    assert shapes[0] == shapes[1]
+    kernel = graph.layers[0].kernel
+    assert (np.asarray(small.variables[kernel]) != np.asarray(tuned.variables[kernel])).any()
+
+
+@pytest.mark.parametrize("bits", [32, 4])
+def test_a_long_fine_tuning_of_the_sliced_network_is_that_of_the_masked_one(
+    graph, monkeypatch, bits
+):
+    recipe = Recipe(weights="lsq", clips="lsq", images=128)
+    config = EpisodeConfig(steps=0, batch=32, statistics_images=64, validation="xla")
+    found = NetworkEvaluator(graph, DATA, CostModel(graph), config, 3, True, recipe)
+    policy, tuning = Policy.uniform(graph, 0.6, bits, bits), Tuning(96, 0.01, 0)
+    masked = found.network(policy, tuning).variables
+    monkeypatch.setattr(evaluation, "WORTH_COMPILING", 3)
+    sliced = found.network(policy, tuning).variables
+    assert masked.keys() == sliced.keys()
+    for name, value in masked.items():
+        np.testing.assert_allclose(sliced[name], value, rtol=2e-3, atol=2e-4, err_msg=name)
