@@ -162,6 +162,7 @@ def row(
         for session in (Session(onnx[32].SerializeToString()), LiteRTSession(litert[32]))
     ]
     reference = Reference(*build_quantized(found[8], shape, "last"))
+    same = Reference(*build_quantized(found[8], shape, "last"), litert=True)
     outputs = reference(images, FEW)
     every = [
         expected[8],
@@ -169,7 +170,7 @@ def row(
         LiteRTSession(litert[8]).logits(images, FEW),
     ]
     alike = [float((each.argmax(-1) == outputs.argmax(-1)).mean()) for each in every]
-    steps = steps_apart(litert[8], reference, images[:FEW])
+    steps = steps_apart(litert[8], same, images[:FEW])
     sizes = OnnxSize(graph), LiteRTSize(graph)
     right = []
     for bits, small in found.items():

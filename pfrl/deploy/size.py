@@ -12,6 +12,7 @@ import numpy as np
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Prepared
 from pfrl.compression.recipe import PLAIN, Recipe
+from pfrl.compression.rounding import site_bits
 from pfrl.compression.sliced import Compressed, assemble
 from pfrl.deploy.operators.quantized import MOVING, build_quantized
 from pfrl.graph import Graph
@@ -167,7 +168,7 @@ class FileSize(ABC, Generic[File]):
 
 
 def _below_zero(small: Compressed, graph: Graph) -> set[str]:
-    """Sites on whose grid some tensor can be negative, by what it is made by."""
+    """Sites that are rounded and on whose grid some tensor can be negative, by what makes it."""
     operators, _ = build_quantized(small, graph.input_shape)
     floats = {name: a for name, a in operators.constants.items() if a.dtype.kind == "f"}
     positive = {name for name, values in floats.items() if (values >= 0).all()}
@@ -182,8 +183,10 @@ def _below_zero(small: Compressed, graph: Graph) -> set[str]:
         for name, value in operators.values.items()
         if value in operators.sites and name not in positive
     }
-    grids = {site.grid for site in graph.sites if site.name in found}
-    return {site.name for site in graph.sites if site.grid in grids}
+    bits = site_bits(graph, small.policy)
+    rounded = [site for site in graph.sites if bits[site.name] < FLOAT_BITS]
+    grids = {site.grid for site in rounded if site.name in found}
+    return {site.name for site in rounded if site.grid in grids}
 
 
 def follows(

@@ -214,6 +214,8 @@ def test_a_network_of_two_outputs_is_compressed_without_labels(net, folder, tmp_
     for name in ("model.onnx", "model.tflite"):
         images = RNG.normal(size=(2, 8, 8, 1)).astype("f")
         assert open_session(out / name).logits(images).shape == (2, 6)
+    assert cli.main(["export", str(out), "--bits", "8", "--format", "onnx"]) == 0
+    assert "model.onnx: agrees to a hundredth with the run's network" in capsys.readouterr().err
     command[command.index(f"images:{folder}")] = "digits"
     command[-1] = str(tmp_path / "other")
     assert cli.main(command) == cli.USER_ERROR

@@ -57,6 +57,23 @@ def test_the_size_is_that_of_the_file(name, kind, tmp_path):
         assert abs(found - path.stat().st_size) <= off, (weights, inputs, policy.counts(graph))
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_size_is_that_of_a_file_of_any_bits(kind, tmp_path):
+    """What stays in float32 does not share the grid of what it is joined to."""
+    graph, seen, sizes = network("unet")
+    rng = np.random.default_rng(5)
+    for number in range(2):
+        keep = {group: float(rng.uniform(0.05, 1)) for group in graph.groups}
+        weights, inputs = (
+            {layer.name: int(rng.choice(widths)) for layer in graph.layers}
+            for widths in ([2, 4, 8, 32], [4, 8, 8, 8, 32])
+        )
+        policy = Policy(keep, weights, inputs)
+        small = compress(graph.source, policy, graph=graph, statistics=seen)
+        path = FORMATS[kind][1](small, graph.input_shape, tmp_path / str(number), METADATA)
+        assert sizes[kind](policy.counts(graph), weights, inputs) == path.stat().st_size
+
+
 def test_bytes_are_those_of_the_file_and_packed_ones_of_the_arrays():
     graph, _, sizes = network("mobilenet_v2")
     costs = CostModel(graph, file=sizes["onnx"])

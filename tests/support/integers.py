@@ -1,4 +1,4 @@
-"""Networks of 8 bits, and what a LiteRT file computes at every tensor."""
+"""Networks of 8 bits."""
 
 from typing import Any
 
@@ -10,7 +10,6 @@ from pfrl.compression.calibration import gather_statistics
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
 from pfrl.compression.sliced import Compressed, compress
-from pfrl.deploy.litert.check import computed
 from pfrl.graph import trace
 from tests.support.exported import randomised
 from tests.support.narrow import CLASSIC, MODERN
@@ -29,12 +28,3 @@ def quantized(name: str, images: int = 32, **bits: Any) -> tuple[Compressed, np.
     seen = gather_statistics(graph, Recipe(), [(x, np.zeros(images, int))], quantized=True)
     policy = Policy.uniform(graph, **{"weight_bits": 8, "act_bits": 8, **bits})
     return compress(graph.source, policy, graph=graph, statistics=seen), x
-
-
-def int8_tensors(content: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
-    """By name the codes of all int8 tensors that a LiteRT file computes, as uint8."""
-    return {
-        tensor["name"]: (codes.astype(int) + 128).astype(np.uint8)
-        for tensor, codes in computed(content, images)
-        if codes.dtype == np.int8
-    }

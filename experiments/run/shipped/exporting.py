@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +162,10 @@ def _compared(trained: Compressed, path: Path, dataset: Dataset) -> str:
     alike = []
     for images, targets in dataset.batches(search, min(250, len(search))):
         expected = np.asarray(ours(images))[: len(targets)]
-        scores = expected.ndim == 2 and expected.shape[1] > 1
-        task = Agreement() if scores else Likeness()
+        parts = jax.tree.leaves(jax.eval_shape(trained, images))
+        scores = len(parts) == 1 and expected.ndim == 2 and expected.shape[1] > 1
+        sizes = tuple(prod(each.shape[1:]) for each in parts)
+        task = Agreement() if scores else Likeness(sizes=sizes)
         alike.append(task.agree(session.logits(np.asarray(images[: len(targets)])), expected))
     share = float(np.concatenate(alike).mean())
     words = "names the same class as" if scores else "agrees to a hundredth with"

@@ -11,10 +11,6 @@ from pfrl.deploy.operators.quantized import Quantization
 from pfrl.deploy.reference.check import Check
 from pfrl.deploy.runtimes.litert import LiteRTSession
 
-STEP = 0.1
-"""Mean difference from the reference, in standard deviations. LiteRT scales sums by integers, so a
-code may be one off; with 4 bits that is much."""
-
 
 def check(
     content: bytes,
@@ -33,7 +29,7 @@ def check(
     Raises:
       DifferenceError: if it does not; the message names the first operation that differs.
     """
-    wanted = Check("LiteRT", graph, quantization, function, images, STEP)
+    wanted = Check("LiteRT", graph, quantization, function, images, litert=True)
     if not wanted.passes(LiteRTSession(content).logits(images)):
         raise wanted.difference(lambda _: tensors(content, wanted.few))
 

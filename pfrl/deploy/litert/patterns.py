@@ -7,6 +7,7 @@ have a bias.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -27,11 +28,22 @@ def find_patterns(graph: OperatorGraph, grids: dict[str, Grid] | None = None) ->
     """
     grids = {} if grids is None else grids
     for rule in (_neutral, _gelu, _hard_swish, _softmax, _bias, _activation):
-        changed = True
-        while changed:
-            view = _View(graph, grids)
-            changed = any(rule(view, node) for node in list(graph.nodes))
+        _apply(rule, graph, grids)
     return graph
+
+
+def find_biases(graph: OperatorGraph, grids: dict[str, Grid]) -> None:
+    """Applies the one rule by which numbers change: a layer's bias is rounded as its sums are."""
+    _apply(_bias, graph, grids)
+
+
+def _apply(
+    rule: "Callable[[_View, Node], bool]", graph: OperatorGraph, grids: dict[str, Grid]
+) -> None:
+    changed = True
+    while changed:
+        view = _View(graph, grids)
+        changed = any(rule(view, node) for node in list(graph.nodes))
 
 
 class _View(View):

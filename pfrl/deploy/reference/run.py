@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pfrl.deploy.litert.patterns import find_biases
 from pfrl.deploy.operators.graph import Node, OperatorGraph
 from pfrl.deploy.operators.quantized import (
     MOVING,
@@ -16,6 +17,9 @@ from pfrl.deploy.operators.quantized import (
 )
 from pfrl.deploy.reference.operators import MOVES, OPERATORS, pad
 from pfrl.deploy.runtimes.base import in_a_row
+
+SUM_DIGITS = 21
+"""Binary digits of the larger factor by which XNNPACK scales what it adds up."""
 
 
 class Reference:
@@ -30,12 +34,23 @@ class Reference:
     Args:
       graph: of a network; either layout.
       quantization: its grids; without any it is computed in floating point.
+      litert: whether it is done as LiteRT with XNNPACK does it, and not as ONNX Runtime: sums of
+        two tensors are scaled by integers, all biases rounded, and floats multiplied by one over
+        the step. Few codes are one off for that, but a deep network makes more of them.
     """
 
-    def __init__(self, graph: OperatorGraph, quantization: Quantization | None = None):
+    def __init__(
+        self,
+        graph: OperatorGraph,
+        quantization: Quantization | None = None,
+        litert: bool = False,
+    ):
+        self._litert = litert
         self._quantization = quantization or Quantization({}, {})
         self._graph = graph.copy()
         self._grids = settle(self._graph, self._quantization)
+        if litert:
+            find_biases(self._graph, self._grids)
         self.sites = {
             name: site for name in self._grids if (site := self._graph.site(name)) is not None
         }
@@ -72,7 +87,9 @@ class Reference:
         """Keep a result: its codes, if it is on a grid; a tie is one in single precision."""
         grid = self._grids.get(name)
         if grid is not None:
-            found = _codes(found.astype(np.float32) / np.float32(grid.scale), grid)
+            single, scale = found.astype(np.float32), np.float32(grid.scale)
+            steps = single * (np.float32(1) / scale) if self._litert else single / scale
+            found = _codes(steps, grid)
         values[name] = found
 
     def _step(self, values: dict[str, np.ndarray], node: Node) -> None:
@@ -82,6 +99,9 @@ class Reference:
             found = self._layer(values, node)
             grid = grids.get(node.output)
             values[node.output] = found if grid is None else _codes(found, grid)
+        elif integer and node.op == "Add" and self._litert:
+            codes = [(values[name], grids[name]) for name in node.inputs]
+            values[node.output] = _fixed_sum(codes, grids[node.output])
         elif (
             integer
             and node.op in (*MOVING, "Concat", "Pad")
@@ -134,6 +154,18 @@ class Reference:
         channel = graph.channel_axis(sums.ndim) if convolves else sums.ndim - 1
         shape = [-1 if i == channel else 1 for i in range(sums.ndim)]
         return sums.astype(np.float32) * factors.reshape(shape)
+
+
+def _fixed_sum(codes: list[tuple[np.ndarray, Grid]], made: Grid) -> np.ndarray:
+    """Codes of a sum as XNNPACK computes them: the larger of the factors has 21 binary digits, and
+    what is in the middle of two steps goes up."""
+    factors = [np.float32(grid.scale) / np.float32(made.scale) for _, grid in codes]
+    digits = SUM_DIGITS - int(np.frexp(max(factors))[1])
+    total = np.int64(1) << (digits - 1)
+    for (values, grid), factor in zip(codes, factors, strict=True):
+        multiplier = np.int64(np.rint(np.ldexp(factor, digits)))
+        total = total + (values.astype(np.int64) - grid.zero_point) * multiplier
+    return np.clip((total >> digits) + made.zero_point, made.low, made.high).astype(np.float64)
 
 
 def _codes(steps: np.ndarray, grid: Grid) -> np.ndarray:
