@@ -19,7 +19,7 @@ from pfrl.cost.latency_table import measure_table
 from pfrl.cost.model import Assignment
 from pfrl.deploy.onnx.export import to_onnx
 from pfrl.deploy.operators.program import ExportError
-from pfrl.deploy.timing import Measurement, latency_ratio, measure_interleaved
+from pfrl.deploy.timing import STEADY, Measurement, latency_ratio, measure_interleaved
 from pfrl.files import write_json
 from pfrl.graph import Graph
 from pfrl.methods.quantization.base import WEIGHT_QUANTIZERS
@@ -30,7 +30,7 @@ NETWORKS = 32
 """Whole networks that the model is fitted to, besides the base."""
 INTEGER_BITS = 8
 SECONDS = 10.0
-"""Time spent on measuring the layers, and again on the whole networks."""
+"""Time spent on measuring the layers, and again, at most, on the whole networks."""
 
 
 def measure_latency(
@@ -158,7 +158,7 @@ def measure_policies(graph: Graph, policies: Sequence[Policy], seconds: float) -
     Args:
       graph: of the base network.
       policies: what is measured.
-      seconds: spent on measuring, besides making the files.
+      seconds: spent on measuring at most, besides making the files: all being steady ends it.
 
     Returns:
       A measurement a policy, in their order.
@@ -170,7 +170,7 @@ def measure_policies(graph: Graph, policies: Sequence[Policy], seconds: float) -
         paths = [Path(scratch) / f"{place}.onnx" for place in range(len(policies))]
         for path, policy in zip(paths, policies, strict=True):
             path.write_bytes(_file(graph, policy))
-        return measure_interleaved(paths, seconds=seconds)
+        return measure_interleaved(paths, seconds=seconds, precision=STEADY)
 
 
 def _file(graph: Graph, policy: Policy) -> bytes:

@@ -56,7 +56,8 @@ class FinishConfig:
     rescore_steps: Whole = 128
     """Fine-tuning steps of a re-scored policy: more than in an episode, to tell good from best."""
     seconds: Positive = 5.0
-    """Time spent on measuring the latency of each network, in turns with the others."""
+    """Time spent on measuring the latency of each network, in turns with the others; less where all
+    are steady before."""
 
 
 @dataclass(frozen=True)

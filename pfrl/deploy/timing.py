@@ -21,6 +21,9 @@ from pfrl.deploy.runtimes.sessions import open_session
 ROUND_SECONDS = 0.005
 """How long a network runs within a round, at least: tiny ones take 0.05 ms."""
 
+STEADY, STEADIER = 0.02, 0.01
+"""Widths of the intervals of medians, as shares of them, at which measuring ends: of candidates,
+and of files that are handed over."""
 FEWEST_ROUNDS = 15
 WARM_UP = 2
 """Untimed runs at the beginning of a turn."""

@@ -77,7 +77,7 @@ def test_policies_that_round_are_measured_as_files_of_integers(monkeypatch):
     graph = trace(made(TwoConvs), shape(1, 8, 8, 1))
     seen = []
 
-    def measured(paths, seconds):
+    def measured(paths, seconds, precision):
         for path in paths:
             kinds = {node.op_type for node in onnx.load(path).graph.node}
             seen.append("QuantizeLinear" in kinds)
