@@ -26,6 +26,8 @@ SAME_AS_SIMULATED = 5e-3 + 1e-9
 """... largest difference of their quality. Where they differ, the file is what is handed over."""
 BATCH = 250
 """Images that are judged together, at most; a multiple of ``AT_ONCE``."""
+HELD = 64 * 2**20
+"""Bytes of images that are held as what networks read; of more, batches are made as they come."""
 MEASURED = 4
 """Batches by which runtimes are timed, ..."""
 TURNS, HOPELESS = 3, 2.0
@@ -64,7 +66,9 @@ def batched(dataset: Dataset, split: Split) -> Images:
     order = np.random.default_rng(0).permutation(len(split))
     batches = max(-(-len(split) // BATCH), 1)
     size = AT_ONCE * -(-len(split) // (batches * AT_ONCE))
-    return dataset.batches(split.take(order), size)
+    found = dataset.batches(split.take(order), size)
+    few = not found or len(found) * found[0][0].nbytes <= HELD
+    return list(found) if few else found
 
 
 def choose_runtime(

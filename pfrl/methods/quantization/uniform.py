@@ -9,8 +9,6 @@ factors per output channel, of either sign: ``Q(w · c) = c · Q(w)``. A kernel 
 rounded as it is has the integers of the same kernel with a normalisation folded into it.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,34 +81,9 @@ def fake_quantize_activations(
     """
     grid = activation_grid(bits, low, high)
     bottom, top = -grid.zero_point * grid.scale, (grid.levels - grid.zero_point) * grid.scale
-    return _on_grid(x, bits < FLOAT_BITS, bottom, top, grid.scale)
-
-
-@jax.custom_vjp
-def _on_grid(
-    x: jax.Array, rounded: jax.Array, bottom: jax.Array, top: jax.Array, step: jax.Array
-) -> jax.Array:
-    """``x``, clipped to ``[bottom, top]`` and rounded to multiples of ``step`` if ``rounded``.
-
-    With a gradient of its own, for which ``x`` is all that has to be kept: what follows from the
-    formula keeps what is clipped below and above.
-    """
-    quantized = jnp.round(clip(widened(x), bottom, top) / step) * step
-    return jnp.where(rounded, quantized.astype(x.dtype), x)
-
-
-def _on_grid_forward(*arguments: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    return _on_grid(*arguments), arguments[:-1]
-
-
-def _on_grid_backward(seen: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[Any, ...]:
-    x, rounded, bottom, top = seen
-    below, above = rounded & (widened(x) < bottom), rounded & (widened(x) >= top)
-    ends = [jnp.where(side, widened(gradient), 0).sum() for side in (below, above)]
-    return jnp.where(below | above, 0, gradient), None, *ends, None
-
-
-_on_grid.defvjp(_on_grid_forward, _on_grid_backward)
+    clipped = clip(widened(x), bottom, top)
+    quantized = jnp.round(clipped / grid.scale) * grid.scale
+    return jnp.where(bits >= FLOAT_BITS, x, straight_through(clipped, quantized).astype(x.dtype))
 
 
 def straight_through(x: jax.Array, quantized: jax.Array) -> jax.Array:
