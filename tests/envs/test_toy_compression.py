@@ -71,7 +71,7 @@ def test_an_agent_comes_near_the_optimum_and_beats_random(name, share):
     assert 1 - reached(name, "best") <= (1 - reached("random", "best")) / 2
 
 
-@pytest.mark.parametrize("name", ["ddpg", "ppo"])
+@pytest.mark.parametrize("name", ["ddpg", pytest.param("ppo", marks=pytest.mark.ci)])
 def test_the_trained_actor_itself_is_good(name):
     graph, costs, _, _ = HALF.open()
     decisions = Decisions(HALF, graph, costs)

@@ -14,6 +14,7 @@ from experiments.watch.interrupts import INTERRUPTED, delivered
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.ci
 def test_an_interrupt_that_strikes_in_a_collection_is_delivered(interruptible):
     strikes = [signal.SIGINT]
 

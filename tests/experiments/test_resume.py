@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize(
     "searches",
-    [["ddpg:4"], pytest.param(["random:20", "ddpg:20"], marks=pytest.mark.slow)],
+    [
+        pytest.param(["ddpg:4"], marks=pytest.mark.ci),
+        pytest.param(["random:20", "ddpg:20"], marks=pytest.mark.slow),
+    ],
 )
 def test_kills_at_random_moments(tmp_path, searches):
     """Wall-clock fields aside; the toy's evaluations take no time by its own account."""

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 JOBS = 40
 
 
-@pytest.mark.parametrize(("workers", "kills"), [(1, 6), (2, 2)])
+@pytest.mark.parametrize(("workers", "kills"), [(1, 6), pytest.param(2, 2, marks=pytest.mark.ci)])
 def test_killed_and_started_again_it_ends_as_if_it_had_not_been(workers, kills, tmp_path):
     """The program is no module, so that the worker processes need not import one again."""
     code = "import sys; from tests.support.killed_study import main; "

@@ -119,7 +119,9 @@ def test_bad_trials_are_given_up_at_half_of_their_steps(made_up, tmp_path):
     assert not any(trial["pruned"] for trial in trials[:5])
 
 
-@pytest.mark.parametrize(("sampler", "pruner"), [("tpe", "halving"), ("gp", "median")])
+@pytest.mark.parametrize(
+    ("sampler", "pruner"), [("tpe", "halving"), pytest.param("gp", "median", marks=pytest.mark.ci)]
+)
 def test_a_stopped_search_ends_as_one_that_was_not(sampler, pruner, made_up, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole", tmp_path / "stopped"
     chosen = {"trials": 12, "sampler": sampler, "pruner": pruner, "tune": ("lr", "criterion")}
