@@ -179,7 +179,7 @@ def _percent_of(wording: Wording) -> Callable[[Line], float]:
 
 
 def _networks(history: Sequence[Line]) -> str:
-    return f"{len(history)} compressed network{'s' if len(history) != 1 else ''}"
+    return f"{len(history)} network{'s' if len(history) != 1 else ''}"
 
 
 def _curve(

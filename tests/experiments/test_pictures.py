@@ -74,7 +74,7 @@ def test_search_curve_shows_phases_best_and_divergence():
     ]
     assert top.get_ylabel() == "search accuracy (%)"
     assert figure.get_suptitle() == (
-        "The search: 4 compressed networks tried, accuracy 70.0 % at the highest reward"
+        "The search: 4 networks tried, accuracy 70.0 % at the highest reward"
     )
     assert top.get_title("left").endswith("; the highest accuracy is 70.0 %")
     # A diverged episode's reward does not squeeze the others.
@@ -84,9 +84,7 @@ def test_search_curve_shows_phases_best_and_divergence():
 def test_search_curve_is_one_panel_where_the_reward_is_the_accuracy():
     figure = search_figure([episode_line(0, 0.5, 10), episode_line(1, 0.6, 10)])
     assert [axes.get_ylabel() for axes in figure.axes] == ["search accuracy (%)"]
-    assert figure.get_suptitle() == (
-        "The search: 2 compressed networks tried, highest accuracy 60.0 %"
-    )
+    assert figure.get_suptitle() == ("The search: 2 networks tried, highest accuracy 60.0 %")
 
 
 def test_the_title_says_what_is_best_by_what():
@@ -104,9 +102,7 @@ def test_the_title_says_what_is_best_by_what():
 
 def test_search_curve_of_nothing_but_divergence():
     figure = search_figure([episode_line(0, float("nan"), 10, reward=-1.0, diverged=True)])
-    assert (
-        figure.get_suptitle() == "The search: 1 compressed network tried, none without divergence"
-    )
+    assert figure.get_suptitle() == "The search: 1 network tried, none without divergence"
 
 
 def test_tradeoff_marks_limit_front_and_uniform():
