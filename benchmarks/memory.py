@@ -3,7 +3,6 @@
 python -m benchmarks.memory --episodes 400
 """
 
-import os
 import resource
 import sys
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from experiments.settings.blocks import NetworkBlock
 from pfrl.bounds import Count
 from pfrl.cost import Budget
 from pfrl.cpu import keep_memory
+from pfrl.cpu.process import resident
 from pfrl.evaluation.config import EpisodeConfig, Fidelity
 
 
@@ -88,7 +88,9 @@ def measure_memory(settings: MemorySettings) -> Memory:
 def follow(problem: Problem, agent: str, episodes: int, seed: int) -> tuple[list[float], float]:
     """Resident memory after every episode of a search in this process, and the peak, in MiB."""
     found: list[float] = []
-    agents.search(agent, problem, episodes, seed, lambda episode: found.append(resident()))
+    agents.search(
+        agent, problem, episodes, seed, lambda episode: found.append(resident() / 2**20 or peak())
+    )
     # The system counts the one a little later than the other.
     return found, max(peak(), *found)
 
@@ -100,15 +102,6 @@ def summarize(found: Sequence[float], most: float) -> Memory:
     early, late = median(found[quarter : 2 * quarter] or found), median(found[-quarter:])
     between = max(len(found) - 2 * quarter, 1)
     return Memory(len(found), most, early, late, 100 * (late - early) / between)
-
-
-def resident() -> float:
-    """MiB of memory that this process has now; where the system does not say, the most so far."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return peak()
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def peak() -> float:

@@ -13,6 +13,7 @@ import pytest
 
 from experiments.settings.compilation_cache import use_compilation_cache
 from pfrl import registry
+from pfrl.cpu.process import resident
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -56,20 +57,11 @@ use_compilation_cache()
 def bounded_memory():
     """Keep a process that runs many files small: what grew too large is forgotten between them."""
     yield
-    if _resident() > CROWDED:
+    if resident() > CROWDED:
         jax.clear_caches()
         gc.collect()
         if hasattr(ctypes.CDLL(None), "malloc_trim"):
             ctypes.CDLL(None).malloc_trim(0)
-
-
-def _resident() -> int:
-    """Bytes of memory that this process has; 0 where the system does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(scope="module", autouse=True)

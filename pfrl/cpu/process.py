@@ -13,6 +13,7 @@ ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 SLACK = 384 * 2**20
 """Bytes that a process may grow by before it gives memory back."""
+
 # Names and numbers of glibc's malloc.h. No maps of its own: what is freed stays on the heap, and
 # the heap never shrinks; one heap for all threads, for a thread's own one does shrink.
 _MALLOC_OPTIONS = {
@@ -46,16 +47,16 @@ def give_back() -> None:
     which takes some tenths of a second.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None and _resident() > _given_back[0] + SLACK:
+    if trim is not None and resident() > _given_back[0] + SLACK:
         trim(0)
-        _given_back[0] = _resident()
+        _given_back[0] = resident()
 
 
 _given_back = [0]
 """Resident memory after the last time, in bytes."""
 
 
-def _resident() -> int:
+def resident() -> int:
     """Bytes of memory of this process; 0 where the system does not say."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
