@@ -24,6 +24,11 @@ SECONDS = 20.0
 """An integer program that takes longer ends with the best that it has found."""
 GAP = 1e-4
 """Relative gap to the bound at which a solution is good enough."""
+OFFERED = 7
+"""Choices of a decision that one program decides between, at most: with fewer than that in all, the
+solution is exact."""
+AROUND = 2
+"""Choices on either side of a solution that the next program decides between."""
 
 
 class Costs(NamedTuple):
@@ -81,6 +86,9 @@ def costs_of(decisions: Decisions) -> Costs:
 def solve(losses: list[np.ndarray], costs: Costs, limit: float) -> np.ndarray | None:
     """The combination ``[D]`` of the smallest total loss that costs at most ``limit``.
 
+    Exact where no decision has more than ``OFFERED`` choices. Where one has, a combination of which
+    no change to choices nearby, of any number of decisions at once, is better.
+
     Args:
       losses: by decision, of each of its choices, ``[V]``.
       costs: of the same decisions.
@@ -89,6 +97,39 @@ def solve(losses: list[np.ndarray], costs: Costs, limit: float) -> np.ndarray | 
     Returns:
       the choices, or None if no combination is cheap enough or none was found in time.
     """
+    sizes = [len(each) for each in losses]
+    offered = [np.unique(np.linspace(0, size - 1, OFFERED).round().astype(int)) for size in sizes]
+    gap = max(int(np.diff(each).max(initial=1)) for each in offered)
+    best, lowest = None, np.inf
+    while True:
+        chosen = _program(
+            [each[own] for each, own in zip(losses, offered, strict=True)],
+            Costs(
+                costs.lowest,
+                [each[own] for each, own in zip(costs.single, offered, strict=True)],
+                {(d, e): t[np.ix_(offered[d], offered[e])] for (d, e), t in costs.pairs.items()},
+            ),
+            limit,
+        )
+        if chosen is None:
+            return best
+        found = np.array([own[c] for own, c in zip(offered, chosen, strict=True)])
+        total = sum(each[choice] for each, choice in zip(losses, found, strict=True))
+        better, whole = total < lowest * (1 - GAP), max(sizes) <= OFFERED
+        if better:
+            best, lowest = found, total
+        if whole or (gap == 1 and not better):
+            return best
+        gap = max(gap // AROUND, 1)
+        steps = gap * np.arange(-AROUND, AROUND + 1)
+        offered = [
+            np.unique(np.clip(choice + steps, 0, size - 1))
+            for choice, size in zip(best, sizes, strict=True)
+        ]
+
+
+def _program(losses: list[np.ndarray], costs: Costs, limit: float) -> np.ndarray | None:
+    """The combination of the smallest total loss among all, as of ``solve``."""
     starts = np.cumsum([0, *map(len, losses)])
     width = int(starts[-1])
     blocks = {}

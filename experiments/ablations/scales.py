@@ -19,10 +19,10 @@ BASE: Mapping[Scale, Shared] = {
     ),
     "small": Shared(
         network=NetworkBlock("resnet20", "cifar10"),
-        length=LengthBlock(episodes=100),
+        length=LengthBlock(episodes=60),
         space=SpaceBlock(("keep",), round_to=1),
         episode=EpisodeConfig("reconstruct", search_images=2_000),
-        tuning_images=24_000,
+        tuning_images=12_800,
     ),
     "paper": Shared(
         network=NetworkBlock("resnet56", "cifar10"),
@@ -40,7 +40,7 @@ HARD = {scale: {"targets": (f"macs={share}",)} for scale, share in SHARES.items(
 
 SECONDS: Mapping[Scale, tuple[float, float]] = {
     "smoke": (0.03, 1.0),
-    "small": (0.5, 60.0),
+    "small": (1.0, 45.0),
     "paper": (0.5, 3_600.0),
 }
 """By scale what an evaluation and what the rest of a job takes, about, on one core (on the GPU

@@ -20,7 +20,7 @@ register(
         scales=at_scales(
             every={"space.round_to": 2},
             smoke={"length.episodes": 2},
-            small={"length.episodes": 30},
+            small={"length.episodes": 15, "tuning_images": 3_200},
             paper={"length.episodes": 60},
         ),
         cells=lambda settings: [

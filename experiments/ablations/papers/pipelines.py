@@ -20,7 +20,7 @@ register(
         scales=at_scales(
             every={"targets": ("macs=0.3",), "space.round_to": 2},
             smoke={"length.episodes": 6, "episode.supernet_steps": 20, "episode.steps": 4},
-            small={"length.episodes": 30},
+            small={"length.episodes": 12},
         ),
         cells=lambda settings: [
             Cell("reconstruct"),
