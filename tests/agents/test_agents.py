@@ -87,7 +87,7 @@ def test_the_optimum_of_the_toy_is_what_it_is_said_to_be():
 
 @pytest.mark.parametrize(("name", "episodes", "options", "share"), [
     ("ddpg", 60, DDPGOptions(updates=4), 0.6),
-    ("ppo", 60, None, 0.75),
+    pytest.param("ppo", 60, None, 0.75, marks=pytest.mark.ci),
 ])  # fmt: skip
 def test_the_toy_is_solved_better_than_by_random(name, episodes, options, share):
     """``share`` is of the way from random's mean to the optimum; best and final both count.

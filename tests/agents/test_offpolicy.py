@@ -121,7 +121,7 @@ def test_an_actor_that_draws_its_actions_can_take_other_noise(noise):
 
 @pytest.mark.parametrize(("name", "options"), [
     ("td3", TD3Options(hidden=(64, 64), actor_learning_rate=1e-3, updates=4)),
-    ("sac", SACOptions(hidden=(32, 32), updates=4)),
+    pytest.param("sac", SACOptions(hidden=(32, 32), updates=4), marks=pytest.mark.ci),
     pytest.param("tqc", TQCOptions(hidden=(32, 32), updates=4), marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_the_toy_is_solved_better_than_by_random(name, options):

@@ -34,6 +34,8 @@ DEVICES, IMAGES, STEPS = 4, 264, 8
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 FOREIGN = ("custom-call", "infeed", "outfeed", "send", "recv")
 KEEPS = (1.0, 0.75, 0.5, 0.25)
+IN_ITS_PROCESS = pytest.mark.ci
+"""A process that compiles everything for four devices takes ten seconds; CI has them."""
 
 
 def config(**changed):
@@ -149,6 +151,7 @@ def found():
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@IN_ITS_PROCESS
 def test_an_episode_compiles_nothing_and_moves_only_what_is_marked(found):
     assert found["let through"] == [False, True]
     assert found["compiled later"] == 0
@@ -156,6 +159,7 @@ def test_an_episode_compiles_nothing_and_moves_only_what_is_marked(found):
     assert found["one by one"][0] == 0
 
 
+@IN_ITS_PROCESS
 def test_the_call_is_loops_alone_and_every_device_has_its_policies(found):
     # Over the batches of statistics, the steps, and the batches of images.
     assert found["program"].count("stablehlo.while") == 3
@@ -167,6 +171,7 @@ def test_the_call_is_loops_alone_and_every_device_has_its_policies(found):
     assert f"num_partitions={DEVICES}" in text
 
 
+@IN_ITS_PROCESS
 def test_accuracies_are_those_of_single_evaluations_within_the_images_interval(found):
     assert len(set(found["apart"])) > 2
     for together in (found["together"], found["short"]):
@@ -177,6 +182,7 @@ def test_accuracies_are_those_of_single_evaluations_within_the_images_interval(f
     assert found["runtime"] == ["xla", {}]
 
 
+@IN_ITS_PROCESS
 def test_products_have_the_digits_that_were_asked_for(found):
     products = [line for line in found["program"].splitlines() if "stablehlo.convolution" in line]
     assert products and all("HIGHEST" in line and "bf16" not in line for line in products)

@@ -21,6 +21,7 @@ AGAIN = (
     "mobilenet_v2",
     "squeezenet",
     "googlenet",
+    "mobilenet_v3_small",
 )
 
 

@@ -10,8 +10,10 @@ from tests.support.narrow import MODERN, saved_often
 
 
 # The tables of the methods have the transformer, of which here is the one whose products are fused,
-# and a network of depthwise convolutions.
-@pytest.mark.parametrize("name", shown_elsewhere(MODERN, ("vit_tiny", "efficientnet_lite0")))
+# and a network of depthwise convolutions; a user's network shuffles channels.
+@pytest.mark.parametrize(
+    "name", shown_elsewhere(MODERN, ("vit_tiny", "efficientnet_lite0", "shufflenet_v2"))
+)
 @examples(1)
 @given(seed=st.integers(0, 10**6))
 def test_masked_equals_sliced(name, seed):
