@@ -7,6 +7,7 @@ rules and is never seen by who traces the network.
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from math import prod
 from typing import Any
 
 import jax
@@ -14,6 +15,11 @@ import jax
 from pfrl.cpu.convolution import XLA, convolution_p
 from pfrl.cpu.workers import cores
 from pfrl.graph.labelled.program import Equation, evaluate, trace_program
+
+WORTH_SHARING = 20e6
+"""Products of the largest convolution of a program from which on several threads work on each: they
+wait longer for each other than one needs for fewer, and stand in the way of what XLA computes at
+the same time. A train step of ResNet-8 on digits takes 13 ms with two threads and 8 with one."""
 
 
 def fast(function: Callable, threads: int | None = None) -> Callable:
@@ -25,22 +31,33 @@ def fast(function: Callable, threads: int | None = None) -> Callable:
     there the gradient's convolutions would be out of its sight.
 
     Args:
-      threads: that work on a convolution, one a core by default. Give 1 to what several threads
-        call at the same time. On the last digits the number decides too.
+      threads: that work on a convolution. By default one a core, but one alone where all
+        convolutions are small. Give 1 to what several threads call at the same time. On the last
+        digits the number decides too.
     """
 
     @wraps(function)
     def rewritten(*arguments: Any) -> Any:
         if jax.default_backend() != "cpu":
             return function(*arguments)
-        team = threads or len(cores())
+        program, tree = trace_program(function, *arguments, derivatives=False)
+        large = any(_products(each) >= WORTH_SHARING for each in program.equations)
+        team = threads or (len(cores()) if large else 1)
 
         def step(number: int, equation: Equation, operands: list[Any]) -> Sequence[Any]:
             if equation.primitive is XLA:
                 return [convolution_p.bind(*operands, threads=team, **equation.params)]
             return equation.bind(operands)
 
-        program, tree = trace_program(function, *arguments, derivatives=False)
         return jax.tree.unflatten(tree, evaluate(program, jax.tree.leaves(arguments), step))
 
     return rewritten
+
+
+def _products(equation: Equation) -> int:
+    """Multiplications of a convolution; 0 of what is none."""
+    if equation.primitive is not XLA:
+        return 0
+    (_, kernel), (result,) = equation.shapes
+    made = equation.params["dimension_numbers"].rhs_spec[0]
+    return prod(result) * prod(kernel) // max(kernel[made], 1)
