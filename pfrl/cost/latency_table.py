@@ -42,6 +42,9 @@ STEP = 0.02
 
 TURN_SECONDS = 0.003
 """How long a layer runs at a time: many short turns see the machine in all its moods."""
+FEWEST_TURNS = 8
+STEADY = 0.01
+"""Width of the interval of all layers' median sum, as a share of it, at which measuring ends."""
 
 
 @dataclass(frozen=True)
@@ -203,8 +206,8 @@ def measure_table(
         rounded to what the runtime's kernels compute at a time.
       threads: threads inside an operation.
       batch: images in a run.
-      seconds: time spent on measuring, besides making the models, unless five turns of every
-        model take longer.
+      seconds: time spent on measuring at most, besides making the models, unless
+        ``FEWEST_TURNS`` of every model take longer; all being steady ends it.
       seed: of weights, images and order.
       integers: of 8 bits, between floats that are rounded first and turned back last.
 
@@ -222,7 +225,15 @@ def measure_table(
         ]
     sessions = [Session(model.SerializeToString(), threads) for model in models]
     runs = [session.bound(session.random_images(batch, rng)) for session in sessions]
-    rounds, _ = interleave(lambda: runs, seconds, rng, round_seconds=TURN_SECONDS, fewest_rounds=5)
+    rounds, _ = interleave(
+        lambda: runs,
+        seconds,
+        rng,
+        round_seconds=TURN_SECONDS,
+        fewest_rounds=FEWEST_TURNS,
+        precision=STEADY,
+        together=True,
+    )
     times = iter(np.percentile(rounds, 25, axis=0).tolist())  # turns that nothing disturbed
     overhead = next(times)
     layers = {}

@@ -157,6 +157,7 @@ def interleave(
     round_seconds: float = ROUND_SECONDS,
     fewest_rounds: int = FEWEST_ROUNDS,
     precision: float = 0.0,
+    together: bool = False,
 ) -> tuple[np.ndarray, list[int]]:
     """Times functions in turns.
 
@@ -168,6 +169,7 @@ def interleave(
       fewest_rounds: rounds to be made in any case.
       precision: when the interval of every function's median is narrower than this share of it,
         the rounds end.
+      together: whether it is the functions' sum whose interval counts.
 
     Returns:
       The median time of every function in every round in ms ``[rounds, functions]``,
@@ -183,7 +185,8 @@ def interleave(
             row[index] = np.median(_time(runs[index], repeats[index]))
         rounds.append(row)
         if precision > 0 and len(rounds) >= look:
-            if _widest(np.array(rounds), rng) < precision:
+            found = np.array(rounds)
+            if _widest(found.sum(1, keepdims=True) if together else found, rng) < precision:
                 break
             look = len(rounds) * LOOK_AGAIN
         runs = make()
