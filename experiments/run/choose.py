@@ -1,6 +1,7 @@
 """Which policy is handed over: the best few are judged again, on held-out images."""
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Any, NamedTuple
 
 from agents import Episode
@@ -22,6 +23,10 @@ from pfrl.evaluation.config import Evaluation
 from pfrl.files import write_json
 
 Entry = dict[str, Any]
+
+RESCORE_PASSES, RESCORE_STEPS = 4, 128
+"""How long candidates are fine-tuned: so many passes over the training images, so many steps at
+most."""
 
 
 class Candidate(NamedTuple):
@@ -190,9 +195,13 @@ def _rescore(
 ) -> Entry:
     speeds = _measure(settings, evaluator, candidates)
     rows, qualities = [], {}
+    steps = settings.finish.rescore_steps
+    if steps is None:
+        a_pass = len(evaluator.dataset.train) / settings.episode.batch
+        steps = min(ceil(RESCORE_PASSES * a_pass), RESCORE_STEPS)
     with stage("re-scoring candidates") as progress:
         for place, (candidate, speed) in enumerate(zip(candidates, speeds, strict=True)):
-            judged = evaluator.score(candidate.policy, "held_out", settings.finish.rescore_steps)
+            judged = evaluator.score(candidate.policy, "held_out", steps)
             costs = dict(candidate.evaluation.costs)
             if speed is not None:
                 costs["latency"] = speed.value * reference.costs["latency"]

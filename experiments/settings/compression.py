@@ -53,8 +53,9 @@ class FinishConfig:
     """Temperature T of the distillation."""
     candidates: Count = 5
     """Best policies of the search that are re-scored on images the reward did not use."""
-    rescore_steps: Whole = 128
-    """Fine-tuning steps of a re-scored policy: more than in an episode, to tell good from best."""
+    rescore_steps: Whole | None = None
+    """Fine-tuning steps of a re-scored policy: more than in an episode, to tell good from best.
+    Default: four passes over the training images, at most 128 steps."""
     seconds: Positive = 5.0
     """Time spent on measuring the latency of each network, in turns with the others; less where all
     are steady before."""
