@@ -100,7 +100,7 @@ def solve(losses: list[np.ndarray], costs: Costs, limit: float) -> np.ndarray | 
     sizes = [len(each) for each in losses]
     offered = [np.unique(np.linspace(0, size - 1, OFFERED).round().astype(int)) for size in sizes]
     gap = max(int(np.diff(each).max(initial=1)) for each in offered)
-    best, lowest = None, np.inf
+    best, lowest = np.zeros(len(sizes), int), np.inf
     while True:
         chosen = _program(
             [each[own] for each, own in zip(losses, offered, strict=True)],
@@ -112,7 +112,7 @@ def solve(losses: list[np.ndarray], costs: Costs, limit: float) -> np.ndarray | 
             limit,
         )
         if chosen is None:
-            return best
+            return best if lowest < np.inf else None
         found = np.array([own[c] for own, c in zip(offered, chosen, strict=True)])
         total = sum(each[choice] for each, choice in zip(losses, found, strict=True))
         better, whole = total < lowest * (1 - GAP), max(sizes) <= OFFERED

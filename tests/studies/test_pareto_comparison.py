@@ -1,6 +1,8 @@
 """One search for every limit against one for each, where the best policies are known."""
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -37,6 +39,19 @@ def test_both_ways_have_the_same_evaluations(agent):
         for limit, quality in best.items():
             assert 0.5 < found["at"][f"{limit:g}"] <= quality + 1e-9
         assert found["quality"] >= max(found["evaluated"], found["planned"] or 0) - 1e-9
+
+
+@pytest.mark.parametrize(("one", "files"), [(True, 1), (False, 3)])
+def test_a_comparison_that_was_stopped_goes_on(one, files, tmp_path):
+    asked: dict[str, Any] = {"each": 4, "options": QUICK, "folder": tmp_path}
+    whole = compare(PROBLEM, Method("ddpg", one, 0), LIMITS, **asked)
+    written = {path: path.read_text() for path in tmp_path.rglob("history.jsonl")}
+    assert len(written) == files and sum(map(len, map(str.splitlines, written.values()))) == 12
+    for path, text in written.items():
+        path.write_text("".join(text.splitlines(keepends=True)[:2]))
+    assert compare(PROBLEM, Method("ddpg", one, 0), LIMITS, **asked) == whole
+    policies = [[json.loads(x)["policy"] for x in p.read_text().splitlines()] for p in written]
+    assert policies == [[json.loads(x)["policy"] for x in t.splitlines()] for t in written.values()]
 
 
 def test_what_a_search_has_for_a_limit_meets_it():

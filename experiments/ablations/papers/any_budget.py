@@ -38,6 +38,5 @@ register(
         ),
         against=f"{ONE}ddpg",
         work="experiments.ablations.works.limits:search",
-        lacks="episodes of these searches are not recorded; one that is stopped begins anew",
     ),
 )

@@ -19,5 +19,7 @@ def search(context: Context, job: Job) -> dict[str, Any]:
     each = settings.length.evaluations(problem.open().evaluator.images_each)
     method = Method(cell.agent, cell.name.startswith(ONE), job.seed)
     steps = max(settings.tuning_images // settings.episode.batch, 1)
-    found = compare(problem, method, EIGHT, each, CHOSEN, steps, cell.options)
-    return {**found, "agent": cell.agent}
+    folder = context.settings.out / cell.name / f"seed-{job.seed}"
+    found = compare(problem, method, EIGHT, each, CHOSEN, steps, cell.options, folder)
+    place = folder.relative_to(context.settings.out).as_posix()
+    return {**found, "agent": cell.agent, "folder": place}

@@ -8,11 +8,13 @@ the limit.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import agents
 from agents import Episode, SearchResult
 from envs import Problem
+from experiments.run.recorded import recorded_search
 from experiments.studies.pareto.limits import answers, feasible
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
@@ -38,6 +40,7 @@ def compare(
     candidates: int = 2,
     rescore_steps: int = 128,
     options: Any = None,
+    folder: Path | None = None,
 ) -> dict[str, Any]:
     """What a method is worth; the work of a study's job.
 
@@ -50,6 +53,8 @@ def compare(
         best that were evaluated.
       rescore_steps: of fine-tuning before that.
       options: of the agent.
+      folder: of the searches' histories, from which a comparison that was stopped goes on; None
+        keeps none.
 
     Returns:
       ``quality``, the mean over the limits; ``hypervolume`` of what was found, between the lowest
@@ -59,7 +64,7 @@ def compare(
     """
     assert problem.budget is not None
     metric, opened = problem.budget.metric, problem.open()
-    result, history = _searched(problem, job, limits, each, options)
+    result, history = _searched(problem, job, limits, each, options, folder)
     scores: dict[str, float] = {}
 
     def score(policy: Policy) -> float:
@@ -107,19 +112,30 @@ def hypervolume(points: Sequence[tuple[float, float]]) -> float:
 
 
 def _searched(
-    problem: Problem, job: Method, limits: Sequence[float], each: int, options: Any
+    problem: Problem,
+    job: Method,
+    limits: Sequence[float],
+    each: int,
+    options: Any,
+    folder: Path | None,
 ) -> tuple[SearchResult | None, list[Episode]]:
     """The one search, if there is one, and all episodes."""
     assert problem.budget is not None
+
+    def search(problem: Problem, episodes: int, name: str) -> SearchResult:
+        if folder is None:
+            return agents.search(job.agent, problem, episodes, job.seed, options=options)
+        history = folder / name / "history.jsonl"
+        return recorded_search(job.agent, problem, episodes, job.seed, history, options=options)
+
     if job.one:
         every = replace(problem, limits=(min(limits), max(limits)))
-        result = agents.search(job.agent, every, each * len(limits), job.seed, options=options)
+        result = search(every, each * len(limits), ".")
         return result, result.history
     episodes = []
     for limit in limits:
         own = replace(problem, budget=Budget(problem.budget.metric, limit, True), limits=None)
-        found = agents.search(job.agent, own, each, job.seed, options=options)
-        episodes += found.history
+        episodes += search(own, each, f"{limit:g}").history
     return None, episodes
 
 
