@@ -200,7 +200,7 @@ def test_a_network_of_two_outputs_is_compressed_without_labels(net, folder, tmp_
     model = onnx.load(net)
     head = onnx.helper.make_node("Gemm", ["d", "last.weight", "last.bias"], ["z"], transB=1)
     model.graph.node.append(head)
-    model.graph.output.append(onnx.helper.make_tensor_value_info("z", 1, ["N", 3]))
+    model.graph.output.insert(0, onnx.helper.make_tensor_value_info("z", 1, ["N", 3]))
     onnx.save(model, net)
     out = tmp_path / "run"
     command = ["apply", "--model", str(net), "--data", f"images:{folder}", "--keep", "0.5"]
@@ -214,6 +214,7 @@ def test_a_network_of_two_outputs_is_compressed_without_labels(net, folder, tmp_
     for name in ("model.onnx", "model.tflite"):
         images = RNG.normal(size=(2, 8, 8, 1)).astype("f")
         assert open_session(out / name).logits(images).shape == (2, 6)
+    assert [each.name for each in onnx.load(out / "model.onnx").graph.output] == ["z", "y"]
     assert cli.main(["export", str(out), "--bits", "8", "--format", "onnx"]) == 0
     assert "model.onnx: agrees to a hundredth with the run's network" in capsys.readouterr().err
     command[command.index(f"images:{folder}")] = "digits"

@@ -1,6 +1,6 @@
 """The ONNX exporter: the same numbers as JAX, in a graph as lean as one written by hand."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from pathlib import Path
 
 import jax
@@ -226,11 +226,25 @@ def test_several_outputs(tmp_path):
     expected = jax.tree.leaves(function(images))
     path = export_onnx(function, (4, 4, 3), tmp_path / "m.onnx", images=images)
     names = [each.name for each in onnx.load(path).graph.output]
-    assert names == [f"output_{i}" for i in range(5)]
+    assert names == ["a", "b/0", "b/1", "b/2", "c"]
     in_a_row = np.concatenate([each.reshape(3, -1) for each in expected], 1)
     assert np.allclose(Session(path).logits(images), in_a_row, atol=1e-5)
     flat = export_litert(function, (4, 4, 3), tmp_path / "m.tflite", images=images)
     assert np.allclose(LiteRTSession(flat).logits(images), in_a_row, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "names"),
+    [
+        (lambda a, b: (a, b), ["output_0", "output_1"]),
+        (lambda a, b: {"relu_0": a, "images": b}, ["output_0", "output_1"]),
+        (lambda a, b: OrderedDict(relu_0=b, boxes=a), ["relu_0", "boxes"]),
+    ],
+)
+def test_outputs_have_the_names_of_their_dictionary(outputs, names):
+    model = to_onnx(lambda x: outputs(jax.nn.relu(x), x.mean((1, 2))), (4, 4, 3))
+    onnx.checker.check_model(model)
+    assert [each.name for each in model.graph.output] == names
 
 
 def test_training_mode_is_refused():

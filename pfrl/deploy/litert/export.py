@@ -43,7 +43,7 @@ def export_litert(
         the file is written; some tens will do.
 
     The model's input is ``images`` ``[1, *input_shape]``, which the runtime can resize to any
-    number of images, its output ``logits``; several are ``output_0``, ``output_1`` and so on.
+    number of images, its output ``logits``; several are called as by ``export_onnx``.
 
     Raises:
       ExportError: if an operation of the function has no counterpart here.

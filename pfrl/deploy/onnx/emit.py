@@ -33,18 +33,20 @@ _AS_INPUTS: dict[str, tuple[str, ...]] = {
 
 def to_model(graph: OperatorGraph, watched: Sequence[str] = ()) -> onnx.ModelProto:
     """A graph with channels first as a model in float32: input ``images``, output ``logits``,
-    or ``output_0``, ``output_1`` and so on.
+    or several; see ``OperatorGraph.titles``.
 
     Args:
       graph: of a network.
       watched: tensors that are outputs too, in this order behind the network's own.
     """
-    made = Counter()
+    made, titles = Counter(), graph.titles
     rename = {graph.source: "images"}
     for node in graph.nodes:
-        rename[node.output] = f"{node.op.lower()}_{made[node.op]}"
+        while (name := f"{node.op.lower()}_{made[node.op]}") in titles.values():
+            made[node.op] += 1
+        rename[node.output] = name
         made[node.op] += 1
-    rename |= graph.titles
+    rename |= titles
     initializers: dict[str, np.ndarray] = {}
     nodes = []
     for node in graph.nodes:

@@ -53,8 +53,8 @@ def export_onnx(
         before the file is written; some tens will do.
 
     The model's input is ``images`` ``[N, *input_shape]`` with any ``N``, its
-    output ``logits``; several are ``output_0``, ``output_1`` and so on, in the order of
-    ``jax.tree.leaves``.
+    output ``logits``; several have the names of their dictionary, or are ``output_0``,
+    ``output_1`` and so on, in the order of ``jax.tree.leaves``.
 
     Raises:
       ExportError: if an operation of the function has no counterpart here.

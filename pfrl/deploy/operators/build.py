@@ -64,6 +64,8 @@ def build_from(operations: Operations, channels: Channels = "first") -> Operator
         if name == graph.source or name in graph.outputs:
             name = graph.node("Identity", [name], output.shape)
         graph.outputs.append(name)
+    if len({*operations.names, "images"}) == len(graph.outputs) + 1:
+        graph.names = list(operations.names)
     return fuse(graph)
 
 

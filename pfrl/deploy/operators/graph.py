@@ -68,6 +68,7 @@ class OperatorGraph:
         self.channels: Channels = channels
         self.source = ""
         self.outputs: list[str] = []
+        self.names: list[str] = []
         self.nodes: list[Node] = []
         self.constants: dict[str, np.ndarray] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -83,7 +84,16 @@ class OperatorGraph:
             replace(node, inputs=list(node.inputs), attributes=dict(node.attributes))
             for node in self.nodes
         ]
-        for name in ("outputs", "constants", "shapes", "values", "sites", "_made", "_relaid"):
+        for name in (
+            "outputs",
+            "names",
+            "constants",
+            "shapes",
+            "values",
+            "sites",
+            "_made",
+            "_relaid",
+        ):
             setattr(other, name, copy(getattr(self, name)))
         return other
 
@@ -92,7 +102,8 @@ class OperatorGraph:
         """What files call the results, by tensor."""
         if len(self.outputs) == 1:
             return {self.outputs[0]: "logits"}
-        return {name: f"output_{number}" for number, name in enumerate(self.outputs)}
+        numbered = [f"output_{number}" for number in range(len(self.outputs))]
+        return dict(zip(self.outputs, self.names or numbered, strict=True))
 
     def channel_axis(self, rank: int) -> int:
         """Of a convolution's or a pool's input and result, of so many axes."""

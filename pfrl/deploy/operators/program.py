@@ -75,6 +75,8 @@ class Operations(NamedTuple):
     input: Computed
     steps: list[Operation]
     outputs: tuple[Computed, ...]
+    names: tuple[str, ...] = ()
+    """Of the outputs, where the function gives several by name."""
 
 
 def operations_of(function: Callable[[jax.Array], Any], input_shape: Sequence[int]) -> Operations:
@@ -86,7 +88,7 @@ def operations_of(function: Callable[[jax.Array], Any], input_shape: Sequence[in
     """
     spec = jax.ShapeDtypeStruct((BATCH, *map(int, input_shape)), jnp.float32)
     # A fresh function: JAX remembers traces by function, and the parameters of a module may change.
-    program, _ = trace_program(lambda x: function(x), spec, derivatives=False)
+    program, tree = trace_program(lambda x: function(x), spec, derivatives=False)
     source, steps = _computed(program, 0), []
 
     def step(number: int, equation: Equation, operands: list[Any]) -> Sequence[Any]:
@@ -109,7 +111,16 @@ def operations_of(function: Callable[[jax.Array], Any], input_shape: Sequence[in
             raise ExportError(
                 f"output {number} of the function is of {each.dtype}; return floats alone"
             )
-    return Operations(source, _needed(steps, outputs), outputs)
+    return Operations(source, _needed(steps, outputs), outputs, _names(tree))
+
+
+def _names(tree: Any) -> tuple[str, ...]:
+    """Where outputs are in dictionaries, such as ``boxes/0``; none if one is in no dictionary."""
+    found = jax.tree.unflatten(tree, range(tree.num_leaves))
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(found)[0]]
+    if not all(path and isinstance(path[0], jax.tree_util.DictKey) for path in paths):
+        return ()
+    return tuple(jax.tree_util.keystr(path, simple=True, separator="/") for path in paths)
 
 
 def _computed(program: Program, value: int) -> Computed:

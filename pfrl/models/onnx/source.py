@@ -1,5 +1,6 @@
 """``from_onnx``: a network of an ONNX file, to be traced, trained and compressed like any other."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ def from_onnx(path: str | Path, *shapes: Sequence[int], channels_last: bool = Fa
     """A network of an ONNX file; nothing of the file is executed as code.
 
     Float arrays that are computed with are trainable, kernels as ``[H, W, I, O]`` and ``[I, O]``;
-    means and variances of ``BatchNormalization`` are statistics, and work in training.
+    means and variances of ``BatchNormalization`` are statistics, and work in training. Several
+    outputs are an ``OrderedDict`` by the file's names.
 
     Args:
       path: of the file; arrays in other files are read if they lie in the same folder.
@@ -170,7 +172,10 @@ def _source(program: OnnxProgram, turned: bool) -> Source:
             for value in values
         ]
         after = {name: updated.get(originals[name], variables[name]) for name in statistics}
-        return outputs[0] if len(outputs) == 1 else tuple(outputs), after
+        if len(outputs) == 1:
+            return outputs[0], after
+        # A plain dictionary would be sorted by JAX.
+        return OrderedDict(zip(program.file.outputs, outputs, strict=True)), after
 
     trainable = frozenset(variables) - statistics
     return Source(apply, {name: jnp.asarray(v) for name, v in variables.items()}, trainable)
