@@ -9,6 +9,7 @@ import numpy as np
 from envs.choices import Decision, decision_of, rank_groups
 from envs.problem import Problem, ProblemError
 from pfrl.cost import Assignment, BudgetError, CostModel, largest_that_fits
+from pfrl.cost.metrics import METRICS
 from pfrl.graph import Graph, Layer
 
 TRIED = 9
@@ -98,7 +99,11 @@ class Decisions:
             self.start, where = self._cheapest(), "at the cheapest that was found"
             self.floor = self.cost(self.start)
         if self.floor > limit:
-            asked, least = (f"{x:,.0f}" if x >= 1e4 else f"{x:.4g}" for x in (limit, self.floor))
+            unit = METRICS[self.metric].units[-1].symbol
+            asked, least = (
+                (f"{x:,.0f}" if x >= 1e4 else f"{x:.4g}") + (unit and f" {unit}")
+                for x in (limit, self.floor)
+            )
             raise BudgetError(
                 f"{self.metric} {asked} cannot be met: {where} the network still has"
                 f" {least} ({self.floor / self.base:.1%} of the base); raise the target,"
