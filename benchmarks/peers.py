@@ -25,7 +25,7 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks.peers_table import CONTESTANTS, PYTORCH, Case, describe, summarize
+from benchmarks.peers_table import CONTESTANTS, PYTORCH, RACE, Case, describe, summarize
 from benchmarks.peers_torch import CifarResNet, evaluate, removed_outputs, to_torch, with_weights
 from benchmarks.peers_torch import prune as prune_torch
 from envs.task import load_network
@@ -231,7 +231,8 @@ def measured(settings: PeersSettings, contestant: str, policy: Policy) -> dict[s
     before = dict(evaluator.seconds)
     evaluation = evaluator.evaluate(policy)
     spent = {name: seconds - before[name] for name, seconds in evaluator.seconds.items()}
-    parts = {PARTS[contestant]: spent["training"], "validation": spent["validation"]}
+    part = PARTS[contestant.removesuffix(RACE)]
+    parts = {part: spent["training"], "validation": spent["validation"]}
     return {"accuracy": evaluation.accuracy, "seconds": evaluation.seconds, "parts": parts}
 
 
@@ -251,10 +252,12 @@ def peer_of(settings: PeersSettings) -> Peer:
 
 
 @lru_cache
-def evaluator_of(settings: PeersSettings, fidelity: Any) -> NetworkEvaluator:
-    """The evaluator of a fidelity, which judges on all images of the search split."""
+def evaluator_of(settings: PeersSettings, contestant: str) -> NetworkEvaluator:
+    """The evaluator of a fidelity, which judges on all images of the search split or races."""
     dataset, graph = load(settings)
-    config = EpisodeConfig(fidelity, settings.steps)
+    fidelity: Any = contestant.removesuffix(RACE)
+    stop: Any = "race" if contestant.endswith(RACE) else "never"
+    config = EpisodeConfig(fidelity, settings.steps, early_stop=stop)
     costs = CostModel(graph)
     evaluator = NetworkEvaluator(graph, dataset, costs, config, settings.seed, quantized=False)
     evaluator.images["reward"] = batched(dataset, dataset.search)

@@ -11,8 +11,10 @@ from pfrl.compression.policy import Policy
 from pfrl.deploy.timing import median_interval
 
 PYTORCH = "PyTorch"
-CONTESTANTS = ("reconstruct", "finetune", PYTORCH)
-"""Our fidelities, and PyTorch's fine-tuning."""
+RACE = ", race"
+CONTESTANTS = ("reconstruct", f"reconstruct{RACE}", "finetune", f"finetune{RACE}", PYTORCH)
+"""Our fidelities, and PyTorch's fine-tuning; in a race judging ends when a policy is behind the
+best one before it."""
 
 
 class Case(NamedTuple):
@@ -26,11 +28,13 @@ def summarize(
     lines: Sequence[Mapping[str, Any]], cases: Sequence[Case], seed: int
 ) -> dict[str, Any]:
     """Medians and ratios over the policies, with 95 % bootstrap intervals, and correlations."""
+    there = {line["contestant"] for line in lines}
     columns = {
         name: sorted(
             (line for line in lines if line["contestant"] == name), key=lambda x: x["policy"]
         )
         for name in CONTESTANTS
+        if name in there
     }
     seconds = {name: np.array([x["seconds"] for x in own]) for name, own in columns.items()}
     found = {}
@@ -87,7 +91,7 @@ def describe(found: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         f"{found['policies']} policies of {settings['model']}, all images of the search split, a"
         f" process each on {here['cores']} core(s) of {here['cpu']}, in turns. PyTorch (eager,"
         f" channels last{cast}): pruned by Torch-Pruning, {settings['steps']} × 64 images of"
-        " fine-tuning."
+        " fine-tuning. In a race judging ends when a policy is behind the best one before it."
         " Medians over the policies; in brackets 95 % bootstrap intervals; accuracies: lowest /"
         f" median / highest. Logits of the two networks, whole and pruned, differ by at most"
         f" {facts['logits_differ_by']:.0e} of the largest.",
