@@ -44,10 +44,11 @@ def _run(settings: AblateSettings, name: str) -> list[Path]:
         show_plan(folder, jobs, launch, "jobs", lambda job: seconds)
         return []
     context = _prepared(name, folder, shared, str(weights))
+    # Before the first job ends, for reports on what is there.
+    write_layout(folder.path, experiment.layout)
     lines = complete(folder, jobs, partial(do, context), launch, "jobs")
     if experiment.derive:
         lines = found(experiment.derive)(lines)
-    write_layout(folder.path, experiment.layout)
     write_summary(folder.path)
     return write_results(folder.path, name, lines, folder.facts, experiment)
 

@@ -62,7 +62,7 @@ def test_all_are_listed_with_what_they_test_and_cost(capsys):
     assert set(OURS) <= set(listed)
     one = listed["searchers"]
     assert one["cost"]["small"]["jobs"] == 3 * 7
-    assert one["cost"]["small"]["evaluations"] == 3 * 7 * 100
+    assert one["cost"]["small"]["evaluations"] == 3 * 7 * 60
     assert "AMC" in one["paper"] and one["claim"] and one["table"]
     assert cli.main(["ablate", "--list"]) == 0
     told = capsys.readouterr().out
