@@ -40,9 +40,13 @@ class Folders(NamedTuple):
     study: Path
     report: Path
 
+    def here(self, line: Line) -> bool:
+        """Whether the run has a folder of its own, and that was not left behind by a copy."""
+        return "folder" in line and (self.study / line["folder"]).is_dir()
+
     def address(self, line: Line) -> str:
-        """Relative, for a link; the study's folder where a line names none of its own."""
-        place = self.study / line.get("folder", "")
+        """Relative, for a link; the study's folder where a run has none of its own."""
+        place = self.study / line["folder"] if self.here(line) else self.study
         return quote(Path(os.path.relpath(place, self.report)).as_posix() + "/")
 
 
@@ -226,7 +230,7 @@ def _estimate(found: Estimate, scale: float = 1.0) -> Entry:
 
 def _links(cell: Cell, folders: Folders) -> tuple[tuple[str, str], ...]:
     """To each seed's run; to the study where the runs have no folders of their own."""
-    runs = {seed: line for seed, line in cell.lines.items() if "folder" in line}
+    runs = {seed: line for seed, line in cell.lines.items() if folders.here(line)}
     found = tuple((str(seed), folders.address(line)) for seed, line in runs.items())
     return found or (("study", folders.address({})),)
 
