@@ -137,8 +137,21 @@ def _outputs(model: nn.Module, name: str) -> int:
     return len(layer.weight)
 
 
-def tune(model: nn.Module, batches: Batches, learning_rate: float, weight_decay: float) -> None:
-    """Fine-tune by Nesterov SGD, in place; kernels decay, and shortcuts stay what they are."""
+def tune(
+    model: nn.Module,
+    batches: Batches,
+    learning_rate: float,
+    weight_decay: float,
+    falls_over: int | None = None,
+) -> None:
+    """Fine-tune by Nesterov SGD, in place; kernels decay, and shortcuts stay what they are.
+
+    Args:
+      model: is trained.
+      batches: a step each.
+      learning_rate, weight_decay: of the optimizer.
+      falls_over: steps in which the learning rate falls to 0 as a cosine; None leaves it.
+    """
     named = [(n, p) for n, p in model.named_parameters() if ".shortcut." not in n]
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".shortcut." not in name)
@@ -150,11 +163,15 @@ def tune(model: nn.Module, batches: Batches, learning_rate: float, weight_decay:
         momentum=0.9,
         nesterov=True,
     )
+    steps = falls_over or 1
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     model.train()
     for x, labels in batches:
         optimizer.zero_grad()
         functional.cross_entropy(model(x), labels).backward()
         optimizer.step()
+        if falls_over:
+            falling.step()
 
 
 def validate(model: nn.Module, batches: Batches) -> float:

@@ -119,7 +119,7 @@ def register(kind: str, name: str, item: Any = None) -> Any:
         known = _places.setdefault((kind, name), place)
         if known != place:
             raise RegistryError(
-                f"there is a {_words(kind)} '{name}' already ({known}); choose another name"
+                f"{_words(kind)} '{name}' is there already ({known}); choose another name"
             )
         _items.setdefault(kind, {})[name] = item
         return item

@@ -45,7 +45,7 @@ def test_an_unknown_name_or_kind_is_refused_with_those_there_are():
 
 def test_a_name_belongs_to_the_module_that_took_it(tmp_path):
     load_plugin(written(tmp_path / "first.py", REWARD.format(value=1)))
-    with pytest.raises(UserCodeError, match="there is a reward 'toy_reward' already"):
+    with pytest.raises(UserCodeError, match="reward 'toy_reward' is there already"):
         load_plugin(written(tmp_path / "second.py", REWARD.format(value=2)))
     assert Registry("reward")["toy_reward"] == 1
 
