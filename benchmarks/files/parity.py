@@ -27,6 +27,7 @@ from pfrl.deploy.litert.export import to_litert
 from pfrl.deploy.litert.size import LiteRTSize
 from pfrl.deploy.onnx.export import to_onnx
 from pfrl.deploy.onnx.size import OnnxSize
+from pfrl.deploy.operators.biases import with_rounded_biases
 from pfrl.deploy.operators.quantized import build_quantized
 from pfrl.deploy.reference.run import Reference
 from pfrl.deploy.runtimes.litert import LiteRTSession
@@ -154,6 +155,7 @@ def row(
                        statistics=seen)
         for bits in (32, 8)
     }  # fmt: skip
+    found[8] = with_rounded_biases(found[8], shape)
     onnx = {bits: to_onnx(small, shape) for bits, small in found.items()}
     litert = {bits: to_litert(small, shape) for bits, small in found.items()}
     expected = {bits: np.asarray(jax.jit(small)(images)) for bits, small in found.items()}

@@ -1,6 +1,7 @@
 """From a finished search to a measured network: re-score, slice, train, export, measure, report."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pfrl.compression.rebuilt import write_choices
 from pfrl.compression.sliced import Compressed
 from pfrl.cost.model import Assignment
 from pfrl.deploy.onnx.saturation import right_everywhere
+from pfrl.deploy.operators.biases import with_rounded_biases
 from pfrl.deploy.packed.file import Sizes
 from pfrl.deploy.packed.pack import pack
 from pfrl.evaluation.base import Evaluator
@@ -183,16 +185,9 @@ def _networks(
         ],
         notes.append,
     )
+    shape = evaluator.graph.input_shape
     trained = {
-        name: Network(
-            name,
-            small.apply,
-            arrays[name],
-            small.trainable,
-            small.macs,
-            small.params,
-            dataclasses.replace(small, variables=arrays[name]),
-        )
+        name: _network(name, dataclasses.replace(small, variables=arrays[name]), shape)
         if small is not None
         else dataclasses.replace(base, name=name, variables=arrays[name])
         for name, small in to_train.items()
@@ -206,6 +201,13 @@ def _networks(
         notes.append("The uniform policy was chosen among the candidates and handed over.")
         trained["uniform"] = dataclasses.replace(trained["compressed"], name="uniform")
     return {"base": base, **trained}
+
+
+def _network(name: str, trained: Compressed, input_shape: Sequence[int]) -> Network:
+    """A trained network with the biases that its files have."""
+    small = with_rounded_biases(trained, input_shape)
+    variables = dict(small.variables)
+    return Network(name, small.apply, variables, small.trainable, small.macs, small.params, small)
 
 
 def _pack(evaluator: Evaluator, policy: Policy, network: Network, path: Path) -> Sizes:

@@ -18,6 +18,7 @@ from pfrl.deploy.litert.export import to_litert
 from pfrl.deploy.onnx.check import checked, outputs
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.deploy.onnx.integers import to_integer_model
+from pfrl.deploy.operators.biases import with_rounded_biases
 from pfrl.deploy.operators.build import build
 from pfrl.deploy.operators.quantized import build_quantized
 from pfrl.deploy.reference.check import DifferenceError
@@ -244,3 +245,34 @@ def test_a_network_that_is_not_rounded_has_no_grids():
     assert not quantization.sites and not quantization.steps
     found = Session(to_integer_model(operators, quantization).SerializeToString()).logits(images)
     np.testing.assert_allclose(found, jax.jit(small)(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name",
+    shown_elsewhere(
+        ["resnet20", "mobilenet_v2", "vit_tiny", "efficientnet_lite0", "resnet50", "squeezenet"],
+        ["efficientnet_lite0", "resnet50", "squeezenet"],
+    ),
+)
+def test_with_rounded_biases_the_simulation_is_the_file(name):
+    small, images = quantized(name, 0.6)
+    settled = with_rounded_biases(small, images.shape[1:])
+    moved = [n for n, x in settled.variables.items() if (x != small.variables[n]).any()]
+    assert moved and all(small.variables[n].ndim == 1 for n in moved)
+    graph, quantization = build_quantized(settled, images.shape[1:])
+    reference = Reference(graph, quantization)(images)
+    simulated = np.asarray(jax.jit(settled)(images))
+    assert np.abs(simulated - reference).mean() <= 0.002 * simulated.std()
+    assert (simulated.argmax(-1) == reference.argmax(-1)).all()
+    # It is the same network: what moved is less than a step of a layer's sums.
+    before = np.asarray(jax.jit(small)(images))
+    assert np.abs(simulated - before).mean() < 0.15 * before.std()
+    again = with_rounded_biases(settled, images.shape[1:])
+    for n in moved:
+        np.testing.assert_allclose(again.variables[n], settled.variables[n], rtol=1e-5, atol=1e-6)
+
+
+def test_floats_have_no_biases_to_round():
+    graph, images, _ = network("two")
+    small = compress(graph.source, Policy.uniform(graph, 0.6), graph=graph)
+    assert with_rounded_biases(small, images.shape[1:]) is small

@@ -26,6 +26,7 @@ from pfrl.data import Dataset, load
 from pfrl.data.seen import seen
 from pfrl.deploy.litert.export import export_litert
 from pfrl.deploy.onnx.export import export_onnx
+from pfrl.deploy.operators.biases import with_rounded_biases
 from pfrl.deploy.packed.pack import pack
 from pfrl.deploy.runtimes import litert
 from pfrl.deploy.runtimes.base import Unavailable
@@ -74,6 +75,7 @@ def run(settings: ExportSettings) -> list[Path]:
         graph = _graph(settings.model or given["model"], given.get("decompose"), facts)
         arrays, _ = load_arrays(folder / "networks" / "compressed.npz")
         trained = rebuild(folder / CHOICES, graph, arrays)
+        trained = with_rounded_biases(trained, graph.input_shape)
     small = trained
     dataset = None
     if settings.bits == FLOAT:
@@ -133,7 +135,8 @@ def rounded(small: Compressed, dataset: Dataset, bits: int) -> Compressed:
     recipe = Recipe(weights="mse", calibration="mse")
     statistics = gather_from(graph, recipe, dataset, 0, quantized=True)
     policy = Policy.uniform(graph, 1.0, bits, bits).with_edges(graph, EDGE_BITS)
-    return compress(source, policy, graph=graph, statistics=statistics)
+    small = compress(source, policy, graph=graph, statistics=statistics)
+    return with_rounded_biases(small, graph.input_shape)
 
 
 def _graph(model: str, decompose: str | None, facts: dict[str, Any]) -> Graph:
