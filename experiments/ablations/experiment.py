@@ -39,7 +39,7 @@ class Job(NamedTuple):
 
 SEARCHED = (
     Column("search_accuracy", unit="share"),
-    Column("test_accuracy", "test accuracy after fine-tuning", "share"),
+    Column("test_accuracy", "test accuracy after fine-tuning", "share", compared=True),
 )
 """What most experiments compare: before fine-tuning on search images, and after it on the test
 images."""

@@ -41,8 +41,8 @@ def page(out: Path, lines: Sequence[Line], facts: Mapping[str, Any], experiment:
         f"{experiment.paper}: {experiment.table}. The claim that is tested: {experiment.claim}",
         *map(markdown, tables),
         "A cell is the mean over its n seeds ± half the width of the 95 % interval (Student's t);"
-        " differences, and how often a cell is better than the other, are paired seed by seed in"
-        " the first column of numbers.",
+        " differences are paired seed by seed, and those without a name are of the first column of"
+        " numbers, as is the probability to be better.",
         f"Not here: {experiment.lacks}." if experiment.lacks else "",
         f"Made on {describe(facts)}, by",
         bullets(*(f"`{command}`" for command in facts.get("commands", ()))),

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from experiments import cli
 from experiments.report.studies.comparing import cells, improvement, interquartile_mean, pooled
 from experiments.report.studies.layout import Column, Layout, layout_of, write_layout
 from experiments.report.studies.source import read_studies
+from experiments.report.studies.tables import Folders, study_tables, summary_rows
 from pfrl.files import FileError, write_json
 from tests.support.invented_run import write_run
 from tests.support.invented_study import write_sweep
@@ -37,6 +39,27 @@ def test_cells_are_compared_with_the_first_one_seed_by_seed():
     assert (second.against.rival, second.against.pairs) == ("random", 2)
     # 0.52 beats 0.5 alone, 0.76 beats both.
     assert second.against.improvement.value == 0.75
+
+
+def test_cells_are_compared_in_every_column_that_asks_for_it():
+    columns = (Column("score"), Column("seconds"), Column("after", compared=True))
+    layout = Layout(("agent",), columns, ("target",))
+    every = [
+        {**line, "seconds": 1.0, "after": line["score"] + 0.1 * (line["agent"] == "ddpg")}
+        for line in lines(random=[0.5, 0.7], ddpg=[0.5, 0.7])
+    ]
+    first, second = cells(every, layout)
+    assert not first.beside and list(second.beside) == ["score", "after"]
+    assert second.beside["after"].difference == pytest.approx((0.1, 0.0))
+    (table,) = study_tables(every, layout, Folders(Path("a"), Path("a")))
+    assert table.header[-3:] == ("difference to random", "P(better than random)",
+                                 "difference in after")  # fmt: skip
+    assert [[entry.text for entry in row[-3:]] for row in table.rows] == [
+        ["–", "–", "–"],
+        ["+0 ± 0", "0.50 (0.00 to 1.00)", "+0.100 ± 0.000"],
+    ]
+    compared = [row[3] for row in summary_rows("s", cells(every, layout), layout) if row[8]]
+    assert compared == ["score", "after"]
 
 
 def test_only_seeds_of_both_are_pairs():

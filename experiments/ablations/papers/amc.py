@@ -24,7 +24,7 @@ register(
         ],
         columns=(
             Column("search_accuracy", "before fine-tuning, search images", "share"),
-            Column("test_accuracy", "after fine-tuning, test images", "share"),
+            Column("test_accuracy", "after fine-tuning, test images", "share", compared=True),
         ),
         against="ddpg",
     ),

@@ -6,6 +6,7 @@ learning at the edge of the statistical precipice, NeurIPS 2021 (arXiv 2108.1326
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ class Against(NamedTuple):
 
     rival: str
     difference: Mean
-    """Of the first column, over the seeds that both have."""
+    """Of a column, over the seeds that both have."""
     pairs: int
     improvement: Estimate
     """Probability that a line of the cell is better than one of the rival's; ties count half."""
@@ -45,7 +46,13 @@ class Cell(NamedTuple):
     """By seed, ascending; of lines with one seed the last counts."""
     means: Mapping[str, Mean]
     """By column; of columns for which the cell has numbers."""
-    against: Against | None = None
+    beside: Mapping[str, Against] = MappingProxyType({})
+    """The rival's, by column that is compared, the first one first."""
+
+    @property
+    def against(self) -> Against | None:
+        """Beside the rival in the first column."""
+        return next(iter(self.beside.values()), None)
 
 
 def cells(lines: Sequence[Line], layout: Layout) -> list[Cell]:
@@ -63,11 +70,23 @@ def cells(lines: Sequence[Line], layout: Layout) -> list[Cell]:
     if column is None:
         return every
     rivals = {task: _rival(every, task, layout, column) for task in {cell.task for cell in every}}
-    return [cell._replace(against=against(cell, rivals[cell.task], column)) for cell in every]
+    others = [each for each in layout.columns[1:] if each.compared]
+    return [
+        cell._replace(beside=_beside(cell, rivals[cell.task], column, others)) for cell in every
+    ]
+
+
+def _beside(
+    cell: Cell, rival: Cell | None, first: Column, others: Sequence[Column]
+) -> dict[str, Against]:
+    """Nothing where the first column cannot be compared."""
+    each = {column.name: against(cell, rival, column) for column in (first, *others)}
+    there = {name: one for name, one in each.items() if one is not None}
+    return there if first.name in there else {}
 
 
 def against(cell: Cell, rival: Cell | None, column: Column, name: str = "") -> Against | None:
-    """The cell's first column beside the rival's; None without a rival or a common seed.
+    """The cell's column beside the rival's; None without a rival or a common seed.
 
     Args:
       name: of the rival, if it is another than its cell's.

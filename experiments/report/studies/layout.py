@@ -26,6 +26,7 @@ class Column:
       unit: 'share' is shown in percent, 'seconds' and everything else as they are.
       better: 1 if more is better, -1 if less is, 0 if neither.
       parts: fields whose sum it is, if it is no field of its own.
+      compared: whether cells are compared in it too, as they are in the first column.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Column:
     unit: str = ""
     better: int = 1
     parts: tuple[str, ...] = ()
+    compared: bool = False
 
     @property
     def heading(self) -> str:

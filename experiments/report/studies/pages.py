@@ -30,10 +30,10 @@ from pfrl.files import write_text
 
 HOW = (
     "A cell is the mean over its n seeds ± half the width of the 95 % interval; a value alone is"
-    " of one seed. Differences are paired: seed by seed, in the first column of numbers. P(better)"
-    " is how often a run of this row is better than one of the other, ties counting half. An"
-    " interval that holds 0, or a probability whose interval holds 0.5, is no proof of a"
-    " difference."
+    " of one seed. Differences are paired: seed by seed, in the first column of numbers where no"
+    " other is named. P(better) is how often a run of this row is better than one of the other,"
+    " ties counting half. An interval that holds 0, or a probability whose interval holds 0.5, is"
+    " no proof of a difference."
 )
 STATISTIC = (
     "Statistic: intervals of means and of paired differences are Student's t over seeds, 95 %;"

@@ -71,8 +71,10 @@ def _task_table(task: str, mine: Sequence[Cell], layout: Layout, folders: Folder
     compared = [cell.against for cell in mine if cell.against is not None]
     rival = compared[0].rival if compared else ""
     header = (", ".join(layout.cell), "n", *(column.heading for column in columns))
+    others = [c for c in columns[1:] if any(c.name in cell.beside for cell in mine)]
     if rival:
         header += (f"difference to {rival}", f"P(better than {rival})")
+        header += tuple(f"difference in {c.heading}" for c in others)
     rows = []
     for cell in mine:
         row = [
@@ -83,17 +85,20 @@ def _task_table(task: str, mine: Sequence[Cell], layout: Layout, folders: Folder
         if rival and cell.against is None:
             row += [Entry(DASH, ""), Entry(DASH, "")]
         elif rival and cell.against is not None:
-            scale = columns[0].scale
-            row += [
-                Entry(
-                    mean_text(cell.against.difference, scale, signed=True),
-                    cell.against.difference.mean,
-                    hint=f"over {cell.against.pairs} seeds that both have",
-                ),
-                _estimate(cell.against.improvement),
-            ]
+            row += [_difference(cell, columns[0]), _estimate(cell.against.improvement)]
+        row += [_difference(cell, column) for column in others]
         rows.append(tuple(row))
     return Table(task, header, rows)
+
+
+def _difference(cell: Cell, column: Column) -> Entry:
+    """To the rival's, in a column."""
+    found = cell.beside.get(column.name)
+    if found is None:
+        return Entry(DASH, "")
+    text = mean_text(found.difference, column.scale, signed=True)
+    hint = f"over {found.pairs} seeds that both have"
+    return Entry(text, found.difference.mean, hint=hint)
 
 
 def runs_table(lines: Sequence[Line], layout: Layout, folders: Folders) -> Table:
@@ -163,11 +168,11 @@ def summary_rows(study: str, every: Sequence[Cell], layout: Layout) -> list[list
     """For a CSV file: a row for each number of each cell, in the lines' own units."""
     rows: list[list[Any]] = []
     for cell in every:
-        for place, column in enumerate(layout.columns):
+        for column in layout.columns:
             mean = cell.means.get(column.name)
             if mean is None:
                 continue
-            found = cell.against if place == 0 else None
+            found = cell.beside.get(column.name)
             count = sum(column.of(line) is not None for line in cell.lines.values())
             row = [study, cell.task, cell.name, column.name, count, mean.mean, *_bounds(mean)]
             if found is not None:
