@@ -15,6 +15,7 @@ from experiments.ablations.experiment import EXPERIMENTS, SCALES, Cell, Experime
 from experiments.ablations.scales import at_scales
 from experiments.ablations.scripts import FOLDER, script
 from experiments.ablations.works import searching
+from experiments.ablations.works.elsewhere import taken_over
 from experiments.ablations.works.joined import ranks
 from experiments.records.history import read_history
 from experiments.report.studies.source import read_studies
@@ -160,6 +161,16 @@ def test_experiments_that_lie_side_by_side_share_their_searches(tmp_path, monkey
     for words in (["--seeds", "2", "--out", str(two)], ["--episodes", "3", "--out", f"{two}3"]):
         assert cli.main([*QUICK, "--seeds", "1", *words]) == 2
         assert "a search began" in capsys.readouterr().err
+
+
+def test_a_search_that_is_taken_over_is_the_job_of_who_asks(tmp_path):
+    (tmp_path / "one/ddpg/seed-0").mkdir(parents=True)
+    found = {"folder": "ddpg/seed-0", "search": "a", "best": 3}
+    line = {"cell": "ddpg", "seed": 0, **found}
+    (tmp_path / "one/results.jsonl").write_text(json.dumps(line) + "\n")
+    mine = tmp_path / "two/ddpg as shipped/seed-0"
+    assert taken_over("a", tmp_path / "two", mine) == found and mine.is_dir()
+    assert taken_over("b", tmp_path / "two", tmp_path / "two/other/seed-0") is None
 
 
 def test_ranks_are_those_of_the_same_policies_after_long_training():

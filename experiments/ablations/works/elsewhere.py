@@ -11,7 +11,7 @@ import json
 import shutil
 from pathlib import Path
 
-from experiments.ablations.experiment import Cell, Context, Shared
+from experiments.ablations.experiment import Cell, Context, Job, Shared
 from experiments.records.history import Line, read_history
 from experiments.records.run_folder import identity, versions
 
@@ -61,5 +61,6 @@ def taken_over(name: str, out: Path, folder: Path) -> Line | None:
             source = results.parent / str(line.get("folder"))
             if line.get("search") == name and source.is_dir():
                 shutil.copytree(source, folder)
-                return line
+                # Whose job it was there is not whose it is here.
+                return {name: value for name, value in line.items() if name not in Job._fields}
     return None
