@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pfrl.data import load as load_data
     from pfrl.deploy.litert.export import export_litert
     from pfrl.deploy.onnx.export import export_onnx
+    from pfrl.deploy.operators.biases import with_rounded_biases
     from pfrl.deploy.timing import Measurement, measure, measure_interleaved
     from pfrl.evaluation.base import Evaluator
     from pfrl.evaluation.config import EpisodeConfig, Evaluation
@@ -60,6 +61,7 @@ __all__ = [
     "register",
     "save",
     "trace",
+    "with_rounded_biases",
 ]
 
 _PUBLIC = {
@@ -94,6 +96,7 @@ _PUBLIC = {
     "register": ("pfrl.registry", "register"),
     "save": ("pfrl.compression.saved", "save"),
     "trace": ("pfrl.graph", "trace"),
+    "with_rounded_biases": ("pfrl.deploy.operators.biases", "with_rounded_biases"),
 }
 
 
