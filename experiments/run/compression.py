@@ -28,6 +28,7 @@ from experiments.run.training import STAGE, tell_length, training_steps
 from experiments.settings.compression import CompressSettings
 from experiments.watch.plan import Stage, planned
 from experiments.watch.progress import stage, tell
+from pfrl.cost import BudgetError
 from pfrl.data import Dataset
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.deploy.onnx.saturation import saturates
@@ -62,6 +63,7 @@ def run(settings: CompressSettings) -> list[Path]:
         dataset, graph = make_task(settings, weights, None).network()
     tell_data(dataset, settings.network.model)
     integers = folder.read(INTEGERS) or {"saturates": saturates()}
+    floats = settings
     if settings.space.int8 is None and not settings.space.opened()["quantized"]:
         settings = faster(settings, graph, integers)
     settings = on_this_processor(settings, integers["saturates"])
@@ -72,7 +74,16 @@ def run(settings: CompressSettings) -> list[Path]:
     evaluations = settings.length.evaluations(settings.episode.images_each(len(dataset.search)))
     with planned(stages(settings, dataset, evaluations)):
         if not folder.begun:
-            prepare(settings, task, graph)
+            try:
+                prepare(settings, task, graph)
+            except BudgetError:
+                if "share" not in integers or settings is floats:
+                    raise
+                # A small network can be faster with integers, and a pruned one without.
+                tell("with integers no network meets the target: they are not used")
+                integers["within_reach"] = False
+                settings, task = floats, make_task(floats, weights, None)
+                prepare(settings, task, graph)
         folder.begin()
         folder.kept(INTEGERS, lambda: integers)
         table = folder.path / LATENCY_FILE if needs_latency(settings) else None
@@ -100,12 +111,13 @@ def faster(settings: CompressSettings, graph: Graph, integers: dict[str, Any]) -
       settings: resolved ones, of floats.
       graph: of the base network.
       integers: gets ``share``, the latency with integers over that with floats (null if there can
-        be none), unless it has it already.
+        be none), unless it has it already; ``within_reach`` is false in it where no network with
+        integers meets the target.
     """
     if "share" not in integers:
         integers["share"] = integers_share(graph)
     share = integers["share"]
-    if share is None or share > FASTER:
+    if share is None or share > FASTER or not integers.get("within_reach", True):
         return settings
     tell(
         f"with integers of 8 bits the network takes {percent(share, 1)} of its time here: they are"

@@ -6,12 +6,13 @@ from dataclasses import replace
 import onnx
 import pytest
 
+from experiments import cli
 from experiments.run import compression, latency
 from experiments.settings.blocks import SpaceBlock
 from experiments.settings.compression import CompressSettings
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import ROUNDED
-from pfrl.cost import CostModel
+from pfrl.cost import BudgetError, CostModel
 from pfrl.cost.latency import NetworkLatency
 from pfrl.deploy.operators.program import ExportError
 from pfrl.graph import trace
@@ -101,6 +102,27 @@ def test_speed_takes_integers_where_they_are_faster(monkeypatch):
         assert compression.faster(settings, graph, {"share": known}) == settings
     said = CompressSettings(prefer="speed", space=SpaceBlock(int8="none")).resolved()
     assert said.space.int8 == "none", "what is said wins"
+
+
+def test_integers_that_miss_the_target_are_not_used(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(compression, "integers_share", lambda graph: 0.5)
+    tried = []
+
+    def prepare(settings, task, graph):
+        tried.append(task.quantized)
+        raise BudgetError("out of reach") if task.quantized else ExportError("far enough")
+
+    monkeypatch.setattr(compression, "prepare", prepare)
+    command = ["compress", "--model", "resnet8", "--data", "digits", "--prefer", "speed"]
+    assert cli.main([*command, "--out", str(tmp_path / "run")]) == cli.USER_ERROR
+    told = capsys.readouterr().err
+    assert tried == [True, False] and "far enough" in told and "out of reach" not in told
+    assert "with integers no network meets the target: they are not used" in told
+    asked = [*command, "--int8", "fastest", "--out", str(tmp_path / "run")]
+    assert cli.main(asked) == cli.USER_ERROR and "out of reach" in capsys.readouterr().err
+    settings = CompressSettings(prefer="speed").resolved()
+    found = {"share": 0.5, "within_reach": False}  # as a run that goes on has it
+    assert compression.faster(settings, trace(made(TwoConvs), shape(1, 8, 8, 1)), found) == settings
 
 
 def test_a_network_that_has_no_integers_has_no_share(monkeypatch):
