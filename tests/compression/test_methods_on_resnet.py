@@ -11,7 +11,7 @@ AGAIN = ("weights codebook_clusters", "weights codebook_weights", "prune, codebo
 
 # Of each kind another row is tested every time, and the method itself by its own tests.
 IN_CI = (
-    "prune, repair, sparsify, lsq",
+    *("prune, repair, sparsify, lsq", "rounding adaround"),
     *("weights mse", "weights lsq", "weights codebook", "calibration entropy", "clips pact"),
     *("low rank, channel", "low rank, spatial"),
 )

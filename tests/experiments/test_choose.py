@@ -72,9 +72,14 @@ def test_ties_fall_to_the_cheapest_in_what_the_reward_weighs(tmp_path, monkeypat
     ratios = [LatencyRatio(value, value, value) for value in (0.98, 0.85, 1.0)]
     monkeypatch.setattr(choose, "_measure", lambda *_: ratios)
     judged = Judged(0.9, True, True, np.repeat([1.0, 0.0], [9, 1]))
+    asked = []
+    evaluator = SimpleNamespace(
+        score=lambda policy, images, steps: asked.append(steps) or judged,
+        dataset=SimpleNamespace(train=range(100)),
+    )
     searched: Any = SimpleNamespace(
         result=SimpleNamespace(history=history),
-        opened=SimpleNamespace(evaluator=SimpleNamespace(score=lambda *_: judged)),
+        opened=SimpleNamespace(evaluator=evaluator),
         problem=SimpleNamespace(budget=Budget("macs", 0.5, True)),
     )
     settings = CompressSettings(reward=reward, out=tmp_path).resolved()
@@ -84,6 +89,7 @@ def test_ties_fall_to_the_cheapest_in_what_the_reward_weighs(tmp_path, monkeypat
     uniform = Candidate(None, Policy({}, {}, {}), Evaluation(0.1, costs, 0, False))
     found, table = choose_policy(settings, folder, searched, reference, uniform, "macs")
     assert found.episode == taken
+    assert asked == [7] * 3, "four passes over 100 images, 64 a step"
     assert table["metric"] == ("macs" if taken == 0 else "latency")
 
 

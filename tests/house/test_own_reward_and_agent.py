@@ -104,5 +104,7 @@ def test_commands_know_both_by_name():
 def test_what_a_reward_needs_and_names_that_are_taken():
     with pytest.raises(ProblemError, match="'speedy' needs a latency model and the task has none"):
         agents.search("random", Problem(ToyTask(), reward="speedy"), 1, 0)
-    with pytest.raises(RegistryError, match=r"an? agent 'ddpg' already \(agents.rl.options\)"):
+    with pytest.raises(
+        RegistryError, match=r"^agent 'ddpg' is there already \(agents.rl.options\)"
+    ):
         register("agent", "ddpg", np.zeros)

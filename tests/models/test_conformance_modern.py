@@ -10,9 +10,11 @@ from tests.support.narrow import MODERN, saved_often
 
 
 # The tables of the methods have the transformer, of which here is the one whose products are fused,
-# and a network of depthwise convolutions; a user's network shuffles channels.
+# and a network of depthwise convolutions; a user's network shuffles channels. ConvNeXt is made of
+# parts of these.
 @pytest.mark.parametrize(
-    "name", shown_elsewhere(MODERN, ("vit_tiny", "efficientnet_lite0", "shufflenet_v2"))
+    "name",
+    shown_elsewhere(MODERN, ("vit_tiny", "efficientnet_lite0", "shufflenet_v2", "convnext_tiny")),
 )
 @examples(1)
 @given(seed=st.integers(0, 10**6))
