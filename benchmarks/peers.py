@@ -26,7 +26,7 @@ import torch
 import tyro
 
 from benchmarks.peers_table import CONTESTANTS, PYTORCH, RACE, Case, describe, summarize
-from benchmarks.peers_torch import CifarResNet, evaluate, removed_outputs, to_torch, with_weights
+from benchmarks.peers_torch import CifarResNet, equal_of, evaluate, removed_outputs, to_torch
 from benchmarks.peers_torch import prune as prune_torch
 from envs.task import load_network
 from experiments.records.history import read_history
@@ -241,9 +241,7 @@ def peer_of(settings: PeersSettings) -> Peer:
     """The torch network with our weights and, as its tensors, our images."""
     torch.set_num_threads(len(cores()))
     dataset, graph = load(settings)
-    depth = int(settings.model.removeprefix("resnet"))
-    model = CifarResNet(depth, len(dataset.classes), dataset.image_shape[-1])
-    model = with_weights(model, graph.source.variables)
+    model = equal_of(settings.model, dataset, graph)
     batch = EpisodeConfig().batch
     rng = np.random.default_rng([settings.seed, 1])
     tuning = dataset.training_batches(batch, rng, settings.steps)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.coupling import find_counterparts
+from pfrl.data import Dataset
 from pfrl.graph import Graph, Variables
 
 tp: Any = torch_pruning
@@ -93,6 +94,13 @@ def with_weights(model: CifarResNet, variables: Variables) -> CifarResNet:
         order = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[value.ndim]
         array.copy_(torch.from_numpy(value.transpose(order).copy()))
     return model
+
+
+def equal_of(name: str, dataset: Dataset, graph: Graph) -> CifarResNet:
+    """The equal of a ``resnetN`` of ours, with its arrays, in evaluation mode."""
+    depth = int(name.removeprefix("resnet"))
+    model = CifarResNet(depth, len(dataset.classes), dataset.image_shape[-1])
+    return with_weights(model, graph.source.variables).eval()
 
 
 def removed_outputs(graph: Graph, kept: Mapping[str, np.ndarray]) -> dict[str, list[int]]:

@@ -25,7 +25,7 @@ SECONDS = 20.0
 GAP = 1e-4
 """Relative gap to the bound at which a solution is good enough."""
 OFFERED = 7
-"""Choices of a decision that one program decides between, at most: with fewer than that in all, the
+"""Choices of a decision that one program decides between, at most: where no decision has more, the
 solution is exact."""
 AROUND = 2
 """Choices on either side of a solution that the next program decides between."""

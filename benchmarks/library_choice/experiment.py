@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.peers_torch import CifarResNet, to_torch, tp, tune, validate, with_weights
+from benchmarks.peers_torch import CifarResNet, equal_of, to_torch, tp, tune, validate
 from experiments.ablations.experiment import Cell, Context, Experiment, Job, Shared, changed
 from experiments.ablations.papers.pipelines import NONE
 from experiments.ablations.scales import at_scales
@@ -81,9 +81,7 @@ def _in_pytorch(context: Context, cell: Cell, seed: int, isomorphic: bool) -> di
     opened = problem_in(context, settings, cell).open()
     graph, dataset = opened.graph, opened.evaluator.dataset
     torch.set_num_threads(len(cores()))
-    depth = int(settings.network.model.removeprefix("resnet"))
-    model = CifarResNet(depth, len(dataset.classes), dataset.image_shape[-1])
-    model = with_weights(model, graph.source.variables).eval()
+    model = equal_of(settings.network.model, dataset, graph)
     example = torch.zeros(1, dataset.image_shape[-1], *dataset.image_shape[:2])
     limit = Budget.parse(cell.target or settings.targets[0]).value
     small, share = choose(model, example, limit, isomorphic)

@@ -66,6 +66,7 @@ def run(settings: CompressSettings) -> list[Path]:
     floats = settings
     if settings.space.int8 is None and not settings.space.opened()["quantized"]:
         settings = faster(settings, graph, integers)
+    taken = settings is not floats
     settings = on_this_processor(settings, integers["saturates"])
     task = make_task(settings, weights, None)
     tell_length(settings.finish, dataset)
@@ -77,7 +78,7 @@ def run(settings: CompressSettings) -> list[Path]:
             try:
                 prepare(settings, task, graph)
             except BudgetError:
-                if "share" not in integers or settings is floats:
+                if not taken or settings.max_drop is not None:
                     raise
                 # A small network can be faster with integers, and a pruned one without.
                 tell("with integers no network meets the target: they are not used")

@@ -30,7 +30,7 @@ NETWORKS = 32
 """Whole networks that the model is fitted to, besides the base."""
 INTEGER_BITS = 8
 SECONDS = 10.0
-"""Time spent on measuring the layers, and again, at most, on the whole networks."""
+"""Time spent at most on measuring the layers, and again on the whole networks."""
 
 
 def measure_latency(

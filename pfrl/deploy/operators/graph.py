@@ -59,6 +59,7 @@ class OperatorGraph:
     Attributes:
       source, outputs: names of the input and of the results; sizes that depend on the batch are
         multiples of ``program.BATCH``.
+      names: of several results, as the network calls them; empty if it does not.
       values: the value of the JAX program that a tensor is, whatever its layout, by name;
         tensors that the lowering put between two values have none.
       sites: names of values that were marked as sites; a tensor of one of them stays.
