@@ -81,6 +81,14 @@ def test_a_budget_is_answered():
     assert answered(budget={**budget, "limit": None}) == []
 
 
+def test_fewer_macs_that_save_no_time_are_answered_with_what_does():
+    budget = {"metric": "macs", "limit": 50e6, "achieved": 45e6, "base": 100e6}
+    slow, fast = ({"ratio": r, "low": r - 0.02, "high": r + 0.02} for r in (1.15, 0.9))
+    *_, advice = answered(budget=budget, comparison={"latency_ratio": slow})
+    assert "115.0 % of the base's" in advice and "--prefer speed" in advice
+    assert len(answered(budget=budget, comparison={"latency_ratio": fast})) == 2
+
+
 def test_speed_and_size_are_answered_both():
     base, small = {"nbytes": 1000}, {"nbytes": 240}
     (line,) = answered(prefer="both", budget={}, base=base, compressed=small)
