@@ -12,8 +12,9 @@ from experiments.records.wording import (
     percent,
     points,
     section,
+    sentence,
 )
-from experiments.report.sections import Entry, base_cost, metric_of, wording_of
+from experiments.report.sections import Entry, base_cost, metric_of, quality_change, wording_of
 
 QUARTER = 0.25
 """Of the base's bytes, which ``--prefer both`` asks for."""
@@ -28,6 +29,8 @@ def answer(report: Entry) -> str:
 def answer_lines(report: Entry) -> list[str]:
     """The sentences, of a run with a budget or with a loss that is allowed; else there are none."""
     lines = _of_drop(report, report["drop"]) if report.get("drop") else _of_budget(report)
+    if lines and not report.get("drop") and (change := quality_change(report)):
+        lines.append(f"{sentence(change)}.")
     return [*lines, *_of_size(report)] if report.get("prefer") == "both" else lines
 
 

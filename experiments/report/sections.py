@@ -44,19 +44,21 @@ def base_cost(report: Entry) -> float | None:
 
 def headline(report: Entry) -> str:
     """The title and one sentence: what is gained, and what it costs; what its metric is."""
-    wording = wording_of(report)
     base, small = report.get("base") or {}, report.get("compressed") or {}
     compared = report.get("comparison") or {}
     parts = [
         _times_fewer(base.get("macs"), small.get("macs")),
         _speed(base.get("latency_ms"), small.get("latency_ms"), compared.get("latency_ratio")),
-        _quality(base, small, compared.get("compressed_minus_base"), wording),
+        quality_change(report),
         _size(base.get("nbytes"), small.get("nbytes")),
     ]
     verdict = "; ".join(filter(None, parts))
     title = f"# `{report.get('model')}` on `{report.get('data')}`, compressed"
     return "\n\n".join(
-        filter(None, (title, verdict and f"**{sentence(verdict)}.**", wording.definition))
+        filter(
+            None,
+            (title, verdict and f"**{sentence(verdict)}.**", wording_of(report).definition),
+        )
     )
 
 
@@ -83,7 +85,11 @@ def _speed(before: Entry | None, after: Entry | None, ratio: Entry | None) -> st
     return f"{text}: {1 / ratio['ratio']:.2f} times as fast ({interval})"
 
 
-def _quality(base: Entry, small: Entry, difference: Entry | None, wording: Wording) -> str:
+def quality_change(report: Entry) -> str:
+    """The base's and the compressed network's on the test split; empty if they are not known."""
+    wording = wording_of(report)
+    base, small = report.get("base") or {}, report.get("compressed") or {}
+    difference = (report.get("comparison") or {}).get("compressed_minus_base")
     before, after = base.get("test_accuracy"), small.get("test_accuracy")
     if not is_number(before) or not is_number(after):
         return ""

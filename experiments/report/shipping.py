@@ -5,6 +5,7 @@ Each has the names, the sizes and the scaling of the network at hand filled in.
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from experiments.records.wording import code_block, section
@@ -13,6 +14,8 @@ from pfrl.tasks import Classification
 
 Entry = Mapping[str, Any]
 
+PROGRAMS = Path(__file__).with_name("programs")
+"""Of phones and browsers, with ``<NAMES>`` of what is filled in."""
 GREY = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in a grey picture (ITU-R BT.601), as Pillow and most others mix."""
 
@@ -58,6 +61,7 @@ def in_onnxruntime(report: Entry, path: str) -> str:
     wording = wording_of(report)
     lines = [
         "import numpy, onnxruntime",
+        *_imports(report),
         "",
         f'session = onnxruntime.InferenceSession("{path}", providers=["CPUExecutionProvider"])',
         "node = session.get_inputs()[0]",
@@ -65,14 +69,15 @@ def in_onnxruntime(report: Entry, path: str) -> str:
     if "shape" in (report.get("input") or {}):
         first = "" if report["input"].get("several") else "[0]"
         call = f"session.run(None, {{node.name: x.astype(numpy.float32)}}){first}"
-        lines += [*_scaled(report), f"{wording.outputs} = {call}"]
+        lines += [*_scaled(report), f"{wording.outputs} = {call}", _reading(report)]
     else:
         lines += [
             "shape = [n if isinstance(n, int) else 1 for n in node.shape]",
             "x = numpy.zeros(shape, numpy.float32)  # your images, normalised as for training",
             f"{wording.outputs} = session.run(None, {{node.name: x}})[0]",
+            wording.reading,
         ]
-    return code_block("\n".join([*lines, wording.reading]), "python")
+    return code_block("\n".join(lines), "python")
 
 
 def in_litert(report: Entry, path: str) -> str:
@@ -82,22 +87,47 @@ def in_litert(report: Entry, path: str) -> str:
     lines = [
         "import numpy",
         "from ai_edge_litert.interpreter import Interpreter",
+        *_imports(report),
         "",
         f'network = Interpreter("{path}", num_threads=1).get_signature_runner()',
         *_scaled(report),
         f"{wording.outputs} = network(images=x.astype(numpy.float32)){one}",
-        wording.reading,
+        _reading(report),
     ]
     return code_block("\n".join(lines), "python")
 
 
+def _imports(report: Entry) -> list[str]:
+    """What the programs in Python need besides, to read a picture's file."""
+    pictures = bool(report.get("input")) and _is_classifier_of_pictures(report)
+    return ["from PIL import Image, ImageOps"] if pictures else []
+
+
 def _scaled(report: Entry) -> list[str]:
+    """Lines of Python that make ``x``: of a picture's file, or of pixels that are there."""
     images = report["input"]
     shape = ", ".join(map(str, images["shape"]))
-    return [
-        f"pixels = numpy.zeros((1, {shape}), numpy.uint8)  # your images, values 0 to 255",
-        f"x = (pixels / 255 - {_numbers(images['mean'])}) / {_numbers(images['std'])}",
-    ]
+    if _is_classifier_of_pictures(report):
+        height, width, channels = images["shape"]
+        edge = (1 - images.get("shown", 1)) / 2
+        lines = [
+            'picture = ImageOps.exif_transpose(Image.open("picture.jpg"))'
+            f'.convert("{"RGB" if channels == 3 else "L"}")',
+            f"picture = ImageOps.fit(picture, ({width}, {height}), Image.Resampling.BILINEAR"
+            f"{f', {edge:.4g}' if edge else ''})",
+            f"pixels = numpy.asarray(picture).reshape(1, {shape})",
+        ]
+    else:
+        lines = [f"pixels = numpy.zeros((1, {shape}), numpy.uint8)  # your images, values 0 to 255"]
+    return [*lines, f"x = (pixels / 255 - {_numbers(images['mean'])}) / {_numbers(images['std'])}"]
+
+
+def _reading(report: Entry) -> str:
+    """The line of Python that says what came out: a class by its name, if there are names."""
+    if not _is_classifier_of_pictures(report):
+        return wording_of(report).reading
+    names = json.dumps(list(report["input"]["classes"]), ensure_ascii=False)
+    return f"print({names}[logits[0].argmax()])"
 
 
 def _numbers(values: Sequence[float]) -> str:
@@ -105,10 +135,11 @@ def _numbers(values: Sequence[float]) -> str:
     return str(values[0]) if len(set(values)) == 1 else str(list(values))
 
 
-def _facts(report: Entry, path: str) -> dict[str, str]:
+def _facts(report: Entry, path: str, language: str) -> dict[str, str]:
     """What is filled in, by name; lists as they stand between brackets in all three languages."""
     images = report["input"]
     height, width, channels = images["shape"]
+    names = ", ".join(json.dumps(name, ensure_ascii=False) for name in images["classes"])
 
     def each(values: Sequence[float]) -> list[float]:
         return [float(value) for value in (values if len(values) > 1 else [values[0]] * channels)]
@@ -116,129 +147,29 @@ def _facts(report: Entry, path: str) -> dict[str, str]:
     return {
         "PATH": path,
         "STEM": path.removesuffix(".tflite").split("/")[-1],
-        "NAMES": ", ".join(json.dumps(name, ensure_ascii=False) for name in images["classes"]),
+        # Kotlin puts the value of a variable where a dollar is.
+        "NAMES": names.replace("$", "\\$") if language == "kotlin" else names,
         "COUNT": str(len(images["classes"])),
         "HEIGHT": str(height),
         "WIDTH": str(width),
         "CHANNELS": str(channels),
+        "SHOWN": f"{images.get('shown', 1):.4g}",
         "MEAN": ", ".join(map(str, each(images["mean"]))),
         "STD": ", ".join(map(str, each(images["std"]))),
         "MEANF": ", ".join(f"{value}f" for value in each(images["mean"])),
         "STDF": ", ".join(f"{value}f" for value in each(images["std"])),
+        "PIXEL": _pixel(report, language),
     }
 
 
-def _filled(template: str, report: Entry, path: str, language: str) -> str:
-    for name, text in _facts(report, path).items():
-        template = template.replace(f"<{name}>", text)
-    return code_block(template.strip("\n"), language)
+def _filled(program: str, report: Entry, path: str, language: str) -> str:
+    """A program of ``programs/`` in which every ``<NAME>`` is replaced."""
+    text = (PROGRAMS / program).read_text()
+    for name, value in _facts(report, path, language).items():
+        text = text.replace(f"<{name}>", value)
+    return code_block(text.strip("\n"), language)
 
 
-_KOTLIN = """
-// build.gradle.kts: implementation("com.google.ai.edge.litert:litert:1.4.0")
-// <PATH> lies in the app's assets.
-import android.content.Context
-import android.graphics.Bitmap
-import java.io.FileInputStream
-import java.nio.ByteBuffer
-import java.nio.ByteOrder
-import java.nio.channels.FileChannel
-import org.tensorflow.lite.Interpreter
-
-class Classifier(context: Context) {
-    private val names = listOf(<NAMES>)
-    private val mean = floatArrayOf(<MEANF>)
-    private val std = floatArrayOf(<STDF>)
-    private val interpreter = context.assets.openFd("<PATH>").use { file ->
-        val channel = FileInputStream(file.fileDescriptor).channel
-        val mode = FileChannel.MapMode.READ_ONLY
-        val mapped = channel.map(mode, file.startOffset, file.declaredLength)
-        Interpreter(mapped, Interpreter.Options().setNumThreads(2))
-    }
-
-    fun classify(image: Bitmap): String {
-        val scaled = Bitmap.createScaledBitmap(image, <WIDTH>, <HEIGHT>, true)
-        val pixels = IntArray(<WIDTH> * <HEIGHT>)
-        scaled.getPixels(pixels, 0, <WIDTH>, 0, 0, <WIDTH>, <HEIGHT>)
-        val input = ByteBuffer.allocateDirect(4 * <WIDTH> * <HEIGHT> * <CHANNELS>)
-        input.order(ByteOrder.nativeOrder())
-        for (pixel in pixels) {
-            val red = pixel shr 16 and 0xFF
-            val green = pixel shr 8 and 0xFF
-            val blue = pixel and 0xFF
-            <PIXEL>
-        }
-        input.rewind()
-        val logits = Array(1) { FloatArray(<COUNT>) }
-        interpreter.run(input, logits)
-        return names[logits[0].indices.maxByOrNull { logits[0][it] }!!]
-    }
-}
-"""
-_SWIFT = """
-// Podfile: pod "TensorFlowLiteSwift"; <PATH> is a resource of the app
-import CoreGraphics
-import Foundation
-import TensorFlowLite
-
-final class Classifier {
-    private let names = [<NAMES>]
-    private let mean: [Float] = [<MEAN>]
-    private let std: [Float] = [<STD>]
-    private let interpreter: Interpreter
-
-    init() throws {
-        let path = Bundle.main.path(forResource: "<STEM>", ofType: "tflite")!
-        var options = Interpreter.Options()
-        options.threadCount = 2
-        interpreter = try Interpreter(modelPath: path, options: options)
-        try interpreter.allocateTensors()
-    }
-
-    func classify(_ image: CGImage) throws -> String {
-        var pixels = [UInt8](repeating: 0, count: 4 * <WIDTH> * <HEIGHT>)
-        let context = CGContext(
-            data: &pixels, width: <WIDTH>, height: <HEIGHT>, bitsPerComponent: 8,
-            bytesPerRow: 4 * <WIDTH>, space: CGColorSpaceCreateDeviceRGB(),
-            bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue)!
-        context.draw(image, in: CGRect(x: 0, y: 0, width: <WIDTH>, height: <HEIGHT>))
-        var input = [Float]()
-        for start in stride(from: 0, to: pixels.count, by: 4) {
-            let red = Float(pixels[start])
-            let green = Float(pixels[start + 1])
-            let blue = Float(pixels[start + 2])
-            <PIXEL>
-        }
-        try interpreter.copy(input.withUnsafeBufferPointer { Data(buffer: $0) }, toInputAt: 0)
-        try interpreter.invoke()
-        let data = try interpreter.output(at: 0).data
-        let logits = data.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
-        return names[logits.indices.max { logits[$0] < logits[$1] }!]
-    }
-}
-"""
-_JAVASCRIPT = """
-import * as ort from "onnxruntime-web";
-
-const names = [<NAMES>];
-const mean = [<MEAN>];
-const std = [<STD>];
-const session = await ort.InferenceSession.create("<PATH>");
-
-// pixels: red, green, blue and alpha of each pixel of a picture of <WIDTH> x <HEIGHT>, as of
-// getImageData of a canvas
-export async function classify(pixels) {
-  const input = [];
-  for (let start = 0; start < pixels.length; start += 4) {
-    const [red, green, blue] = pixels.slice(start, start + 3);
-    <PIXEL>
-  }
-  const shape = [1, <HEIGHT>, <WIDTH>, <CHANNELS>];
-  const images = new ort.Tensor("float32", Float32Array.from(input), shape);
-  const { logits } = await session.run({ images });
-  return names[logits.data.indexOf(Math.max(...logits.data))];
-}
-"""
 _ADDS = {
     "kotlin": ("input.putFloat({})", "f", ""),
     "swift": ("input.append({})", "", ""),
@@ -263,17 +194,14 @@ def _pixel(report: Entry, language: str) -> str:
 
 def on_android(report: Entry, path: str) -> str:
     """A class in Kotlin that names the class of a bitmap."""
-    template = _KOTLIN.replace("<PIXEL>", _pixel(report, "kotlin"))
-    return _filled(template, report, path, "kotlin")
+    return _filled("Classifier.kt", report, path, "kotlin")
 
 
 def on_ios(report: Entry, path: str) -> str:
     """A class in Swift that names the class of an image."""
-    template = _SWIFT.replace("<PIXEL>", _pixel(report, "swift"))
-    return _filled(template, report, path, "swift")
+    return _filled("Classifier.swift", report, path, "swift")
 
 
 def on_the_web(report: Entry, path: str) -> str:
     """A module in JavaScript that names the class of a canvas's pixels."""
-    template = _JAVASCRIPT.replace("<PIXEL>", _pixel(report, "javascript"))
-    return _filled(template, report, path, "javascript")
+    return _filled("classifier.mjs", report, path, "javascript")

@@ -133,6 +133,7 @@ def finish(
             "shape": list(graph.input_shape),
             "mean": list(dataset.mean),
             "std": list(dataset.std),
+            "shown": dataset.shown,
             "classes": list(dataset.classes),
             "outputs": dataset.task.outputs(len(dataset.classes)),
             "dense": dataset.task.dense,

@@ -139,6 +139,11 @@ class Dataset:
         """``(H, W, C)``."""
         return self.train.images.shape[1:]
 
+    @property
+    def shown(self) -> float:
+        """What networks see of a picture's middle, as a share of its short side: 1 is all of it."""
+        return 1.0 if self.wide is None else self.image_shape[0] / self.wide.shape[1]
+
     def normalize(self, images: np.ndarray) -> np.ndarray:
         """uint8 ``[N, H, W, C]`` to float32 with about zero mean and unit variance."""
         scale = np.asarray([1 / (255 * s) for s in self.std], np.float32)

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from markdown_it import MarkdownIt
 from onnx import TensorProto, helper
+from PIL import Image
 
 from experiments.report import evidence, sections
 from experiments.report.answer import answer_lines
@@ -79,6 +80,8 @@ def test_a_budget_is_answered():
         "Got: 45.0 M, 90.0 % of it: kept.",
     ]
     assert answered(budget={**budget, "limit": None}) == []
+    networks = {"base": {"test_accuracy": 0.91}, "compressed": {"test_accuracy": 0.905}}
+    assert answered(budget=budget, **networks)[2:] == ["Test accuracy 91.00 % → 90.50 %."]
 
 
 def test_fewer_macs_that_save_no_time_are_answered_with_what_does():
@@ -233,10 +236,11 @@ def test_the_snippet_of_the_report_runs(tmp_path, with_input):
     found = re.search(r"```python\n(.*?)```", (run / "report.md").read_text(), re.DOTALL)
     assert found is not None
     assert ("(pixels / 255 - 0.286) / 0.353" in found.group(1)) == with_input
+    Image.new("L", (28, 28)).save(run / "picture.jpg")
     done = subprocess.run(
         [sys.executable, "-c", found.group(1)], cwd=run, capture_output=True, text=True, check=True
     )
-    assert done.stdout == "[0]\n"
+    assert done.stdout == ("T-shirt/top\n" if with_input else "[0]\n")
 
 
 def test_files_are_linked_as_seen_from_the_report(tmp_path, monkeypatch):

@@ -5,12 +5,15 @@ import re
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments.report.shipping import ship
+from pfrl.data.imagefolder import imagefolder
 from pfrl.deploy.litert.export import export_litert
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.tasks import Landmarks
@@ -33,10 +36,12 @@ def programs(text, language):
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_the_programs_in_python_run(shape, tmp_path):
-    """All pixels 0, scaled, times 1 to 4: class 0 has the largest of these negative numbers."""
+    """A black picture, scaled, times 1 to 4: class 0 has the largest of these negative numbers."""
 
     def network(x):
         return x.mean((1, 2, 3))[:, None] * jnp.arange(1.0, 5.0)
+
+    Image.new("RGB", (50, 20)).save(tmp_path / "picture.jpg")
 
     export_onnx(network, shape, tmp_path / "model.onnx")
     export_litert(network, shape, tmp_path / "model.tflite")
@@ -45,7 +50,31 @@ def test_the_programs_in_python_run(shape, tmp_path):
     for code in found:
         command = [sys.executable, "-c", code]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-        assert done.stdout == "[0]\n"
+        assert done.stdout == "T-shirt/top\n"
+
+
+def test_the_program_in_python_shows_the_network_what_training_did(tmp_path):
+    """Of a broad picture the data set's pixels, but for the rounding of resizing twice."""
+    coarse = np.random.default_rng(0).integers(0, 256, (9, 12, 3))
+    picture = Image.fromarray(np.kron(coarse, np.ones((12, 12, 1))).astype(np.uint8))
+    for place in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / place).mkdir(parents=True)
+        for number in range(10):
+            picture.save(tmp_path / place / f"{number}.png")
+    data = imagefolder(f"{tmp_path}?size=28")
+    report = report_on((28, 28, 3))
+    report["input"]["shown"] = data.shown
+    code, _ = programs(ship(report, PLACE), "python")
+    picture.save(tmp_path / "picture.jpg", "PNG")
+    lines = [line for line in code.split("\n") if re.match("import|from|picture|pixels", line)]
+    found: dict[str, Any] = {}
+    exec("\n".join(lines).replace("picture.jpg", f"{tmp_path}/picture.jpg"), found)
+    squeezed = np.asarray(picture.resize((28, 28)))
+
+    def off(pixels):
+        return np.abs(pixels.astype(float) - data.train.images[0]).mean()
+
+    assert off(found["pixels"]) < 4 < 20 < off(squeezed)
 
 
 STUB = """
@@ -88,6 +117,38 @@ def test_the_program_for_the_web_scales_as_in_training(shape, tmp_path):
     seen = colours @ [[0.299], [0.587], [0.114]] if shape[2] == 1 else colours
     scaled = (seen / 255 - report["input"]["mean"]) / report["input"]["std"]
     np.testing.assert_allclose(np.reshape(fed["data"], shape), scaled, rtol=1e-5)
+
+
+CANVAS = """
+import { pixelsOf } from "./classifier.mjs";
+globalThis.OffscreenCanvas = class {
+  getContext() {
+    return {
+      drawImage: (picture, ...box) => console.log(box.join(" ")),
+      getImageData: (...box) => ({ data: box.join(" ") }),
+    };
+  }
+};
+console.log(pixelsOf({ naturalWidth: 80, naturalHeight: 40 }));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+def test_the_program_for_the_web_takes_the_middle(tmp_path):
+    """Of 80 x 40 the half of what 6 x 4 fills: 30 x 20, from 25 and 10."""
+    module = tmp_path / "node_modules" / "onnxruntime-web"
+    module.mkdir(parents=True)
+    (module / "package.json").write_text('{"type": "module", "exports": "./index.js"}')
+    (module / "index.js").write_text(STUB)
+    report = report_on((4, 6, 3))
+    report["input"]["shown"] = 0.5
+    (code,) = programs(ship(report, PLACE), "javascript")
+    (tmp_path / "classifier.mjs").write_text(code)
+    (tmp_path / "main.mjs").write_text(CANVAS)
+    done = subprocess.run(
+        ["node", "main.mjs"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "25 10 30 20 0 0 6 4\n0 0 6 4\n"
 
 
 PAIRS = {")": "(", "]": "[", "}": "{"}
