@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -72,6 +73,20 @@ def test_a_network_is_imported_halved_and_exported(name, tmp_path):
     close(ran(tmp_path / "small.onnx", x), sliced)
     again = pfrl.from_onnx(tmp_path / "small.onnx")
     close(computed(lambda x: again.apply(again.variables, x, False)[0], x), sliced)
+
+
+@pytest.mark.parametrize(
+    ("name", "opset"),
+    [("ConvNeXt", 12), ("ConvNeXt", 17), ("VisionTransformer", 14), ("VisionTransformer", 17)],
+)
+def test_channels_go_that_a_layer_normalisation_reads(name, opset, tmp_path):
+    """Those between blocks, too; up to opset 16 a file spells the normalisation out."""
+    network = randomised(NETWORKS[name]())
+    path = exported(network, tmp_path / "net.onnx", opset=opset)
+    operators = [node.op_type for node in onnx.load(path).graph.node]
+    assert ("LayerNormalization" in operators) == (opset == 17)
+    graph = pfrl.trace(pfrl.from_onnx(path), images(1))
+    assert graph.groups["patch"].size == 16
 
 
 QUICKLY = {("ResNet", "dynamo", True), ("VisionTransformer", "fold", False)}

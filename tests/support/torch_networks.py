@@ -203,9 +203,44 @@ class ShuffleNet(nn.Module):
         return self.head(torch.relu(self.last(x)).mean((2, 3)))
 
 
+class ConvNeXt(nn.Module):
+    """A normalisation of each pixel's channels, a scale of each channel, and places that are
+    counted from the sizes of the batch, as EdgeNeXt's."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch = nn.Conv2d(3, 16, 4, 4)
+        self.place = nn.Conv2d(2, 16, 1)
+        self.depthwise = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.norm, self.last = nn.LayerNorm(16), nn.LayerNorm(16)
+        self.fc1, self.fc2 = nn.Linear(16, 32), nn.Linear(32, 16)
+        self.gamma = nn.Parameter(torch.ones(16))
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = self.patch(x)
+        n, _, h, w = x.shape
+        ones = ~torch.zeros(n, h, w, dtype=torch.bool)
+        places = torch.stack([ones.cumsum(axis, dtype=torch.float32) for axis in (1, 2)], 1)
+        x = x + self.place(places.sin())
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        y = self.gamma * self.fc2(nn.functional.gelu(self.fc1(y)))
+        x = x + y.permute(0, 3, 1, 2)
+        return self.head(self.last(x.mean((2, 3))))
+
+
 NETWORKS = {
     each.__name__: each
-    for each in (ResNet, MobileNet, DenseNet, VisionTransformer, Encoder, UNet, ShuffleNet)
+    for each in (
+        ResNet,
+        MobileNet,
+        DenseNet,
+        VisionTransformer,
+        Encoder,
+        UNet,
+        ShuffleNet,
+        ConvNeXt,
+    )
 }
 SIZE = 16
 """Pixels a side that all of them take."""
@@ -227,7 +262,13 @@ def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
     return network.eval()
 
 
-def exported(network: nn.Module, path: Path, how: str = "fold", dynamic: bool = True) -> Path:
+def exported(
+    network: nn.Module,
+    path: Path,
+    how: str = "fold",
+    dynamic: bool = True,
+    opset: int | None = None,
+) -> Path:
     """An ONNX file by PyTorch's exporter.
 
     Args:
@@ -236,9 +277,11 @@ def exported(network: nn.Module, path: Path, how: str = "fold", dynamic: bool = 
       how: 'fold' and 'keep' are the older exporter, with constants folded or normalisations kept;
         'dynamo' is the newer one.
       dynamic: whether the number of examples is free.
+      opset: of the file; by default the exporter's own.
     """
     x = torch.zeros(2 if dynamic else 1, 3, SIZE, SIZE)
     options: dict[str, Any] = {"input_names": ["x"], "output_names": ["y"]}
+    options["opset_version"] = opset
     if how == "dynamo":
         batch = torch.export.Dim("batch")
         options |= {"dynamo": True, "dynamic_shapes": ({0: batch},) if dynamic else None}

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -187,7 +188,43 @@ def _evaluated(equation: Equation, arguments: list[Any]) -> list[Any]:
             return [first.transpose(params["permutation"])]
     shapes = [*equation.shapes[0], *equation.shapes[1]]
     if any(depends_on_batch(size) for each in shapes for size in each):
-        raise ExportError(
-            f"'{name}' makes a constant as large as the batch; make it of batch size 1"
-        )
+        return _of_one_image(equation, arguments)
     return [_constant(result) for result in equation.bind(arguments)]
+
+
+def _of_one_image(equation: Equation, arguments: list[Any]) -> list[Any]:
+    """What an equation on constants yields that are the same for every image of the batch.
+
+    Raises:
+      ExportError: if images could differ, for it works along the batch or mixes it with others.
+    """
+    params, (taken, made) = equation.params, equation.shapes
+    wanted = [tuple(1 if size == BATCH else size for size in shape) for shape in made]
+    axes = _axes(params)
+    several = any(
+        depends_on_batch(size) and (size != BATCH or axis in axes)
+        for shape in (*taken, *made)
+        for axis, size in enumerate(shape)
+    )
+    if not several:
+        one = replace(equation, params={key: _for_one(value) for key, value in params.items()})
+        results = [np.asarray(result) for result in one.bind(arguments)]
+        if [result.shape for result in results] == wanted:
+            return results
+    raise ExportError(
+        f"'{equation.name}' makes a constant as large as the batch; make it of batch size 1"
+    )
+
+
+def _axes(params: dict[str, Any]) -> set[int]:
+    """The axes that an equation works along, as parameters name them."""
+    named = [params.get(key, ()) for key in ("axis", "dimension", "axes", "dimensions")]
+    return {axis for each in named for axis in (each if isinstance(each, tuple) else (each,))}
+
+
+def _for_one(value: Any) -> Any:
+    """A parameter of an equation for a batch of one."""
+    if isinstance(value, tuple):
+        parts = map(_for_one, value)
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return 1 if isinstance(value, int) and value == BATCH else value

@@ -17,8 +17,9 @@ from pfrl.models.onnx.operators import (  # noqa: F401  (they register their ope
     resize,
     shape,
 )
-from pfrl.models.onnx.operators.base import BATCH, OPERATORS, MustBeKnown, Run
+from pfrl.models.onnx.operators.base import BATCH, OPERATORS, MustBeKnown, Run, counts, narrow
 from pfrl.models.onnx.reader import Node, OnnxError, OnnxFile
+from pfrl.models.onnx.variances import with_variances
 
 SIZES_ONLY = {
     "Reshape": {1},
@@ -161,7 +162,8 @@ def _for_examples(run: Run, value: Value) -> Value:
 def _computed(run: Run, node: Node, operands: list[Value | None]) -> list[Any]:
     """What a node yields."""
     given = [value for value in operands if value is not None]
-    if node.op != "Shape" and not any(isinstance(value, Laid) for value in given):
+    known = node.op != "Shape" and not any(isinstance(value, Laid) for value in given)
+    if known and not _for_each_example(node, given):
         return _evaluated(run, node, operands)
     while operands and operands[-1] is None:
         operands.pop()
@@ -186,15 +188,23 @@ def _computed(run: Run, node: Node, operands: list[Value | None]) -> list[Any]:
     ]  # fmt: skip
 
 
+def _for_each_example(node: Node, given: Sequence[Any]) -> bool:
+    """Whether a node makes an array with as many rows as there are examples out of known values."""
+    return node.op in ("ConstantOfShape", "Expand", "Tile") and any(map(counts, given[-1].ravel()))
+
+
 _ANY_FIRST = frozenset(
     "Add Sub Mul Div Pow Mod Equal Greater GreaterOrEqual Less LessOrEqual And Or Xor Sum Max Min"
-    " Mean Where Concat MatMul Gemm Einsum Shape Size".split()
+    " Mean Where Concat MatMul Gemm Einsum Shape Size ConstantOfShape".split()
 )
 """Operators whose first operand may be a known array."""
 
 
 def _evaluated(run: Run, node: Node, operands: list[Any]) -> list[np.ndarray]:
     """A node on known arrays, in numpy."""
+    if node.op == "Unsqueeze" and "axes" in node.attributes:
+        # As files up to opset 12 have it, which the evaluator does not run.
+        return [np.expand_dims(operands[0], tuple(node.attributes["axes"]))]
     names = [name for name in node.inputs if name]
     evaluator = ReferenceEvaluator(node.proto, opsets={"": run.opset})
     given = [value for value in operands if value is not None]
@@ -208,15 +218,9 @@ def _single(array: np.ndarray) -> np.ndarray:
     return array.astype(narrow(array.dtype))
 
 
-def narrow(dtype: np.dtype) -> np.dtype:
-    """The type that a type of the file is computed in."""
-    narrower = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32}
-    return np.dtype(narrower.get(np.dtype(dtype).name, dtype))
-
-
 def _needed(file: OnnxFile) -> tuple[Node, ...]:
     alive, kept = set(file.outputs), []
-    for node in reversed(file.nodes):
+    for node in reversed(with_variances(file)):
         if alive.intersection(node.outputs):
             alive.update(node.inputs)
             kept.append(node)
@@ -237,7 +241,7 @@ def _check_known(file: OnnxFile, nodes: Sequence[Node]) -> None:
             )
 
 
-KNOWN_ONLY = frozenset({"ConstantOfShape", "Range", "EyeLike", "NonZero", "OneHot", "ScatterND"})
+KNOWN_ONLY = frozenset({"Range", "EyeLike", "NonZero", "OneHot", "ScatterND"})
 """Operators that are computed where all operands are known arrays, and nowhere else."""
 
 

@@ -12,6 +12,18 @@ from pfrl.models.onnx.reader import Node, OnnxError
 BATCH = 8191
 """The number of examples that known sizes are computed for: a prime, so that it is found again."""
 
+
+def counts(size: int) -> bool:
+    """Whether a known size grows with the number of examples."""
+    return size > 0 and size % BATCH == 0
+
+
+def narrow(dtype: np.dtype) -> np.dtype:
+    """The type that a type of the file is computed in."""
+    narrower = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32}
+    return np.dtype(narrower.get(np.dtype(dtype).name, dtype))
+
+
 Operator = Callable[..., Any]
 """``operator(run, node, *inputs)`` to a value, or a list of as many as the node has outputs."""
 
@@ -86,8 +98,7 @@ class Run:
 
     def size(self, number: int) -> Any:
         """A known size, for the examples of this pass."""
-        scales = number > 0 and number % BATCH == 0
-        return number // BATCH * self.examples if scales else number
+        return number // BATCH * self.examples if counts(number) else number
 
     def claim(
         self, node: Node, value: Value | None, role: str, layout: Sequence[int] | None = None

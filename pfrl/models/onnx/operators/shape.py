@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pfrl.models.onnx.laid import Laid, Value, laid, plain, relaid, renamed, reshaped, widened
-from pfrl.models.onnx.operators.base import BATCH, Run, operator, unsupported
+from pfrl.models.onnx.operators.base import BATCH, Run, counts, narrow, operator, unsupported
 from pfrl.models.onnx.operators.pool import axes_of
 from pfrl.models.onnx.reader import Node
 
@@ -63,8 +63,8 @@ def _for_examples(fixed: int, shape: Sequence[int], target: list[int]) -> list[i
     with a neighbour, or split off again, is told by the other axes. A wrong guess is found when
     the network is compared with ONNX Runtime's answers to several examples.
     """
-    along = [place for place, size in enumerate(shape) if _counts(size)]
-    if not along or any(map(_counts, target)):
+    along = [place for place, size in enumerate(shape) if counts(size)]
+    if not along or any(map(counts, target)):
         return target
     place = along[0]
     written = [size // BATCH * fixed if i == place else size for i, size in enumerate(shape)]
@@ -93,11 +93,6 @@ def _examples_axis(
     # Between two axes that stay: with what is split, or with the one before.
     split = len(target) - behind[-1] > len(written) - place - 1
     return behind[-1] if split or behind[-1] == 0 else behind[-1] - 1
-
-
-def _counts(size: int) -> bool:
-    """Whether a size grows with the number of examples."""
-    return size > 0 and size % BATCH == 0
 
 
 @operator("Flatten")
@@ -135,6 +130,12 @@ def _expand(run, node, x, shape):
         sizes[0] = x.shape[0] if sizes[0] == run.fixed else sizes[0]
     array = jnp.broadcast_to(x.array, [sizes[axis] for axis in x.layout])
     return Laid(array, x.layout)
+
+
+@operator("ConstantOfShape")
+def _constant_of_shape(run, node, shape):
+    value = np.asarray(node.attributes.get("value", np.zeros(1, np.float32)))
+    return laid(jnp.full(run.sizes(node, shape), value.item(), narrow(value.dtype)))
 
 
 @operator("Concat")
