@@ -15,6 +15,7 @@ import onnx
 
 from pfrl.deploy.onnx.emit import to_model
 from pfrl.deploy.operators.graph import Node, OperatorGraph
+from pfrl.deploy.operators.patterns import apply, error_function, softmax
 from pfrl.deploy.operators.quantized import (
     CODES,
     OUTPUT_AXIS,
@@ -48,6 +49,8 @@ def with_pairs(
     """A graph of ONNX's own operators, and by tensor on a grid the name of its dequantized one."""
     graph = graph.copy()
     grids = settle(graph, quantization)
+    for rule in (softmax, error_function):
+        apply(rule, graph, grids)
     for node in [node for node in graph.nodes if node.op in OUTPUT_AXIS]:
         if is_integer(graph, node, grids, quantization):
             _quantize_kernel(graph, node, grids[node.inputs[0]], quantization, portable)

@@ -9,7 +9,7 @@ import numpy as np
 from pfrl.models.onnx.laid import Laid, laid, plain, pointwise, relaid
 from pfrl.models.onnx.operators.base import operator, unsupported
 from pfrl.models.onnx.operators.contract import last
-from pfrl.models.onnx.operators.pool import variance
+from pfrl.models.onnx.operators.pool import moments
 from pfrl.models.zoo.layers import batch_normalize
 
 
@@ -41,8 +41,8 @@ def _batch_norm(run, node, x, scale, bias, mean, var):
 
 
 def _standardised(x: jax.Array, axes: Any, epsilon: float) -> jax.Array:
-    scale = jax.lax.rsqrt(variance(x, axes) + np.float32(epsilon))
-    return (x - x.mean(axes, keepdims=True)) * scale
+    mean, variance = moments(x, axes)
+    return (x - mean) * jax.lax.rsqrt(variance + np.float32(epsilon))
 
 
 @operator("LayerNormalization")

@@ -81,16 +81,16 @@ def _global_max_pool(run, node, x):
     return _reduced(jnp.max, x, range(2, len(x.shape)), True)
 
 
-def variance(x: jax.Array, axis: Any, keepdims: bool = True) -> jax.Array:
-    """The mean of squares less the square of the mean, as Flax computes it: channels that are
-    removed are zeros in both, and would not be zeros less their mean."""
+def moments(x: jax.Array, axis: Any, keepdims: bool = True) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance, the latter as the mean of squares less the square of the mean, as Flax
+    does: channels that are removed are zeros in both, and would not be zeros less their mean."""
     mean = x.mean(axis, keepdims=keepdims)
-    return jnp.maximum((x * x).mean(axis, keepdims=keepdims) - mean * mean, 0.0)
+    return mean, jnp.maximum((x * x).mean(axis, keepdims=keepdims) - mean * mean, 0.0)
 
 
 _REDUCTIONS: dict[str, Callable[..., jax.Array]] = {
     "ReduceMean": jnp.mean,
-    "Variance": variance,
+    "Variance": lambda x, axis, keepdims: moments(x, axis, keepdims)[1],
     "ReduceSum": jnp.sum,
     "ReduceMax": jnp.max,
     "ReduceMin": jnp.min,
