@@ -6,6 +6,7 @@ import pytest
 
 import pfrl
 from pfrl.models.onnx.operators.base import OPERATORS
+from pfrl.models.onnx.reader import OnnxError
 from tests.support.onnx_files import Call, file_of
 
 IMAGE = {"x": ["N", 4, 6, 8]}
@@ -281,6 +282,14 @@ def test_operators_of_old_files_have_their_operands_as_attributes(tmp_path):
     path = file_of(tmp_path / "n.onnx", calls, IMAGE, used(ARRAYS | scales, calls), 9)
     source = pfrl.from_onnx(path)
     assert sorted(source.variables) == ["four.scale", "four_more.bias", "mean.mean", "var.var"]
+
+
+def test_images_are_not_normalised_by_their_batch(tmp_path):
+    batch = one("BatchNormalization", "x", "four", "four_more", "mean", "var", training_mode=1)
+    calls = {"batch,m,v": batch}
+    path = file_of(tmp_path / "n.onnx", calls, IMAGE, used(ARRAYS, calls), 15, ["batch"])
+    with pytest.raises(OnnxError, match=r"training mode; export after model.eval\(\)"):
+        pfrl.from_onnx(path)
 
 
 def test_an_operator_of_the_table_is_tested():

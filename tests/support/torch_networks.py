@@ -229,6 +229,35 @@ class ConvNeXt(nn.Module):
         return self.head(self.last(x.mean((2, 3))))
 
 
+class StandardisedConv(nn.Conv2d):
+    """Its kernel has mean 0 and variance 1 in every output channel, as timm's ScaledStdConv2d."""
+
+    def __init__(self, c_in, c_out):
+        super().__init__(c_in, c_out, 3, padding=1)
+        self.gain = nn.Parameter(torch.ones(c_out))
+
+    def forward(self, x):
+        rows = self.weight.reshape(1, self.out_channels, -1)
+        rows = nn.functional.batch_norm(rows, None, None, weight=self.gain, training=True)
+        return nn.functional.conv2d(x, rows.reshape_as(self.weight) * 0.1, self.bias, padding=1)
+
+
+class NormalizerFree(nn.Module):
+    """Standardised kernels in the place of normalised activations (arXiv 2101.08692)."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.conv1, self.conv2 = (
+            StandardisedConv(*channels) for channels in ((3, 16), (16, 24), (24, 16))
+        )
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(torch.relu(self.stem(x)), 4)
+        x = x + self.conv2(torch.relu(self.conv1(x)))
+        return self.head(torch.relu(x).mean((2, 3)))
+
+
 NETWORKS = {
     each.__name__: each
     for each in (
@@ -240,6 +269,7 @@ NETWORKS = {
         UNet,
         ShuffleNet,
         ConvNeXt,
+        NormalizerFree,
     )
 }
 SIZE = 16

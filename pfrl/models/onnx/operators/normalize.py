@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pfrl.models.onnx.laid import Laid, laid, plain, pointwise, relaid
-from pfrl.models.onnx.operators.base import operator, unsupported
+from pfrl.models.onnx.operators.base import BATCH, counts, operator, unsupported
 from pfrl.models.onnx.operators.contract import last
 from pfrl.models.onnx.operators.pool import moments
 from pfrl.models.zoo.layers import batch_normalize
@@ -17,11 +17,17 @@ from pfrl.models.zoo.layers import batch_normalize
 def _batch_norm(run, node, x, scale, bias, mean, var):
     """Arxiv 1502.03167; in training by the batch, whose statistics the running ones follow."""
     attributes, rank = node.attributes, len(x.shape)
+    epsilon = attributes.get("epsilon", 1e-5)
     if attributes.get("training_mode", 0) or any(node.outputs[1:]):
-        raise unsupported(node, "was exported in training mode; export after model.eval()")
+        if run.examples == BATCH and any(map(counts, x.shape)):
+            raise unsupported(node, "was exported in training mode; export after model.eval()")
+        # No images but a kernel, standardised whenever it is used (arXiv 1903.10520).
+        array = relaid(x, last(rank))
+        y = _standardised(array, tuple(range(rank - 1)), epsilon)
+        return Laid(y * plain(scale) + plain(bias), last(rank))
     for value, role in ((scale, "scale"), (bias, "bias"), (mean, "mean"), (var, "var")):
         run.claim(node, value, role)
-    epsilon, momentum = attributes.get("epsilon", 1e-5), attributes.get("momentum", 0.9)
+    momentum = attributes.get("momentum", 0.9)
     layout = last(rank) if rank > 1 else (0,)
     array = relaid(x, layout)
     running = [mean.origin, var.origin] if isinstance(mean, Laid) and isinstance(var, Laid) else []
