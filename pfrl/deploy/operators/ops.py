@@ -63,12 +63,17 @@ def unsupported(operation: Operation, reason: str) -> ExportError:
 def pointwise(
     graph: OperatorGraph, op: str, inputs: Sequence[Value], shape: Sequence[int]
 ) -> Tensor:
-    """``op`` on operands that broadcast to JAX's ``shape``, in the layout that one of them has."""
+    """``op`` on operands that broadcast to JAX's ``shape``, in the layout that one of them has.
+
+    Of images that is the one that convolutions want, of sequences the one that products do.
+    """
     rank = len(shape)
     tensors = [value for value in inputs if isinstance(value, Tensor)]
-    full = [value for value in tensors if len(value.layout) == rank]
+    layouts = [value.layout for value in tensors if len(value.layout) == rank]
     identity = tuple(range(rank))
-    layout = next((value.layout for value in full if value.layout != identity), identity)
+    layout = next((each for each in layouts if each != identity), identity)
+    if rank == 3 and identity in layouts:
+        layout = identity
     covered = any(value.shape == tuple(shape) for value in tensors)
     names = [
         graph.relay(value, layout if len(value.layout) == rank else value.layout).name
