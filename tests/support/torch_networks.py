@@ -160,6 +160,26 @@ class Encoder(nn.Module):
         return self.head(x.mean(1))
 
 
+class TokensFirst(nn.Module):
+    """PyTorch's own attention, inside of which images lie on the second axis, and a class token."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 4, 4)
+        self.token = nn.Parameter(torch.zeros(1, 1, 16))
+        self.position = nn.Parameter(torch.zeros(1, 17, 16))
+        self.norm = nn.LayerNorm(16)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = self.conv(x).flatten(2).permute(0, 2, 1)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.position
+        y = self.norm(x)
+        x = x + self.attention(y, y, y, need_weights=False)[0]
+        return self.head(x[:, 0])
+
+
 class UNet(nn.Module):
     """Down, up by a transposed convolution and by interpolation, skips; a map as its answer."""
 
@@ -266,6 +286,7 @@ NETWORKS = {
         DenseNet,
         VisionTransformer,
         Encoder,
+        TokensFirst,
         UNet,
         ShuffleNet,
         ConvNeXt,

@@ -17,6 +17,7 @@ import numpy as np
 
 from pfrl.deploy.operators.graph import OperatorGraph, Tensor
 from pfrl.deploy.operators.program import ExportError, Operation
+from pfrl.graph.labelled.program import depends_on_batch
 
 SITE, LAYER = "pfrl site ", "pfrl layer "
 """How the name of a marked value starts: a site's, and that of what a layer makes."""
@@ -72,7 +73,7 @@ def pointwise(
     layouts = [value.layout for value in tensors if len(value.layout) == rank]
     identity = tuple(range(rank))
     layout = next((each for each in layouts if each != identity), identity)
-    if rank == 3 and identity in layouts:
+    if rank == 3 and identity in layouts and depends_on_batch(shape[0]):
         layout = identity
     covered = any(value.shape == tuple(shape) for value in tensors)
     names = [
