@@ -46,7 +46,13 @@ def halved(graph):
     return min(policies, key=lambda p: abs(graph.macs_at(p.counts(graph)) / graph.macs - 0.5))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.ci if name in ("Encoder", "NormalizerFree") else ())
+        for name in NETWORKS
+    ],
+)
 def test_a_network_is_imported_halved_and_exported(name, tmp_path):
     """With normalisations kept, an odd batch, outputs far from zero, more than one group cut."""
     network = randomised(NETWORKS[name]())
@@ -77,7 +83,12 @@ def test_a_network_is_imported_halved_and_exported(name, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "opset"),
-    [("ConvNeXt", 12), ("ConvNeXt", 17), ("VisionTransformer", 14), ("VisionTransformer", 17)],
+    [
+        ("ConvNeXt", 12),
+        ("VisionTransformer", 17),
+        pytest.param("ConvNeXt", 17, marks=pytest.mark.ci),
+        pytest.param("VisionTransformer", 14, marks=pytest.mark.ci),
+    ],
 )
 def test_channels_go_that_a_layer_normalisation_reads(name, opset, tmp_path):
     """Those between blocks, too; up to opset 16 a file spells the normalisation out."""

@@ -284,6 +284,17 @@ def test_operators_of_old_files_have_their_operands_as_attributes(tmp_path):
     assert sorted(source.variables) == ["four.scale", "four_more.bias", "mean.mean", "var.var"]
 
 
+def test_a_small_variance_around_a_large_mean_keeps_its_digits(tmp_path):
+    """Of the difference of squares float32 leaves two digits here."""
+    calls = {
+        "far": one("Add", "x", "hundred"),
+        "normal": one("LayerNormalization", "far", "row_scale", axis=-1, epsilon=1e-6),
+    }
+    arrays = {"hundred": np.float32(100), "row_scale": np.ones(8, np.float32)}
+    path = file_of(tmp_path / "n.onnx", calls, IMAGE, arrays, 18, ["normal"])
+    assert list(pfrl.from_onnx(path).variables) == ["row_scale.scale"]
+
+
 def test_images_are_not_normalised_by_their_batch(tmp_path):
     batch = one("BatchNormalization", "x", "four", "four_more", "mean", "var", training_mode=1)
     calls = {"batch,m,v": batch}

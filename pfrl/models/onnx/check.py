@@ -12,6 +12,10 @@ TOLERANCE = 1e-4
 EXAMPLES = 2
 
 
+class DifferenceError(OnnxError):
+    """A network computes something else than its file."""
+
+
 def check(file: OnnxFile, source: Source, shapes: list[tuple[int, ...]]) -> None:
     """Compare a network with its file on random inputs.
 
@@ -21,7 +25,8 @@ def check(file: OnnxFile, source: Source, shapes: list[tuple[int, ...]]) -> None
       shapes: of the inputs, without the examples.
 
     Raises:
-      OnnxError: if ONNX Runtime does not run the file, or an output differs.
+      OnnxError: if ONNX Runtime does not run the file.
+      DifferenceError: if an output differs.
     """
     rng = np.random.default_rng(0)
     inputs = [
@@ -51,7 +56,7 @@ def _compare(file: OnnxFile, name: str, ours: np.ndarray, theirs: np.ndarray) ->
         )
     error = np.abs(ours - theirs).max(initial=0) / scale
     if not error <= TOLERANCE:
-        raise OnnxError(
+        raise DifferenceError(
             f"{file.path} is not understood: its output '{name}' differs by {error:.1e} of the"
             f" largest from ONNX Runtime's, more than {TOLERANCE:.0e}; please report it with the"
             " file"

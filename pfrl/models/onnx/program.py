@@ -19,7 +19,7 @@ from pfrl.models.onnx.operators import (  # noqa: F401  (they register their ope
 )
 from pfrl.models.onnx.operators.base import BATCH, OPERATORS, MustBeKnown, Run, counts, narrow
 from pfrl.models.onnx.reader import Node, OnnxError, OnnxFile
-from pfrl.models.onnx.variances import with_variances
+from pfrl.models.onnx.variances import by_differences, with_variances
 
 SIZES_ONLY = {
     "Reshape": {1},
@@ -51,11 +51,13 @@ class OnnxProgram:
       weights: arrays that are computed with: parameters and statistics, by the file's names.
       roles, layouts: see ``Run``; of a pass over inputs of ``shapes``.
       fixed: examples that the file is written for; None if their number is free.
+
+    With ``differences`` variances are computed as ``pfrl.models.onnx.variances`` says.
     """
 
-    def __init__(self, file: OnnxFile, shapes: Sequence[Sequence[int]]):
+    def __init__(self, file: OnnxFile, shapes: Sequence[Sequence[int]], differences: bool = False):
         self.file = file
-        self.nodes = _needed(file)
+        self.nodes = _needed(file, by_differences(file) if differences else with_variances(file))
         _check_known(file, self.nodes)
         first = file.inputs[0].shape[0] if file.inputs[0].shape else None
         self.fixed = first
@@ -218,9 +220,9 @@ def _single(array: np.ndarray) -> np.ndarray:
     return array.astype(narrow(array.dtype))
 
 
-def _needed(file: OnnxFile) -> tuple[Node, ...]:
+def _needed(file: OnnxFile, nodes: Sequence[Node]) -> tuple[Node, ...]:
     alive, kept = set(file.outputs), []
-    for node in reversed(with_variances(file)):
+    for node in reversed(nodes):
         if alive.intersection(node.outputs):
             alive.update(node.inputs)
             kept.append(node)

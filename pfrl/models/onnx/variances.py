@@ -1,7 +1,9 @@
-"""Variances that a file spells out as the mean of squared differences from the mean.
+"""How variances of normalisations over channels are computed.
 
-So exporters write a normalisation over channels where its operator is not known to them. Channels
-that are removed are zeros in a mean of squares and in a mean, but not in what lies between.
+As the mean of squares less the square of the mean, as Flax does: channels that are removed are
+zeros in both, and would not be zeros less their mean. A file may spell a normalisation out by
+differences, for its operator is as young as opset 17. Around a large mean squares lose the digits
+of a small variance; such a network keeps its differences, and its channels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +17,15 @@ def with_variances(file: OnnxFile) -> list[Node]:
     """The file's nodes, with ``Variance`` of ``x`` in place of ``mean((x - mean(x))**2)``."""
     made = {name: node for node in file.nodes for name in node.outputs}
     return [_variance(node, made, file.arrays) or node for node in file.nodes]
+
+
+def by_differences(file: OnnxFile) -> list[Node]:
+    """The file's nodes, normalisations marked to be computed by differences from the mean."""
+    return [each._replace(attributes={**each.attributes, DIFFERENCES: 1}) for each in file.nodes]
+
+
+DIFFERENCES = "by_differences"
+"""The mark, an attribute."""
 
 
 def _variance(

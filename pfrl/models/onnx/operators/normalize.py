@@ -10,6 +10,8 @@ from pfrl.models.onnx.laid import Laid, laid, plain, pointwise, relaid
 from pfrl.models.onnx.operators.base import BATCH, counts, operator, unsupported
 from pfrl.models.onnx.operators.contract import last
 from pfrl.models.onnx.operators.pool import moments
+from pfrl.models.onnx.reader import Node
+from pfrl.models.onnx.variances import DIFFERENCES
 from pfrl.models.zoo.layers import batch_normalize
 
 
@@ -17,17 +19,16 @@ from pfrl.models.zoo.layers import batch_normalize
 def _batch_norm(run, node, x, scale, bias, mean, var):
     """Arxiv 1502.03167; in training by the batch, whose statistics the running ones follow."""
     attributes, rank = node.attributes, len(x.shape)
-    epsilon = attributes.get("epsilon", 1e-5)
     if attributes.get("training_mode", 0) or any(node.outputs[1:]):
         if run.examples == BATCH and any(map(counts, x.shape)):
             raise unsupported(node, "was exported in training mode; export after model.eval()")
         # No images but a kernel, standardised whenever it is used (arXiv 1903.10520).
         array = relaid(x, last(rank))
-        y = _standardised(array, tuple(range(rank - 1)), epsilon)
+        y = _standardised(node, array, tuple(range(rank - 1)))
         return Laid(y * plain(scale) + plain(bias), last(rank))
     for value, role in ((scale, "scale"), (bias, "bias"), (mean, "mean"), (var, "var")):
         run.claim(node, value, role)
-    momentum = attributes.get("momentum", 0.9)
+    epsilon, momentum = attributes.get("epsilon", 1e-5), attributes.get("momentum", 0.9)
     layout = last(rank) if rank > 1 else (0,)
     array = relaid(x, layout)
     running = [mean.origin, var.origin] if isinstance(mean, Laid) and isinstance(var, Laid) else []
@@ -46,9 +47,11 @@ def _batch_norm(run, node, x, scale, bias, mean, var):
     return Laid(y.reshape(array.shape), layout)
 
 
-def _standardised(x: jax.Array, axes: Any, epsilon: float) -> jax.Array:
+def _standardised(node: Node, x: jax.Array, axes: Any) -> jax.Array:
     mean, variance = moments(x, axes)
-    return (x - mean) * jax.lax.rsqrt(variance + np.float32(epsilon))
+    if node.attributes.get(DIFFERENCES):
+        variance = jnp.square(x - mean).mean(axes, keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(variance + np.float32(node.attributes.get("epsilon", 1e-5)))
 
 
 @operator("LayerNormalization")
@@ -60,7 +63,7 @@ def _layer_norm(run, node, x, scale, bias=None):
     run.claim(node, bias, "bias")
     axis = node.attributes.get("axis", -1) % len(x.shape)
     axes = tuple(range(axis, len(x.shape)))
-    y = laid(_standardised(plain(x), axes, node.attributes.get("epsilon", 1e-5)))
+    y = laid(_standardised(node, plain(x), axes))
     y = pointwise(jnp.multiply, y, scale)
     return y if bias is None else pointwise(jnp.add, y, bias)
 
@@ -83,7 +86,9 @@ def _instance_norm(run, node, x, scale, bias):
     run.claim(node, bias, "bias")
     rank = len(x.shape)
     array = relaid(x, last(rank))
-    y = _standardised(array, tuple(range(1, rank - 1)), node.attributes.get("epsilon", 1e-5))
+    # Over places, of which none is removed.
+    exact = node._replace(attributes={**node.attributes, DIFFERENCES: 1})
+    y = _standardised(exact, array, tuple(range(1, rank - 1)))
     return Laid(y * plain(scale) + plain(bias), last(rank))
 
 
@@ -97,7 +102,7 @@ def _group_norm(run, node, x, scale, bias):
     channels = array.shape[-1]
     grouped = array.reshape(*array.shape[:-1], groups, channels // groups)
     axes = (*range(1, rank - 1), rank)
-    y = _standardised(grouped, axes, node.attributes.get("epsilon", 1e-5)).reshape(array.shape)
+    y = _standardised(node, grouped, axes).reshape(array.shape)
     scale, bias = plain(scale), plain(bias)
     if scale.shape[0] != channels:
         scale, bias = (jnp.repeat(each, channels // groups) for each in (scale, bias))

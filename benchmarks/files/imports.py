@@ -1,6 +1,6 @@
 """ONNX files of anybody's: imported, half of every channel group removed, exported, compared.
 
-    python -m benchmarks.imports *.onnx --out docs/results/imports.md
+    python -m benchmarks.files.imports *.onnx --out docs/results/imports.md
 
 A table of what was found in each file and of how far the outputs of the pruned network in JAX and
 those of its own file in ONNX Runtime differ; a file that fails has the sentence that says why.
@@ -96,7 +96,7 @@ def noise(path: Path, seed: int) -> np.ndarray:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run(tyro.cli(ImportsSettings, prog="python -m benchmarks.imports", args=arguments))
+    run(tyro.cli(ImportsSettings, prog="python -m benchmarks.files.imports", args=arguments))
 
 
 if __name__ == "__main__":
