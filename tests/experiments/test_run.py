@@ -263,7 +263,8 @@ def test_a_diverging_episode_is_recorded_with_the_lowest_reward(tmp_path):
     assert np.isfinite([line["reward"] for line in history]).all()
 
 
-@pytest.mark.parametrize("agent", [pytest.param("ppo", marks=pytest.mark.ci), "uniform"])
+@pytest.mark.ci
+@pytest.mark.parametrize("agent", ["ppo", "uniform"])
 def test_other_agents_play_the_same_number_of_episodes(agent, tmp_path):
     compress.run(settings(tmp_path / "run", agent=agent))
     history = read_history(tmp_path / "run" / "history.jsonl")

@@ -86,7 +86,7 @@ MODERN: dict[str, tuple[Any, tuple[int, ...]]] = {
     "mixer": (lambda rngs: MlpMixer(5, 3, (8, 12), 4, 8, 2, 6, 10, rngs=rngs), (8, 12, 3)),
 }
 
-SAVED_OFTEN = {"densenet40", "unet", "mixer"}
+SAVED_OFTEN = {"densenet40", "unet"}
 """Networks that are saved and loaded by `make test`."""
 
 
@@ -99,5 +99,5 @@ def saved_often(names: Iterable[str]) -> list[Any]:
 
 def _saved(name: str) -> Any:
     # With those that are saved often, they have every kind of operation.
-    often = name in ("resnet20b", "mobilenet_v2", "vit_tiny")
+    often = name in ("resnet20b", "mobilenet_v2", "vit_tiny", "mixer")
     return pytest.mark.ci if often else pytest.mark.slow
