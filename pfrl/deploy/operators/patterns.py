@@ -1,7 +1,8 @@
 """What runtimes have one operator for, found in a graph of smaller operations.
 
 Like the rules of ``operators.fuse`` a rule looks at a node and its neighbours and returns whether
-it changed anything. Those here suit every runtime; ``pfrl.deploy.litert.patterns`` has LiteRT's.
+it changed anything. ``pfrl.deploy.onnx`` applies those here, and ``pfrl.deploy.litert.patterns``,
+which has more of LiteRT's own, shares what they are made of.
 """
 
 import math

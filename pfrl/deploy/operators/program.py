@@ -201,12 +201,14 @@ def _of_one_image(equation: Equation, arguments: list[Any]) -> list[Any]:
     params, (taken, made) = equation.params, equation.shapes
     wanted = [tuple(1 if size == BATCH else size for size in shape) for shape in made]
     axes = _axes(params)
-    several = any(
-        depends_on_batch(size) and (size != BATCH or axis in axes)
+    mixed = any(
+        depends_on_batch(size) and (size != BATCH or axis in axes or shape.count(size) > 1)
         for shape in (*taken, *made)
         for axis, size in enumerate(shape)
     )
-    if not several:
+    # A result without the axis was summed over it.
+    summed = any(BATCH in shape for shape in taken) and any(BATCH not in shape for shape in made)
+    if not mixed and not summed:
         one = replace(equation, params={key: _for_one(value) for key, value in params.items()})
         results = [np.asarray(result) for result in one.bind(arguments)]
         if [result.shape for result in results] == wanted:
