@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from pfrl.cpu import cores
-from pfrl.deploy.timing import instruction_set
+from pfrl.cpu.processor import instruction_set
 
 
 class Machine(TypedDict):

@@ -56,6 +56,7 @@ def run(settings: PretrainSettings) -> Path:
         weight_decay=settings.weight_decay,
         optimizer=settings.optimizer,
         label_smoothing=settings.label_smoothing,
+        precision=settings.precision,
         seed=settings.seed,
     )
     with stage(f"training {model} on {data}") as progress:

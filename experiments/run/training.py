@@ -107,7 +107,11 @@ def fit_config(finish: FinishConfig, dataset: Dataset, seed: int) -> FitConfig:
         few = min(max(ENOUGH_EPOCHS * a_pass, FEWEST_STEPS), ENOUGH_STEPS)
         epochs = max(few / a_pass, float(FEWEST_EPOCHS))
     return FitConfig(
-        epochs=epochs, batch=finish.batch, learning_rate=finish.learning_rate, seed=seed
+        epochs=epochs,
+        batch=finish.batch,
+        learning_rate=finish.learning_rate,
+        seed=seed,
+        precision=finish.precision,
     )
 
 
@@ -194,6 +198,9 @@ def _train(training: Training, tell: Tell) -> None:
         _save(training, network.variables, False)
         return
     config = fit_config(training.finish, dataset, training.seed)
+    if config.precision == "auto" and training.compressed and training.compressed.quantized:
+        # Rounded twice, values of eight bits would not be those of the file.
+        config = replace(config, precision="float32")
     soft = Distillation(
         training.finish.distillation_weight,
         training.finish.temperature,

@@ -15,6 +15,7 @@ from experiments.settings.blocks import (
 )
 from pfrl.bounds import Bounds, Count, NotNegative, Positive, Share, Whole
 from pfrl.compression.recipe import REPAIRED, ROUNDED, Recipe
+from pfrl.cpu.precision import Precision
 from pfrl.evaluation.config import EpisodeConfig
 
 _USUAL: dict[str, Any] = {"knobs": ("keep",), "int8": "none", "reward": "accuracy"}
@@ -51,6 +52,9 @@ class FinishConfig:
     """Share of the loss that is distillation from the base network; 0 is none."""
     temperature: Positive = 4.0
     """Temperature T of the distillation."""
+    precision: Precision | Literal["auto"] = "auto"
+    """Of the products in this training: float32, tensorfloat32 (GPUs) or bfloat16 (sums in
+    float32); auto is bfloat16 on a CPU with matrix units (AMX) where no bit widths are chosen."""
     candidates: Count = 5
     """Best policies of the search that are re-scored on images the reward did not use."""
     rescore_steps: Whole | None = None

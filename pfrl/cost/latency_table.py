@@ -20,12 +20,13 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from pfrl.cpu.processor import instruction_set
 from pfrl.deploy.onnx.emit import to_model
 from pfrl.deploy.onnx.integers import to_integer_model
 from pfrl.deploy.operators import quantized
 from pfrl.deploy.operators.graph import OperatorGraph
 from pfrl.deploy.runtimes.onnxruntime import Session
-from pfrl.deploy.timing import instruction_set, interleave
+from pfrl.deploy.timing import interleave
 from pfrl.graph.labelled.program import BATCH
 
 ALIGNMENT = 4

@@ -68,27 +68,28 @@ def chosen(x: Any, kernel: Any, result: Any, *, threads: int, **params: Any) -> 
       params: of ``conv_general_dilated``.
     """
     axes = len(x.shape) - 2
-    types = {np.dtype(each.dtype) for each in (x, kernel, result)}
+    types = {np.dtype(each.dtype).name for each in (x, kernel, result)}
     sizes = (*x.shape, *kernel.shape, *result.shape)
-    if types != {np.dtype(np.float32)} or axes not in (1, 2, 3) or 0 in sizes:
+    if types not in ({"float32"}, {"bfloat16"}) or axes not in (1, 2, 3) or 0 in sizes:
         return None
     numbers = params["dimension_numbers"]
     strides, padding = tuple(params["window_strides"]), tuple(params["padding"])
     widened, dilation = tuple(params["lhs_dilation"]), tuple(params["rhs_dilation"])
     groups, split = params["feature_group_count"], params["batch_group_count"]
     ones, function = (1,) * axes, None
+    (kind,) = types
     if (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec) == _of_gradient(axes):
         if widened == ones and groups == 1:
             # What the equation calls images are channels; its kernel is a gradient ``[N, O, ...]``.
             order = (0, axes + 1, *range(1, axes + 1))
-            images, gradient = Array(x.shape, order), Array(kernel.shape, order)
-            found = Array(result.shape, (axes + 1, axes, *range(axes)))
+            images, gradient = Array(x.shape, order, kind), Array(kernel.shape, order, kind)
+            found = Array(result.shape, (axes + 1, axes, *range(axes)), kind)
             how = Geometry(dilation, padding, strides, split)
             function = of_kernel(images, gradient, found, how)
     elif split == 1:
-        images = Array(x.shape, tuple(numbers.lhs_spec))
-        weights = Array(kernel.shape, tuple(numbers.rhs_spec))
-        found = Array(result.shape, tuple(numbers.out_spec))
+        images = Array(x.shape, tuple(numbers.lhs_spec), kind)
+        weights = Array(kernel.shape, tuple(numbers.rhs_spec), kind)
+        found = Array(result.shape, tuple(numbers.out_spec), kind)
         if widened == ones:
             how = Geometry(strides, padding, dilation, groups)
             function = of_image(images, weights, found, how)

@@ -23,10 +23,11 @@ REMEMBERED = 64
 
 
 class Array(NamedTuple):
-    """A row-major float32 array and the order in which its axes are looked at."""
+    """A row-major array, the order in which its axes are looked at, and its type."""
 
     shape: tuple[int, ...]
     order: tuple[int, ...]
+    kind: str = "float32"
 
     @property
     def seen(self) -> tuple[int, ...]:
@@ -38,9 +39,9 @@ class Array(NamedTuple):
         import torch
 
         count = prod(self.shape)
-        memory, size = ctypes.c_float * count, self.seen
+        kind = getattr(torch, self.kind)
+        memory, size = ctypes.c_char * (count * kind.itemsize), self.seen
         strides = tuple(prod(self.shape[axis + 1 :]) for axis in self.order)
-        kind = torch.float32
 
         known: dict[int, Any] = {}
 
@@ -137,7 +138,7 @@ def of_kernel(x: Array, gradient: Array, result: Array, how: Geometry) -> Functi
         image, change, out = _seen(views, arguments, results)
         image = image if even else _padded(image, how.padding)
         # Of the kernel only the shape is read.
-        empty = torch.empty(size, memory_format=like)
+        empty = torch.empty(size, dtype=change.dtype, memory_format=like)
         out.copy_(backward(change, image, empty, None, *numbers, (False, True, False))[1])
 
     return run

@@ -8,18 +8,26 @@ traced, saved or exported.
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any
+from math import prod
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from pfrl.cpu.processor import multiplies_bfloat16
+from pfrl.cpu.rewrite import products
 from pfrl.graph.labelled.program import Equation, evaluate, trace_program
 
+Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 PRODUCTS = ("conv_general_dilated", "dot_general")
 DIGITS = {"float32": lax.Precision.HIGHEST, "tensorfloat32": lax.Precision.HIGH}
 """What float32 operands are multiplied with."""
+WORTH_ROUNDING = 40
+"""Products of a convolution per number that it reads or writes from which a CPU is faster with
+bfloat16: with fewer, such as 1×1 taps or one channel a group, the rounding costs more than it
+saves. Tried with six networks on two cores with AMX (docs/results/performance.md)."""
 
 
 def at_precision(function: Callable, precision: str) -> Callable:
@@ -30,7 +38,9 @@ def at_precision(function: Callable, precision: str) -> Callable:
     - 'bfloat16': operands are rounded to bfloat16, and a convolution's result too, as
       ``torch.autocast`` does; sums are of float32, and so is everything that is no product.
 
-    A CPU has no TensorFloat-32, and the first two leave its program alone. To be used within
+    A CPU has no TensorFloat-32, and the first two leave its program alone. 'bfloat16' is for its
+    larger convolutions alone (``WORTH_ROUNDING``), and faster where the processor multiplies such
+    matrices (``fastest``); elsewhere it may be slower. To be used within
     ``jax.jit``, around what is differentiated, not inside of it. What is within a loop or a branch
     of the function is left alone.
 
@@ -48,12 +58,31 @@ def at_precision(function: Callable, precision: str) -> Callable:
         def step(number: int, equation: Equation, operands: list[Any]) -> Sequence[Any]:
             if equation.name not in PRODUCTS or {_type(each) for each in operands} != {"float32"}:
                 return equation.bind(operands)
+            if jax.default_backend() == "cpu" and not _pays(equation):
+                return equation.bind(operands)
             return [_product(equation, operands, precision)]
 
         program, tree = trace_program(function, *arguments, derivatives=False)
         return jax.tree.unflatten(tree, evaluate(program, jax.tree.leaves(arguments), step))
 
     return rewritten
+
+
+def fastest() -> Precision | None:
+    """The precision with which this machine trains fastest without a loss of accuracy.
+
+    bfloat16 on a CPU that multiplies matrices of it (AMX). None is whatever the backend does by
+    itself: TensorFloat-32 on GPUs and bfloat16 on TPUs.
+    """
+    rounds = jax.default_backend() == "cpu" and multiplies_bfloat16()
+    return "bfloat16" if rounds else None
+
+
+def _pays(equation: Equation) -> bool:
+    """Whether a CPU computes it faster with bfloat16."""
+    operands, (result,) = equation.shapes
+    moved = prod(result) + sum(map(prod, operands))
+    return products(equation) >= WORTH_ROUNDING * moved
 
 
 def _product(equation: Equation, operands: Sequence[Any], precision: str) -> jax.Array:

@@ -42,7 +42,7 @@ def fast(function: Callable, threads: int | None = None) -> Callable:
         if jax.default_backend() != "cpu":
             return function(*arguments)
         program, tree = trace_program(function, *arguments, derivatives=False)
-        large = any(_products(each) >= WORTH_SHARING for each in program.equations)
+        large = any(products(each) >= WORTH_SHARING for each in program.equations)
         team = threads or (len(cores()) if large else 1)
 
         def step(number: int, equation: Equation, operands: list[Any]) -> Sequence[Any]:
@@ -55,7 +55,7 @@ def fast(function: Callable, threads: int | None = None) -> Callable:
     return rewritten
 
 
-def _products(equation: Equation) -> int:
+def products(equation: Equation) -> int:
     """Multiplications of a convolution; 0 of what is none."""
     if equation.primitive is not XLA:
         return 0

@@ -7,7 +7,6 @@ steady where the times are not. Every round loads the networks anew, since where
 a session's memory happens to lie changes its speed by some percent for good.
 """
 
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pfrl.cpu.processor import instruction_set
 from pfrl.deploy.runtimes.sessions import open_session
 
 ROUND_SECONDS = 0.005
@@ -220,13 +220,3 @@ def median_interval(values: np.ndarray, rng: np.random.Generator) -> tuple[float
     picks = rng.integers(0, len(values), (BOOTSTRAP_SAMPLES, len(values)))
     low, high = np.percentile(np.median(values[picks], axis=1), [2.5, 97.5])
     return float(low), float(high)
-
-
-def instruction_set() -> str:
-    """The vector extensions that ONNX Runtime's kernels choose by, else the machine's name."""
-    known = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "asimd", "asimddp")
-    cpuinfo = Path("/proc/cpuinfo")
-    words = set(cpuinfo.read_text().split()) if cpuinfo.is_file() else set()
-    found = [name for name in known if name in words]
-    named = ["neon" if name == "asimd" else name for name in found]
-    return " ".join(named) or platform.machine()

@@ -5,10 +5,10 @@ from typing import Literal, NamedTuple
 
 from pfrl.bounds import Count, NotNegative, Positive, Whole
 from pfrl.compression.recipe import Recipe
+from pfrl.cpu.precision import Precision
 from pfrl.deploy.runtimes.base import RUNTIMES
 
 Fidelity = Literal["reconstruct", "finetune", "supernet"]
-Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class EpisodeConfig:
     XLA to a tenth of a point (integers with their simulation to half of one), measured once at the
     start, and elsewhere xla."""
     precision: Precision = "float32"
-    """Of the products in fine-tuning and in XLA's judging, for GPUs and TPUs: all digits; those of
-    TensorFloat-32; or bfloat16, with sums of float32. Fewer digits are faster, and may rank close
-    policies otherwise."""
+    """Of the products in fine-tuning and in XLA's judging: all digits; those of TensorFloat-32, for
+    GPUs; or bfloat16, with sums of float32, for GPUs, TPUs and CPUs with AMX. Fewer digits are
+    faster, and may rank close policies otherwise."""
     early_stop: Literal["never", "bound", "race"] = "never"
     """When judging ends before all images were seen: as soon as the best accuracy so far is out of
     reach (bound), or the policy is behind the best one on their common images (race); see

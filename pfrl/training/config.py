@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pfrl.bounds import BelowOne, Count, NotNegative, Positive, Whole, check
+from pfrl.cpu.precision import Precision
 
 
 class ConfigError(ValueError):
@@ -32,6 +33,10 @@ class FitConfig:
     """Factor on the learning rate of what quantizers learn: their steps and clips."""
     label_smoothing: BelowOne = 0.0
     """Share of a label's probability that is spread evenly over all classes; 0.1 is usual."""
+    precision: Precision | Literal["auto"] = "auto"
+    """Of the products: float32 has all digits, tensorfloat32 those of that form (GPUs), bfloat16
+    rounds what is multiplied and sums in float32, as automatic mixed precision does. auto is
+    bfloat16 on a CPU with matrix units (AMX), and elsewhere what the backend does by itself."""
 
     def __post_init__(self) -> None:
         check(self, ConfigError)

@@ -19,13 +19,13 @@ from pfrl.cost.latency_table import (
     _layer,
     measure_table,
 )
+from pfrl.cpu.processor import instruction_set
 from pfrl.deploy import timing
 from pfrl.deploy.layer_times import layer_times
 from pfrl.deploy.memory import GIB, Limits, limits_of, peak_memory, watched
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.deploy.timing import (
     Measurement,
-    instruction_set,
     interleave,
     latency_ratio,
     measure,

@@ -204,8 +204,9 @@ def operands():
     return [rng.normal(size=each).astype(np.float32) for each in shapes]
 
 
-def test_products_are_rounded_gradients_included():
+def test_products_are_rounded_gradients_included(monkeypatch):
     """By hand: operands to bfloat16, and the convolution's result; sums of float32."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     x, kernel, weights = operands()
     found = jax.jit(at_precision(jax.value_and_grad(products, 2), "bfloat16"))(x, kernel, weights)
 

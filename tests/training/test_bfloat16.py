@@ -1,0 +1,131 @@
+"""Trainings with products of bfloat16: right on a CPU, where they pay, chosen by the machine."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from pfrl.cpu import fast, precision
+from pfrl.cpu.precision import at_precision, fastest
+from pfrl.cpu.processor import instruction_set, multiplies_bfloat16
+from pfrl.graph import from_nnx, split_variables
+from pfrl.models.catalogue import build
+from pfrl.training import fit as training
+from pfrl.training.config import FitConfig
+from pfrl.training.optimizers import sgd
+from pfrl.training.step import TrainState, make_train_step
+from tests.support.tiny import made, resnet8, stripes
+from tests.training.test_fast import CASES, CHANNELS_LAST, SAME, arrays
+from tests.training.test_training import SHORT, trained
+
+
+def results(case, x, kernel):
+    """The convolution of a case, and its gradients under a cotangent that hides no digits."""
+    keywords = {"window_strides": (1, 1), "padding": SAME, **case[2]}
+    keywords.setdefault("dimension_numbers", CHANNELS_LAST)
+    y, back = jax.vjp(lambda *a: lax.conv_general_dilated(*a, **keywords), x, kernel)
+    return y, back(jnp.tanh(y / 50))
+
+
+@pytest.fixture(scope="module")
+def both():
+    """Results of all cases by name, ``(by oneDNN with bfloat16, plain)``: one compilation each."""
+    inputs = {name: arrays(*case[:2]) for name, case in CASES.items()}
+
+    def everything(inputs):
+        return {name: results(CASES[name], *given) for name, given in inputs.items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "WORTH_ROUNDING", 0)
+        rounded = fast(at_precision(everything, "bfloat16"))
+        assert jax.jit(rounded).lower(inputs).as_text().count("custom_call @pfrl_convolution") > 70
+        return jax.jit(rounded)(inputs), jax.jit(everything)(inputs)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_only_digits_are_lost(name, both):
+    """Eight bits of every factor and of the result remain, whatever the geometry."""
+    found, expected = (jax.tree.leaves(every[name]) for every in both)
+    for one, other in zip(found, expected, strict=True):
+        assert (one.shape, one.dtype) == (other.shape, np.float32)
+        scale = float(jnp.abs(other).max())
+        np.testing.assert_allclose(one, other, rtol=0.02, atol=0.02 * scale)
+        assert np.any(np.asarray(one) != np.asarray(other))
+
+
+def rounded_convolutions(network, image=(32, 32, 3)):
+    """How many of the convolutions of a train step have operands of bfloat16, and how many none."""
+    source = from_nnx(build(network, 10, image, 0))
+    optimizer = sgd(0.1, 0.0)
+    parameters, statistics = split_variables(source)
+    state = TrainState(parameters, statistics, optimizer.init(parameters))
+    step = at_precision(make_train_step(source.apply, optimizer), "bfloat16")
+    x, y = np.zeros((8, *image), np.float32), np.zeros(8, np.int32)
+    text = jax.jit(step).lower(state, x, y, None).as_text()
+    lines = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+    return sum("bf16" in line for line in lines), sum("bf16" not in line for line in lines)
+
+
+def test_small_and_depthwise_convolutions_keep_their_digits():
+    """One by one and depthwise kernels move more than they multiply."""
+    rounded, whole = rounded_convolutions("mobilenet_v2")
+    assert 0 < rounded < whole
+    # Of a ResNet all but what the images' three channels and the shortcuts have.
+    rounded, whole = rounded_convolutions("resnet20")
+    assert rounded > 10 * whole
+
+
+def test_products_of_matrices_are_left_to_the_cpu():
+    """XLA's products of bfloat16 on a CPU do not run at every size."""
+    x, w = np.ones((64, 256), np.float32), np.ones((256, 512), np.float32)
+    text = jax.jit(at_precision(lambda x, w: x @ w, "bfloat16")).lower(x, w).as_text()
+    assert "bf16" not in text
+
+
+@pytest.mark.parametrize(
+    ("backend", "amx", "expected"),
+    [("cpu", True, "bfloat16"), ("cpu", False, None), ("gpu", True, None), ("tpu", False, None)],
+)
+def test_the_machine_decides_which_precision_is_fastest(backend, amx, expected, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: amx)
+    assert fastest() == expected
+
+
+def test_the_processor_says_what_it_has():
+    assert multiplies_bfloat16() == ("amx_bf16" in instruction_set())
+
+
+@pytest.mark.parametrize("asked", ["auto", "float32", "bfloat16"])
+def test_a_training_has_the_precision_that_was_asked_for(asked, monkeypatch):
+    """auto is what the machine is fastest with."""
+    known = []
+
+    def noted(function, given):
+        known.append(given)
+        return at_precision(function, given)
+
+    monkeypatch.setattr(training, "at_precision", noted)
+    monkeypatch.setattr(training, "fastest", lambda: "bfloat16")
+    trained(replace(SHORT, precision=asked))
+    assert known == ["bfloat16" if asked == "auto" else asked]
+
+
+def test_a_training_with_rounded_products_learns_as_one_without(monkeypatch):
+    monkeypatch.setattr(precision, "WORTH_ROUNDING", 0)
+    data, source = stripes(train=64, search=32, crop=0), from_nnx(made(resnet8))
+    variables = dict(source.variables)
+
+    def quality(asked):
+        config = FitConfig(epochs=8, batch=16, learning_rate=0.05, precision=asked)
+        found = training.fit(source.apply, variables, source.trainable, data, config)
+        return found, training.mean_quality(
+            lambda x: source.apply(found, x, False)[0], data, data.search
+        )
+
+    (whole, expected), (rounded, found) = quality("float32"), quality("bfloat16")
+    assert expected >= 0.9 and found >= 0.9
+    assert any(np.any(whole[name] != rounded[name]) for name in whole)
