@@ -15,8 +15,8 @@ from experiments.settings.blocks import (
 )
 from pfrl.bounds import Bounds, Count, NotNegative, Positive, Share, Whole
 from pfrl.compression.recipe import REPAIRED, ROUNDED, Recipe
-from pfrl.cpu.precision import Precision
 from pfrl.evaluation.config import EpisodeConfig
+from pfrl.training.config import Precision
 
 _USUAL: dict[str, Any] = {"knobs": ("keep",), "int8": "none", "reward": "accuracy"}
 PREFERENCES: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ from typing import Literal
 
 from experiments.settings.blocks import CommandSettings, Flat, ModelBlock
 from pfrl.bounds import BelowOne, Count, NotNegative, Positive, Whole
-from pfrl.cpu.precision import Precision
+from pfrl.training.config import Precision
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ traced, saved or exported.
 from collections.abc import Callable, Sequence
 from functools import wraps
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,6 @@ from pfrl.cpu.processor import multiplies_bfloat16
 from pfrl.cpu.rewrite import products
 from pfrl.graph.labelled.program import Equation, evaluate, trace_program
 
-Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 PRODUCTS = ("conv_general_dilated", "dot_general")
 DIGITS = {"float32": lax.Precision.HIGHEST, "tensorfloat32": lax.Precision.HIGH}
 """What float32 operands are multiplied with."""
@@ -68,7 +67,7 @@ def at_precision(function: Callable, precision: str) -> Callable:
     return rewritten
 
 
-def fastest() -> Precision | None:
+def fastest() -> str | None:
     """The precision with which this machine trains fastest without a loss of accuracy.
 
     bfloat16 on a CPU that multiplies matrices of it (AMX). None is whatever the backend does by

@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 
 from pfrl.bounds import Count, NotNegative, Positive, Whole
 from pfrl.compression.recipe import Recipe
-from pfrl.cpu.precision import Precision
 from pfrl.deploy.runtimes.base import RUNTIMES
+from pfrl.training.config import Precision
 
 Fidelity = Literal["reconstruct", "finetune", "supernet"]
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pfrl.bounds import BelowOne, Count, NotNegative, Positive, Whole, check
-from pfrl.cpu.precision import Precision
+
+Precision = Literal["float32", "tensorfloat32", "bfloat16"]
+"""Of products; see ``pfrl.cpu.precision.at_precision``."""
 
 
 class ConfigError(ValueError):
