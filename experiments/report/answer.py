@@ -18,6 +18,10 @@ from experiments.report.sections import Entry, base_cost, metric_of, quality_cha
 
 QUARTER = 0.25
 """Of the base's bytes, which ``--prefer both`` asks for."""
+UNIFORM = (
+    " It is the uniform policy, the same share of every layer: the search's network lost more at"
+    " this limit."
+)
 
 
 def answer(report: Entry) -> str:
@@ -125,7 +129,8 @@ def _of_drop(report: Entry, drop: Entry) -> list[str]:
         f" that were tried. On {images} it is {_loss(found['difference']['difference'])} the base,"
         f" and with {sure} confidence no more than"
         f" {points(max(-found['difference']['low'], 0.0)).lstrip('+')} points worse:"
-        f" {'kept' if drop['kept'] else 'not kept'}.",
+        f" {'kept' if drop['kept'] else 'not kept'}."
+        + (UNIFORM if found.get("network") == "uniform" else ""),
     ]
     difference = (report.get("comparison") or {}).get("compressed_minus_base")
     if difference:

@@ -1,6 +1,6 @@
 """Which policy is handed over: the best few are judged again, on held-out images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -77,13 +77,16 @@ class Chosen(NamedTuple):
     table: Entry
 
 
-def choose(settings: CompressSettings, folder: RunFolder, searched: Searched) -> Chosen:
+def choose(
+    settings: CompressSettings, folder: RunFolder, searched: Searched, pick: "Pick | None" = None
+) -> Chosen:
     """What is handed over of a finished search; its policy is written down.
 
     Args:
       settings: of the run.
       folder: of the run; keeps what is computed here, for a run that goes on.
       searched: the finished search.
+      pick: the rule; ``cheapest_alike`` if none is given.
     """
     opened, problem = searched.opened, searched.problem
     graph, costs, evaluator = opened.graph, opened.costs, opened.evaluator
@@ -100,7 +103,9 @@ def choose(settings: CompressSettings, folder: RunFolder, searched: Searched) ->
     # Evaluated as an episode's; no agent has seen it.
     score = folder.kept("uniform.json", lambda: evaluator.evaluate(policy)._asdict())
     uniform = Candidate(None, policy, Evaluation(**score))
-    found = choose_policy(settings, folder, searched, reference, uniform, decisions.metric)
+    found = choose_policy(
+        settings, folder, searched, reference, uniform, decisions.metric, pick or cheapest_alike
+    )
     write_json(folder.path / "policy.json", found[0].policy.to_json())
     return Chosen(decisions, uniform, *found)
 
@@ -112,6 +117,7 @@ def choose_policy(
     reference: Reference,
     uniform: Candidate,
     metric: str,
+    pick: "Pick",
 ) -> tuple[Candidate, Entry]:
     """The candidate that is handed over, and how all candidates were judged.
 
@@ -128,6 +134,7 @@ def choose_policy(
       reference: what rewards are computed from.
       uniform: a candidate besides the best of the search.
       metric: of the target.
+      pick: the rule by which one of the judged candidates is chosen.
 
     Returns:
       The candidate, and ``{"images", "metric", "candidates"}``: how many images were held out, in
@@ -154,7 +161,22 @@ def metric_of_ties(reward: str, target: str) -> str:
     return next(iter(REWARDS[reward].needs), target)
 
 
-def pick(rows: Sequence[Entry], share: float | None) -> int:
+Pick = Callable[[Sequence[Entry], float | None], int]
+"""``pick(rows, share)``: the position of the row that is handed over."""
+
+
+def best_found(rows: Sequence[Entry], share: float | None) -> int:
+    """The position of the search's best row, however little it leads; the cheaper of equal ones.
+
+    For who asks for the best at a limit and has the uniform policy besides. Arguments are those
+    of ``cheapest_alike``.
+    """
+    eligible = _eligible(rows, share)
+    found = [n for n in eligible if rows[n]["episode"] is not None] or eligible
+    return max(found, key=lambda n: (rows[n]["held_out_reward"], -rows[n]["cost"]))
+
+
+def cheapest_alike(rows: Sequence[Entry], share: float | None) -> int:
     """The position of the row that is handed over.
 
     Of the rows that cannot be told apart from the best one (the interval of the difference

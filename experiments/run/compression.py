@@ -96,8 +96,7 @@ def run(settings: CompressSettings) -> list[Path]:
             report = finish(settings, folder, searched, chosen)
         else:
             found = search_limits(settings, folder, weights, table, evaluations)
-            chosen = choose(found.settings, folder, found.searched)
-            report = finish(found.settings, folder, found.searched, chosen)
+            report = finish(found.settings, folder, found.searched, found.chosen)
             report["drop"] = found.facts
         report["prefer"] = settings.prefer
         write_json(folder.path / "report.json", report)

@@ -6,10 +6,12 @@ yields is trained in full, as one that is handed over is, and judged beside the 
 held-out images: an episode's short training says which policy is good, not what will be lost.
 A limit is kept where the lower bound of the difference is no lower than the loss that is allowed.
 The bound is one-sided, and says how far the test images may differ, too: see ``promised``.
+Where the search's network loses too much, the uniform policy gets its chance, so that no search
+ends with a larger network than no search would have.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +25,7 @@ from envs.task import load_network
 from experiments.records.run_folder import VALIDATION, RunFolder
 from experiments.report.differences import paired_differences
 from experiments.report.intervals import Difference
-from experiments.run.choose import choose
+from experiments.run.choose import Candidate, Chosen, best_found, choose
 from experiments.run.search import Searched, make_problem, make_task, search
 from experiments.run.training import Training, train_all
 from experiments.settings.blocks import LengthBlock
@@ -32,6 +34,7 @@ from experiments.watch.progress import say
 from pfrl.cpu.backend import compiled
 from pfrl.data import Dataset
 from pfrl.evaluation.validation import batched, split_search
+from pfrl.files import write_json
 from pfrl.tasks.judging import validate
 from pfrl.tasks.outputs import as_one
 from pfrl.training.step import Apply
@@ -40,12 +43,15 @@ ROUNDS = 5
 """Limits that are tried: from 1 to 0.05 of the base they end within a tenth of each other."""
 CLOSE = 1.05
 """Ratio of the lowest limit that is kept to the highest that is not, at which none is tried."""
+NETWORKS = 2
+"""That may be judged at a limit: the search's, and the uniform policy's where that one fails."""
 HELD_OUT = 0.75
 """Share of the search split that no reward uses, at least: what is promised hangs on it."""
-TRAINED = Path("networks") / "compressed.npz"
+COMPRESSED, UNIFORM = "compressed", "uniform"
+TRAINED = "networks"
 TAKEN_OVER = ("history.jsonl", "validation.json", "search.json", "uniform.json", "rescored.json",
-              "policy.json", "base.json", "agent.npz", "tb", str(TRAINED))  # fmt: skip
-"""What the run keeps of the limit that it ends with."""
+              "policy.json", "base.json", "agent.npz", "tb")  # fmt: skip
+"""What the run keeps of the limit that it ends with, besides the trained network."""
 
 
 class Tried(NamedTuple):
@@ -55,11 +61,13 @@ class Tried(NamedTuple):
       share: the limit, as a share of the base network's cost.
       difference: quality of its network less the base's, on the held-out images.
       kept: whether no more is lost than is allowed.
+      network: 'compressed' if it is the search's, else 'uniform'.
     """
 
     share: float
     difference: Difference
     kept: bool
+    network: str = COMPRESSED
 
 
 class Found(NamedTuple):
@@ -68,11 +76,13 @@ class Found(NamedTuple):
     Attributes:
       settings: of the run, with the limit as its target.
       searched: the search at that limit.
+      chosen: what of it is handed over.
       facts: the entry 'drop' of the report.
     """
 
     settings: CompressSettings
     searched: Searched
+    chosen: Chosen
     facts: dict[str, Any]
 
 
@@ -105,7 +115,7 @@ def search_limits(
     decisions = Decisions(make_problem(settings, task), opened.graph, opened.costs)
     held_out = HeldOut(settings, task)
     each = max(evaluations // ROUNDS, 1)
-    searches: dict[float, tuple[CompressSettings, Searched]] = {}
+    searches: dict[float, tuple[CompressSettings, Searched, Chosen]] = {}
 
     def attempt(share: float) -> Tried:
         say(f"limit {len(searches) + 1} of at most {ROUNDS}: {metric} at most {share:.1%}")
@@ -120,21 +130,30 @@ def search_limits(
         place.begin()
         place.kept(VALIDATION, lambda: folder.read(VALIDATION))
         searched = search(own, place, make_problem(own, task), each)
-        searches[share] = own, searched
-        policy = choose(own, place, searched).candidate.policy
-        small = searched.opened.evaluator.network(policy)
-        training = Training(
-            "compressed", task, small, own.finish, own.seed, place.path / "networks"
-        )
-        arrays = train_all([training], say)["compressed"]
-        difference = held_out.difference(small.apply, arrays)
-        return Tried(share, difference, -100 * difference.low <= (settings.max_drop or 0.0))
+        chosen = choose(own, place, searched, best_found)
+
+        def judged(name: str, candidate: Candidate) -> Tried:
+            small = searched.opened.evaluator.network(candidate.policy)
+            training = Training(name, task, small, own.finish, own.seed, place.path / TRAINED)
+            difference = held_out.difference(small.apply, train_all([training], say)[name])
+            kept = -100 * difference.low <= (settings.max_drop or 0.0)
+            return Tried(share, difference, kept, name)
+
+        best = judged(COMPRESSED, chosen.candidate)
+        if not best.kept and chosen.uniform.policy.to_json() != chosen.candidate.policy.to_json():
+            say("the search's network loses too much: the uniform policy of this limit is tried")
+            other = judged(UNIFORM, chosen.uniform)
+            if other.difference.low > best.difference.low:
+                best, chosen = other, chosen._replace(candidate=chosen.uniform)
+                write_json(place.path / "policy.json", chosen.uniform.policy.to_json())
+        searches[share] = own, searched, chosen
+        return best
 
     tried = bisect(decisions.floor / decisions.base, attempt, ROUNDS)
     kept = [one for one in tried if one.kept]
     best = min(kept) if kept else max(tried)
-    own, searched = searches[best.share]
-    _take_over(own.out, folder.path)
+    own, searched, chosen = searches[best.share]
+    _take_over(own.out, folder.path, f"{best.network}.npz")
     facts = {
         "allowed": settings.max_drop / 100,
         "confidence": settings.confidence,
@@ -144,7 +163,7 @@ def search_limits(
         "held_out_images": held_out.count,
         "tried": [{**one._asdict(), "difference": one.difference._asdict()} for one in tried],
     }
-    return Found(replace(own, out=settings.out), searched, facts)
+    return Found(replace(own, out=settings.out), searched, chosen, facts)
 
 
 def bisect(floor: float, attempt: Callable[[float], Tried], rounds: int = ROUNDS) -> list[Tried]:
@@ -206,16 +225,16 @@ def promised(confidence: float, ratio: float) -> float:
     """How sure the held-out images have to be, so that the test images keep the promise.
 
     Two things are left to chance, and the margin is the root of the sum of their squares: what
-    the held-out images say of one network, at a share of the confidence, as the lowest of
-    ``ROUNDS`` limits that passes owes some of that to luck; and what the test images will say of
-    it, as a prediction interval has it. How many test images there are is not looked at: as many
-    as search images are taken for granted.
+    the held-out images say of one network, at a share of the confidence, as the best of up to
+    ``NETWORKS`` at each of ``ROUNDS`` limits owes some of that to luck; and what the test images
+    will say of it, as a prediction interval has it. How many test images there are is not looked
+    at: as many as search images are taken for granted.
 
     Args:
       confidence: that the settings ask for.
       ratio: held-out images over test images.
     """
-    shared = ndtri(1 - (1 - confidence) / ROUNDS)
+    shared = ndtri(1 - (1 - confidence) / (ROUNDS * NETWORKS))
     return float(ndtr(np.hypot(shared, ndtri(confidence) * ratio**0.5)))
 
 
@@ -226,11 +245,13 @@ def fewer_rewarded(settings: CompressSettings, dataset: Dataset) -> CompressSett
     return replace(settings, episode=episode)
 
 
-def _take_over(source: Path, target: Path) -> None:
-    """Copy what the end of a run goes on from; what is there already is kept."""
-    names: Sequence[str] = TAKEN_OVER
-    for name in names:
-        old, new = source / name, target / name
+def _take_over(source: Path, target: Path, network: str) -> None:
+    """Copy what the end of a run goes on from, one network as the compressed one; what is there
+    already is kept."""
+    names = {name: name for name in TAKEN_OVER}
+    names[f"{TRAINED}/{network}"] = f"{TRAINED}/{COMPRESSED}.npz"
+    for name, here in names.items():
+        old, new = source / name, target / here
         if new.exists() or not old.exists():
             continue
         new.parent.mkdir(parents=True, exist_ok=True)

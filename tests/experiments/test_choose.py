@@ -10,7 +10,7 @@ from agents import Episode
 from envs.rewards import Reference
 from experiments.report.differences import paired_differences
 from experiments.run import choose
-from experiments.run.choose import Candidate, choose_policy, pick
+from experiments.run.choose import Candidate, best_found, cheapest_alike, choose_policy
 from experiments.settings.compression import CompressSettings
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
@@ -33,28 +33,36 @@ def row(cost, reward, low, *, diverged=False, ratio=None):
 
 
 def test_the_best_is_taken_where_all_others_are_clearly_worse():
-    assert pick([row(5, 0.8, 0.02), row(9, 0.9, None), row(1, 0.5, 0.3)], None) == 1
+    assert cheapest_alike([row(5, 0.8, 0.02), row(9, 0.9, None), row(1, 0.5, 0.3)], None) == 1
 
 
 def test_of_those_that_cannot_be_told_apart_the_cheapest_is_taken():
     rows = [row(9, 0.9, None), row(7, 0.89, -0.005), row(8, 0.89, 0.0), row(3, 0.6, 0.2)]
-    assert pick(rows, None) == 1
+    assert cheapest_alike(rows, None) == 1
 
 
 def test_among_equal_costs_the_higher_reward_and_then_the_first_counts():
-    assert pick([row(7, 0.8, -0.1), row(7, 0.9, -0.1), row(7, 0.9, -0.1)], None) == 1
+    assert cheapest_alike([row(7, 0.8, -0.1), row(7, 0.9, -0.1), row(7, 0.9, -0.1)], None) == 1
 
 
 def test_a_network_that_diverged_is_not_taken():
-    assert pick([row(1, 0.99, -0.01, diverged=True), row(9, 0.9, -0.01)], None) == 1
-    assert pick([row(1, 0.1, -0.01, diverged=True)], None) == 0
+    assert cheapest_alike([row(1, 0.99, -0.01, diverged=True), row(9, 0.9, -0.01)], None) == 1
+    assert cheapest_alike([row(1, 0.1, -0.01, diverged=True)], None) == 0
 
 
 def test_a_latency_budget_that_is_kept_to_comes_first():
     rows = [row(0.3, 0.99, -0.01, ratio=0.6), row(0.5, 0.9, -0.01, ratio=0.5)]
-    assert pick(rows, 0.5) == 1
-    assert pick(rows, 0.595) == 0  # as far as the interval of 0.6 can tell
-    assert pick(rows, 0.4) == 0  # nobody keeps to it
+    assert cheapest_alike(rows, 0.5) == 1
+    assert cheapest_alike(rows, 0.595) == 0  # as far as the interval of 0.6 can tell
+    assert cheapest_alike(rows, 0.4) == 0  # nobody keeps to it
+
+
+def test_the_best_found_leads_by_however_little_and_is_not_the_uniform_one():
+    rows = [row(9, 0.90, 0.0), row(7, 0.91, -0.01), row(5, 0.91, -0.01), row(1, 0.95, None)]
+    for place, each in enumerate(rows):
+        each["episode"] = place if place < 3 else None
+    assert best_found(rows, None) == 2, "the cheaper of two that are equally good"
+    assert best_found(rows[3:], None) == 0, "there is no other"
 
 
 @pytest.mark.parametrize(("reward", "taken"), [("accuracy", 0), ("latency", 1)])
@@ -87,7 +95,9 @@ def test_ties_fall_to_the_cheapest_in_what_the_reward_weighs(tmp_path, monkeypat
     reference = Reference(0.9, {"macs": 100.0, "latency": 1.0}, 0.5, -0.5)
     costs = {"macs": 60.0, "latency": 1.0}
     uniform = Candidate(None, Policy({}, {}, {}), Evaluation(0.1, costs, 0, False))
-    found, table = choose_policy(settings, folder, searched, reference, uniform, "macs")
+    found, table = choose_policy(
+        settings, folder, searched, reference, uniform, "macs", cheapest_alike
+    )
     assert found.episode == taken
     assert asked == [7] * 3, "four passes over 100 images, 64 a step"
     assert table["metric"] == ("macs" if taken == 0 else "latency")
