@@ -1,6 +1,7 @@
 """PyTorch's networks by way of ONNX: imported, halved, exported, and every step agrees."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -101,14 +102,18 @@ def test_channels_go_that_a_layer_normalisation_reads(name, opset, tmp_path):
     assert graph.groups["patch"].size == 16
 
 
-QUICKLY = {("ResNet", "dynamo", True), ("VisionTransformer", "fold", False)}
-"""What is tested always; the rest takes a minute."""
+QUICKLY: dict[tuple[str, str, bool], Any] = {
+    ("ResNet", "fold", True): (),
+    ("ResNet", "dynamo", True): pytest.mark.ci,
+    ("VisionTransformer", "fold", False): (),
+}
+"""What is tested always, or by CI; the rest takes a minute."""
 
 
 @pytest.mark.parametrize(
     ("name", "how", "dynamic"),
     [
-        pytest.param(*case, marks=() if case in QUICKLY else pytest.mark.slow)
+        pytest.param(*case, marks=QUICKLY.get(case, pytest.mark.slow))
         for case in itertools.product(NETWORKS, ("fold", "dynamo"), (True, False))
     ],
 )

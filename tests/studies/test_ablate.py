@@ -143,6 +143,7 @@ def test_a_run_goes_on_takes_more_seeds_and_is_reported(tmp_path, capsys):
     assert "episodes was 2, now it is 3" in capsys.readouterr().err
 
 
+@pytest.mark.ci
 def test_experiments_that_lie_side_by_side_share_their_searches(tmp_path, monkeypatch, capsys):
     one, two = tmp_path / "one", tmp_path / "two"
     assert cli.main([*QUICK, "--seeds", "1", "--out", str(one)]) == 0
