@@ -19,6 +19,7 @@ import tyro
 from experiments.records.machine import machine
 from experiments.records.wording import aligned, number
 from pfrl.cpu import fast, keep_memory, take_core
+from pfrl.cpu.processor import multiplies_bfloat16
 from pfrl.deploy.timing import median_interval
 
 IMAGE, CLASSES = (32, 32, 3), 10
@@ -26,6 +27,7 @@ LEARNING_RATE, WEIGHT_DECAY = 0.02, 5e-4
 TURN_SECONDS = 1.0
 """How long a contestant trains within a round, about."""
 PYTORCH = "PyTorch"
+"""Of float32, which shares are of."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,16 @@ class Setup(NamedTuple):
       processes: one a core, each pinned to its own, instead of one on all cores.
       memory: freed memory is kept (``pfrl.cpu.keep_memory``).
       rewritten: convolutions by oneDNN (``pfrl.cpu.fast``).
+      precision: of the products, 'float32' or 'bfloat16'.
+      torch: PyTorch's own training, channels last, a thread for every core.
     """
 
     name: str
     processes: bool = False
     memory: bool = True
     rewritten: bool = True
+    precision: str = "float32"
+    torch: bool = False
 
 
 STEPS = (
@@ -67,8 +73,13 @@ STEPS = (
     Setup("+ a process for every core", processes=True),
 )
 """Each with what those before it have."""
-AS_USED = STEPS[2]
-"""How one training runs."""
+IN_FLOAT32 = STEPS[2]
+"""How one training runs on any processor, ..."""
+ROUNDED = (
+    Setup("products of bfloat16", precision="bfloat16"),
+    Setup("PyTorch, autocast to bfloat16", precision="bfloat16", torch=True),
+)
+"""... and on one with matrix units of bfloat16, beside PyTorch's equal."""
 
 
 class Throughput(NamedTuple):
@@ -90,6 +101,7 @@ def jax_steps(network: str, setup: Setup, batch: int, seed: int) -> Callable[[in
     """A function that makes so many train steps of a network of the zoo."""
     import jax
 
+    from pfrl.cpu.precision import at_precision
     from pfrl.graph import from_nnx, split_variables
     from pfrl.models.catalogue import build
     from pfrl.training.optimizers import sgd
@@ -99,7 +111,7 @@ def jax_steps(network: str, setup: Setup, batch: int, seed: int) -> Callable[[in
     optimizer = sgd(LEARNING_RATE, WEIGHT_DECAY)
     parameters, statistics = split_variables(source)
     state = jax.device_put(TrainState(parameters, statistics, optimizer.init(parameters)))
-    step = make_train_step(source.apply, optimizer)
+    step = at_precision(make_train_step(source.apply, optimizer), setup.precision)
     compiled = jax.jit(fast(step) if setup.rewritten else step, donate_argnums=0)
     images, labels = noise(batch, seed)
 
@@ -112,7 +124,7 @@ def jax_steps(network: str, setup: Setup, batch: int, seed: int) -> Callable[[in
     return run
 
 
-def torch_steps(name: str, batch: int, seed: int) -> Callable[[int], None]:
+def torch_steps(name: str, setup: Setup, batch: int, seed: int) -> Callable[[int], None]:
     """The same in PyTorch: channels last, a thread for every core."""
     import torch
 
@@ -131,7 +143,9 @@ def torch_steps(name: str, batch: int, seed: int) -> Callable[[int], None]:
     def run(steps: int) -> None:
         for _ in range(steps):
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(network(x), y).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=setup.precision == "bfloat16"):
+                loss = torch.nn.functional.cross_entropy(network(x), y)
+            loss.backward()
             optimizer.step()
 
     return run
@@ -146,7 +160,7 @@ def noise(batch: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def serve(
     connection: Connection,
     network: str,
-    setup: Setup | None,
+    setup: Setup,
     core: int | None,
     batch: int,
     seed: int,
@@ -154,12 +168,9 @@ def serve(
     """What a process does: make ready, then so many steps as it is told, until it is told 0."""
     if core is not None:
         take_core(core)
-    if setup is not None and setup.memory:
+    if setup.memory and not setup.torch:
         keep_memory()
-    if setup is None:
-        run = torch_steps(network, batch, seed)
-    else:
-        run = jax_steps(network, setup, batch, seed)
+    run = (torch_steps if setup.torch else jax_steps)(network, setup, batch, seed)
     run(2)
     connection.send(None)
     while steps := connection.recv():
@@ -168,14 +179,15 @@ def serve(
 
 
 class Contestant:
-    """Processes that train at the same time: of a setup, or of PyTorch (None)."""
+    """Processes that train at the same time."""
 
-    def __init__(self, network: str, setup: Setup | None, batch: int, seed: int):
-        self.name = PYTORCH if setup is None else setup.name
+    def __init__(self, network: str, setup: Setup, batch: int, seed: int):
+        self.name = setup.name
         self.batch = batch
         context = multiprocessing.get_context("spawn")
-        pinned = setup is not None and setup.processes
-        cores: Sequence[int | None] = sorted(os.sched_getaffinity(0)) if pinned else [None]
+        cores: Sequence[int | None] = [None]
+        if setup.processes:
+            cores = sorted(os.sched_getaffinity(0))
         self._connections, self._processes = [], []
         for core in cores:
             ours, theirs = context.Pipe()
@@ -217,7 +229,8 @@ def compare(
     network: str, setups: Sequence[Setup], batch: int, rounds: int, seed: int
 ) -> list[Throughput]:
     """The throughput of PyTorch and of every setup."""
-    contestants = [Contestant(network, setup, batch, seed) for setup in (None, *setups)]
+    everyone = (Setup(PYTORCH, torch=True), *setups)
+    contestants = [Contestant(network, setup, batch, seed) for setup in everyone]
     rng = np.random.default_rng(seed)
     found = np.empty((rounds, len(contestants)))
     for row in found:
@@ -266,7 +279,9 @@ def describe(found: Sequence[Throughput]) -> str:
 
 def throughputs(settings: ThroughputSettings) -> list[Throughput]:
     """Of PyTorch and of every setup that is asked for, for every network at every batch."""
-    setups = STEPS if settings.steps else (AS_USED,)
+    setups = STEPS if settings.steps else (IN_FLOAT32,)
+    if multiplies_bfloat16():
+        setups = (*setups, *ROUNDED)
     return [
         found
         for network in settings.networks
