@@ -48,6 +48,11 @@ class MaskedNetwork:
         self._masks = Masks(graph)
 
     @property
+    def quantized(self) -> bool:
+        """Whether bit widths are honoured."""
+        return self._quantizer is not None
+
+    @property
     def trainable(self) -> frozenset[str]:
         """Names of the variables that gradients go to."""
         own = self.graph.source.trainable

@@ -43,10 +43,11 @@ class EpisodeConfig:
     the file of integers of a rounded one; or auto, on a CPU whichever is fastest and agrees with
     XLA to a tenth of a point (integers with their simulation to half of one), measured once at the
     start, and elsewhere xla."""
-    precision: Precision = "float32"
+    precision: Precision | Literal["auto"] = "auto"
     """Of the products in fine-tuning and in XLA's judging: all digits; those of TensorFloat-32, for
     GPUs; or bfloat16, with sums of float32, for GPUs, TPUs and CPUs with AMX. Fewer digits are
-    faster, and may rank close policies otherwise."""
+    faster, and may rank close policies otherwise. auto is all digits, but for the fine-tuning of
+    networks without bit widths on a CPU with AMX, which multiplies in bfloat16."""
     early_stop: Literal["never", "bound", "race"] = "never"
     """When judging ends before all images were seen: as soon as the best accuracy so far is out of
     reach (bound), or the policy is behind the best one on their common images (race); see

@@ -15,7 +15,7 @@ from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Prepared, Preparer
 from pfrl.compression.sliced import Compressed
 from pfrl.cpu.backend import compiled, placed
-from pfrl.cpu.precision import at_precision
+from pfrl.cpu.precision import at_precision, fastest
 from pfrl.data import Dataset
 from pfrl.evaluation.base import Tuning
 from pfrl.evaluation.config import EpisodeConfig
@@ -126,11 +126,24 @@ class ShortTraining:
         def predict(variables: Variables, x: Any, knobs: Knobs) -> Any:
             return as_one(apply(variables, x, False, knobs)[0])
 
+        exact = "float32" if config.precision == "auto" else config.precision
         return Functions(
-            at_precision(lambda v, x, knobs: apply(v, x, True, knobs)[1], config.precision),
-            replace(step, gradient=at_precision(step.gradient, config.precision)),
-            at_precision(predict, config.precision),
+            at_precision(lambda v, x, knobs: apply(v, x, True, knobs)[1], exact),
+            self._rounded(step) or replace(step, gradient=at_precision(step.gradient, exact)),
+            at_precision(predict, exact),
         )
+
+    def _rounded(self, step: TrainStep) -> TrainStep | None:
+        """A step at the precision that this machine is fastest with, if that is to be chosen.
+
+        Not of integers: what is rounded twice would not be what the file computes.
+        """
+        if self._config.precision != "auto" or self.network.quantized:
+            return None
+        precision = fastest()
+        if precision is None:
+            return None
+        return replace(step, gradient=at_precision(step.gradient, precision))
 
     def begun(self, policy: Policy) -> Begun:
         """A policy's network as it is prepared."""
@@ -209,7 +222,7 @@ class ShortTraining:
         falling = optax.cosine_decay_schedule(tuning.learning_rate, self.steps_of(tuning))
         optimizer = sgd(falling, self._config.weight_decay)
         step = make_train_step(apply, optimizer, loss=self._dataset.task.loss)
-        return compiled(step), jax.jit(optimizer.init)
+        return compiled(self._rounded(step) or step), jax.jit(optimizer.init)
 
     def _driven(self, tuner: Tuner, state: TrainState, tuning: Tuning, *extras: Any) -> TrainState:
         step, init = tuner

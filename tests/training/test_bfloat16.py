@@ -8,16 +8,20 @@ import numpy as np
 import pytest
 from jax import lax
 
+from pfrl.cost import CostModel
 from pfrl.cpu import fast, precision
 from pfrl.cpu.precision import at_precision, fastest
 from pfrl.cpu.processor import instruction_set, multiplies_bfloat16
-from pfrl.graph import from_nnx, split_variables
+from pfrl.evaluation import short_training
+from pfrl.evaluation.config import EpisodeConfig
+from pfrl.evaluation.evaluator import NetworkEvaluator
+from pfrl.graph import from_nnx, split_variables, trace
 from pfrl.models.catalogue import build
 from pfrl.training import fit as training
 from pfrl.training.config import FitConfig
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import TrainState, make_train_step
-from tests.support.tiny import made, resnet8, stripes
+from tests.support.tiny import TwoConvs, made, resnet8, shape, stripes
 from tests.training.test_fast import CASES, CHANNELS_LAST, SAME, arrays
 from tests.training.test_training import SHORT, trained
 
@@ -129,3 +133,32 @@ def test_a_training_with_rounded_products_learns_as_one_without(monkeypatch):
     (whole, expected), (rounded, found) = quality("float32"), quality("bfloat16")
     assert expected >= 0.9 and found >= 0.9
     assert any(np.any(whole[name] != rounded[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("asked", "quantized", "expected"),
+    [
+        ("auto", False, ["float32", "bfloat16", "float32"]),
+        ("auto", True, ["float32"] * 3),
+        ("float32", False, ["float32"] * 3),
+        ("bfloat16", False, ["bfloat16"] * 3),
+    ],
+)
+def test_an_evaluation_rounds_the_products_of_its_steps_alone(
+    asked, quantized, expected, monkeypatch
+):
+    """Statistics and what is judged keep all digits unless others are asked for."""
+    known = []
+
+    def noted(function, given):
+        known.append(given)
+        return function
+
+    monkeypatch.setattr(short_training, "at_precision", noted)
+    monkeypatch.setattr(short_training, "fastest", lambda: "bfloat16")
+    graph = trace(made(TwoConvs), shape(2, 8, 8, 1))
+    config = EpisodeConfig(
+        steps=1, batch=8, statistics_images=8, search_images=8, validation="xla", precision=asked
+    )
+    NetworkEvaluator(graph, stripes(), CostModel(graph), config, 3, quantized)
+    assert sorted(known) == sorted(expected)
