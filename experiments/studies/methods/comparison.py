@@ -210,6 +210,8 @@ def fine_tune(
         warmup=0.1,
         seed=seed,
         quantizer_rate=QUANTIZER_RATE,
+        # Of integers more digits than bfloat16 has are compared, and all train alike.
+        precision="float32",
     )
     return fit(
         small.apply,
