@@ -29,10 +29,16 @@ def ship(report: Entry, place: Mapping[str, str]) -> str:
     """
     if "onnx" not in place:
         return ""
-    parts = ["In Python with ONNX Runtime:", in_onnxruntime(report, place["onnx"])]
+    parts = [
+        f"In Python with ONNX Runtime ({_packages(report, 'onnxruntime')}):",
+        in_onnxruntime(report, place["onnx"]),
+    ]
     known = bool(report.get("input"))
     if "litert" in place and known:
-        parts += ["In Python with LiteRT:", in_litert(report, place["litert"])]
+        parts += [
+            f"In Python with LiteRT ({_packages(report, 'ai-edge-litert')}):",
+            in_litert(report, place["litert"]),
+        ]
     if known:
         parts.append(_names(report))
     if known and _is_classifier_of_pictures(report):
@@ -95,6 +101,11 @@ def in_litert(report: Entry, path: str) -> str:
         _reading(report),
     ]
     return code_block("\n".join(lines), "python")
+
+
+def _packages(report: Entry, runtime: str) -> str:
+    """What installs all that a program in Python imports."""
+    return f"`pip install {runtime} numpy{' pillow' if _imports(report) else ''}`"
 
 
 def _imports(report: Entry) -> list[str]:

@@ -53,6 +53,15 @@ def test_the_programs_in_python_run(shape, tmp_path):
         assert done.stdout == "T-shirt/top\n"
 
 
+def test_what_has_to_be_installed_is_said():
+    """Pillow too, where the program reads a picture's file."""
+    report = report_on((28, 28, 1))
+    assert "`pip install onnxruntime numpy pillow`" in ship(report, PLACE)
+    assert "`pip install ai-edge-litert numpy pillow`" in ship(report, PLACE)
+    report["input"]["classes"] = []
+    assert "`pip install onnxruntime numpy`" in ship(report, PLACE)
+
+
 def test_the_program_in_python_shows_the_network_what_training_did(tmp_path):
     """Of a broad picture the data set's pixels, but for the rounding of resizing twice."""
     coarse = np.random.default_rng(0).integers(0, 256, (9, 12, 3))
