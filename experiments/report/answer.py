@@ -7,12 +7,14 @@ from experiments.records.wording import (
     bullets,
     cost,
     cost_phrase,
+    described,
     is_number,
     noun_of,
     percent,
     points,
     section,
     sentence,
+    table,
 )
 from experiments.report.sections import Entry, base_cost, metric_of, quality_change, wording_of
 
@@ -27,7 +29,7 @@ UNIFORM = (
 def answer(report: Entry) -> str:
     """The section of a report: a line each for the question, what was found, and what to do."""
     lines = answer_lines(report)
-    return section("Answer", bullets(*lines)) if lines else ""
+    return section("Answer", bullets(*lines), _limits(report)) if lines else ""
 
 
 def answer_lines(report: Entry) -> list[str]:
@@ -146,6 +148,30 @@ def _of_drop(report: Entry, drop: Entry) -> list[str]:
             " search split: few images leave a wide interval."
         )
     return lines
+
+
+def _limits(report: Entry) -> str:
+    """The limits that were tried for a loss that is allowed."""
+    drop, wording = report.get("drop"), wording_of(report)
+    if not drop:
+        return ""
+    cells = [
+        (
+            percent(tried["share"], 1),
+            "the uniform policy's" if tried.get("network") == "uniform" else "the search's",
+            points(tried["difference"]["difference"]),
+            points(tried["difference"]["low"]),
+            "yes" if tried["kept"] else "no",
+        )
+        for tried in sorted(drop["tried"], key=lambda one: -one["share"])
+    ]
+    text = (
+        f"Limits of {described(drop['metric']).title} were tried by bisection. At each the network"
+        " of the search was trained and judged on held-out images, and where it lost too much the"
+        " uniform policy's too; the better one counts."
+    )
+    header = ("limit", "network", f"{wording.metric} (points)", "at least", "kept")
+    return f"{text}\n\n{table(header, cells, 2)}"
 
 
 def _loss(difference: float) -> str:

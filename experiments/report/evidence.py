@@ -118,7 +118,10 @@ def search(
             f" {_named(line['accuracy'], wording)}, {cost(metric, line['costs'].get(metric))})."
         )
     elif any(row["episode"] is None for row in facts.get("rescored") or ()):
-        lines.append("Handed over: the uniform policy; the table of candidates says why.")
+        why = (
+            "the table of limits in the answer" if report.get("drop") else "the table of candidates"
+        )
+        lines.append(f"Handed over: the uniform policy; {why} says why.")
     if final := facts.get("final_actor"):
         lines.append(
             "The agent's own choice at the end, without exploration: reward"
@@ -130,7 +133,7 @@ def search(
         bullets(*lines),
         shown.get("search", ""),
         shown.get("tradeoff", ""),
-        _rescored(facts, taken, wording),
+        _rescored(facts, taken, wording, bool(report.get("drop"))),
     )
 
 
@@ -186,8 +189,16 @@ def _phases(history: Sequence[Line]) -> str:
     return f"Episodes: {', '.join(parts)}; {lost or 'none'} diverged."
 
 
-def _rescored(facts: Entry, taken: int | None, wording: Wording) -> str:
-    """The candidates and why one of them was ``taken``: an episode, or None, the uniform policy."""
+def _rescored(facts: Entry, taken: int | None, wording: Wording, best: bool) -> str:
+    """The candidates and why one of them was ``taken``: an episode, or None, the uniform policy.
+
+    Args:
+      facts: of the search.
+      taken: which.
+      wording: of the task.
+      best: whether the search's best is trained, however little it leads, instead of the cheapest
+        of those that are as good.
+    """
     rows, images = facts.get("rescored"), facts.get("held_out_images")
     if not rows:
         return ""
@@ -206,10 +217,18 @@ def _rescored(facts: Entry, taken: int | None, wording: Wording) -> str:
     text = (
         "The best of many is flattered by its own selection. So the policies with the highest"
         f" rewards were judged again, after a longer fine-tuning and on {images} held-out images of"
-        " the search split, which no reward had used. Candidates that cannot be told apart from the"
-        " best one by these images (the 95 % interval of the difference includes 0) count as equal:"
-        f" of them the cheapest in {described(metric).title} was handed over."
+        " the search split, which no reward had used."
     )
+    if best:
+        text += (
+            " The best of them but the uniform policy was trained: the limit says what is cheap."
+        )
+    else:
+        text += (
+            " Candidates that cannot be told apart from the best one by these images (the 95 %"
+            " interval of the difference includes 0) count as equal: of them the cheapest in"
+            f" {described(metric).title} was handed over."
+        )
     held_out = f"on {images} held-out images"
     header = ("episode", f"{wording.metric} in the search", held_out, "against the best (points)")
     return f"{text}\n\n{table((*header, described(metric).title), cells)}"

@@ -97,6 +97,8 @@ def search(
     limit = budget.limit(opened.costs.base) if budget else None
     lines: list[Line] = []
     first_compiled = None
+    # The limits of --max-drop share an evaluator, and its clock goes on.
+    before = dict(evaluator.seconds)
     start = time.perf_counter()
     with SearchProgress(evaluations, metric, limit, recorded) as progress:
 
@@ -122,7 +124,8 @@ def search(
     seconds = sum(line["seconds"] for line in lines)
     elapsed = time.perf_counter() - start
     now = 0 if first_compiled is None else compilations() - first_compiled
-    clock = evaluator.seconds if settings.parallel == 1 else {}
+    spent = {name: clocked - before.get(name, 0.0) for name, clocked in evaluator.seconds.items()}
+    clock = spent if settings.parallel == 1 else {}
     facts = folder.kept(
         "search.json", lambda: _facts(clock, lines, seconds, elapsed, now, recorded)
     )

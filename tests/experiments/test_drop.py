@@ -81,6 +81,9 @@ def test_from_the_command_line(tmp_path, capsys, monkeypatch):
     shares = [one["share"] for one in found["tried"]]
     assert found["share"] == min(shares) and all(one["kept"] for one in found["tried"])
     assert report["compressed"]["macs"] <= found["share"] * report["base"]["macs"]
+    # Of this limit's search alone, whatever the limits before it took.
+    assert sum(report["search"]["share"].values()) == pytest.approx(1)
+    assert min(report["search"]["share"].values()) >= 0
     assert report["budget"]["limit"] == pytest.approx(found["share"] * report["base"]["macs"])
     page = (tmp_path / "report.md").read_text()
     assert told.count("Asked for: the network of the smallest MACs") == 1

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from experiments.report import evidence, sections
-from experiments.report.answer import answer_lines
+from experiments.report.answer import answer, answer_lines
 from experiments.report.run_report import write_report
 from pfrl.files import FileError, write_json
 from tests.support.invented_run import invented_history, invented_report, random_policy, write_run
@@ -140,6 +140,19 @@ def test_a_loss_that_is_allowed_is_answered():
     *_, found, advice = answered(drop=drop)
     assert "the highest of 2 limits" in found and found.endswith("3.00 points worse: not kept.")
     assert advice.startswith("To keep it, allow a larger `--max-drop`")
+    tried[1]["network"] = "uniform"
+    assert "It is the uniform policy" in answered(drop=drop)[1]
+    report = {"drop": drop, "search": {"rescored": [{"episode": None}], "held_out_images": 9}}
+    rows = {"episode": None, "search_accuracy": 0.9, "held_out_accuracy": 0.9, "behind_best": None}
+    report["search"] |= {"rescored": [{**rows, "cost": 5.0}], "cheapest_in": "macs"}
+    text = answer({"drop": drop}).replace("\u00a0", " ")
+    assert "| 50.0 % | the search's | −0.40 | −0.90 | yes |" in text
+    assert "| 25.0 % | the uniform policy's | −0.40 | −3.00 | no |" in text
+    text = evidence.search(report, [], None, {})
+    assert (
+        "the table of limits in the answer says why" in text
+        and "the limit says what is cheap" in text
+    )
 
 
 def test_the_table_of_a_deep_network_is_folded():
