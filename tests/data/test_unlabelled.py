@@ -224,8 +224,11 @@ def test_a_network_of_two_outputs_is_compressed_without_labels(net, folder, tmp_
 
 
 def test_images_that_do_not_fit_the_file_are_one_sentence(net, tmp_path, capsys):
+    wide = tmp_path / "wide.npz"
+    images, targets = np.zeros((40, 28, 28, 1), np.uint8), np.arange(40) % 10
+    np.savez(wide, images=images, targets=targets)
     for data, sentence in [
-        ("fashion_mnist", "takes [any, 1, 8, 8], and the images of the data are 28x28 with 1 cha"),
+        (f"npz:{wide}", "takes [any, 1, 8, 8], and the images of the data are 28x28 with 1 cha"),
         ("digits", "gives [N, 3], and the data is for [N, 10]"),
     ]:
         command = ["compress", "--model", str(net), "--data", data, "--out", str(tmp_path / "run")]
