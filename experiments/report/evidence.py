@@ -216,20 +216,21 @@ def _rescored(facts: Entry, taken: int | None, wording: Wording, best: bool) -> 
     ]
     text = (
         "The best of many is flattered by its own selection. So the policies with the highest"
-        f" rewards were judged again, after a longer fine-tuning and on {images} held-out images of"
-        " the search split, which no reward had used."
+        " rewards were judged again, after a longer fine-tuning and on"
     )
     if best:
         text += (
-            " The best of them but the uniform policy was trained: the limit says what is cheap."
+            f" the {images} images of the rewards: the held-out ones are left to what is promised."
+            " The best but the uniform policy was trained: the limit says what is cheap."
         )
     else:
         text += (
+            f" {images} held-out images of the search split, which no reward had used."
             " Candidates that cannot be told apart from the best one by these images (the 95 %"
             " interval of the difference includes 0) count as equal: of them the cheapest in"
             f" {described(metric).title} was handed over."
         )
-    held_out = f"on {images} held-out images"
+    held_out = f"on {images} {'' if best else 'held-out '}images"
     header = ("episode", f"{wording.metric} in the search", held_out, "against the best (points)")
     return f"{text}\n\n{table((*header, described(metric).title), cells)}"
 

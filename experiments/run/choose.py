@@ -78,7 +78,7 @@ class Chosen(NamedTuple):
 
 
 def choose(
-    settings: CompressSettings, folder: RunFolder, searched: Searched, pick: "Pick | None" = None
+    settings: CompressSettings, folder: RunFolder, searched: Searched, rule: "Rule | None" = None
 ) -> Chosen:
     """What is handed over of a finished search; its policy is written down.
 
@@ -86,7 +86,7 @@ def choose(
       settings: of the run.
       folder: of the run; keeps what is computed here, for a run that goes on.
       searched: the finished search.
-      pick: the rule; ``cheapest_alike`` if none is given.
+      rule: ``HANDED_OVER`` if none is given.
     """
     opened, problem = searched.opened, searched.problem
     graph, costs, evaluator = opened.graph, opened.costs, opened.evaluator
@@ -104,7 +104,7 @@ def choose(
     score = folder.kept("uniform.json", lambda: evaluator.evaluate(policy)._asdict())
     uniform = Candidate(None, policy, Evaluation(**score))
     found = choose_policy(
-        settings, folder, searched, reference, uniform, decisions.metric, pick or cheapest_alike
+        settings, folder, searched, reference, uniform, decisions.metric, rule or HANDED_OVER
     )
     write_json(folder.path / "policy.json", found[0].policy.to_json())
     return Chosen(decisions, uniform, *found)
@@ -117,7 +117,7 @@ def choose_policy(
     reference: Reference,
     uniform: Candidate,
     metric: str,
-    pick: "Pick",
+    rule: "Rule",
 ) -> tuple[Candidate, Entry]:
     """The candidate that is handed over, and how all candidates were judged.
 
@@ -134,7 +134,7 @@ def choose_policy(
       reference: what rewards are computed from.
       uniform: a candidate besides the best of the search.
       metric: of the target.
-      pick: the rule by which one of the judged candidates is chosen.
+      rule: by which images candidates are judged, and which of them is chosen.
 
     Returns:
       The candidate, and ``{"images", "metric", "candidates"}``: how many images were held out, in
@@ -148,9 +148,9 @@ def choose_policy(
         share = budget.limit(reference.costs) / reference.costs["latency"]
     table = folder.kept(
         "rescored.json",
-        lambda: _rescore(settings, evaluator, candidates, reference, metric, share),
+        lambda: _rescore(settings, evaluator, candidates, reference, metric, share, rule.images),
     )
-    return candidates[pick(table["candidates"], share)], table
+    return candidates[rule.pick(table["candidates"], share)], table
 
 
 def metric_of_ties(reward: str, target: str) -> str:
@@ -196,6 +196,24 @@ def cheapest_alike(rows: Sequence[Entry], share: float | None) -> int:
     return min(found, key=lambda n: (rows[n]["cost"], -rows[n]["held_out_reward"]))
 
 
+class Rule(NamedTuple):
+    """How one of the candidates is chosen.
+
+    Attributes:
+      images: they are judged by: 'held_out', or those of the 'reward'.
+      pick: which row is taken.
+    """
+
+    images: str
+    pick: Pick
+
+
+HANDED_OVER = Rule("held_out", cheapest_alike)
+"""What a search ends with."""
+AT_A_LIMIT = Rule("reward", best_found)
+"""Where held-out images are to promise something of the network: they must not have chosen it."""
+
+
 def _eligible(rows: Sequence[Entry], share: float | None) -> list[int]:
     """Positions of the rows that did not diverge and whose latency is at most ``share`` of the
     base's, as far as its interval can tell: a network is not given up for a fraction of a percent
@@ -214,6 +232,7 @@ def _rescore(
     reference: Reference,
     metric: str,
     share: float | None,
+    images: str,
 ) -> Entry:
     speeds = _measure(settings, evaluator, candidates)
     rows, qualities = [], {}
@@ -223,7 +242,7 @@ def _rescore(
         steps = min(ceil(RESCORE_PASSES * a_pass), RESCORE_STEPS)
     with stage("re-scoring candidates") as progress:
         for place, (candidate, speed) in enumerate(zip(candidates, speeds, strict=True)):
-            judged = evaluator.score(candidate.policy, "held_out", steps)
+            judged = evaluator.score(candidate.policy, images, steps)
             costs = dict(candidate.evaluation.costs)
             if speed is not None:
                 costs["latency"] = speed.value * reference.costs["latency"]

@@ -7,7 +7,8 @@ held-out images: an episode's short training says which policy is good, not what
 A limit is kept where the lower bound of the difference is no lower than the loss that is allowed.
 The bound is one-sided, and says how far the test images may differ, too: see ``promised``.
 Where the search's network loses too much, the uniform policy gets its chance, so that no search
-ends with a larger network than no search would have.
+ends with a larger network than no search would have. Held-out images say what is lost and nothing
+else: candidates of a limit are compared on those of the rewards.
 """
 
 import shutil
@@ -25,7 +26,7 @@ from envs.task import load_network
 from experiments.records.run_folder import VALIDATION, RunFolder
 from experiments.report.differences import paired_differences
 from experiments.report.intervals import Difference
-from experiments.run.choose import Candidate, Chosen, best_found, choose
+from experiments.run.choose import AT_A_LIMIT, Candidate, Chosen, choose
 from experiments.run.search import Searched, make_problem, make_task, search
 from experiments.run.training import Training, train_all
 from experiments.settings.blocks import LengthBlock
@@ -130,7 +131,7 @@ def search_limits(
         place.begin()
         place.kept(VALIDATION, lambda: folder.read(VALIDATION))
         searched = search(own, place, make_problem(own, task), each)
-        chosen = choose(own, place, searched, best_found)
+        chosen = choose(own, place, searched, AT_A_LIMIT)
 
         def judged(name: str, candidate: Candidate) -> Tried:
             small = searched.opened.evaluator.network(candidate.policy)

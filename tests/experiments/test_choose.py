@@ -10,7 +10,13 @@ from agents import Episode
 from envs.rewards import Reference
 from experiments.report.differences import paired_differences
 from experiments.run import choose
-from experiments.run.choose import Candidate, best_found, cheapest_alike, choose_policy
+from experiments.run.choose import (
+    HANDED_OVER,
+    Candidate,
+    best_found,
+    cheapest_alike,
+    choose_policy,
+)
 from experiments.settings.compression import CompressSettings
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
@@ -96,7 +102,7 @@ def test_ties_fall_to_the_cheapest_in_what_the_reward_weighs(tmp_path, monkeypat
     costs = {"macs": 60.0, "latency": 1.0}
     uniform = Candidate(None, Policy({}, {}, {}), Evaluation(0.1, costs, 0, False))
     found, table = choose_policy(
-        settings, folder, searched, reference, uniform, "macs", cheapest_alike
+        settings, folder, searched, reference, uniform, "macs", HANDED_OVER
     )
     assert found.episode == taken
     assert asked == [7] * 3, "four passes over 100 images, 64 a step"
