@@ -1,6 +1,7 @@
 """Trainings with products of bfloat16: right on a CPU, where they pay, chosen by the machine."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -99,8 +100,12 @@ def test_the_machine_decides_which_precision_is_fastest(backend, amx, expected, 
     assert fastest() == expected
 
 
-def test_the_processor_says_what_it_has():
-    assert multiplies_bfloat16() == ("amx_bf16" in instruction_set())
+@pytest.mark.parametrize(("flags", "amx"), [("avx2 amx_bf16", True), ("avx2 avx512_bf16", False)])
+def test_the_processor_says_what_it_has(flags, amx, monkeypatch):
+    monkeypatch.setattr(Path, "is_file", lambda self: True)
+    monkeypatch.setattr(Path, "read_text", lambda self: f"flags : fpu {flags}")
+    assert instruction_set() == ("avx2 amx_bf16" if amx else "avx2")
+    assert multiplies_bfloat16() == amx
 
 
 @pytest.mark.parametrize("asked", ["auto", "float32", "bfloat16"])
