@@ -4,8 +4,8 @@
     python -m benchmarks.peers --data imagefolder:PATH --weights W.npz
 
 The same policies of a CIFAR ResNet, the same channels, the same training batches and all
-images of the search split. Two processes, one of which has PyTorch, evaluate in turns on all
-cores, so that what disturbs the machine disturbs both. Prints a table, writes ``peers.json`` and
+images of the search split. Processes, one a contestant, evaluate in turns on all cores, so that
+what disturbs the machine disturbs all. Prints a table, writes ``peers.json`` and
 ``peers.md``.
 """
 
@@ -130,13 +130,13 @@ def compare(settings: PeersSettings) -> tuple[dict[str, Any], list[dict[str, Any
     cases = find_cases(settings)
     lines = []
     with ExitStack() as stack:
-        # A process each, for the threads of one library would wait for work beside the other's.
-        ours, theirs = (
-            stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), keep_memory))
-            for _ in range(2)
-        )
-        pools = {name: theirs if name == PYTORCH else ours for name in CONTESTANTS}
-        worst = check(settings, cases, theirs)
+        # A process each: the threads of one library would wait for work beside the other's, and
+        # an evaluation would find the memory of another fidelity, whose programs are larger.
+        pools = {
+            name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), keep_memory))
+            for name in CONTESTANTS
+        }
+        worst = check(settings, cases, pools[PYTORCH])
         with stage(f"{len(cases)} policies", len(cases), "policies") as progress:
             for place, case in enumerate(cases):
                 lines += take_turns(settings, pools, place, case.policy)

@@ -199,7 +199,7 @@ def _rescored(facts: Entry, taken: int | None, wording: Wording, best: bool) -> 
       best: whether the search's best is trained, however little it leads, instead of the cheapest
         of those that are as good.
     """
-    rows, images = facts.get("rescored"), facts.get("held_out_images")
+    rows, images = facts.get("rescored"), facts.get("rescored_images")
     if not rows:
         return ""
     metric = facts["cheapest_in"]
@@ -208,7 +208,7 @@ def _rescored(facts: Entry, taken: int | None, wording: Wording, best: bool) -> 
             ("uniform policy" if row["episode"] is None else f"{row['episode']}")
             + (" (handed over)" if row["episode"] == taken else ""),
             _shown(row["search_accuracy"], wording),
-            _shown(row["held_out_accuracy"], wording),
+            _shown(row["rescored_accuracy"], wording),
             _behind(row["behind_best"], wording) if row["behind_best"] else "best",
             cost(metric, row["cost"]),
         )
@@ -230,8 +230,8 @@ def _rescored(facts: Entry, taken: int | None, wording: Wording, best: bool) -> 
             " interval of the difference includes 0) count as equal: of them the cheapest in"
             f" {described(metric).title} was handed over."
         )
-    held_out = f"on {images} {'' if best else 'held-out '}images"
-    header = ("episode", f"{wording.metric} in the search", held_out, "against the best (points)")
+    judged_on = f"on {images} {'' if best else 'held-out '}images"
+    header = ("episode", f"{wording.metric} in the search", judged_on, "against the best (points)")
     return f"{text}\n\n{table((*header, described(metric).title), cells)}"
 
 

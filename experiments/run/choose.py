@@ -60,107 +60,6 @@ def find_candidates(history: Sequence[Episode], count: int, uniform: Candidate) 
     return list(found.values())
 
 
-class Chosen(NamedTuple):
-    """What is handed over of a search.
-
-    Attributes:
-      decisions: of the problem that was searched.
-      uniform: the control: a candidate too.
-      candidate: what was chosen.
-      table: ``{"images", "metric", "candidates"}``: how many images were held out, in which metric
-        a candidate is cheaper, and a row a candidate.
-    """
-
-    decisions: Decisions
-    uniform: Candidate
-    candidate: Candidate
-    table: Entry
-
-
-def choose(
-    settings: CompressSettings, folder: RunFolder, searched: Searched, rule: "Rule | None" = None
-) -> Chosen:
-    """What is handed over of a finished search; its policy is written down.
-
-    Args:
-      settings: of the run.
-      folder: of the run; keeps what is computed here, for a run that goes on.
-      searched: the finished search.
-      rule: ``HANDED_OVER`` if none is given.
-    """
-    opened, problem = searched.opened, searched.problem
-    graph, costs, evaluator = opened.graph, opened.costs, opened.evaluator
-    decisions = Decisions(problem, graph, costs)
-    reference = Reference(
-        opened.base_accuracy,
-        costs.base,
-        problem.latency_target(costs.base),
-        problem.latency_exponent,
-    )
-    limit, best = decisions.limit, searched.result.best.policy
-    like = decisions.cost(Assignment.of(best, graph)) if limit is None else limit
-    policy = decisions.uniform(like).policy(graph)
-    # Evaluated as an episode's; no agent has seen it.
-    score = folder.kept("uniform.json", lambda: evaluator.evaluate(policy)._asdict())
-    uniform = Candidate(None, policy, Evaluation(**score))
-    found = choose_policy(
-        settings, folder, searched, reference, uniform, decisions.metric, rule or HANDED_OVER
-    )
-    write_json(folder.path / "policy.json", found[0].policy.to_json())
-    return Chosen(decisions, uniform, *found)
-
-
-def choose_policy(
-    settings: CompressSettings,
-    folder: RunFolder,
-    searched: Searched,
-    reference: Reference,
-    uniform: Candidate,
-    metric: str,
-    rule: "Rule",
-) -> tuple[Candidate, Entry]:
-    """The candidate that is handed over, and how all candidates were judged.
-
-    The best of many owes some of its score to luck, and after a few steps of
-    fine-tuning policies rank differently than after many (so in Distiller's
-    AMC experiments). So the candidates are fine-tuned for longer and judged on
-    held-out images, which no reward has used. Where latency matters, it is now
-    measured on the exported candidates.
-
-    Args:
-      settings: of the run.
-      folder: keeps the scores in ``rescored.json``, for a run that goes on.
-      searched: the finished search.
-      reference: what rewards are computed from.
-      uniform: a candidate besides the best of the search.
-      metric: of the target.
-      rule: by which images candidates are judged, and which of them is chosen.
-
-    Returns:
-      The candidate, and ``{"images", "metric", "candidates"}``: how many images were held out, in
-      which metric a candidate is cheaper, and a row a candidate.
-    """
-    metric = metric_of_ties(settings.reward or "", metric)
-    evaluator = searched.opened.evaluator
-    candidates = find_candidates(searched.result.history, settings.finish.candidates, uniform)
-    budget, share = searched.problem.budget, None
-    if budget is not None and budget.metric == "latency":
-        share = budget.limit(reference.costs) / reference.costs["latency"]
-    table = folder.kept(
-        "rescored.json",
-        lambda: _rescore(settings, evaluator, candidates, reference, metric, share, rule.images),
-    )
-    return candidates[rule.pick(table["candidates"], share)], table
-
-
-def metric_of_ties(reward: str, target: str) -> str:
-    """In which metric the cheapest of equally good networks is handed over.
-
-    A reward that weighs a cost says what is wanted beyond the target, which all candidates meet.
-    """
-    return next(iter(REWARDS[reward].needs), target)
-
-
 Pick = Callable[[Sequence[Entry], float | None], int]
 """``pick(rows, share)``: the position of the row that is handed over."""
 
@@ -173,7 +72,7 @@ def best_found(rows: Sequence[Entry], share: float | None) -> int:
     """
     eligible = _eligible(rows, share)
     found = [n for n in eligible if rows[n]["episode"] is not None] or eligible
-    return max(found, key=lambda n: (rows[n]["held_out_reward"], -rows[n]["cost"]))
+    return max(found, key=lambda n: (rows[n]["rescored_reward"], -rows[n]["cost"]))
 
 
 def cheapest_alike(rows: Sequence[Entry], share: float | None) -> int:
@@ -184,7 +83,7 @@ def cheapest_alike(rows: Sequence[Entry], share: float | None) -> int:
     the uniform policy, beats in cost and equals in quality.
 
     Args:
-      rows: with ``cost``, ``held_out_reward`` and ``behind_best``, None of the best itself.
+      rows: with ``cost``, ``rescored_reward`` and ``behind_best``, None of the best itself.
       share: see ``_eligible``.
     """
 
@@ -193,7 +92,7 @@ def cheapest_alike(rows: Sequence[Entry], share: float | None) -> int:
         return behind is None or behind["low"] <= 0
 
     found = filter(alike, _eligible(rows, share))
-    return min(found, key=lambda n: (rows[n]["cost"], -rows[n]["held_out_reward"]))
+    return min(found, key=lambda n: (rows[n]["cost"], -rows[n]["rescored_reward"]))
 
 
 class Rule(NamedTuple):
@@ -225,6 +124,105 @@ def _eligible(rows: Sequence[Entry], share: float | None) -> list[int]:
     return [n for n in sound if rows[n]["latency_low"] <= share] or sound
 
 
+class Chosen(NamedTuple):
+    """What is handed over of a search.
+
+    Attributes:
+      decisions: of the problem that was searched.
+      uniform: the control: a candidate too.
+      candidate: what was chosen.
+      table: ``{"images", "metric", "candidates"}``: by how many images candidates were judged, in
+        which metric one is cheaper, and a row a candidate.
+    """
+
+    decisions: Decisions
+    uniform: Candidate
+    candidate: Candidate
+    table: Entry
+
+
+def choose(
+    settings: CompressSettings, folder: RunFolder, searched: Searched, rule: Rule = HANDED_OVER
+) -> Chosen:
+    """What is handed over of a finished search; its policy is written down.
+
+    Args:
+      settings: of the run.
+      folder: of the run; keeps what is computed here, for a run that goes on.
+      searched: the finished search.
+      rule: how one of the candidates is chosen.
+    """
+    opened, problem = searched.opened, searched.problem
+    graph, costs, evaluator = opened.graph, opened.costs, opened.evaluator
+    decisions = Decisions(problem, graph, costs)
+    reference = Reference(
+        opened.base_accuracy,
+        costs.base,
+        problem.latency_target(costs.base),
+        problem.latency_exponent,
+    )
+    limit, best = decisions.limit, searched.result.best.policy
+    like = decisions.cost(Assignment.of(best, graph)) if limit is None else limit
+    policy = decisions.uniform(like).policy(graph)
+    # Evaluated as an episode's; no agent has seen it.
+    score = folder.kept("uniform.json", lambda: evaluator.evaluate(policy)._asdict())
+    uniform = Candidate(None, policy, Evaluation(**score))
+    found = choose_policy(settings, folder, searched, reference, uniform, decisions.metric, rule)
+    write_json(folder.path / "policy.json", found[0].policy.to_json())
+    return Chosen(decisions, uniform, *found)
+
+
+def choose_policy(
+    settings: CompressSettings,
+    folder: RunFolder,
+    searched: Searched,
+    reference: Reference,
+    uniform: Candidate,
+    metric: str,
+    rule: Rule,
+) -> tuple[Candidate, Entry]:
+    """The candidate that is handed over, and how all candidates were judged.
+
+    The best of many owes some of its score to luck, and after a few steps of
+    fine-tuning policies rank differently than after many (so in Distiller's
+    AMC experiments). So the candidates are fine-tuned for longer and judged on
+    held-out images, which no reward has used. Where latency matters, it is now
+    measured on the exported candidates.
+
+    Args:
+      settings: of the run.
+      folder: keeps the scores in ``rescored.json``, for a run that goes on.
+      searched: the finished search.
+      reference: what rewards are computed from.
+      uniform: a candidate besides the best of the search.
+      metric: of the target.
+      rule: by which images candidates are judged, and which of them is chosen.
+
+    Returns:
+      The candidate, and ``{"images", "metric", "candidates"}``: by how many images candidates were
+      judged, in which metric one is cheaper, and a row a candidate.
+    """
+    metric = metric_of_ties(settings.reward or "", metric)
+    evaluator = searched.opened.evaluator
+    candidates = find_candidates(searched.result.history, settings.finish.candidates, uniform)
+    budget, share = searched.problem.budget, None
+    if budget is not None and budget.metric == "latency":
+        share = budget.limit(reference.costs) / reference.costs["latency"]
+    table = folder.kept(
+        "rescored.json",
+        lambda: _rescore(settings, evaluator, candidates, reference, metric, share, rule.images),
+    )
+    return candidates[rule.pick(table["candidates"], share)], table
+
+
+def metric_of_ties(reward: str, target: str) -> str:
+    """In which metric the cheapest of equally good networks is handed over.
+
+    A reward that weighs a cost says what is wanted beyond the target, which all candidates meet.
+    """
+    return next(iter(REWARDS[reward].needs), target)
+
+
 def _rescore(
     settings: CompressSettings,
     evaluator: Evaluator,
@@ -240,7 +238,7 @@ def _rescore(
     if steps is None:
         a_pass = len(evaluator.dataset.train) / settings.episode.batch
         steps = min(ceil(RESCORE_PASSES * a_pass), RESCORE_STEPS)
-    with stage("re-scoring candidates") as progress:
+    with stage("re-scoring candidates", len(candidates), "candidates") as progress:
         for place, (candidate, speed) in enumerate(zip(candidates, speeds, strict=True)):
             judged = evaluator.score(candidate.policy, images, steps)
             costs = dict(candidate.evaluation.costs)
@@ -252,8 +250,8 @@ def _rescore(
                 {
                     "episode": candidate.episode,
                     "search_accuracy": candidate.evaluation.accuracy,
-                    "held_out_accuracy": judged.quality,
-                    "held_out_reward": reward_of(settings.reward or "", evaluation, reference),
+                    "rescored_accuracy": judged.quality,
+                    "rescored_reward": reward_of(settings.reward or "", evaluation, reference),
                     "latency_ratio": None if speed is None else speed.value,
                     "latency_low": None if speed is None else speed.low,
                     "cost": costs[metric],
@@ -261,7 +259,7 @@ def _rescore(
                 }
             )
             progress(place + 1, len(candidates))
-    best = max(_eligible(rows, share), key=lambda n: rows[n]["held_out_reward"])
+    best = max(_eligible(rows, share), key=lambda n: rows[n]["rescored_reward"])
     differences, _ = paired_differences(qualities[str(best)], qualities)
     for place, row in enumerate(rows):
         row["behind_best"] = None if place == best else differences[str(place)]._asdict()

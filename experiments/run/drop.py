@@ -8,7 +8,8 @@ A limit is kept where the lower bound of the difference is no lower than the los
 The bound is one-sided, and says how far the test images may differ, too: see ``promised``.
 Where the search's network loses too much, the uniform policy gets its chance, so that no search
 ends with a larger network than no search would have. Held-out images say what is lost and nothing
-else: candidates of a limit are compared on those of the rewards.
+else: candidates of a limit are compared on those of the rewards, and so is what a training comes
+to, step by step.
 """
 
 import shutil
@@ -135,7 +136,15 @@ def search_limits(
 
         def judged(name: str, candidate: Candidate) -> Tried:
             small = searched.opened.evaluator.network(candidate.policy)
-            training = Training(name, task, small, own.finish, own.seed, place.path / TRAINED)
+            training = Training(
+                name,
+                task,
+                small,
+                own.finish,
+                own.seed,
+                place.path / TRAINED,
+                rewarded=own.episode.search_images,
+            )
             difference = held_out.difference(small.apply, train_all([training], say)[name])
             kept = -100 * difference.low <= (settings.max_drop or 0.0)
             return Tried(share, difference, kept, name)

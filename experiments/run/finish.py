@@ -75,7 +75,7 @@ def finish(
     facts = {
         **searched.facts,
         "rescored": rescored["candidates"],
-        "held_out_images": rescored["images"],
+        "rescored_images": rescored["images"],
         "cheapest_in": rescored["metric"],
         "chosen": chosen.episode,
         "uniform": {

@@ -21,6 +21,7 @@ from pfrl.compression.sliced import Compressed
 from pfrl.cpu import core_pool, cores
 from pfrl.cpu.backend import compiled
 from pfrl.data import Dataset
+from pfrl.evaluation.validation import split_search
 from pfrl.files import load_arrays, save_arrays
 from pfrl.graph import Source, Variables
 from pfrl.tasks.outputs import as_one
@@ -67,6 +68,9 @@ class Training:
     """Of shuffling and augmentation."""
     folder: Path
     """Where its arrays and checkpoints are kept."""
+    rewarded: int | None = None
+    """Judged, to end it in time, on the search images that so many in rewards are; the others are
+    then held out from this network altogether. None is the whole search split."""
 
     @property
     def path(self) -> Path:
@@ -211,8 +215,11 @@ def _train(training: Training, tell: Tell) -> None:
     steps = steps_of(config, dataset)
     every = ceil(steps / JUDGEMENTS)
 
-    count = min(len(dataset.search), JUDGED)
-    judged = dataset.search.take(np.linspace(0, len(dataset.search) - 1, count).round().astype(int))
+    split = dataset.search
+    if training.rewarded is not None:
+        split, _ = split_search(split, training.rewarded)
+    count = min(len(split), JUDGED)
+    judged = split.take(np.linspace(0, len(split) - 1, count).round().astype(int))
 
     def quality(variables: Variables) -> float:
         return mean_quality(lambda x: predict(variables, x), dataset, judged)

@@ -30,7 +30,7 @@ def row(cost, reward, low, *, diverged=False, ratio=None):
     behind = {"difference": 0.1, "low": low, "high": 0.9} if low is not None else None
     return {
         "cost": cost,
-        "held_out_reward": reward,
+        "rescored_reward": reward,
         "behind_best": behind,
         "diverged": diverged,
         "latency_ratio": ratio,

@@ -142,8 +142,8 @@ def test_a_loss_that_is_allowed_is_answered():
     assert advice.startswith("To keep it, allow a larger `--max-drop`")
     tried[1]["network"] = "uniform"
     assert "It is the uniform policy" in answered(drop=drop)[1]
-    report = {"drop": drop, "search": {"rescored": [{"episode": None}], "held_out_images": 9}}
-    rows = {"episode": None, "search_accuracy": 0.9, "held_out_accuracy": 0.9, "behind_best": None}
+    report = {"drop": drop, "search": {"rescored": [{"episode": None}], "rescored_images": 9}}
+    rows = {"episode": None, "search_accuracy": 0.9, "rescored_accuracy": 0.9, "behind_best": None}
     report["search"] |= {"rescored": [{**rows, "cost": 5.0}], "cheapest_in": "macs"}
     text = answer({"drop": drop}).replace("\u00a0", " ")
     assert "| 50.0 % | the search's | −0.40 | −0.90 | yes |" in text

@@ -19,6 +19,7 @@ from experiments.run.training import STAGE, Training, fit_config, tell_length, t
 from experiments.settings.compression import CompressSettings, FinishConfig
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import compress
+from pfrl.evaluation.validation import split_search
 from pfrl.files import load_arrays
 from tests.support.tiny import stripes
 
@@ -77,6 +78,26 @@ def test_no_epochs_leave_the_network_as_it_was_prepared(tmp_path, capsys):
     assert STAGE not in [planned.name for planned in stages(settings, dataset, 6)]
     tell_length(finish, dataset)
     assert "will not be trained" in capsys.readouterr().err
+
+
+def test_images_that_are_held_out_do_not_judge_a_training(tmp_path, monkeypatch):
+    task = NetworkTask("resnet8", "digits", str(WEIGHTS))
+    dataset, graph = task.network()
+    small = compress(graph.source, Policy.uniform(graph, 0.5), graph=graph)
+    seen = []
+
+    def fit(apply, variables, *others, plateau, **more):
+        plateau.quality(variables)
+        return variables
+
+    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(training, "mean_quality", lambda _, __, split: seen.append(split) or 0.5)
+    for name, rewarded in (("whole", None), ("part", 90)):
+        jobs = [Training(name, task, small, FinishConfig(), 0, tmp_path, rewarded=rewarded)]
+        train_all(jobs, pytest.fail)
+    whole, part = seen
+    np.testing.assert_array_equal(whole.images, dataset.search.images)
+    np.testing.assert_array_equal(part.images, split_search(dataset.search, 90)[0].images)
 
 
 COMMAND = """compress --episodes 2 --episode.steps 1 --episode.batch 16 --episode.search-images 60

@@ -83,7 +83,7 @@ def invented_report(history, best):
         {
             "episode": episode,
             "search_accuracy": search,
-            "held_out_accuracy": held_out,
+            "rescored_accuracy": held_out,
             "behind_best": {"difference": 0.862 - held_out, "low": low, "high": 0.02},
             "cost": macs,
         }
@@ -114,7 +114,7 @@ def invented_report(history, best):
             "best_reward": best["reward"],
             "final_actor": {"reward": history[-1]["reward"], "accuracy": history[-1]["accuracy"]},
             "rescored": rescored,
-            "held_out_images": 1_000,
+            "rescored_images": 1_000,
             "cheapest_in": "macs",
             "uniform": {"accuracy": 0.801, "costs": {"macs": 15_402_336}},
         },

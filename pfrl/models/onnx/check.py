@@ -12,7 +12,7 @@ TOLERANCE = 1e-4
 EXAMPLES = 2
 
 
-class DifferenceError(OnnxError):
+class ImportDifferenceError(OnnxError):
     """A network computes something else than its file."""
 
 
@@ -26,7 +26,7 @@ def check(file: OnnxFile, source: Source, shapes: list[tuple[int, ...]]) -> None
 
     Raises:
       OnnxError: if ONNX Runtime does not run the file.
-      DifferenceError: if an output differs.
+      ImportDifferenceError: if an output differs.
     """
     rng = np.random.default_rng(0)
     inputs = [
@@ -56,7 +56,7 @@ def _compare(file: OnnxFile, name: str, ours: np.ndarray, theirs: np.ndarray) ->
         )
     error = np.abs(ours - theirs).max(initial=0) / scale
     if not error <= TOLERANCE:
-        raise DifferenceError(
+        raise ImportDifferenceError(
             f"{file.path} is not understood: its output '{name}' differs by {error:.1e} of the"
             f" largest from ONNX Runtime's, more than {TOLERANCE:.0e}; please report it with the"
             " file"

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pfrl.graph.source import Source, Variables, as_inputs
-from pfrl.models.onnx.check import DifferenceError, check
+from pfrl.models.onnx.check import ImportDifferenceError, check
 from pfrl.models.onnx.laid import Laid, laid, relaid
 from pfrl.models.onnx.names import renamed_roles, variable_names
 from pfrl.models.onnx.operators.contract import last
@@ -114,7 +114,7 @@ def load(file: OnnxFile, shapes: Sequence[Sequence[int]], turned: bool) -> Sourc
         program = OnnxProgram(file, found)
         try:
             check(file, _source(program, turned=False), found)
-        except DifferenceError:
+        except ImportDifferenceError:
             program = OnnxProgram(file, found, differences=True)
             check(file, _source(program, turned=False), found)
         return _source(program, turned)
