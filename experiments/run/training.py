@@ -144,12 +144,14 @@ def train_all(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Train with distillation from the base network; what an earlier start finished is read back.
 
-    A training that diverges is repeated once at a tenth of the learning rate.
+    A training that diverges is repeated once at a tenth of the learning rate. One that ends with a
+    network that is worse than it was before leaves it as it was: a network that has lost little
+    loses more in a short training.
 
     Args:
       trainings: several are carried out on a CPU by a process on each core. What they end with
         does not depend on the number of cores.
-      note: is told a sentence for the report, if a training diverged.
+      note: is told a sentence for the report, if a training diverged or made a network worse.
 
     Returns:
       The arrays that they ended with, by name.
@@ -177,6 +179,11 @@ def train_all(
                 f"The training of '{each.name}' diverged and was repeated at a tenth of the"
                 " learning rate."
             )
+        if meta["untrained"]:
+            note(
+                f"The training of '{each.name}' made it worse on the search images, so it was left"
+                " as it was before. Longer training, or a lower learning rate, may do better."
+            )
     return found
 
 
@@ -199,7 +206,7 @@ def _train(training: Training, tell: Tell) -> None:
     started = training.begin()
     dataset, network = started.dataset, started.network
     if training.finish.epochs == 0:
-        _save(training, network.variables, False)
+        _save(training, network.variables)
         return
     config = fit_config(training.finish, dataset, training.seed)
     if config.precision == "auto" and training.compressed and training.compressed.quantized:
@@ -247,12 +254,17 @@ def _train(training: Training, tell: Tell) -> None:
     except Diverged:
         diverged = True
         variables = run(replace(config, learning_rate=config.learning_rate / 10))
-    _save(training, variables, diverged)
+    if worse := quality(variables) < quality(network.variables):
+        variables = network.variables
+    _save(training, variables, diverged, worse)
 
 
-def _save(training: Training, variables: Variables, diverged: bool) -> None:
+def _save(
+    training: Training, variables: Variables, diverged: bool = False, untrained: bool = False
+) -> None:
     arrays = {name: np.asarray(value) for name, value in variables.items()}
-    save_arrays(training.path, arrays, {"network": training.name, "diverged": diverged})
+    facts = {"network": training.name, "diverged": diverged, "untrained": untrained}
+    save_arrays(training.path, arrays, facts)
 
 
 def _answers(network: Source | Compressed) -> Callable[[Variables, Any], Any]:

@@ -95,9 +95,29 @@ def test_images_that_are_held_out_do_not_judge_a_training(tmp_path, monkeypatch)
     for name, rewarded in (("whole", None), ("part", 90)):
         jobs = [Training(name, task, small, FinishConfig(), 0, tmp_path, rewarded=rewarded)]
         train_all(jobs, pytest.fail)
-    whole, part = seen
+    whole, *_, part = seen
     np.testing.assert_array_equal(whole.images, dataset.search.images)
     np.testing.assert_array_equal(part.images, split_search(dataset.search, 90)[0].images)
+
+
+def test_a_training_that_makes_a_network_worse_leaves_it_as_it_was(tmp_path, monkeypatch):
+    task = NetworkTask("resnet8", "digits", str(WEIGHTS))
+    graph = task.network()[1]
+    small = compress(graph.source, Policy.uniform(graph, 0.9), graph=graph)
+
+    def fit(apply, variables, *others, **more):
+        return {name: np.zeros_like(value) for name, value in variables.items()}
+
+    monkeypatch.setattr(training, "fit", fit)
+    notes = []
+    jobs = [Training("compressed", task, small, FinishConfig(), 0, tmp_path)]
+    for _ in range(2):  # the second time it is read back
+        found = train_all(jobs, notes.append)["compressed"]
+        for name, value in small.variables.items():
+            np.testing.assert_array_equal(found[name], value)
+    assert [note.startswith("The training of 'compressed' made it worse") for note in notes] == [
+        True
+    ] * 2
 
 
 COMMAND = """compress --episodes 2 --episode.steps 1 --episode.batch 16 --episode.search-images 60
