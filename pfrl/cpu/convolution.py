@@ -2,6 +2,7 @@
 
 import hashlib
 from functools import partial
+from math import prod
 from typing import Any
 
 import jax
@@ -14,6 +15,11 @@ from pfrl.cpu.foreign import Function, register
 from pfrl.cpu.kernels import Array, Geometry, of_dilated_image, of_image, of_kernel, on_threads
 
 XLA = lax.conv_general_dilated_p
+WORTH_PARTS = 5e8
+"""Products of a gradient of bfloat16 from which threads of ours share its images out. oneDNN's own
+threads spin until all have come (AMX), so that a train step takes ten to thirty times as long
+where another process has one of two cores, and a twentieth less where none has. Smaller ones are
+computed by one thread, beside what XLA computes (docs/results/performance.md)."""
 
 convolution_p = Primitive("cpu_convolution")
 """``conv_general_dilated`` with its parameters, and ``threads`` that work on it on a CPU.
@@ -85,7 +91,11 @@ def chosen(x: Any, kernel: Any, result: Any, *, threads: int, **params: Any) -> 
             images, gradient = Array(x.shape, order, kind), Array(kernel.shape, order, kind)
             found = Array(result.shape, (axes + 1, axes, *range(axes)), kind)
             how = Geometry(dilation, padding, strides, split)
-            function = of_kernel(images, gradient, found, how)
+            parts = 1
+            if kind == "bfloat16":
+                large = prod(kernel.shape) * prod(found.seen[1:]) >= WORTH_PARTS
+                parts, threads = threads if large else 1, 1
+            function = of_kernel(images, gradient, found, how, parts)
     elif split == 1:
         images = Array(x.shape, tuple(numbers.lhs_spec), kind)
         weights = Array(kernel.shape, tuple(numbers.rhs_spec), kind)

@@ -10,12 +10,16 @@ kernel's gradient. All are float32 with one to three spatial axes.
 """
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from math import prod
 from typing import Any, NamedTuple
 
 from pfrl.cpu.foreign import Function
+from pfrl.cpu.workers import cores
 
 Pairs = Sequence[tuple[int, int]]
 REMEMBERED = 64
@@ -113,11 +117,12 @@ def of_dilated_image(x: Array, kernel: Array, result: Array, how: Geometry) -> F
     return run
 
 
-def of_kernel(x: Array, gradient: Array, result: Array, how: Geometry) -> Function:
+def of_kernel(x: Array, gradient: Array, result: Array, how: Geometry, parts: int = 1) -> Function:
     """The gradient of a kernel ``[O, C / groups, ...]``, ``how`` being its convolution's.
 
     Of an image ``x`` ``[N, C, ...]`` and the gradient ``[N, O, ...]`` of the result. ``padding``
-    is that of the convolution, whose pixels that no tap reached are cut away.
+    is that of the convolution, whose pixels that no tap reached are cut away. The images can be
+    shared out over threads of ours, in ``parts`` whose sums are added.
     """
     import torch
 
@@ -139,7 +144,16 @@ def of_kernel(x: Array, gradient: Array, result: Array, how: Geometry) -> Functi
         image = image if even else _padded(image, how.padding)
         # Of the kernel only the shape is read.
         empty = torch.empty(size, dtype=change.dtype, memory_format=like)
-        out.copy_(backward(change, image, empty, None, *numbers, (False, True, False))[1])
+
+        def of_part(change: Any, image: Any) -> Any:
+            return backward(change, image, empty, None, *numbers, (False, True, False))[1]
+
+        first, *others = zip(change.chunk(parts), image.chunk(parts), strict=True)
+        begun = [helpers().submit(on_threads(of_part, 1), *part) for part in others]
+        found = of_part(*first)
+        for part in begun:
+            found += part.result()
+        out.copy_(found)
 
     return run
 
@@ -165,25 +179,33 @@ def _padded(image: Any, padding: Pairs) -> Any:
     return found.contiguous(memory_format=torch.channels_last) if found.ndim == 4 else found
 
 
+@cache
+def helpers() -> ThreadPoolExecutor:
+    """Threads that compute parts. They wait for nothing, so that whoever waits for them goes on."""
+    return ThreadPoolExecutor(len(cores()), "pfrl-convolution")
+
+
+# A forked copy of the process has none of its threads.
+os.register_at_fork(after_in_child=helpers.cache_clear)
+
 _now = threading.local()
 _turn = threading.Lock()
 
 
-def on_threads(function: Function, threads: int) -> Function:
-    """A function that computes with so many threads.
+def on_threads(function: Callable[..., Any], threads: int) -> Callable[..., Any]:
+    """A function that computes with so many of PyTorch's threads.
 
     Calls that need several take turns: two at a time would wait for each other on every core.
     """
     import torch
 
-    def limited(arguments: Sequence[int], results: Sequence[int]) -> None:
+    def limited(*arguments: Any) -> Any:
         if getattr(_now, "threads", None) != threads:
             torch.set_num_threads(threads)
             _now.threads = threads
         if threads == 1:
-            function(arguments, results)
-            return
+            return function(*arguments)
         with _turn:
-            function(arguments, results)
+            return function(*arguments)
 
     return limited

@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from pfrl.cost import CostModel
-from pfrl.cpu import fast, precision
+from pfrl.cpu import convolution, fast, precision
 from pfrl.cpu.precision import at_precision, fastest
 from pfrl.cpu.processor import instruction_set, multiplies_bfloat16
 from pfrl.evaluation import short_training
@@ -45,7 +45,8 @@ def both():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(precision, "WORTH_ROUNDING", 0)
-        rounded = fast(at_precision(everything, "bfloat16"))
+        patch.setattr(convolution, "WORTH_PARTS", 0)
+        rounded = fast(at_precision(everything, "bfloat16"), threads=2)
         assert jax.jit(rounded).lower(inputs).as_text().count("custom_call @pfrl_convolution") > 70
         return jax.jit(rounded)(inputs), jax.jit(everything)(inputs)
 
@@ -59,6 +60,31 @@ def test_only_digits_are_lost(name, both):
         scale = float(jnp.abs(other).max())
         np.testing.assert_allclose(one, other, rtol=0.02, atol=0.02 * scale)
         assert np.any(np.asarray(one) != np.asarray(other))
+
+
+def test_large_gradients_are_shared_out_and_small_ones_are_not(monkeypatch):
+    """By threads of ours: those of oneDNN would wait for each other, spinning."""
+    seen = []
+    monkeypatch.setattr(convolution, "of_kernel", lambda *a: seen.append(a[-1]) or list)
+    monkeypatch.setattr(convolution, "on_threads", lambda function, threads: seen.append(threads))
+
+    def gradient(channels, kind):
+        x = jax.ShapeDtypeStruct((64, 32, 32, channels), kind)
+        kernel = jax.ShapeDtypeStruct((3, 3, channels, channels), kind)
+        keywords = {"dimension_numbers": CHANNELS_LAST, "padding": SAME, "window_strides": (1, 1)}
+
+        def change(x, kernel):
+            y, back = jax.vjp(lambda k: lax.conv_general_dilated(x, k, **keywords), kernel)
+            return back(y)
+
+        equations = reversed(jax.make_jaxpr(change)(x, kernel).eqns)
+        last = next(each for each in equations if each.primitive is convolution.XLA)
+        operands = [v.aval for v in last.invars]
+        convolution.chosen(*operands, last.outvars[0].aval, threads=2, **last.params)
+
+    for channels, kind in ((64, jnp.bfloat16), (16, jnp.bfloat16), (64, jnp.float32)):
+        gradient(channels, kind)
+    assert seen == [2, 1, 1, 1, 1, 2]
 
 
 def rounded_convolutions(network, image=(32, 32, 3)):
