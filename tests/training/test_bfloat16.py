@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,16 +72,16 @@ def test_large_gradients_are_shared_out_and_small_ones_are_not(monkeypatch):
     def gradient(channels, kind):
         x = jax.ShapeDtypeStruct((64, 32, 32, channels), kind)
         kernel = jax.ShapeDtypeStruct((3, 3, channels, channels), kind)
-        keywords = {"dimension_numbers": CHANNELS_LAST, "padding": SAME, "window_strides": (1, 1)}
+        keywords: Any = {"dimension_numbers": CHANNELS_LAST, "padding": SAME}
 
         def change(x, kernel):
-            y, back = jax.vjp(lambda k: lax.conv_general_dilated(x, k, **keywords), kernel)
+            y, back = jax.vjp(lambda k: lax.conv_general_dilated(x, k, (1, 1), **keywords), kernel)
             return back(y)
 
         equations = reversed(jax.make_jaxpr(change)(x, kernel).eqns)
         last = next(each for each in equations if each.primitive is convolution.XLA)
-        operands = [v.aval for v in last.invars]
-        convolution.chosen(*operands, last.outvars[0].aval, threads=2, **last.params)
+        left, right = (variable.aval for variable in last.invars)
+        convolution.chosen(left, right, last.outvars[0].aval, threads=2, **last.params)
 
     for channels, kind in ((64, jnp.bfloat16), (16, jnp.bfloat16), (64, jnp.float32)):
         gradient(channels, kind)
