@@ -6,7 +6,7 @@ anyhow. Arrays are seen where they are: channels last in memory is what oneDNN l
 
 A convolution here is one of three: of an image, of an image that is dilated (a transposed
 convolution, the gradient of a strided one), or of an image with a gradient, which yields a
-kernel's gradient. All are float32 with one to three spatial axes.
+kernel's gradient. All are float32 or bfloat16, with one to three spatial axes.
 """
 
 import ctypes
@@ -185,8 +185,9 @@ def helpers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(len(cores()), "pfrl-convolution")
 
 
-# A forked copy of the process has none of its threads.
-os.register_at_fork(after_in_child=helpers.cache_clear)
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    # A forked copy of the process has none of its threads.
+    os.register_at_fork(after_in_child=helpers.cache_clear)
 
 _now = threading.local()
 _turn = threading.Lock()
