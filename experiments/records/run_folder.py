@@ -21,6 +21,8 @@ from pfrl.registry import plugins
 
 PACKAGES = ("jax", "flax", "optax", "gymnasium", "stable-baselines3", "torch", "onnx",
             "onnxruntime", "numpy", "optuna")  # fmt: skip
+FORMAT = 1
+"""Of the files in a folder that a run or a study which goes on reads; raised when one changes."""
 CONFIG = "config.json"
 AGENT_FILE = "agent.npz"
 """What the agent of a search has become, beside its history."""
@@ -34,7 +36,8 @@ class RunFolder:
     """A folder that goes on with what made it, and refuses everything else.
 
     Its identity is the command, the settings but those in ``settings.FREE``, the content of the
-    weights, of plugins and of other files, and the versions of what decides about numbers.
+    weights, of plugins and of other files, the versions of what decides about numbers, and the
+    ``FORMAT`` of the files.
     ``config.json`` holds it. Nothing is written before ``begin``.
 
     Args:
@@ -63,6 +66,7 @@ class RunFolder:
             else DatabaseLines(storage, str(self.path.resolve()))
         )
         self._identity = {
+            "format": FORMAT,
             "command": command,
             "settings": identity(settings, weights),
             "versions": {package: version(package) for package in PACKAGES},
@@ -79,12 +83,10 @@ class RunFolder:
 
     def _check(self) -> None:
         before = self.read(CONFIG)
-        try:
-            was, now = (dict(_leaves(each)) for each in (self._only(before), self._identity))
-        except (KeyError, TypeError) as error:
-            raise FileError(
-                f"{self._config} is not of this version; choose another --out"
-            ) from error
+        known = isinstance(before, dict) and before.keys() >= self._identity.keys()
+        if not known or before["format"] != FORMAT:
+            raise FileError(f"{self._config} is not of this version; choose another --out")
+        was, now = (dict(_leaves(each)) for each in (self._only(before), self._identity))
         changed = [name for name in {**was, **now} if was.get(name) != now.get(name)]
         if changed:
             name = changed[0]

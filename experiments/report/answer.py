@@ -166,9 +166,9 @@ def _limits(report: Entry) -> str:
         for tried in sorted(drop["tried"], key=lambda one: -one["share"])
     ]
     text = (
-        f"Limits of {described(drop['metric']).title} were tried by bisection. At each the network"
-        " of the search was trained and judged on held-out images, and where it lost too much the"
-        " uniform policy's too; the better one counts."
+        f"Limits of {described(drop['metric']).title} were tried from the base's cost down. At each"
+        " the network of the search was trained, and where it lost too much on the images of the"
+        " rewards the uniform policy's too; the better one was judged on held-out images."
     )
     header = ("limit", "network", f"{wording.metric} (points)", "at least", "kept")
     return f"{text}\n\n{table(header, cells, 2)}"

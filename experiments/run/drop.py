@@ -1,52 +1,48 @@
 """The objective ``--max-drop``: the cheapest network that is at most so many points worse.
 
-Limits of the target's metric are tried one after the other, by bisection on their logarithm, which
-takes it that less is lost at a higher limit. At each the agent searches, and the network that it
-yields is trained in full, as one that is handed over is, and judged beside the base network on
-held-out images: an episode's short training says which policy is good, not what will be lost.
-A limit is kept where the lower bound of the difference is no lower than the loss that is allowed.
-The bound is one-sided, and says how far the test images may differ, too: see ``promised``.
-Where the search's network loses too much, the uniform policy gets its chance, so that no search
-ends with a larger network than no search would have. Held-out images say what is lost and nothing
-else: candidates of a limit are compared on those of the rewards, and so is what a training comes
-to, step by step.
+Limits of the target's metric are tried one after the other, from the base network's cost down
+until one is not kept, and then between these two: see ``descend``. At each the agent searches, and
+the network that it yields is trained in full, as one that is handed over is, and judged beside the
+base network on held-out images: an episode's short training says which policy is good, not what
+will be lost. A limit is kept where the lower bound of the difference is no lower than the loss that
+is allowed. The bound is one-sided, and says how far the test images may differ, too: see
+``promised``.
+
+Held-out images say once a limit what its network loses, and nothing else. Candidates of a limit are
+compared on the images of the rewards; so is what a training comes to, step by step; and by them the
+uniform policy's network, trained alike, takes the place of the search's where that one loses too
+much.
 """
 
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from scipy.special import ndtr, ndtri
-
-from envs import NetworkTask
 from envs.decisions import Decisions
 from envs.task import load_network
 from experiments.records.run_folder import VALIDATION, RunFolder
-from experiments.report.differences import paired_differences
 from experiments.report.intervals import Difference
 from experiments.run.choose import AT_A_LIMIT, Candidate, Chosen, choose
+from experiments.run.promise import Beside, promised
 from experiments.run.search import Searched, make_problem, make_task, search
 from experiments.run.training import Training, train_all
 from experiments.settings.blocks import LengthBlock
 from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import say
-from pfrl.cpu.backend import compiled
 from pfrl.data import Dataset
-from pfrl.evaluation.validation import batched, split_search
+from pfrl.evaluation.validation import split_search
 from pfrl.files import write_json
-from pfrl.tasks.judging import validate
-from pfrl.tasks.outputs import as_one
 from pfrl.training.step import Apply
 
 ROUNDS = 5
-"""Limits that are tried: from 1 to 0.05 of the base they end within a tenth of each other."""
+"""Limits that are tried."""
+STEP = 0.6
+"""From a limit that is kept to the next lower one, while none is known that is not kept."""
 CLOSE = 1.05
 """Ratio of the lowest limit that is kept to the highest that is not, at which none is tried."""
-NETWORKS = 2
-"""That may be judged at a limit: the search's, and the uniform policy's where that one fails."""
 HELD_OUT = 0.75
 """Share of the search split that no reward uses, at least: what is promised hangs on it."""
 COMPRESSED, UNIFORM = "compressed", "uniform"
@@ -109,13 +105,19 @@ def search_limits(
     """
     assert settings.max_drop is not None
     assert settings.target is not None, "not resolved"
+    allowed = settings.max_drop
     metric = settings.target.partition("=")[0]
     judge = (folder.read(VALIDATION) or {}).get("runtime")
     task = make_task(settings, weights, table, judge)
     opened = make_problem(settings, task).open()
     folder.kept(VALIDATION, opened.evaluator.choice._asdict)
     decisions = Decisions(make_problem(settings, task), opened.graph, opened.costs)
-    held_out = HeldOut(settings, task)
+    dataset, base = load_network(task.model, task.data, task.weights)
+    used, rest = split_search(dataset.search, settings.episode.search_images)
+    rewarded = Beside(dataset, base.source, used)
+    held_out = Beside(dataset, base.source, rest)
+    sure = promised(settings.confidence, len(rest) / len(dataset.search))
+    _warn_of_few(held_out, sure, settings)
     each = max(evaluations // ROUNDS, 1)
     searches: dict[float, tuple[CompressSettings, Searched, Chosen]] = {}
 
@@ -134,7 +136,7 @@ def search_limits(
         searched = search(own, place, make_problem(own, task), each)
         chosen = choose(own, place, searched, AT_A_LIMIT)
 
-        def judged(name: str, candidate: Candidate) -> Tried:
+        def trained(name: str, candidate: Candidate) -> tuple[Apply, Any]:
             small = searched.opened.evaluator.network(candidate.policy)
             training = Training(
                 name,
@@ -145,27 +147,29 @@ def search_limits(
                 place.path / TRAINED,
                 rewarded=own.episode.search_images,
             )
-            difference = held_out.difference(small.apply, train_all([training], say)[name])
-            kept = -100 * difference.low <= (settings.max_drop or 0.0)
-            return Tried(share, difference, kept, name)
+            return small.apply, train_all([training], say)[name]
 
-        best = judged(COMPRESSED, chosen.candidate)
-        if not best.kept and chosen.uniform.policy.to_json() != chosen.candidate.policy.to_json():
+        name, network = COMPRESSED, trained(COMPRESSED, chosen.candidate)
+        gain = rewarded.difference(*network).difference
+        same = chosen.uniform.policy.to_json() == chosen.candidate.policy.to_json()
+        if -100 * gain > allowed and not same:
             say("the search's network loses too much: the uniform policy of this limit is tried")
-            other = judged(UNIFORM, chosen.uniform)
-            if other.difference.low > best.difference.low:
-                best, chosen = other, chosen._replace(candidate=chosen.uniform)
+            other = trained(UNIFORM, chosen.uniform)
+            if rewarded.difference(*other).difference > gain:
+                name, network = UNIFORM, other
+                chosen = chosen._replace(candidate=chosen.uniform)
                 write_json(place.path / "policy.json", chosen.uniform.policy.to_json())
         searches[share] = own, searched, chosen
-        return best
+        difference = held_out.difference(*network, sure)
+        return Tried(share, difference, -100 * difference.low <= allowed, name)
 
-    tried = bisect(decisions.floor / decisions.base, attempt, ROUNDS)
+    tried = descend(decisions.floor / decisions.base, attempt, ROUNDS)
     kept = [one for one in tried if one.kept]
     best = min(kept) if kept else max(tried)
     own, searched, chosen = searches[best.share]
     _take_over(own.out, folder.path, f"{best.network}.npz")
     facts = {
-        "allowed": settings.max_drop / 100,
+        "allowed": allowed / 100,
         "confidence": settings.confidence,
         "metric": metric,
         "share": best.share,
@@ -176,8 +180,12 @@ def search_limits(
     return Found(replace(own, out=settings.out), searched, chosen, facts)
 
 
-def bisect(floor: float, attempt: Callable[[float], Tried], rounds: int = ROUNDS) -> list[Tried]:
-    """Try limits between the lowest possible one and the base network's cost.
+def descend(floor: float, attempt: Callable[[float], Tried], rounds: int = ROUNDS) -> list[Tried]:
+    """Try limits from the base network's cost down, and then around the first that is not kept.
+
+    The more a network may cost, the less it loses, so the first limits are kept easily. To go down
+    and to end where one is not kept leaves little to luck; a bisection from the middle tries most
+    of its limits where chance decides.
 
     Args:
       floor: the lowest limit that can be met, a share of the base network's cost.
@@ -185,67 +193,31 @@ def bisect(floor: float, attempt: Callable[[float], Tried], rounds: int = ROUNDS
       rounds: limits at most.
 
     Returns:
-      What was tried, in order. A limit is tried below every one that is kept and above every one
-      that is not.
+      What was tried, in order. Where one is not kept, the limits after it lie, on their logarithm,
+      in the middle of the lowest that is kept, or the base's cost, and the highest that is not.
     """
+    lowest = ceil(1000 * floor) / 1000
     tried: list[Tried] = []
     while len(tried) < rounds:
         high = min((one.share for one in tried if one.kept), default=1.0)
-        low = max((one.share for one in tried if not one.kept), default=floor)
-        if tried and high / low < CLOSE:
+        low = max((one.share for one in tried if not one.kept), default=None)
+        if high <= lowest or (low is not None and high / low < CLOSE):
             break
-        tried.append(attempt(max(round((low * high) ** 0.5, 3), floor)))
+        middle = high * STEP if low is None else (low * high) ** 0.5
+        tried.append(attempt(max(round(middle, 3), lowest)))
     return tried
 
 
-class HeldOut:
-    """The held-out images of a run, and the base network's answers for them.
-
-    Args:
-      settings: of the run.
-      task: the base network and its data.
-    """
-
-    def __init__(self, settings: CompressSettings, task: NetworkTask):
-        dataset, base = load_network(task.model, task.data, task.weights)
-        self._dataset = dataset
-        _, held_out = split_search(dataset.search, settings.episode.search_images)
-        self._images = batched(dataset, held_out)
-        self._confidence = promised(settings.confidence, len(held_out) / len(dataset.search))
-        self._base = self._qualities(base.source.apply, base.source.variables)
-        self.count = len(held_out)
-        """Images."""
-
-    def difference(self, apply: Apply, variables: Any) -> Difference:
-        """How much better a network is than the base, with an interval at whose lower end the
-        promise is: see ``promised``."""
-        found, _ = paired_differences(
-            self._qualities(apply, variables), {"base": self._base}, 2 * self._confidence - 1
+def _warn_of_few(held_out: Beside, sure: float, settings: CompressSettings) -> None:
+    """Say before the search where there are too few held-out images to promise anything."""
+    least = -100 * held_out.same(sure).low
+    if least > (settings.max_drop or 0.0):
+        say(
+            f"{held_out.count:,} held-out images are too few for --max-drop {settings.max_drop:g}:"
+            f" with {settings.confidence:.0%} confidence they could not even say of the base"
+            f" network itself that it loses less than {least:.2g} points; have more images in the"
+            " search split, allow more, or lower --confidence"
         )
-        return found["base"]
-
-    def _qualities(self, apply: Apply, variables: Any) -> np.ndarray:
-        answer = compiled(lambda v, x: as_one(apply(v, x, False)[0]), threads=1)
-        return validate(
-            lambda x: np.asarray(answer(variables, x)), self._images, self._dataset.task
-        ).each
-
-
-def promised(confidence: float, ratio: float) -> float:
-    """How sure the held-out images have to be, so that the test images keep the promise.
-
-    Two things are left to chance, and the margin is the root of the sum of their squares: what
-    the held-out images say of one network, at a share of the confidence, as the best of up to
-    ``NETWORKS`` at each of ``ROUNDS`` limits owes some of that to luck; and what the test images
-    will say of it, as a prediction interval has it. How many test images there are is not looked
-    at: as many as search images are taken for granted.
-
-    Args:
-      confidence: that the settings ask for.
-      ratio: held-out images over test images.
-    """
-    shared = ndtri(1 - (1 - confidence) / (ROUNDS * NETWORKS))
-    return float(ndtr(np.hypot(shared, ndtri(confidence) * ratio**0.5)))
 
 
 def fewer_rewarded(settings: CompressSettings, dataset: Dataset) -> CompressSettings:

@@ -1,5 +1,6 @@
 """The runner of studies: killed at any moment and started again, every job is done once."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 
 from experiments.records.history import read_history
-from experiments.records.run_folder import RunFolder
+from experiments.records.run_folder import FORMAT, RunFolder
 from experiments.studies.study import ONE_BY_ONE, complete
 from experiments.watch.jobs import run_name, write_job
+from pfrl.files import FileError
 from tests.support.jobs import Multiply, Product
 from tests.support.killed_study import ToySettings
 
@@ -46,6 +48,19 @@ def test_lines_come_in_the_order_of_the_jobs_and_others_stay(tmp_path):
         assert [line["number"] for line in lines] == [job.number for job in some]
     last = complete(RunFolder("toy", settings, Path(__file__)), jobs[:1], Multiply(5), ONE_BY_ONE)
     assert [(line["number"], line["product"]) for line in last] == [(4, 8), (1, 2), (3, 6)]
+
+
+@pytest.mark.parametrize("before", [{"format": FORMAT - 1}, {"format": None}, {"settings": None}])
+def test_a_folder_of_another_version_is_refused(tmp_path, before):
+    """What an older version of the package wrote is not gone on with, nor read half."""
+    RunFolder("toy", ToySettings(tmp_path), Path(__file__)).begin()
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text()) | before
+    path.write_text(
+        json.dumps({name: value for name, value in config.items() if value is not None})
+    )
+    with pytest.raises(FileError, match=r"config\.json is not of this version; choose another"):
+        RunFolder("toy", ToySettings(tmp_path), Path(__file__))
 
 
 class Tried(NamedTuple):
