@@ -65,14 +65,16 @@ Pick = Callable[[Sequence[Entry], float | None], int]
 
 
 def best_found(rows: Sequence[Entry], share: float | None) -> int:
-    """The position of the search's best row, however little it leads; the cheaper of equal ones.
+    """The position of the search's best row, however little it leads; of equal ones the one that
+    costs most.
 
-    For who asks for the best at a limit and has the uniform policy besides. Arguments are those
-    of ``cheapest_alike``.
+    For who asks for the best at a limit, tries lower ones besides, and has the uniform policy. With
+    few images many rows are equal, and a cheaper one that then loses too much would speak against
+    the limit. Arguments are those of ``cheapest_alike``.
     """
     eligible = _eligible(rows, share)
     found = [n for n in eligible if rows[n]["episode"] is not None] or eligible
-    return max(found, key=lambda n: (rows[n]["rescored_reward"], -rows[n]["cost"]))
+    return max(found, key=lambda n: (rows[n]["rescored_reward"], rows[n]["cost"]))
 
 
 def cheapest_alike(rows: Sequence[Entry], share: float | None) -> int:

@@ -67,7 +67,7 @@ def test_the_best_found_leads_by_however_little_and_is_not_the_uniform_one():
     rows = [row(9, 0.90, 0.0), row(7, 0.91, -0.01), row(5, 0.91, -0.01), row(1, 0.95, None)]
     for place, each in enumerate(rows):
         each["episode"] = place if place < 3 else None
-    assert best_found(rows, None) == 2, "the cheaper of two that are equally good"
+    assert best_found(rows, None) == 1, "the costlier of two that are equally good"
     assert best_found(rows[3:], None) == 0, "there is no other"
 
 
