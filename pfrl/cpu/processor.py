@@ -1,5 +1,6 @@
 """What the processor has: the extensions that numeric libraries choose their kernels by."""
 
+import os
 import platform
 from pathlib import Path
 
@@ -26,5 +27,11 @@ def instruction_set() -> str:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether matrices of bfloat16 are multiplied much faster than those of float32 (AMX)."""
-    return "amx_bf16" in instruction_set().split()
+    """Whether oneDNN multiplies matrices of bfloat16 much faster than those of float32 (AMX).
+
+    It does not where its own switch, ``ONEDNN_MAX_CPU_ISA``, keeps it to what older processors
+    have.
+    """
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    kept = limit in ("", "ALL", "DEFAULT") or "AMX" in limit
+    return kept and "amx_bf16" in instruction_set().split()

@@ -135,6 +135,23 @@ def test_the_processor_says_what_it_has(flags, amx, monkeypatch):
     assert multiplies_bfloat16() == amx
 
 
+@pytest.mark.parametrize(
+    ("limit", "amx"),
+    [
+        ("", True),
+        ("default", True),
+        ("AVX10_1_512_AMX", True),
+        ("AVX2", False),
+        ("avx512_core", False),
+    ],
+)
+def test_onednn_can_be_kept_from_it(limit, amx, monkeypatch):
+    monkeypatch.setattr(Path, "is_file", lambda self: True)
+    monkeypatch.setattr(Path, "read_text", lambda self: "flags : avx2 amx_bf16")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert multiplies_bfloat16() == amx
+
+
 @pytest.mark.parametrize("asked", ["auto", "float32", "bfloat16"])
 def test_a_training_has_the_precision_that_was_asked_for(asked, monkeypatch):
     """auto is what the machine is fastest with."""
