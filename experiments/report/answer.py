@@ -16,7 +16,14 @@ from experiments.records.wording import (
     sentence,
     table,
 )
-from experiments.report.sections import Entry, base_cost, metric_of, quality_change, wording_of
+from experiments.report.sections import (
+    Entry,
+    base_cost,
+    files_of,
+    metric_of,
+    quality_change,
+    wording_of,
+)
 
 QUARTER = 0.25
 """Of the base's bytes, which ``--prefer both`` asks for."""
@@ -61,7 +68,7 @@ def _of_budget(report: Entry) -> list[str]:
 def _of_no_speed(report: Entry, metric: str) -> list[str]:
     """What to do about a network with fewer MACs that is no faster: kernels work on channels in
     blocks, often of 8 or 16, and a block that is half empty takes as long as a full one."""
-    ratio = (report.get("comparison") or {}).get("latency_ratio")
+    ratio = files_of(report).ratio
     if metric != "macs" or not ratio or ratio["high"] < 1:
         return []
     return [
@@ -80,13 +87,13 @@ def _of_latency(
         lines.append(
             f"Predicted: {cost('latency', achieved)}, {percent(achieved / limit, 1)} of it."
         )
-    ratio = (report.get("comparison") or {}).get("latency_ratio")
+    _, _, ratio, title = files_of(report)
     if not ratio or not base:
         return lines
-    asked = limit / base
+    asked, where = limit / base, f" in {title}" if title else ""
     measured = (
-        f"Measured on the file: {percent(ratio['ratio'], 1)} of the base's latency (95 % interval"
-        f" {percent(ratio['low'], 1)} to {percent(ratio['high'], 1)})"
+        f"Measured on the file{where}: {percent(ratio['ratio'], 1)} of the base's latency"
+        f" (95 % interval {percent(ratio['low'], 1)} to {percent(ratio['high'], 1)})"
     )
     if ratio["high"] <= asked:
         return [*lines, f"{measured}: kept."]
@@ -103,7 +110,8 @@ def _of_latency(
 
 def _of_size(report: Entry) -> list[str]:
     """What ``--prefer both`` asks of the file besides the latency."""
-    share = report["compressed"]["nbytes"] / report["base"]["nbytes"]
+    files = files_of(report)
+    share = files.compressed["nbytes"] / files.base["nbytes"]
     kept = "kept" if share <= QUARTER else "not kept"
     lines = [
         f"Asked for besides: a quarter of the base's bytes. The file has {percent(share, 1)} of"

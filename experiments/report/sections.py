@@ -7,7 +7,7 @@ is known is the empty string.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.records.wording import (
     DASH,
@@ -42,15 +42,40 @@ def base_cost(report: Entry) -> float | None:
     return known if is_number(known) else (report.get("base") or {}).get(metric_of(report))
 
 
+class Files(NamedTuple):
+    """The files that a report is about: those of the runtime whose latency was asked for.
+
+    Attributes:
+      base, compressed: what was measured of them; empty where nothing was.
+      ratio: of their latencies, with its interval.
+      title: what people call the runtime; empty for ONNX Runtime, where nothing else is said.
+    """
+
+    base: Entry
+    compressed: Entry
+    ratio: Entry | None
+    title: str
+
+
+def files_of(report: Entry) -> Files:
+    """See ``Files``."""
+    flat = report.get("litert")
+    if flat and report.get("latency_runtime") == "litert":
+        return Files(flat["base"], flat["compressed"], flat["latency_ratio"], "LiteRT")
+    ratio = (report.get("comparison") or {}).get("latency_ratio")
+    return Files(report.get("base") or {}, report.get("compressed") or {}, ratio, "")
+
+
 def headline(report: Entry) -> str:
     """The title and one sentence: what is gained, and what it costs; what its metric is."""
     base, small = report.get("base") or {}, report.get("compressed") or {}
-    compared = report.get("comparison") or {}
+    files = files_of(report)
+    before, after = files.base, files.compressed
     parts = [
         _times_fewer(base.get("macs"), small.get("macs")),
-        _speed(base.get("latency_ms"), small.get("latency_ms"), compared.get("latency_ratio")),
+        _speed(before.get("latency_ms"), after.get("latency_ms"), files.ratio, files.title),
         quality_change(report),
-        _size(base.get("nbytes"), small.get("nbytes")),
+        _size(before.get("nbytes"), after.get("nbytes")),
     ]
     verdict = "; ".join(filter(None, parts))
     title = f"# `{report.get('model')}` on `{report.get('data')}`, compressed"
@@ -70,11 +95,12 @@ def _times_fewer(before: float | None, after: float | None) -> str:
     return f"{before / after:.2f} times fewer MACs"
 
 
-def _speed(before: Entry | None, after: Entry | None, ratio: Entry | None) -> str:
+def _speed(before: Entry | None, after: Entry | None, ratio: Entry | None, title: str = "") -> str:
     """Faster, slower, or neither as far as the interval of the ratio can tell."""
     if not before or not after:
         return ""
-    text = f"{number(before['median'])} → {number(after['median'])} ms per image, measured"
+    where = f" in {title}" if title else ""
+    text = f"{number(before['median'])} → {number(after['median'])} ms per image, measured{where}"
     if not ratio:
         return text
     interval = f"95 % interval {1 / ratio['high']:.2f} to {1 / ratio['low']:.2f}"

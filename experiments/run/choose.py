@@ -277,5 +277,6 @@ def _measure(
     graph = evaluator.graph
     policies = [Policy.uniform(graph), *(candidate.policy for candidate in candidates)]
     with stage("measuring candidates"):
-        base, *others = measure_policies(graph, policies, 2 * settings.finish.seconds)
+        seconds, runtime = 2 * settings.finish.seconds, settings.space.latency_runtime
+        base, *others = measure_policies(graph, policies, seconds, runtime)
     return [latency_ratio(other, base) for other in others]

@@ -32,6 +32,7 @@ from pfrl.cost import BudgetError
 from pfrl.data import Dataset
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.deploy.onnx.saturation import saturates
+from pfrl.deploy.runtimes.base import file_runtime
 from pfrl.files import write_json
 from pfrl.graph import Graph
 
@@ -101,7 +102,8 @@ def run(settings: CompressSettings) -> list[Path]:
         report["prefer"] = settings.prefer
         write_json(folder.path / "report.json", report)
     tell(*answer_lines(report))
-    return [write_report(folder.path), folder.path / "model.onnx"]
+    model = folder.path / f"model{file_runtime(settings.space.latency_runtime).suffix}"
+    return [write_report(folder.path), model if model.exists() else folder.path / "model.onnx"]
 
 
 def faster(settings: CompressSettings, graph: Graph, integers: dict[str, Any]) -> CompressSettings:
@@ -115,7 +117,7 @@ def faster(settings: CompressSettings, graph: Graph, integers: dict[str, Any]) -
         integers meets the target.
     """
     if "share" not in integers:
-        integers["share"] = integers_share(graph)
+        integers["share"] = integers_share(graph, settings.space.latency_runtime)
     share = integers["share"]
     if share is None or share > FASTER or not integers.get("within_reach", True):
         return settings
@@ -176,7 +178,14 @@ def prepare(settings: CompressSettings, task: NetworkTask, graph: Graph) -> None
     latency, space = None, settings.space
     if needs_latency(settings):
         integers = writes_integers(task)
-        latency = measure_latency(graph, space.keep_min, space.round_to, settings.seed, integers)
+        latency = measure_latency(
+            graph,
+            space.keep_min,
+            space.round_to,
+            settings.seed,
+            integers,
+            space.latency_runtime,
+        )
     problem = make_problem(settings, task)
     Decisions(problem, graph, task.counting(problem.budget).costs(graph, latency))
     if latency is not None:

@@ -98,6 +98,7 @@ def finish(
             "achieved": achieved,
             "base": decisions.base,
         },
+        "latency_runtime": settings.space.latency_runtime,
         "base": entries["onnx"]["base"],
         "compressed": entries["onnx"]["compressed"],
         "controls": {

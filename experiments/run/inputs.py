@@ -11,6 +11,7 @@ from experiments.settings.blocks import NetworkBlock, SettingsError
 from experiments.settings.compression import NO_TARGET, CompressSettings
 from pfrl.cost import Budget
 from pfrl.data import UNLABELLED, check_there
+from pfrl.deploy.runtimes.base import file_runtime
 from pfrl.models.catalogue import ModelError, check_name
 from pfrl.models.network import Network, is_own, no_classes
 
@@ -25,7 +26,7 @@ def check(settings: CompressSettings) -> Path:
       ValueError: a subclass with a sentence for the user, if it is not.
     """
     _ = AGENTS[settings.agent], REWARDS[settings.reward or ""]
-    budget_of(settings)
+    file_runtime(settings.space.latency_runtime).version()
     agent_options(settings.agent, settings.portable, settings.agent_from)
     return find_weights(settings.network)
 

@@ -4,7 +4,6 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,13 @@ from envs import NetworkTask
 from experiments.records.machine import machine
 from experiments.watch.progress import say, stage
 from pfrl.compression.policy import Policy, round_count
-from pfrl.compression.sliced import compress
+from pfrl.compression.sliced import Compressed, compress
 from pfrl.cost.latency import NetworkLatency, layer_shape
 from pfrl.cost.latency_table import measure_table
 from pfrl.cost.model import Assignment
 from pfrl.deploy.onnx.export import to_onnx
 from pfrl.deploy.operators.program import ExportError
+from pfrl.deploy.runtimes.base import file_runtime
 from pfrl.deploy.timing import STEADY, Measurement, latency_ratio, measure_interleaved
 from pfrl.files import write_json
 from pfrl.graph import Graph
@@ -34,7 +34,12 @@ SECONDS = 10.0
 
 
 def measure_latency(
-    graph: Graph, keep_min: float, round_to: int, seed: int, integers: bool = False
+    graph: Graph,
+    keep_min: float,
+    round_to: int,
+    seed: int,
+    integers: bool = False,
+    runtime: str = "onnx",
 ) -> NetworkLatency:
     """The latency model for policies that keep at least ``keep_min``, rounded to ``round_to``.
 
@@ -50,14 +55,17 @@ def measure_latency(
       keep_min, round_to: of the policies that will be asked for.
       seed: of the policies, of weights and images, and of the order of measuring.
       integers: whether files of integers are measured besides those of floats.
+      runtime: name of the ``FileRuntime`` that they are measured in.
 
     Returns:
       Predicted milliseconds of any of these policies, batch 1, one thread.
 
     Raises:
       ExportError: if the network cannot be exported.
+      Unavailable: if the runtime is not installed.
     """
-    path = user_cache() / "latency" / f"{_key(graph, keep_min, round_to, seed, integers)[:32]}.json"
+    key = _key(graph, keep_min, round_to, seed, integers, runtime)
+    path = user_cache() / "latency" / f"{key[:32]}.json"
 
     def read(path: Path) -> NetworkLatency:
         found = NetworkLatency.from_json(graph, json.loads(path.read_text()))
@@ -66,14 +74,15 @@ def measure_latency(
 
     def make() -> NetworkLatency:
         widths = [FLOAT_BITS, INTEGER_BITS] if integers else [FLOAT_BITS]
-        floats, *others = _measured(graph, keep_min, round_to, seed, widths)
+        floats, *others = _measured(graph, keep_min, round_to, seed, widths, runtime)
         return replace(floats, integers=others[0]) if integers else floats
 
     return kept(path, read, make, lambda path, model: write_json(path, model.to_json()))
 
 
-def integers_share(graph: Graph) -> float | None:
-    """Latency of the base network with integers of 8 bits over that in float, measured in turns.
+def integers_share(graph: Graph, runtime: str = "onnx") -> float | None:
+    """Latency of the base network with integers of 8 bits over that in float, measured in turns in
+    a ``FileRuntime``.
 
     None if the network cannot be written with integers.
     """
@@ -81,7 +90,7 @@ def integers_share(graph: Graph) -> float | None:
     with stage("measuring integers"):
         try:
             policies = [Policy.uniform(graph, 1.0, bits, bits) for bits in widths]
-            floats, integers = measure_policies(graph, policies, SECONDS / 2)
+            floats, integers = measure_policies(graph, policies, SECONDS / 2, runtime)
         except ExportError:
             return None
     return latency_ratio(integers, floats).value
@@ -92,13 +101,15 @@ def writes_integers(task: NetworkTask) -> bool:
     return task.quantized and WEIGHT_QUANTIZERS[task.recipe.weights].steps is not None
 
 
-def _key(graph: Graph, keep_min: float, round_to: int, seed: int, integers: bool) -> str:
+def _key(
+    graph: Graph, keep_min: float, round_to: int, seed: int, integers: bool, runtime: str
+) -> str:
     """Digest of all that decides about a latency model but the moods of the machine."""
     source = graph.source
     exported = to_onnx(lambda x: source.apply(source.variables, x, False)[0], graph.input_shape)
     facts = {
         "machine": machine(),
-        "runtime": version("onnxruntime"),
+        "runtime": [runtime, file_runtime(runtime).version()],
         "asked": [keep_min, round_to, seed, NETWORKS, SECONDS, integers],
         "operations": [[node.op_type, *node.input, *node.output] for node in exported.graph.node],
         "groups": {name: group.size for name, group in graph.groups.items()},
@@ -111,7 +122,12 @@ def _key(graph: Graph, keep_min: float, round_to: int, seed: int, integers: bool
 
 
 def _measured(
-    graph: Graph, keep_min: float, round_to: int, seed: int, widths: Sequence[int]
+    graph: Graph,
+    keep_min: float,
+    round_to: int,
+    seed: int,
+    widths: Sequence[int],
+    runtime: str,
 ) -> list[NetworkLatency]:
     """A model for files of each bit width; all networks are measured in turns, so that a share of
     the float network's latency is one of the same moods of the machine."""
@@ -119,7 +135,9 @@ def _measured(
     tables = []
     for bits in widths:
         with stage("measuring layers of integers" if bits < FLOAT_BITS else "measuring layers"):
-            table = measure_table(shapes, seconds=SECONDS, seed=seed, integers=bits < FLOAT_BITS)
+            table = measure_table(
+                shapes, seconds=SECONDS, seed=seed, integers=bits < FLOAT_BITS, runtime=runtime
+            )
         tables.append(table)
     rng = np.random.default_rng([seed, 3])
     keeps: list[dict[str, float]] = [dict.fromkeys(graph.groups, 1.0)]
@@ -137,7 +155,7 @@ def _measured(
         for keep in keeps
     ]
     with stage("measuring networks"):
-        measured = measure_policies(graph, policies, SECONDS * len(widths))
+        measured = measure_policies(graph, policies, SECONDS * len(widths), runtime)
     samples = [
         (policy.counts(graph), measurement.median_ms)
         for policy, measurement in zip(policies, measured, strict=True)
@@ -148,8 +166,10 @@ def _measured(
     ]
 
 
-def measure_policies(graph: Graph, policies: Sequence[Policy], seconds: float) -> list[Measurement]:
-    """Latencies of a network's policies as ONNX files of untrained weights, measured in turns.
+def measure_policies(
+    graph: Graph, policies: Sequence[Policy], seconds: float, runtime: str = "onnx"
+) -> list[Measurement]:
+    """Latencies of a network's policies as files of untrained weights, measured in turns.
 
     A policy that rounds all layers is measured as a file of integers of 8 bits, which is as fast
     as one of fewer; any other one as the float network, as simulated bits are no part of what a
@@ -159,6 +179,7 @@ def measure_policies(graph: Graph, policies: Sequence[Policy], seconds: float) -
       graph: of the base network.
       policies: what is measured.
       seconds: spent on measuring at most, besides making the files: all being steady ends it.
+      runtime: name of the ``FileRuntime`` that they are measured in.
 
     Returns:
       A measurement a policy, in their order.
@@ -167,17 +188,17 @@ def measure_policies(graph: Graph, policies: Sequence[Policy], seconds: float) -
       ExportError: if the network cannot be exported.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        paths = [Path(scratch) / f"{place}.onnx" for place in range(len(policies))]
+        where = file_runtime(runtime)
+        paths = [Path(scratch) / f"{place}{where.suffix}" for place in range(len(policies))]
         for path, policy in zip(paths, policies, strict=True):
-            path.write_bytes(_file(graph, policy))
+            path.write_bytes(where.written(_alike(graph, policy), graph.input_shape))
         return measure_interleaved(paths, seconds=seconds, precision=STEADY)
 
 
-def _file(graph: Graph, policy: Policy) -> bytes:
-    """An ONNX file that takes as long as the policy's, whatever its numbers."""
+def _alike(graph: Graph, policy: Policy) -> Compressed:
+    """A network that takes as long as the policy's, whatever its numbers."""
     bits = INTEGER_BITS if Assignment.of(policy, graph).rounded else FLOAT_BITS
     alike = Policy.uniform(graph, 1.0, bits, bits)
     alike = replace(alike, keep=policy.keep, round_to=policy.round_to)
     ranges = {site.name: (-1.0, 1.0) for site in graph.sites}
-    small = compress(graph.source, alike, graph=graph, ranges=ranges)
-    return to_onnx(small, graph.input_shape).SerializeToString()
+    return compress(graph.source, alike, graph=graph, ranges=ranges)

@@ -181,6 +181,9 @@ class SpaceBlock:
     which every processor computes right (portable); or with 8 bits where this processor does so in
     ONNX Runtime, those with VNNI, and 7 elsewhere (fastest). Default: none, or what --prefer
     says; with --prefer speed the last, if a tenth of the latency is won by it."""
+    latency_runtime: str = "onnx"
+    """In which runtime's files a latency counts: onnx (ONNX Runtime), or litert (LiteRT), which
+    phones have; the extra litert brings it."""
     decompose: str | None = None
     """How layers become two with a rank between them, for the knob rank: a product of matrices
     (svd), or a convolution whose channels (channel) or whose sides (spatial) are parted. Goes with

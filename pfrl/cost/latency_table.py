@@ -1,42 +1,26 @@
-"""Latency of single layers as a function of their channel counts, measured in ONNX Runtime.
+"""Latency of single layers as a function of their channel counts, measured in a runtime.
 
 A network is predicted as ``overhead + sum of its layers``; what stands between
 the layers is left to a common factor, measured over predicted for the base
 network. Every layer is measured alone, as Conv + Relu or Gemm + Relu, on a grid
 of channel counts, and the grid is interpolated bilinearly, with regard to how
-the runtime works: its fast convolution kernels compute output channels in whole
-blocks, and are left for slow ones where the input channels fill a block and are
-no multiple of 4. So counts of output channels are rounded up to a block, and
-the two kinds of input counts have a grid each. Kernels of integers copy the input channels of
-every position, 16 of them faster than 12: there the grid of small input counts is fine.
+the runtime's kernels take channels: which grids there are and where a count stands in them says
+the runtime (``pfrl.deploy.runtimes.base.FileRuntime``).
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import onnx
-import onnxruntime
 
 from pfrl.cpu.processor import instruction_set
-from pfrl.deploy.onnx.emit import to_model
-from pfrl.deploy.onnx.integers import to_integer_model
-from pfrl.deploy.operators import quantized
-from pfrl.deploy.operators.graph import OperatorGraph
-from pfrl.deploy.runtimes.onnxruntime import Session
+from pfrl.deploy.operators.graph import Channels, OperatorGraph
+from pfrl.deploy.operators.quantized import OUTPUT_AXIS, Quantization
+from pfrl.deploy.operators.quantized import Grid as Codes
+from pfrl.deploy.runtimes.base import FileRuntime, LayerChannels, file_runtime
 from pfrl.deploy.timing import interleave
 from pfrl.graph.labelled.program import BATCH
-
-ALIGNMENT = 4
-"""Input channels of the fast convolutions come in multiples of this, once they fill a block."""
-
-FIXED_INPUTS = 4
-"""Layers with at most so many input channels see the images, whose channels stay."""
-
-FINE = 32
-"""Input channels up to which layers of integers are measured at every multiple of 4."""
 
 STEP = 0.02
 """Of all grids in layers of integers, whose numbers do not matter."""
@@ -87,7 +71,7 @@ def _line(points: Sequence[int], values: Sequence[float], x: float) -> float:
 
 
 class LayerGrids(NamedTuple):
-    """A layer's latencies where the runtime's fast kernels serve it and, if ever, where not."""
+    """A layer's latencies where channels fill the runtime's kernels and, if ever, where not."""
 
     fast: Grid
     slow: Grid | None
@@ -108,6 +92,8 @@ class LatencyTable:
     instruction_set: str
     integers: bool = False
     """Whether the layers compute with integers."""
+    runtime: str = "onnx"
+    """Name of a ``FileRuntime``."""
 
     def predict(self, shape: LayerShape, c_in: int, c_out: int) -> float:
         """Milliseconds of the layer with so many channels left, without the overhead of a run.
@@ -128,9 +114,10 @@ class LatencyTable:
                 f"1 to {shape.c_in} and 1 to {shape.c_out}"
             )
         fast, slow = self.layers[shape]
-        if slow is not None and not is_fast(shape.kind, c_in, self.block):
-            return slow.at(c_in, c_out)
-        return fast.at(c_in, min(_up(c_out, self.block), shape.c_out))
+        runtime, uneven = file_runtime(self.runtime), slow is not None
+        place = runtime.place(shape.kind, c_in, c_out, self.block, uneven)
+        grid = slow if slow is not None and place.uneven else fast
+        return grid.at(place.c_in, min(place.c_out, shape.c_out))
 
     def network(self, layers: Iterable[tuple[LayerShape, int, int]]) -> float:
         """Milliseconds of a network whose layers are ``(shape, c_in, c_out)``."""
@@ -175,20 +162,6 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
-def is_fast(kind: str, c_in: int, block: int) -> bool:
-    """Whether ONNX Runtime's blocked kernels (its nchwc_transformer) take ``c_in`` channels."""
-    return kind == "dense" or c_in % ALIGNMENT == 0 or (kind == "conv" and c_in < block)
-
-
-def channel_block() -> int:
-    """Channels in a block of ONNX Runtime's convolution kernels on this machine."""
-    return 16 if {"avx512f", "neon"} & set(instruction_set().split()) else 8
-
-
-def _up(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple
-
-
 def measure_table(
     shapes: Iterable[LayerShape],
     *,
@@ -198,8 +171,9 @@ def measure_table(
     seconds: float = 12.0,
     seed: int = 0,
     integers: bool = False,
+    runtime: str = "onnx",
 ) -> LatencyTable:
-    """Measures single layers in ONNX Runtime, all of them in turns.
+    """Measures single layers in a runtime, all of them in turns.
 
     Args:
       shapes: the layers; equal ones are measured once.
@@ -211,20 +185,27 @@ def measure_table(
         ``FEWEST_TURNS`` of every model take longer; all being steady ends it.
       seed: of weights, images and order.
       integers: of 8 bits, between floats that are rounded first and turned back last.
+      runtime: name of a ``FileRuntime``.
 
     The time of a run that computes nothing is subtracted from every layer, so
     that a sum of layers counts it once. What a layer alone pays for bringing its
     input and output into the kernels' memory layout stays in.
     """
-    rng, block = np.random.default_rng(seed), channel_block()
+    rng, where = np.random.default_rng(seed), file_runtime(runtime)
     distinct = list(dict.fromkeys(shapes))
-    axes = [_axes(shape, points, block, integers) for shape in distinct]
-    models = [_nothing()]
-    for shape, lanes in zip(distinct, axes, strict=True):
-        models += [
-            _layer(shape, i, o, rng, integers) for lane in lanes for i in lane[0] for o in lane[1]
+    axes = [
+        where.grids(LayerChannels(s.kind, s.groups, s.c_in, s.c_out), points, integers)
+        for s in distinct
+    ]
+    files = [where.emitted(_nothing(), Quantization({}, {}))]
+    for shape, grids in zip(distinct, axes, strict=True):
+        files += [
+            layer_file(where, shape, c_in, c_out, rng, integers)
+            for ins, outs in grids
+            for c_in in ins
+            for c_out in outs
         ]
-    sessions = [Session(model.SerializeToString(), threads) for model in models]
+    sessions = [where.opened(file, threads) for file in files]
     runs = [session.bound(session.random_images(batch, rng)) for session in sessions]
     rounds, _ = interleave(
         lambda: runs,
@@ -247,68 +228,44 @@ def measure_table(
     return LatencyTable(
         layers,
         overhead,
-        block,
+        where.block(),
         threads,
         batch,
-        onnxruntime.__version__,
+        where.version(),
         instruction_set(),
         integers,
+        runtime,
     )
 
 
-Axes = tuple[tuple[int, ...], tuple[int, ...]]
-
-
-def _axes(shape: LayerShape, points: Sequence[float], block: int, integers: bool) -> list[Axes]:
-    """Input and output counts to measure: those of the fast kernels and, if any, of the slow."""
-    whole = math.lcm(ALIGNMENT, shape.groups if shape.kind == "conv" else 1)
-    step = math.lcm(block, whole)
-    outs = _points(shape.c_out, {_up(math.ceil(p * shape.c_out), step) for p in points} | {step})
-    ins = _points(shape.c_in, {max(whole, round(p * shape.c_in / whole) * whole) for p in points})
-    if shape.kind == "depthwise":
-        aligned = shape.c_out // ALIGNMENT * ALIGNMENT or shape.c_out
-        ragged = {block // 2 + 1, shape.c_out // 2 | 1, (shape.c_out - 1) | 1}
-        slow = tuple(sorted(c for c in ragged if c <= shape.c_out))
-        return [((shape.c_in,), _points(aligned, outs)), ((shape.c_in,), slow)]
-    if shape.c_in <= FIXED_INPUTS:
-        return [((shape.c_in,), outs)]
-    if integers and shape.kind == "conv":
-        fine = range(whole, min(shape.c_in, FINE) + 1, whole)
-        return [(_points(shape.c_in, {*fine, *ins}), outs)]
-    if shape.kind == "dense" or shape.groups > 1 or shape.c_in <= block:
-        return [(ins, outs)]
-    fast = tuple(c for c in ins if is_fast(shape.kind, c, block))
-    slow = _points(shape.c_in, {block + 1, (block + shape.c_in) // 2 | 1, (shape.c_in - 1) | 1})
-    return [(fast, outs), (slow, (outs[0], outs[-1]) if len(outs) > 1 else outs)]
-
-
-def _points(most: int, counts: Iterable[int]) -> tuple[int, ...]:
-    return tuple(sorted({min(count, most) for count in counts}))
-
-
-def _nothing() -> onnx.ModelProto:
+def _nothing() -> OperatorGraph:
     graph = OperatorGraph()
     graph.shapes["x"] = (BATCH, 1)
-    return to_model(_activated(graph, "x"))
+    return _activated(graph, "x")
 
 
-def _layer(
-    shape: LayerShape, c_in: int, c_out: int, rng: np.random.Generator, integers: bool
-) -> onnx.ModelProto:
-    """A model of the layer with so many channels, and its ReLU."""
-    graph = _layer_graph(shape, c_in, c_out, rng)
+def layer_file(
+    runtime: FileRuntime,
+    shape: LayerShape,
+    c_in: int,
+    c_out: int,
+    rng: np.random.Generator,
+    integers: bool,
+) -> bytes:
+    """A file of the layer with so many channels, and its ReLU; weights are noise."""
+    graph = _layer_graph(shape, c_in, c_out, rng, runtime.channels)
     if not integers:
-        return to_model(graph)
+        return runtime.emitted(graph, Quantization({}, {}))
     (layer, _), kernel = graph.nodes, graph.constants[graph.nodes[0].inputs[1]]
     graph.constants[layer.inputs[1]] = STEP * np.clip(np.round(kernel / STEP), -64, 64)
-    steps = np.full(kernel.shape[quantized.OUTPUT_AXIS[layer.op]], STEP)
+    steps = np.full(kernel.shape[OUTPUT_AXIS[layer.op]], STEP)
     graph.values = {graph.source: 0, graph.outputs[0]: 1}
-    sites = {0: quantized.Grid(STEP, 128), 1: quantized.Grid(STEP, 0)}
-    return to_integer_model(graph, quantized.Quantization(sites, {layer.inputs[1]: steps}))
+    sites = {0: Codes(STEP, 128), 1: Codes(STEP, 0)}
+    return runtime.emitted(graph, Quantization(sites, {layer.inputs[1]: steps}))
 
 
 def _layer_graph(
-    shape: LayerShape, c_in: int, c_out: int, rng: np.random.Generator
+    shape: LayerShape, c_in: int, c_out: int, rng: np.random.Generator, channels: Channels
 ) -> OperatorGraph:
     graph = OperatorGraph()
     bias = graph.constant(rng.standard_normal(c_out))
@@ -320,15 +277,17 @@ def _layer_graph(
     c_in = c_out if shape.kind == "depthwise" else c_in
     kernel = graph.constant(rng.standard_normal((c_out, c_in // groups, *shape.kernel)))
     space = (shape.height, shape.width)
-    graph.shapes["x"] = (BATCH, c_in, *space)
     sides = zip(space, shape.padding, shape.kernel, shape.strides, strict=True)
     sizes = [(size + sum(pads) - taps) // stride + 1 for size, pads, taps, stride in sides]
+    last = channels == "last"
+    graph.shapes["x"] = (BATCH, *space, c_in) if last else (BATCH, c_in, *space)
     name = graph.node(
         "Conv",
         ["x", kernel, bias],
-        (BATCH, c_out, *sizes),
+        (BATCH, *sizes, c_out) if last else (BATCH, c_out, *sizes),
         kernel_shape=list(shape.kernel),
         strides=list(shape.strides),
+        dilations=[1, 1],
         pads=[low for low, _ in shape.padding] + [high for _, high in shape.padding],
         group=groups,
     )

@@ -16,14 +16,16 @@ from pfrl.cost.latency_table import (
     LatencyTable,
     LayerGrids,
     LayerShape,
-    _layer,
+    layer_file,
     measure_table,
 )
 from pfrl.cpu.processor import instruction_set
 from pfrl.deploy import timing
 from pfrl.deploy.layer_times import layer_times
+from pfrl.deploy.litert.check import computed
 from pfrl.deploy.memory import GIB, Limits, limits_of, peak_memory, watched
 from pfrl.deploy.onnx.export import export_onnx
+from pfrl.deploy.runtimes.base import Unavailable, file_runtime
 from pfrl.deploy.timing import (
     Measurement,
     interleave,
@@ -266,6 +268,36 @@ def test_layers_are_measured_on_a_grid():
     assert table.predict(depthwise, 5, 5) >= 0
 
 
+def test_litert_has_grids_of_its_own():
+    """Blocks that are not filled take a time of their own, whatever the number of inputs."""
+    wide = LayerShape("conv", (3, 3), (1, 1), ((1, 1), (1, 1)), 1, 16, 16, 32, 64)
+    depthwise = LayerShape("depthwise", (3, 3), (1, 1), ((1, 1), (1, 1)), 32, 8, 8, 32, 32)
+    images = LayerShape("conv", (3, 3), (2, 2), ((1, 1), (1, 1)), 1, 8, 8, 3, 64)
+    shapes = [wide, depthwise, images, DENSE]
+    table = measure_table(shapes, points=(0.5, 1.0), seconds=0.2, runtime="litert")
+    assert (table.runtime, table.runtime_version) == ("litert", version("ai-edge-litert"))
+    block = table.block
+    assert 32 % block == 0
+    for shape in (wide, images):
+        whole, uneven = table.layers[shape]
+        assert uneven is not None and whole.c_in == uneven.c_in
+        assert whole.c_out == (block, 32, 64)
+        assert uneven.c_out == tuple(c - block // 2 for c in whole.c_out)
+    assert table.layers[wide].fast.c_in == (16, 32) and table.layers[images].fast.c_in == (3,)
+    # Another count of the same block stands at the same point; one that fills it does not.
+    last = [table.predict(wide, 20, c) for c in (64, 63, 64 - block + 1, 64 - block // 2)]
+    fast, slow = table.layers[wide]
+    assert slow is not None and slow.at(20, 64 - block // 2) == last[1] == last[2] == last[3]
+    assert last[0] == fast.at(20, 64)
+    assert table.predict(DENSE, 8, 10) > 0 and table.predict(depthwise, 17, 17) >= 0
+    assert LatencyTable.from_json(json.loads(json.dumps(table.to_json()))) == table
+
+
+def test_a_runtime_without_files_measures_nothing():
+    with pytest.raises(Unavailable, match="one of litert, onnx is"):
+        measure_table([DENSE], runtime="xla")
+
+
 def test_layers_of_integers_have_a_finer_grid_of_inputs():
     wide = LayerShape("conv", (3, 3), (1, 1), ((1, 1), (1, 1)), 1, 16, 16, 64, 32)
     table = measure_table([wide, DENSE], points=(0.5, 1.0), seconds=0.1, integers=True)
@@ -276,12 +308,23 @@ def test_layers_of_integers_have_a_finer_grid_of_inputs():
     assert LatencyTable.from_json(json.loads(json.dumps(table.to_json()))) == table
 
 
+def test_layers_of_integers_compute_with_them_in_litert():
+    depthwise = LayerShape("depthwise", (3, 3), (1, 1), ((1, 1), (1, 1)), 8, 8, 8, 8, 8)
+    litert, rng = file_runtime("litert"), np.random.default_rng(0)
+    for shape in (CONV, depthwise, DENSE):
+        content = layer_file(litert, shape, 8, 8, rng, True)
+        images = litert.opened(content).random_images(1, rng)
+        layer, result = (value for _, value in computed(content, images)[-2:])
+        assert layer.dtype == np.int8 and result.dtype == np.float32
+
+
 def test_layers_of_integers_compute_with_them(tmp_path):
     depthwise = LayerShape("depthwise", (3, 3), (1, 1), ((1, 1), (1, 1)), 8, 8, 8, 8, 8)
     for shape, kernel in ((CONV, "QLinearConv"), (depthwise, "QLinearConv"), (DENSE, "QGemm")):
-        model = _layer(shape, 8, 8, np.random.default_rng(0), True)
+        runtime = file_runtime("onnx")
+        content = layer_file(runtime, shape, 8, 8, np.random.default_rng(0), True)
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-        onnxruntime.InferenceSession(model.SerializeToString(), options)
+        onnxruntime.InferenceSession(content, options)
         found = {node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node}
         assert kernel in found and not found & {"Conv", "Gemm", "FusedConv", "FusedGemm"}

@@ -57,6 +57,8 @@ def refused(capsys, *arguments: str) -> str:
         (["--model", "resnet9"], "unknown model 'resnet9'"),
         (["--data", "digitz"], "digitz"),
         (["--agent", "dqn"], "unknown agent 'dqn'"),
+        (["--latency-runtime", "phone"], "unknown runtime 'phone'"),
+        (["--latency-runtime", "xla"], "no latency is measured in it; one of litert, onnx is"),
         (["--reward", "luck"], "unknown reward 'luck'"),
         (["--target", "macs"], "cannot read the target"),
         (["--target", "flops=0.5"], "unknown metric 'flops'"),

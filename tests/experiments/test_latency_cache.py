@@ -16,6 +16,7 @@ from pfrl.cost import BudgetError, CostModel
 from pfrl.cost.latency import NetworkLatency
 from pfrl.deploy.operators.program import ExportError
 from pfrl.graph import trace
+from tests.experiments.test_cli import TINY
 from tests.support.tiny import Dense, TwoConvs, made, shape
 
 
@@ -54,7 +55,7 @@ def test_the_same_network_is_measured_once(measured, tmp_path, capsys):
 def test_integers_are_measured_beside_floats_and_decide_about_policies_that_round(measured):
     graph = trace(made(TwoConvs), shape(1, 8, 8, 1))
     model = latency.measure_latency(graph, 0.5, 4, 0, integers=True)
-    assert [arguments[-1] for arguments in measured] == [[32, 8]]
+    assert [arguments[-2:] for arguments in measured] == [([32, 8], "onnx")]
     assert model.integers is not None and model.integers.table.integers
     assert NetworkLatency.from_json(graph, json.loads(json.dumps(model.to_json()))) == model
     costs = CostModel(graph, model, integer_latency=model.integers)
@@ -90,7 +91,7 @@ def test_policies_that_round_are_measured_as_files_of_integers(monkeypatch):
 
 
 def test_speed_takes_integers_where_they_are_faster(monkeypatch):
-    monkeypatch.setattr(compression, "integers_share", lambda graph: 0.5)
+    monkeypatch.setattr(compression, "integers_share", lambda graph, runtime: 0.5)
     settings = CompressSettings(prefer="speed").resolved().resolved()
     assert settings.space.int8 is None and not settings.space.opened()["quantized"]
     found: dict = {}
@@ -105,7 +106,7 @@ def test_speed_takes_integers_where_they_are_faster(monkeypatch):
 
 
 def test_integers_that_miss_the_target_are_not_used(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(compression, "integers_share", lambda graph: 0.5)
+    monkeypatch.setattr(compression, "integers_share", lambda graph, runtime: 0.5)
     tried = []
 
     def prepare(settings, task, graph):
@@ -138,14 +139,15 @@ def test_whatever_decides_about_a_latency_is_another_model(measured):
     wider = trace(made(lambda rngs: TwoConvs(rngs, 12)), shape(1, 8, 8, 1))
     larger = trace(made(TwoConvs), shape(1, 12, 12, 1))
     asked = [
-        (graph, 0.5, 4, 0, False),
-        (graph, 0.5, 4, 0, True),
-        (graph, 0.25, 4, 0, False),
-        (graph, 0.5, 8, 0, False),
-        (graph, 0.5, 4, 1, False),
-        (wider, 0.5, 4, 0, False),
-        (larger, 0.5, 4, 0, False),
-        (trace(made(Dense), shape(1, 3)), 0.5, 4, 0, False),
+        (graph, 0.5, 4, 0, False, "litert"),
+        (graph, 0.5, 4, 0, False, "onnx"),
+        (graph, 0.5, 4, 0, True, "onnx"),
+        (graph, 0.25, 4, 0, False, "onnx"),
+        (graph, 0.5, 8, 0, False, "onnx"),
+        (graph, 0.5, 4, 1, False, "onnx"),
+        (wider, 0.5, 4, 0, False, "onnx"),
+        (larger, 0.5, 4, 0, False, "onnx"),
+        (trace(made(Dense), shape(1, 3)), 0.5, 4, 0, False, "onnx"),
     ]
     assert len({latency._key(*arguments) for arguments in asked}) == len(asked)
 
@@ -155,3 +157,19 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(measured, tmp_path, monke
     monkeypatch.setenv("PFRL_CACHE", str(tmp_path / "file"))
     graph = trace(made(TwoConvs), shape(1, 8, 8, 1))
     assert latency.measure_latency(graph, 0.5, 4, 0).factor >= 0
+
+
+@pytest.mark.ci
+def test_a_latency_of_what_phones_have_is_met(measured, tmp_path, capsys):
+    """Predicted, measured and answered in LiteRT, whose file is the one that is named."""
+    out = tmp_path / "run"
+    words = ["compress", *TINY, "--target", "latency=0.9", "--latency-runtime", "litert"]
+    assert cli.main([*words, "--agent", "random", "--out", str(out)]) == 0
+    told = capsys.readouterr()
+    assert "Measured on the file in LiteRT:" in told.err
+    assert str(out / "model.tflite") in told.out
+    report = json.loads((out / "report.json").read_text())
+    assert report["latency_runtime"] == "litert"
+    assert report["budget"]["achieved"] <= report["budget"]["limit"]
+    table = json.loads((out / "latency.json").read_text())["table"]
+    assert table["runtime"] == "litert"

@@ -122,6 +122,32 @@ def test_a_latency_is_answered_by_what_was_measured(ratio, verdict):
     assert [("latency=0.4`" in line) for line in advice] == [True] * (verdict == "not kept.")
 
 
+def test_what_phones_have_is_reported_where_its_latency_was_asked_for():
+    """The files of LiteRT are always measured; their times are the answer if these were asked."""
+    budget = {"metric": "latency", "limit": 0.8, "achieved": 0.6, "base": 1.6}
+    report = {
+        "budget": budget,
+        "latency_runtime": "litert",
+        "base": {"nbytes": 500, "latency_ms": {"median": 1.0}},
+        "compressed": {"nbytes": 400, "latency_ms": {"median": 0.9}},
+        "comparison": {"latency_ratio": {"ratio": 0.9, "low": 0.88, "high": 0.92}},
+        "litert": {
+            "base": {"nbytes": 1000, "latency_ms": {"median": 2.0}},
+            "compressed": {"nbytes": 240, "latency_ms": {"median": 0.8}},
+            "latency_ratio": {"ratio": 0.4, "low": 0.38, "high": 0.42},
+        },
+        "prefer": "both",
+    }
+    _, _, measured, size = answered(**report)
+    assert measured.startswith("Measured on the file in LiteRT: 40.0 % of the base's latency")
+    assert measured.endswith(": kept.") and "24.0 % of them: kept." in size
+    headline = sections.headline(report)
+    assert "2.00 → 0.800 ms per image, measured in LiteRT: 2.50 times as fast" in headline
+    assert "file 1.00 kB → 240 bytes" in headline
+    _, _, measured, *_ = answered(**report | {"latency_runtime": "onnx"})
+    assert measured.startswith("Measured on the file: 90.0 % of the base's latency")
+
+
 def test_a_loss_that_is_allowed_is_answered():
     difference = {"difference": -0.004, "low": -0.009, "high": 0.002}
     tried = [

@@ -114,7 +114,14 @@ def _check_limits(settings: ParetoSettings, folder: RunFolder, graph: Graph, wei
         model = read_latency(graph, path)
     elif settings.latency:
         space, integers = settings.space, writes_integers(task)
-        model = measure_latency(graph, space.keep_min, space.round_to, settings.seed, integers)
+        model = measure_latency(
+            graph,
+            space.keep_min,
+            space.round_to,
+            settings.seed,
+            integers,
+            space.latency_runtime,
+        )
     problems = [_problem(settings, weights, limit) for limit in settings.limits]
     costs = task.counting(*(problem.budget for problem in problems)).costs(graph, model)
     for problem in problems:

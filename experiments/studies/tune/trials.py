@@ -121,7 +121,14 @@ def find_policy(
     latency = None
     if budget.needs_latency:
         space, integers = settings.space, writes_integers(task)
-        latency = measure_latency(graph, space.keep_min, space.round_to, settings.seed, integers)
+        latency = measure_latency(
+            graph,
+            space.keep_min,
+            space.round_to,
+            settings.seed,
+            integers,
+            space.latency_runtime,
+        )
     problem = Problem(task, budget=budget, **settings.space.bounds())
     decisions = Decisions(problem, graph, task.counting(budget).costs(graph, latency))
     at = decisions.uniform(decisions.limit)

@@ -191,7 +191,7 @@ class FlatModel:
         )
         builder = _Builder(sum(map(_size, buffers)) + 4096)
         root = model.Pack(builder)
-        rest = builder.Offset() - builder.lists[-1].ended
+        rest = builder.Offset() - (builder.lists[-1].ended if builder.lists else 0)
         builder.Finish(root, file_identifier=IDENTIFIER)
         return Written(bytes(builder.Output()), builder.lists, shapes, rest)
 

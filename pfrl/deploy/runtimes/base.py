@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pfrl.files import FileError
 from pfrl.registry import Registry
@@ -12,6 +13,8 @@ from pfrl.registry import Registry
 if TYPE_CHECKING:  # settings name runtimes, and need no JAX for it
     import numpy as np
 
+    from pfrl.deploy.operators.graph import Channels, OperatorGraph
+    from pfrl.deploy.operators.quantized import Quantization
     from pfrl.tasks.base import Task
     from pfrl.tasks.judging import Judge
 
@@ -85,8 +88,141 @@ class Runtime(Protocol):
         ...
 
 
+Axes = tuple[tuple[int, ...], tuple[int, ...]]
+"""Counts of input and of output channels that make a grid."""
+
+
+class LayerChannels(NamedTuple):
+    """The channels of a layer of the base network, of a kind: conv, depthwise or dense."""
+
+    kind: str
+    groups: int
+    c_in: int
+    c_out: int
+
+
+class Place(NamedTuple):
+    """A point of the grid of uneven counts, or of the other one."""
+
+    uneven: bool
+    c_in: int
+    c_out: int
+
+
+class FileRuntime(Runtime, ABC):
+    """A runtime that networks are handed over for, as files of its own.
+
+    How long a network takes in it is predicted from single layers (``pfrl.cost.latency_table``),
+    with regard to how many channels its kernels compute at a time.
+    """
+
+    suffix: str
+    """Of its files."""
+    channels: Channels
+    """Where its operators have them."""
+
+    @abstractmethod
+    def version(self) -> str:
+        """Of the runtime.
+
+        Raises:
+          Unavailable: if it is not installed.
+        """
+
+    @abstractmethod
+    def opened(self, network: Path | str | bytes, threads: int = 1) -> Session:
+        """A file, or the bytes of one, ready to run.
+
+        Raises:
+          Unavailable: if the runtime is not installed.
+          FileError: if it cannot load the network.
+        """
+
+    @abstractmethod
+    def written(self, function: Callable[[Any], Any], input_shape: tuple[int, ...]) -> bytes:
+        """A network as a file, with integers where it is rounded; see ``judge``."""
+
+    @abstractmethod
+    def emitted(self, graph: OperatorGraph, quantization: Quantization) -> bytes:
+        """A graph as a file, with integers on the grids."""
+
+    @abstractmethod
+    def block(self) -> int:
+        """Output channels that its kernels compute at a time on this processor."""
+
+    @abstractmethod
+    def grids(self, layer: LayerChannels, points: Sequence[float], integers: bool) -> list[Axes]:
+        """At which counts of channels a layer is measured.
+
+        Args:
+          layer: of the base network.
+          points: shares of its channels.
+          integers: whether it computes with them.
+
+        Returns:
+          A grid of the counts that fill its kernels and, if they are served otherwise, one of
+          those that do not.
+        """
+
+    @abstractmethod
+    def place(self, kind: str, c_in: int, c_out: int, block: int, uneven: bool) -> Place:
+        """Where in these grids the latency of so many channels stands.
+
+        Args:
+          kind: of the layer: conv, depthwise or dense.
+          c_in, c_out: its channels.
+          block: as of the processor that the grids were measured on.
+          uneven: whether there is the second grid.
+        """
+
+    def judge(self, function: Callable[[Any], Any], input_shape: tuple[int, ...]) -> Judge:
+        """See ``Runtime``."""
+        import numpy as np
+
+        from pfrl.cpu import cores
+        from pfrl.cpu.backend import callers
+
+        session = self.opened(self.written(function, input_shape), len(cores()) // callers())
+        return lambda images: session.logits(np.asarray(images), AT_ONCE)
+
+
+FIXED_INPUTS = 4
+"""Layers with at most so many input channels see the images, whose channels stay."""
+
+
+def rounded_up(count: int, multiple: int) -> int:
+    """The multiple that is no less."""
+    return -(-count // multiple) * multiple
+
+
+def up_to(most: int, counts: Iterable[int]) -> tuple[int, ...]:
+    """Different counts in order, none above ``most``."""
+    return tuple(sorted({min(count, most) for count in counts}))
+
+
 RUNTIMES: Registry[Runtime] = Registry("runtime", rooms=("pfrl.deploy.runtimes",))
 """The runtimes by the names that configurations have for them."""
+
+
+def file_runtime(name: str) -> FileRuntime:
+    """The runtime of a name whose files can be handed over and measured.
+
+    Raises:
+      RegistryError: if there is none of that name.
+      Unavailable: if it has no files of its own.
+    """
+    found = RUNTIMES[name]
+    if not isinstance(found, FileRuntime) or found.integers:
+        there = [
+            each
+            for each, runtime in RUNTIMES.items()
+            if isinstance(runtime, FileRuntime) and not runtime.integers
+        ]
+        raise Unavailable(
+            f"no network is handed over for '{name}', so no latency is measured in it; one of"
+            f" {', '.join(sorted(there))} is"
+        )
+    return found
 
 
 def check_images(images: np.ndarray, expected: tuple[int | None, ...]) -> None:

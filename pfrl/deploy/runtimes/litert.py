@@ -1,7 +1,8 @@
 """Running LiteRT files (``.tflite``) on the CPU, by the kernels of XNNPACK."""
 
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,20 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pfrl.cpu.processor import instruction_set
 from pfrl.deploy.runtimes.base import (
     AT_ONCE,
-    Runtime,
+    FIXED_INPUTS,
+    Axes,
+    FileRuntime,
+    LayerChannels,
+    Place,
     Unavailable,
     check_images,
     check_there,
     first_line,
     in_a_row,
+    rounded_up,
+    up_to,
 )
 from pfrl.files import FileError
 from pfrl.registry import register
 
 if TYPE_CHECKING:  # a session alone needs no JAX
-    from pfrl.tasks.judging import Judge
+    from pfrl.deploy.operators.graph import OperatorGraph
+    from pfrl.deploy.operators.quantized import Quantization
 
 
 class LiteRTSession:
@@ -134,18 +143,55 @@ def _interpreter_class() -> Any:
     return Interpreter
 
 
-class LiteRT(Runtime):
-    """An interpreter is ready in a millisecond, for any shapes."""
+class LiteRT(FileRuntime):
+    """An interpreter is ready in a millisecond, for any shapes.
+
+    XNNPACK's kernels take any number of input channels, each as long as the others, and compute
+    output channels in whole blocks; one that is not filled takes longer than a whole one.
+    """
 
     title = "LiteRT"
+    suffix = ".tflite"
+    channels = "last"
 
-    def judge(self, function: Callable[[Any], Any], input_shape: tuple[int, ...]) -> "Judge":
-        from pfrl.cpu import cores
-        from pfrl.cpu.backend import callers
+    def version(self) -> str:
+        if not installed():
+            _interpreter_class()
+        return version("ai-edge-litert")
+
+    def opened(self, network: Path | str | bytes, threads: int = 1) -> LiteRTSession:
+        return LiteRTSession(network, threads)
+
+    def written(self, function: Callable[[Any], Any], input_shape: tuple[int, ...]) -> bytes:
         from pfrl.deploy.litert.export import to_litert
 
-        session = LiteRTSession(to_litert(function, input_shape), len(cores()) // callers())
-        return lambda images: session.logits(np.asarray(images), AT_ONCE)
+        return to_litert(function, input_shape)
+
+    def emitted(self, graph: "OperatorGraph", quantization: "Quantization") -> bytes:
+        from pfrl.deploy.litert.export import emit
+
+        return emit(graph, {}, quantization).content
+
+    def block(self) -> int:
+        return 16 if "avx2" in instruction_set().split() else 8
+
+    def grids(self, layer: LayerChannels, points: Sequence[float], integers: bool) -> list[Axes]:
+        kind, groups, c_in, c_out = layer
+        block, whole = self.block(), groups if kind == "conv" else 1
+        step = math.lcm(block, whole)
+        filled = {rounded_up(math.ceil(p * c_out), step) for p in points} | {step}
+        ins = (c_in,)
+        if kind != "depthwise" and c_in > FIXED_INPUTS:
+            ins = up_to(c_in, {max(whole, round(p * c_in / whole) * whole) for p in points})
+        if whole > 1:
+            return [(ins, up_to(c_out, filled))]
+        return [(ins, up_to(c_out, filled)), (ins, up_to(c_out, {n - block // 2 for n in filled}))]
+
+    def place(self, kind: str, c_in: int, c_out: int, block: int, uneven: bool) -> Place:
+        whole = rounded_up(c_out, block)
+        if uneven and c_out < whole:
+            return Place(True, c_in, whole - block // 2)
+        return Place(False, c_in, whole)
 
 
 class Integers(LiteRT):

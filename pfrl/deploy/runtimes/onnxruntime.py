@@ -1,25 +1,38 @@
 """Running ONNX files in ONNX Runtime on the CPU."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 
+from pfrl.cpu.processor import instruction_set
 from pfrl.deploy.runtimes.base import (
-    AT_ONCE,
-    Runtime,
+    FIXED_INPUTS,
+    Axes,
+    FileRuntime,
+    LayerChannels,
+    Place,
     check_images,
     check_there,
     first_line,
     in_a_row,
+    rounded_up,
+    up_to,
 )
 from pfrl.files import FileError
 from pfrl.registry import register
 
 if TYPE_CHECKING:  # a session alone needs no JAX
-    from pfrl.tasks.judging import Judge
+    from pfrl.deploy.operators.graph import OperatorGraph
+    from pfrl.deploy.operators.quantized import Quantization
+
+ALIGNMENT = 4
+"""Input channels of the fast convolutions come in multiples of this, once they fill a block."""
+FINE = 32
+"""Input channels up to which layers of integers are measured at every multiple of 4."""
 
 
 class Session:
@@ -103,19 +116,70 @@ class Session:
         return Path(self._session.end_profiling())
 
 
-class ONNXRuntime(Runtime):
-    """A session is ready in some milliseconds, for any shapes."""
+class ONNXRuntime(FileRuntime):
+    """A session is ready in some milliseconds, for any shapes.
+
+    Its fast convolution kernels compute output channels in whole blocks, and are left for slow
+    ones where the input channels fill a block and are no multiple of 4. Kernels of integers copy
+    the input channels of every position, 16 of them faster than 12: there the grid of small input
+    counts is fine.
+    """
 
     title = "ONNX Runtime"
+    suffix = ".onnx"
+    channels = "first"
 
-    def judge(self, function: Callable[[Any], Any], input_shape: tuple[int, ...]) -> "Judge":
-        from pfrl.cpu import cores
-        from pfrl.cpu.backend import callers
+    def version(self) -> str:
+        return onnxruntime.__version__
+
+    def opened(self, network: Path | str | bytes, threads: int = 1) -> Session:
+        return Session(network, threads)
+
+    def written(self, function: Callable[[Any], Any], input_shape: tuple[int, ...]) -> bytes:
         from pfrl.deploy.onnx.export import to_onnx
 
-        model = to_onnx(function, input_shape).SerializeToString()
-        session = Session(model, len(cores()) // callers())
-        return lambda images: session.logits(images, AT_ONCE)
+        return to_onnx(function, input_shape).SerializeToString()
+
+    def emitted(self, graph: "OperatorGraph", quantization: "Quantization") -> bytes:
+        from pfrl.deploy.onnx.integers import to_integer_model
+
+        return to_integer_model(graph, quantization).SerializeToString()
+
+    def block(self) -> int:
+        return 16 if {"avx512f", "neon"} & set(instruction_set().split()) else 8
+
+    def grids(self, layer: LayerChannels, points: Sequence[float], integers: bool) -> list[Axes]:
+        kind, groups, c_in, c_out = layer
+        block = self.block()
+        whole = math.lcm(ALIGNMENT, groups if kind == "conv" else 1)
+        step = math.lcm(block, whole)
+        outs = up_to(c_out, {rounded_up(math.ceil(p * c_out), step) for p in points} | {step})
+        ins = up_to(c_in, {max(whole, round(p * c_in / whole) * whole) for p in points})
+        if kind == "depthwise":
+            aligned = c_out // ALIGNMENT * ALIGNMENT or c_out
+            ragged = {block // 2 + 1, c_out // 2 | 1, (c_out - 1) | 1}
+            slow = tuple(sorted(c for c in ragged if c <= c_out))
+            return [((c_in,), up_to(aligned, outs)), ((c_in,), slow)]
+        if c_in <= FIXED_INPUTS:
+            return [((c_in,), outs)]
+        if integers and kind == "conv":
+            fine = range(whole, min(c_in, FINE) + 1, whole)
+            return [(up_to(c_in, {*fine, *ins}), outs)]
+        if kind == "dense" or groups > 1 or c_in <= block:
+            return [(ins, outs)]
+        fast = tuple(c for c in ins if _is_fast(kind, c, block))
+        slow = up_to(c_in, {block + 1, (block + c_in) // 2 | 1, (c_in - 1) | 1})
+        return [(fast, outs), (slow, (outs[0], outs[-1]) if len(outs) > 1 else outs)]
+
+    def place(self, kind: str, c_in: int, c_out: int, block: int, uneven: bool) -> Place:
+        if uneven and not _is_fast(kind, c_in, block):
+            return Place(True, c_in, c_out)
+        return Place(False, c_in, rounded_up(c_out, block))
+
+
+def _is_fast(kind: str, c_in: int, block: int) -> bool:
+    """Whether blocked kernels (the runtime's nchwc_transformer) take ``c_in`` channels."""
+    return kind == "dense" or c_in % ALIGNMENT == 0 or (kind == "conv" and c_in < block)
 
 
 class Integers(ONNXRuntime):
