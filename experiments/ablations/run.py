@@ -63,7 +63,12 @@ def _prepared(name: str, folder: RunFolder, shared: Shared, weights: str) -> Con
         folder.kept(
             LATENCY_FILE,
             lambda: measure_latency(
-                graph, space.keep_min, space.round_to, 0, writes_integers(task)
+                graph,
+                space.keep_min,
+                space.round_to,
+                0,
+                writes_integers(task),
+                space.latency_runtime,
             ).to_json(),
         )
         latency = folder.path / LATENCY_FILE
