@@ -112,6 +112,8 @@ class Experiment:
     """Whether latencies are predicted, and so the base network's layers measured at the start."""
     alone: bool = False
     """Whether a job measures latencies, so that none may run beside it."""
+    limits: int = 1
+    """At how many limits a job searches, each with the evaluations of the settings."""
     lacks: str = ""
     """What the framework does not have yet of what the paper compares."""
 

@@ -32,7 +32,7 @@ def cost(experiment: Experiment, scale: Scale, seeds: int) -> dict[str, Any]:
     """Jobs and evaluations at a scale, and about how long they take one core."""
     settings = experiment.scales[scale]
     jobs = experiment.jobs(settings, seeds)
-    evaluations = len(jobs) * (settings.length.episodes or 1)
+    evaluations = len(jobs) * experiment.limits * (settings.length.episodes or 1)
     return {
         "network": f"{settings.network.model} on {settings.network.data}",
         "jobs": len(jobs),
@@ -44,7 +44,7 @@ def cost(experiment: Experiment, scale: Scale, seeds: int) -> dict[str, Any]:
 def job_seconds(experiment: Experiment, scale: Scale) -> float:
     """What a job takes at a scale, about."""
     each, rest = SECONDS[scale]
-    return (experiment.scales[scale].length.episodes or 1) * each + rest
+    return experiment.limits * ((experiment.scales[scale].length.episodes or 1) * each + rest)
 
 
 def as_json(seeds: int) -> str:

@@ -11,10 +11,16 @@ from experiments.ablations.settings import AblateSettings
 from experiments.ablations.table import write_results
 from experiments.records.run_folder import RunFolder
 from experiments.report.studies.layout import write_layout
-from experiments.run.compression import LATENCY_FILE
 from experiments.run.inputs import find_weights
-from experiments.run.latency import measure_latency, writes_integers
-from experiments.studies.study import ONE_BY_ONE, complete, judged_alike, show_plan, task_of
+from experiments.studies.study import (
+    ONE_BY_ONE,
+    complete,
+    judged_alike,
+    keep_latency,
+    latency_of,
+    show_plan,
+    task_of,
+)
 from experiments.watch.summary import write_summary
 
 
@@ -57,20 +63,8 @@ def _prepared(name: str, folder: RunFolder, shared: Shared, weights: str) -> Con
     """What the jobs share. What is measured at the start is kept in the folder."""
     latency = None
     if EXPERIMENTS[name].latency:
-        task, space = task_of(shared, weights), shared.space
+        task = task_of(shared, weights)
         _, graph = task.network()
-        folder.begin()
-        folder.kept(
-            LATENCY_FILE,
-            lambda: measure_latency(
-                graph,
-                space.keep_min,
-                space.round_to,
-                0,
-                writes_integers(task),
-                space.latency_runtime,
-            ).to_json(),
-        )
-        latency = folder.path / LATENCY_FILE
+        latency = keep_latency(folder, latency_of(shared, folder, graph, task))
     alike = judged_alike(folder, task_of(shared, weights, latency=latency))
     return Context(name, replace(shared, episode=alike), weights, latency)

@@ -18,6 +18,7 @@ from experiments.run.files import SHIPPED
 from experiments.run.finish import finish
 from experiments.run.inputs import check, needs_latency
 from experiments.run.latency import (
+    LATENCY_FILE,
     SECONDS,
     integers_share,
     measure_latency,
@@ -36,7 +37,6 @@ from pfrl.deploy.runtimes.base import file_runtime
 from pfrl.files import write_json
 from pfrl.graph import Graph
 
-LATENCY_FILE = "latency.json"
 INTEGERS = "integers.json"
 """Whether the processor that began the run cuts off sums of int8 products, and how fast integers
 are there."""

@@ -29,6 +29,8 @@ from pfrl.user_cache import digest, kept, user_cache
 NETWORKS = 32
 """Whole networks that the model is fitted to, besides the base."""
 INTEGER_BITS = 8
+LATENCY_FILE = "latency.json"
+"""In the folder of a run or a study: the model that its searches read."""
 SECONDS = 10.0
 """Time spent at most on measuring the layers, and again on the whole networks."""
 

@@ -15,11 +15,13 @@ from statistics import mean
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from envs import NetworkTask, Problem
+from envs.task import read_latency
 from experiments.launch.opened import opened
 from experiments.launch.running import carry_out
 from experiments.records.history import Line
 from experiments.records.run_folder import VALIDATION, RunFolder
 from experiments.records.wording import DASH, aligned, duration
+from experiments.run.latency import LATENCY_FILE, measure_latency, writes_integers
 from experiments.settings.blocks import NetworkBlock, SpaceBlock
 from experiments.settings.launching import LaunchBlock
 from experiments.watch.jobs import write_job
@@ -27,8 +29,10 @@ from experiments.watch.progress import say, stage
 from experiments.watch.runs import RunsTable
 from pfrl.compression.recipe import Recipe
 from pfrl.cost import Budget
+from pfrl.cost.latency import NetworkLatency
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.files import locked
+from pfrl.graph import Graph
 
 LOCKS = ".locks"
 """Folder of what says that a job is being worked on."""
@@ -75,6 +79,37 @@ def task_of(
         cache=str(settings.out / "evaluations.sqlite"),
         **settings.space.opened(),
     )
+
+
+def latency_of(
+    settings: Searches, folder: RunFolder, graph: Graph, task: NetworkTask, seed: int = 0
+) -> NetworkLatency:
+    """The latency model of a study's searches: its folder's, or one that is measured now.
+
+    Args:
+      settings: of the study.
+      folder: of it; nothing is written there.
+      graph, task: of the base network.
+      seed: of what is measured.
+    """
+    path, space = folder.path / LATENCY_FILE, settings.space
+    if folder.begun and path.exists():
+        return read_latency(graph, path)
+    return measure_latency(
+        graph,
+        space.keep_min,
+        space.round_to,
+        seed,
+        writes_integers(task),
+        space.latency_runtime,
+    )
+
+
+def keep_latency(folder: RunFolder, model: NetworkLatency) -> Path:
+    """Begin a study's folder with its latency model, if that is not there yet; its path."""
+    folder.begin()
+    folder.kept(LATENCY_FILE, model.to_json)
+    return folder.path / LATENCY_FILE
 
 
 def judged_alike(folder: RunFolder, task: NetworkTask) -> EpisodeConfig:

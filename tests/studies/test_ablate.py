@@ -12,6 +12,7 @@ from envs import Problem
 from envs.rewards import REWARDS
 from experiments import cli
 from experiments.ablations.experiment import EXPERIMENTS, SCALES, Cell, Experiment, changed, found
+from experiments.ablations.listing import cost
 from experiments.ablations.scales import at_scales
 from experiments.ablations.scripts import FOLDER, script
 from experiments.ablations.works import searching
@@ -20,6 +21,7 @@ from experiments.ablations.works.joined import ranks
 from experiments.records.history import read_history
 from experiments.report.studies.source import read_studies
 from experiments.settings.blocks import SettingsError
+from experiments.studies.pareto.comparison import EIGHT
 from pfrl.registry import register
 
 OURS = [
@@ -55,6 +57,13 @@ def test_an_experiment_is_sound_at_every_scale(name):
     if isinstance(experiment.work, str):
         assert callable(found(experiment.work))
     assert experiment.claim.endswith(".") and not experiment.lacks.endswith(".")
+
+
+def test_a_search_at_every_limit_counts_as_often():
+    experiment = EXPERIMENTS["any-budget"]
+    assert experiment.limits == len(EIGHT)
+    # Six methods, five seeds, eight limits, 15 evaluations at each.
+    assert cost(experiment, "small", 5)["evaluations"] == 6 * 5 * 8 * 15
 
 
 def test_all_are_listed_with_what_they_test_and_cost(capsys):

@@ -1,6 +1,7 @@
 """``pfrl sweep``: all searches with equal evaluation budgets, going on without loss, in a table."""
 
 import csv
+import json
 import math
 import re
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from experiments import cli
 from experiments.records.history import read_history
 from experiments.report.intervals import StatisticsError, mean_interval
+from experiments.run import latency
 from experiments.studies.sweep import curves
 from experiments.studies.sweep.table import page, write_results
 from pfrl.evaluation.cache import EvaluationCache
@@ -74,6 +76,25 @@ def test_what_is_missing_is_done_and_ends_the_same(whole, tmp_path, capsys):
     assert cli.main([*QUICK, "--out", str(tmp_path)]) == 0
     assert without_clock(read_history(tmp_path / "results.jsonl")) == expected
     assert "2 of 4 searches" in capsys.readouterr().err
+
+
+@pytest.mark.ci
+def test_limits_of_latency_are_of_one_model_that_is_measured_once(tmp_path, monkeypatch):
+    """At the start; every search keeps to what it predicts, and another start reads it again."""
+    monkeypatch.setenv("PFRL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(latency, "SECONDS", 0.05)
+    monkeypatch.setattr(latency, "NETWORKS", 2)
+    words = [*QUICK, "--latency-runtime", "litert", "--out", str(tmp_path / "run")]
+    words[words.index("macs=0.5")] = "latency=0.8"
+    assert cli.main(words) == 0
+    table = json.loads((tmp_path / "run" / "latency.json").read_text())
+    assert table["table"]["runtime"] == "litert"
+    for line in read_history(tmp_path / "run" / "results.jsonl"):
+        assert 0 < line["cost"] <= line["limit"]
+    monkeypatch.setattr(latency, "measure_table", None)
+    words[words.index("random")] = "shallow"
+    assert cli.main(words) == 0
+    assert json.loads((tmp_path / "run" / "latency.json").read_text()) == table
 
 
 def test_searches_share_the_evaluations_of_one_file(whole):

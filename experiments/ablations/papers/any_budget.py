@@ -38,5 +38,6 @@ register(
         ),
         against=f"{ONE}ddpg",
         work="experiments.ablations.works.limits:search",
+        limits=8,
     ),
 )

@@ -16,19 +16,25 @@ from typing import Any, NamedTuple
 from agents import AGENTS, Episode, SearchResult
 from envs import Problem
 from envs.decisions import Decisions
-from envs.task import read_latency
 from experiments.records.history import unbeaten
 from experiments.records.run_folder import RunFolder, write_base
 from experiments.run.choose import Candidate, find_candidates
-from experiments.run.compression import LATENCY_FILE
 from experiments.run.inputs import agent_options, find_weights
-from experiments.run.latency import measure_latency, writes_integers
+from experiments.run.latency import LATENCY_FILE
 from experiments.run.recorded import recorded_search
 from experiments.settings.blocks import SettingsError
 from experiments.studies.pareto.limits import PLAN, Answer, answers, feasible, grid
 from experiments.studies.pareto.report import write_pareto_report
 from experiments.studies.pareto.settings import ParetoSettings, folder_name
-from experiments.studies.study import complete, judged_alike, problem_of, show_plan, task_of
+from experiments.studies.study import (
+    complete,
+    judged_alike,
+    keep_latency,
+    latency_of,
+    problem_of,
+    show_plan,
+    task_of,
+)
 from experiments.watch.progress import stage
 from experiments.watch.summary import write_summary
 from pfrl.compression.policy import Policy
@@ -107,28 +113,15 @@ def _check_limits(settings: ParetoSettings, folder: RunFolder, graph: Graph, wei
     Raises:
       BudgetError: before anything is written, if a limit cannot be met.
     """
-    path, model = settings.out / LATENCY_FILE, None
-    task = task_of(settings, weights)
-    known = folder.begun and path.exists()
-    if settings.latency and known:
-        model = read_latency(graph, path)
-    elif settings.latency:
-        space, integers = settings.space, writes_integers(task)
-        model = measure_latency(
-            graph,
-            space.keep_min,
-            space.round_to,
-            settings.seed,
-            integers,
-            space.latency_runtime,
-        )
+    task, model = task_of(settings, weights), None
+    if settings.latency:
+        model = latency_of(settings, folder, graph, task, settings.seed)
     problems = [_problem(settings, weights, limit) for limit in settings.limits]
     costs = task.counting(*(problem.budget for problem in problems)).costs(graph, model)
     for problem in problems:
         Decisions(problem, graph, costs)
-    if model is not None and not known:
-        folder.begin()
-        write_json(path, model.to_json())
+    if model is not None:
+        keep_latency(folder, model)
 
 
 def _check_one_search(settings: ParetoSettings, folder: RunFolder) -> None:

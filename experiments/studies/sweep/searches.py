@@ -14,10 +14,20 @@ from typing import Any, NamedTuple
 from agents import AGENTS, load
 from envs import NetworkTask, Problem
 from envs.decisions import Decisions
+from envs.rewards import REWARDS
 from experiments.records.run_folder import RunFolder, write_base
 from experiments.run.inputs import find_weights
+from experiments.run.latency import LATENCY_FILE
 from experiments.run.recorded import recorded_search
-from experiments.studies.study import complete, judged_alike, problem_of, show_plan, task_of
+from experiments.studies.study import (
+    complete,
+    judged_alike,
+    keep_latency,
+    latency_of,
+    problem_of,
+    show_plan,
+    task_of,
+)
 from experiments.studies.sweep.curves import Curve
 from experiments.studies.sweep.settings import SweepSettings
 from experiments.studies.sweep.table import write_results
@@ -53,10 +63,13 @@ def run(settings: SweepSettings) -> list[Path]:
         _ = AGENTS[agent]
     weights = find_weights(settings.network)
     folder, jobs = RunFolder("sweep", settings, weights), plan(settings)
-    task = task_of(settings, str(weights))
+    task, model = task_of(settings, str(weights)), None
     dataset, graph = task.network()
     settings.length.evaluations(settings.episode.images_each(len(dataset.search)))
-    costs = task.counting(*map(Budget.parse, settings.targets)).costs(graph, None)
+    budgets = [*map(Budget.parse, settings.targets)]
+    if _reads_latency(settings):
+        model = latency_of(settings, folder, graph, task)
+    costs = task.counting(*budgets).costs(graph, model)
     for target in settings.targets:
         # A budget that cannot be met is refused before anything is written.
         Decisions(problem_of(settings, task, target, settings.reward), graph, costs)
@@ -64,7 +77,9 @@ def run(settings: SweepSettings) -> list[Path]:
         least = partial(seconds_of_evaluations, settings, str(weights))
         show_plan(folder, jobs, settings.launch, "searches", least)
         return []
-    settings = replace(settings, episode=judged_alike(folder, task))
+    if model is not None:
+        keep_latency(folder, model)
+    settings = replace(settings, episode=judged_alike(folder, _task(settings, str(weights))))
     work = partial(search, settings, str(weights))
     lines = complete(folder, jobs, work, settings.launch, "searches")
     write_base(folder, costs.base, None)
@@ -94,8 +109,20 @@ def search(settings: SweepSettings, weights: str, job: Search) -> dict[str, Any]
       what the job's line says: the best episode's accuracies on search and test images and its
       cost, seconds of the evaluations and of the agent, and the curve of the best so far.
     """
-    problem = problem_of(settings, task_of(settings, weights), job.target, settings.reward)
+    problem = problem_of(settings, _task(settings, weights), job.target, settings.reward)
     return searched(settings, problem, job.agent, job.seed, job.folder(settings.out))
+
+
+def _reads_latency(settings: SweepSettings) -> bool:
+    """Whether a search reads predicted latencies: a model of them is measured then."""
+    needed = "latency" in REWARDS[settings.reward].needs
+    return needed or any(Budget.parse(target).needs_latency for target in settings.targets)
+
+
+def _task(settings: SweepSettings, weights: str) -> NetworkTask:
+    """The task of all searches, with the latency model of the folder where one of them reads it."""
+    table = settings.out / LATENCY_FILE if _reads_latency(settings) else None
+    return task_of(settings, weights, latency=table)
 
 
 def searched(
