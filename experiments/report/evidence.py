@@ -245,7 +245,10 @@ def _behind(difference: Entry, wording: Wording) -> str:
 def measured(report: Entry) -> str:
     """Machine, runtime, splits and intervals."""
     machine = report.get("machine") or {}
-    latency = (report.get("compressed") or report.get("base") or {}).get("latency_ms") or {}
+    small = report.get("compressed") or report.get("base") or {}
+    latency = small.get("latency_ms") or {}
+    flat = ((report.get("litert") or {}).get("compressed") or {}).get("latency_ms") or {}
+    runtimes = " and ".join(filter(None, (latency.get("runtime"), flat.get("runtime"))))
     lines = []
     if machine:
         lines.append(
@@ -254,7 +257,7 @@ def measured(report: Entry) -> str:
         )
     if latency:
         lines.append(
-            f"Latency: {latency.get('runtime')}, batch {latency.get('batch')},"
+            f"Latency: {runtimes}, batch {latency.get('batch')},"
             f" {_count(latency.get('threads'), 'thread')}; median and its 95 % interval. The"
             " networks ran in turns in one process, so whatever else the machine did met all of"
             " them."

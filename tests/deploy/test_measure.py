@@ -129,6 +129,14 @@ def test_memory_grows_with_the_network(networks):
     assert small + kernel / 2 < large < small + 30 * kernel
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_memory_is_a_networks_alone(runtime):
+    """A process that runs a file imports neither JAX nor PyTorch: they take 150 MB."""
+    code = f"import sys, pfrl.deploy.memory, pfrl.deploy.runtimes.{runtime}"
+    code += "; sys.exit(bool({'jax', 'torch'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_memory_of_what_is_no_network_is_refused(tmp_path):
     path = tmp_path / "m.tflite"
     path.write_bytes(b"nothing")

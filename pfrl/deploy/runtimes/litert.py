@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pfrl.cpu.processor import instruction_set
 from pfrl.deploy.runtimes.base import (
     AT_ONCE,
     FIXED_INPUTS,
@@ -173,6 +172,8 @@ class LiteRT(FileRuntime):
         return emit(graph, {}, quantization).content
 
     def block(self) -> int:
+        from pfrl.cpu.processor import instruction_set
+
         return 16 if "avx2" in instruction_set().split() else 8
 
     def grids(self, layer: LayerChannels, points: Sequence[float], integers: bool) -> list[Axes]:

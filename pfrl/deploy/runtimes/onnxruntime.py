@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from pfrl.cpu.processor import instruction_set
 from pfrl.deploy.runtimes.base import (
     FIXED_INPUTS,
     Axes,
@@ -146,6 +145,8 @@ class ONNXRuntime(FileRuntime):
         return to_integer_model(graph, quantization).SerializeToString()
 
     def block(self) -> int:
+        from pfrl.cpu.processor import instruction_set
+
         return 16 if {"avx512f", "neon"} & set(instruction_set().split()) else 8
 
     def grids(self, layer: LayerChannels, points: Sequence[float], integers: bool) -> list[Axes]:
