@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pfrl.deploy.litert.flatbuffer import schema
-from pfrl.deploy.runtimes.base import Unavailable
+from pfrl.deploy.runtimes.base import Unavailable, file_runtime
 from pfrl.deploy.runtimes.litert import LiteRTSession
 from pfrl.files import FileError
 from tests.support.flat import dense
@@ -68,3 +68,5 @@ def test_a_missing_runtime_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(Unavailable, match=r"pip install 'pocketflow-rl\[litert\]'"):
         LiteRTSession(FILE)
+    with pytest.raises(Unavailable, match=r"pip install 'pocketflow-rl\[litert\]'"):
+        file_runtime("litert").version()

@@ -154,8 +154,7 @@ class LiteRT(FileRuntime):
     channels = "last"
 
     def version(self) -> str:
-        if not installed():
-            _interpreter_class()
+        _interpreter_class()
         return version("ai-edge-litert")
 
     def opened(self, network: Path | str | bytes, threads: int = 1) -> LiteRTSession:
