@@ -68,7 +68,7 @@ register(
         work="experiments.ablations.works.measuring:search",
         latency=True,
         alone=True,
-        lacks="latency is predicted for ONNX Runtime alone, so nothing is searched for LiteRT or"
+        lacks="a study has one model of latency, so nothing is searched for LiteRT beside it, nor for"
         " OpenVINO; HAQ's accelerators are stood for by a formula, their table of latencies is"
         " not included",
     ),
