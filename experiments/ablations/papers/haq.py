@@ -68,8 +68,8 @@ register(
         work="experiments.ablations.works.measuring:search",
         latency=True,
         alone=True,
-        lacks="a study has one model of latency, so nothing is searched for LiteRT beside it, nor for"
-        " OpenVINO; HAQ's accelerators are stood for by a formula, their table of latencies is"
+        lacks="a study has one model of latency, so nothing is searched for LiteRT beside it, nor"
+        " for OpenVINO; HAQ's accelerators are stood for by a formula, their table of latencies is"
         " not included",
     ),
 )
