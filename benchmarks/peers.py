@@ -77,6 +77,9 @@ class PeersSettings:
     """Steps of fine-tuning, of 64 images."""
     autocast: bool = False
     """Let PyTorch compute in bfloat16 where it takes that to be safe (torch.autocast)."""
+    validation: str = "auto"
+    """The runtime that judges, as of --episode.validation. Where ONEDNN_MAX_CPU_ISA imitates an
+    older processor, openvino keeps to it, and ONNX Runtime does not."""
     seed: int = 0
     """Seed of the policies, of the training images and of the intervals."""
     out: Path = Path("runs/peers")
@@ -255,7 +258,9 @@ def evaluator_of(settings: PeersSettings, contestant: str) -> NetworkEvaluator:
     dataset, graph = load(settings)
     fidelity: Any = contestant.removesuffix(RACE)
     stop: Any = "race" if contestant.endswith(RACE) else "never"
-    config = EpisodeConfig(fidelity, settings.steps, early_stop=stop)
+    config = EpisodeConfig(
+        fidelity, settings.steps, early_stop=stop, validation=settings.validation
+    )
     costs = CostModel(graph)
     evaluator = NetworkEvaluator(graph, dataset, costs, config, settings.seed, quantized=False)
     evaluator.images["reward"] = batched(dataset, dataset.search)
