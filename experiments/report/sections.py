@@ -42,7 +42,7 @@ def base_cost(report: Entry) -> float | None:
     return known if is_number(known) else (report.get("base") or {}).get(metric_of(report))
 
 
-class Files(NamedTuple):
+class FilePair(NamedTuple):
     """The files that a report is about: those of the runtime whose latency was asked for.
 
     Attributes:
@@ -57,13 +57,13 @@ class Files(NamedTuple):
     title: str
 
 
-def files_of(report: Entry) -> Files:
-    """See ``Files``."""
+def files_of(report: Entry) -> FilePair:
+    """See ``FilePair``."""
     flat = report.get("litert")
     if flat and report.get("latency_runtime") == "litert":
-        return Files(flat["base"], flat["compressed"], flat["latency_ratio"], "LiteRT")
+        return FilePair(flat["base"], flat["compressed"], flat["latency_ratio"], "LiteRT")
     ratio = (report.get("comparison") or {}).get("latency_ratio")
-    return Files(report.get("base") or {}, report.get("compressed") or {}, ratio, "")
+    return FilePair(report.get("base") or {}, report.get("compressed") or {}, ratio, "")
 
 
 def headline(report: Entry) -> str:

@@ -21,8 +21,7 @@ from experiments.run.latency import (
     LATENCY_FILE,
     SECONDS,
     integers_share,
-    measure_latency,
-    writes_integers,
+    latency_in,
 )
 from experiments.run.search import make_problem, make_task, search
 from experiments.run.training import STAGE, tell_length, training_steps
@@ -175,17 +174,9 @@ def prepare(settings: CompressSettings, task: NetworkTask, graph: Graph) -> None
       BudgetError, ProblemError: if the budget cannot be met, or nothing can be decided.
     """
     check_export(graph)
-    latency, space = None, settings.space
+    latency = None
     if needs_latency(settings):
-        integers = writes_integers(task)
-        latency = measure_latency(
-            graph,
-            space.keep_min,
-            space.round_to,
-            settings.seed,
-            integers,
-            space.latency_runtime,
-        )
+        latency = latency_in(settings.space, graph, task, settings.seed)
     problem = make_problem(settings, task)
     Decisions(problem, graph, task.counting(problem.budget).costs(graph, latency))
     if latency is not None:

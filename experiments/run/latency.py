@@ -10,6 +10,7 @@ import numpy as np
 
 from envs import NetworkTask
 from experiments.records.machine import machine
+from experiments.settings.blocks import SpaceBlock
 from experiments.watch.progress import say, stage
 from pfrl.compression.policy import Policy, round_count
 from pfrl.compression.sliced import Compressed, compress
@@ -80,6 +81,24 @@ def measure_latency(
         return replace(floats, integers=others[0]) if integers else floats
 
     return kept(path, read, make, lambda path, model: write_json(path, model.to_json()))
+
+
+def latency_in(space: SpaceBlock, graph: Graph, task: NetworkTask, seed: int) -> NetworkLatency:
+    """The latency model of a search space's policies: ``measure_latency`` as its settings say.
+
+    Args:
+      space: of the search.
+      graph, task: of the base network.
+      seed: as of ``measure_latency``.
+    """
+    return measure_latency(
+        graph,
+        space.keep_min,
+        space.round_to,
+        seed,
+        writes_integers(task),
+        space.latency_runtime,
+    )
 
 
 def integers_share(graph: Graph, runtime: str = "onnx") -> float | None:

@@ -21,7 +21,7 @@ from experiments.launch.running import carry_out
 from experiments.records.history import Line
 from experiments.records.run_folder import VALIDATION, RunFolder
 from experiments.records.wording import DASH, aligned, duration
-from experiments.run.latency import LATENCY_FILE, measure_latency, writes_integers
+from experiments.run.latency import LATENCY_FILE, latency_in
 from experiments.settings.blocks import NetworkBlock, SpaceBlock
 from experiments.settings.launching import LaunchBlock
 from experiments.watch.jobs import write_job
@@ -92,17 +92,10 @@ def latency_of(
       graph, task: of the base network.
       seed: of what is measured.
     """
-    path, space = folder.path / LATENCY_FILE, settings.space
+    path = folder.path / LATENCY_FILE
     if folder.begun and path.exists():
         return read_latency(graph, path)
-    return measure_latency(
-        graph,
-        space.keep_min,
-        space.round_to,
-        seed,
-        writes_integers(task),
-        space.latency_runtime,
-    )
+    return latency_in(settings.space, graph, task, seed)
 
 
 def keep_latency(folder: RunFolder, model: NetworkLatency) -> Path:

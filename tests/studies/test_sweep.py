@@ -91,6 +91,7 @@ def test_limits_of_latency_are_of_one_model_that_is_measured_once(tmp_path, monk
     assert table["table"]["runtime"] == "litert"
     for line in read_history(tmp_path / "run" / "results.jsonl"):
         assert 0 < line["cost"] <= line["limit"]
+    shutil.rmtree(tmp_path / "cache")
     monkeypatch.setattr(latency, "measure_table", None)
     words[words.index("random")] = "shallow"
     assert cli.main(words) == 0

@@ -21,7 +21,7 @@ from experiments.records.history import Line
 from experiments.records.run_folder import RunFolder
 from experiments.report.differences import paired_differences
 from experiments.run.inputs import find_weights
-from experiments.run.latency import measure_latency, writes_integers
+from experiments.run.latency import latency_in
 from experiments.settings.compression import DEFAULTS
 from experiments.studies.study import ONE_BY_ONE, complete
 from experiments.studies.tune.pipeline import Pipeline
@@ -120,15 +120,7 @@ def find_policy(
     budget = Budget.parse(settings.target or DEFAULTS["target"])
     latency = None
     if budget.needs_latency:
-        space, integers = settings.space, writes_integers(task)
-        latency = measure_latency(
-            graph,
-            space.keep_min,
-            space.round_to,
-            settings.seed,
-            integers,
-            space.latency_runtime,
-        )
+        latency = latency_in(settings.space, graph, task, settings.seed)
     problem = Problem(task, budget=budget, **settings.space.bounds())
     decisions = Decisions(problem, graph, task.counting(budget).costs(graph, latency))
     at = decisions.uniform(decisions.limit)
