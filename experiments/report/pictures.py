@@ -276,9 +276,13 @@ def subtitle(axes: Axes, text: str, size: float = 9.5, pad: float | None = None)
 
 
 def legend(figure: Figure, axes: Axes, **style: Any) -> None:
-    """Below the figure, of what one of its panels shows."""
-    place: dict[str, Any] = {"loc": "outside lower left", "ncols": 3}
-    figure.legend(*axes.get_legend_handles_labels(), **place, fontsize=8.5, frameon=False, **style)
+    """Below the figure, of what one of its panels shows; in three columns, or as many as fit."""
+    place: dict[str, Any] = {"loc": "outside lower left", "fontsize": 8.5, "frameon": False}
+    for columns in (3, 2, 1):
+        made = figure.legend(*axes.get_legend_handles_labels(), ncols=columns, **place, **style)
+        if columns == 1 or made.get_window_extent().width <= figure.bbox.width:
+            break
+        made.remove()
 
 
 def marks(

@@ -122,6 +122,16 @@ def test_tradeoff_marks_limit_front_and_uniform():
     assert low < 10 < 12 < high
 
 
+def test_a_legend_fits_into_its_figure():
+    """Of so long a limit three columns would be cut off."""
+    history = [episode_line(i, 0.5 + i / 10, 0, costs={"latency": 0.008}) for i in range(2)]
+    uniform = {"accuracy": 0.55, "costs": {"latency": 0.00801}}
+    figure = tradeoff_figure(history, "latency", 0.009731, 0.0194, chosen=1, uniform=uniform)
+    (legend,) = figure.legends
+    assert legend.get_window_extent().width <= figure.bbox.width
+    assert any("grey: too expensive" in text.get_text() for text in legend.get_texts())
+
+
 @pytest.mark.parametrize("metric", ["params", "bytes", "bops", "latency"])
 def test_tradeoff_of_episodes_of_one_cost_has_a_width(metric):
     figure = tradeoff_figure([episode_line(i, 0.5, 10) for i in range(3)], metric)
