@@ -353,3 +353,14 @@ def test_an_image_network_of_keras_runs_channels_last(tmp_path):
         assert [group.size for group in graph.groups.values()] == [6]
         program = graph.evaluation().program
         assert not [e for e in program.equations if e.name == "transpose"]
+
+
+def test_inputs_that_no_node_reads_are_none_of_the_network(tmp_path):
+    """tf2onnx lists constants that it has folded as inputs: EfficientNet of Keras has two."""
+    calls = {"conv": one("Conv", "x", "kernel"), "y": one("GlobalAveragePool", "conv")}
+    inputs = {"x": ["N", 3, 8, 8], "normalization/Sub/y:0": [1, 1, 1, 3]}
+    path = file_of(tmp_path / "n.onnx", calls, inputs, {"kernel": normal(6, 3, 3, 3)}, 13)
+    source = pfrl.from_onnx(path, channels_last=True)
+    images = normal(2, 8, 8, 3)
+    assert len(pfrl.trace(source, images).inputs) == 1
+    assert source.apply(source.variables, images, False)[0].shape == (2, 1, 1, 6)
