@@ -364,3 +364,46 @@ def test_inputs_that_no_node_reads_are_none_of_the_network(tmp_path):
     images = normal(2, 8, 8, 3)
     assert len(pfrl.trace(source, images).inputs) == 1
     assert source.apply(source.variables, images, False)[0].shape == (2, 1, 1, 6)
+
+
+@pytest.mark.parametrize("examples", ["N", 1, 2])
+@pytest.mark.parametrize("places", [range(4), [3, 1]])
+def test_elements_of_flattened_examples_are_of_each_example(tmp_path, examples, places):
+    """PyTorch's newer exporter writes ``as_strided`` so, and with it ConvNeXt's global pooling."""
+    each_example = np.array(places)[:, None, None]
+    calls = {
+        "conv": one("Conv", "x", "kernel"),
+        "mean": one("GlobalAveragePool", "conv"),
+        "flat": one("Reshape", "mean", "all"),
+        "number": one("Shape", end=1),
+        "last": one("Squeeze", "number"),
+        "rows": one("Range", "none", "last", "one"),
+        "starts": one("Mul", "rows", "size"),
+        "column": one("Unsqueeze", "starts", "axes"),
+        "free": one("Add", "column", "places"),
+        "y": one("Gather", "flat", "free" if examples == "N" else "fixed"),
+    }
+    if examples != "N":
+        calls = {name: call for name, call in calls.items() if call[0] in KEPT_WHEN_FIXED}
+    arrays = {
+        "kernel": normal(4, 4, 3, 3),
+        "all": ints(-1),
+        "none": np.array(0),
+        "one": np.array(1),
+        "size": np.array(4),
+        "axes": ints(1, 2, 3),
+        "places": each_example,
+        "fixed": np.stack(
+            [each_example + 4 * i for i in range(1 if examples == "N" else examples)]
+        ),
+    }
+    path = file_of(tmp_path / "n.onnx", calls, {"x": [examples, 4, 6, 8]}, used(arrays, calls))
+    source = pfrl.from_onnx(path, channels_last=True)
+    images = normal(3, 6, 8, 4)
+    found = source.apply(source.variables, images, False)[0]
+    assert found.shape == (3, 1, 1, len(places))
+    jaxpr = str(jax.make_jaxpr(source.apply, static_argnums=2)(source.variables, images, False))
+    assert "gather" not in jaxpr or list(places) != list(range(4))
+
+
+KEPT_WHEN_FIXED = {"Conv", "GlobalAveragePool", "Reshape", "Gather"}

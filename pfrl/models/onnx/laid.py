@@ -22,11 +22,13 @@ class Laid(NamedTuple):
       array: as stored.
       layout: ``(0, 2, 3, 1)`` for ``[N, C, H, W]`` of the file that is stored as ``[N, H, W, C]``.
       origin: the variable that it is, axes at most renamed; None for anything else.
+      flattened: the array of several axes that was made this one of a single axis.
     """
 
     array: jax.Array
     layout: tuple[int, ...]
     origin: str | None = None
+    flattened: "Laid | None" = None
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -114,4 +116,5 @@ def reshaped(value: Laid, shape: Sequence[Any]) -> Laid:
     order = sorted(range(len(groups)), key=keys.__getitem__)
     array = relaid(value, [axis for group in order for axis in groups[group][0]])
     layout = tuple(axis for group in order for axis in groups[group][1])
-    return Laid(jnp.reshape(array, [shape[axis] for axis in layout]), layout)
+    flattened = value if len(shape) == 1 < len(value.shape) else None
+    return Laid(jnp.reshape(array, [shape[axis] for axis in layout]), layout, flattened=flattened)

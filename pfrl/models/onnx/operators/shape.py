@@ -213,6 +213,8 @@ def _gather(run, node, x, indices):
         size = x.shape[axis]
         places = jnp.where(places < 0, places + size, places)
         return laid(jnp.take(jnp.asarray(plain(x)), places, axis, mode="clip"))
+    if (found := _of_each_example(run, x, indices)) is not None:
+        return found
     places = np.where(indices < 0, indices + x.shape[axis], indices)
     place = x.layout.index(axis)
     if places.ndim == 0:
@@ -222,6 +224,26 @@ def _gather(run, node, x, indices):
     if places.ndim == 1:
         return Laid(jnp.take(x.array, places, place, mode="clip"), x.layout)
     return laid(jnp.take(jnp.asarray(plain(x)), places, axis, mode="clip"))
+
+
+def _of_each_example(run: Run, x: Laid, indices: np.ndarray) -> Laid | None:
+    """Elements of examples that were flattened together, the same of each of them.
+
+    PyTorch's newer exporter writes ``as_strided`` so, and with it global pooling in front of a
+    transposition (ConvNeXt): all elements in their order, which is a reshape.
+    """
+    whole, examples = x.flattened, BATCH if run.fixed is None else run.fixed
+    if whole is None or indices.shape[:1] != (examples,):
+        return None
+    first, size = whole.shape[0], math.prod(whole.shape[1:])
+    places = indices.reshape(examples, -1) - size * np.arange(examples)[:, None]
+    if (places != places[0]).any() or places.min() < 0 or places.max() >= size:
+        return None
+    if np.array_equal(places[0], np.arange(size)):
+        return reshaped(whole, [first, *indices.shape[1:]])
+    rows = reshaped(whole, [first, size])
+    array = jnp.take(rows.array, places[0], rows.layout.index(1), mode="clip")
+    return reshaped(rows._replace(array=array), [first, *indices.shape[1:]])
 
 
 @operator("GatherElements")
