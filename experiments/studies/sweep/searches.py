@@ -34,8 +34,10 @@ from experiments.studies.sweep.table import write_results
 from experiments.watch.summary import write_summary
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
+from pfrl.cpu.backend import compiled
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.base import Evaluator, Tuning
+from pfrl.tasks.outputs import as_one
 from pfrl.training.fit import mean_quality
 
 
@@ -210,5 +212,8 @@ def test_accuracy(
     """
     small = evaluator.network(policy, Tuning(settings.tuning_images, settings.learning_rate, seed))
     dataset = evaluator.dataset
-    judge = small if small.quantized else RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
+    if small.quantized:
+        judge = compiled(lambda x: as_one(small(x)))
+    else:
+        judge = RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
     return mean_quality(judge, dataset, dataset.open_test())
