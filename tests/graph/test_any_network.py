@@ -52,11 +52,57 @@ def function_source():
     return from_function(apply, params)
 
 
+def standardised_source():
+    """Kernels less their mean, over their deviation, times a gain, as of arXiv 2101.08692."""
+
+    def conv(x, layer):
+        kernel = layer["w"].reshape(1, -1, layer["w"].shape[-1])
+        mean = kernel.mean((0, 1))
+        variance = (kernel * kernel).mean((0, 1)) - mean * mean
+        kernel = (kernel - mean) * (jax.lax.rsqrt(variance + 0.01) * layer["gain"])
+        height, width, inputs, outputs = layer["w"].shape
+        if height == 1:  # as an exporter writes it
+            kernel = kernel.reshape(inputs, 1, outputs, 1).transpose(1, 3, 0, 2)
+        kernel = kernel.reshape(height, width, inputs, outputs)
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
+    def apply(params, x):
+        for layer in params["layers"]:
+            x = jax.nn.relu(conv(x, layer) + layer["b"])
+        return x.mean((1, 2)) @ params["out"]
+
+    def layer(size, inputs, outputs):
+        kernel = np.zeros((size, size, inputs, outputs), np.float32)
+        return {"w": kernel, "gain": kernel[0, 0, 0], "b": kernel[0, 0, 0]}
+
+    layers = [layer(3, 2, 6), layer(1, 6, 5), layer(3, 5, 4)]
+    return from_function(apply, {"layers": layers, "out": np.zeros((4, 3), np.float32)})
+
+
+def weight_norm_source():
+    """Kernels of a direction and a length (arXiv 1602.07868)."""
+
+    def dense(x, layer):
+        length = jnp.sqrt((layer["v"] ** 2).sum(0) + 1e-6)
+        return x @ (layer["v"] / length * layer["g"])
+
+    def apply(params, x):
+        return dense(jnp.tanh(dense(jnp.tanh(dense(x, params["a"])), params["b"])), params["c"])
+
+    def layer(inputs, outputs):
+        return {"v": np.zeros((inputs, outputs), np.float32), "g": np.zeros(outputs, np.float32)}
+
+    return from_function(apply, {"a": layer(4, 6), "b": layer(6, 5), "c": layer(5, 3)})
+
+
 @pytest.mark.parametrize(
     ("source", "image", "groups"),
     [
         (linen_source, (8, 8, 2), {"Conv_0": 6, "Conv_1": 5}),
         (function_source, (4,), {"hidden.0": 6, "hidden.1": 5}),
+        (standardised_source, (5, 5, 2), {"layers.0": 6, "layers.1": 5, "layers.2": 4}),
+        (weight_norm_source, (4,), {"a": 6, "b": 5}),
     ],
 )
 def test_linen_modules_and_functions_are_networks_like_any_other(source, image, groups):

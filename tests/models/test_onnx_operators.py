@@ -148,6 +148,14 @@ MOVING = {
     "third": one("Gather", "x", "two0", axis=1),
     "picked": one("Gather", "x", "several", axis=2),
     "table": one("Gather", "x", "square", axis=3),
+    "means0": one("ReduceMean", "x", "space", keepdims=0),
+    "most,mostplaces": one("TopK", "means0", "two"),
+    "mostcolumn": one("Unsqueeze", "mostplaces", "last"),
+    "bright": one("GatherND", "x", "mostcolumn", batch_dims=1),
+    "channels": one("Transpose", perm=[1, 0, 2, 3]),
+    "chosen": one("GatherND", "channels", "row"),
+    "written": one("ScatterND", "channels", "row", "chosen"),
+    "increased": one("ScatterND", "channels", "other", "chosen", reduction="add"),
     "padded": one("Pad", "x", "pads", "value"),
     "mirrored": one("Pad", "x", "pads", mode="reflect"),
     "edges": one("Pad", "x", "pads", mode="edge"),
@@ -228,6 +236,10 @@ SIZES = {
     "value": np.float32(0.5),
     "repeats": ints(1, 2, 1, 3),
     "ten": np.int64(10),
+    "space": ints(2, 3),
+    "two": ints(2),
+    "row": ints(3, 1).reshape(2, 1),
+    "other": ints(2, 3).reshape(2, 1),
 }
 SCALES = {
     "twice": np.array([2, 2], np.float32),
@@ -320,6 +332,56 @@ def test_newer_operators(tmp_path):
     }
     path = file_of(tmp_path / "n.onnx", calls, IMAGE, used(ARRAYS, calls), 21)
     assert sorted(pfrl.from_onnx(path).variables) == ["four.scale", "four_more.bias"]
+
+
+def test_a_normalisation_of_groups_that_is_spelled_out_leaves_channels_removable(tmp_path):
+    """As PyTorch writes it: channels are made places of their group, which is normalised."""
+    calls = {
+        "conv": one("Conv", "x", "kernel"),
+        "one_group": one("Reshape", "conv", "all"),
+        "normal": one("InstanceNormalization", "one_group", "gain", "shift"),
+        "size": one("Shape", "conv"),
+        "back": one("Reshape", "normal", "size"),
+        "scaled": one("Mul", "back", "channel"),
+        "y": one("Conv", "scaled", "last"),
+    }
+    arrays = {"kernel": normal(6, 4, 3, 3), "last": normal(3, 6, 1, 1), "all": ints(0, 1, -1)}
+    arrays |= {"gain": normal(1), "shift": np.zeros(1, np.float32), "channel": normal(6, 1, 1)}
+    path = file_of(tmp_path / "n.onnx", calls, IMAGE, arrays)
+    graph = pfrl.trace(pfrl.from_onnx(path, channels_last=True), normal(2, 6, 8, 4))
+    assert [group.size for group in graph.groups.values()] == [6]
+
+
+def test_standardised_kernels_and_the_zeros_they_share(tmp_path):
+    """As PyTorch's newer exporter writes them: one array of zeros for all layers of a width."""
+    calls = {}
+    for number, (before, shape) in enumerate({"x": "3x3", "relu0": "1x1"}.items()):
+        kernel = f"kernel{number}"
+        calls |= {
+            f"flat{number}": one("Reshape", kernel, "flat"),
+            f"mean{number}": one("ReduceMean", f"flat{number}", "axes", keepdims=0),
+            f"kept{number}": one("ReduceMean", f"flat{number}", "axes", keepdims=1),
+            f"less{number}": one("Sub", f"flat{number}", f"kept{number}"),
+            f"square{number}": one("Mul", f"less{number}", f"less{number}"),
+            f"var{number}": one("ReduceMean", f"square{number}", "axes", keepdims=0),
+            f"normal{number}": one(
+                *("BatchNormalization", f"flat{number}", f"gain{number}", "zeros"),
+                *(f"mean{number}", f"var{number}"),
+            ),
+            f"whole{number}": one("Reshape", f"normal{number}", shape),
+            f"conv{number}": one("Conv", before, f"whole{number}"),
+            f"relu{number}": one("Relu", f"conv{number}"),
+        }
+    calls["y"] = one("Conv", "relu1", "last")
+    arrays = {"kernel0": normal(6, 4, 3, 3), "kernel1": normal(6, 6, 1, 1), "zeros": np.zeros(6)}
+    arrays |= {"gain0": normal(6), "gain1": normal(6), "last": normal(3, 6, 1, 1)}
+    arrays["zeros"] = arrays["zeros"].astype(np.float32)
+    arrays |= {"flat": ints(1, 6, -1), "axes": ints(0, 2)}
+    arrays |= {"3x3": ints(6, 4, 3, 3), "1x1": ints(6, 6, 1, 1)}
+    path = file_of(tmp_path / "n.onnx", calls, IMAGE, arrays, 18)
+    graph = pfrl.trace(pfrl.from_onnx(path, channels_last=True), normal(2, 6, 8, 4))
+    assert [group.size for group in graph.groups.values()] == [6, 6]
+    assert [layer.kind for layer in graph.layers] == ["conv", "conv", "conv"]
 
 
 def test_an_image_network_of_keras_runs_channels_last(tmp_path):

@@ -40,7 +40,7 @@ class Labelled:
       gathered: places that a gather with a fixed list takes, by its number.
       tangents, bodies: labelled programs of functions with their own derivative,
         by the number of their equation.
-      origins: for a value made of one trainable parameter alone, that parameter.
+      origins: for a value made of trainable parameters alone, the largest of them.
       active: values that depend on the network's input.
       kernels: for every equation that is a layer, the place of its kernel among the operands.
       products: equations that multiply two activations.

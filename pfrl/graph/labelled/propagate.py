@@ -1,10 +1,11 @@
 """Carrying labels from a program's inputs to all its values, equation by equation."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from pfrl.graph.labelled import contraction, elementwise, shuffle, structure
 from pfrl.graph.labelled.atoms import Atoms
-from pfrl.graph.labelled.labels import Axes, Labelled, Rule, unknown
+from pfrl.graph.labelled.labels import Axes, Labelled, Labels, Rule, unknown
 from pfrl.graph.labelled.program import CUSTOM_JVP, Constant, Equation, Program
 
 RULES: dict[str, Rule] = {
@@ -31,7 +32,7 @@ def propagate(
       atoms: what the labels refer to; it is changed.
       inputs: what is known of the program's inputs.
       parameters: inputs that are trainable. A contraction of one of them, or of
-        something made of it alone, with an activation is a layer.
+        something made of them alone, with an activation is a layer.
       active: inputs that are the network's.
     """
     result = Labelled(program, atoms, list(inputs))
@@ -64,14 +65,20 @@ def _note_layer(result: Labelled, number: int, equation: Equation) -> None:
 
 
 def _note_origin(result: Labelled, equation: Equation) -> None:
-    """What depends on the input, and what is made of one parameter alone."""
+    """What depends on the input; else, the largest of the parameters that it is made of."""
     values = [x for x in equation.inputs if isinstance(x, int)]
     if not result.active.isdisjoint(values):
         result.active.update(equation.outputs)
         return
-    origins = {result.origins[x] for x in values if x in result.origins}
-    if len(origins) == 1:
-        result.origins.update(dict.fromkeys(equation.outputs, origins.pop()))
+    origins = [result.origins[x] for x in values if x in result.origins]
+    if origins:
+        # A kernel with a gain of each output is the kernel.
+        largest = max(origins, key=lambda x: _elements(result.of(x)))
+        result.origins.update(dict.fromkeys(equation.outputs, largest))
+
+
+def _elements(labels: Labels) -> int:
+    return math.prod(len(label) for label in labels if label is not None)
 
 
 def _custom_jvp(

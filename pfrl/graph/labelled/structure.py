@@ -9,6 +9,7 @@ from pfrl.graph.labelled.atoms import Atoms, Label
 from pfrl.graph.labelled.axes import reshape_labels, unchanged
 from pfrl.graph.labelled.labels import Axes, Labelled, Rule, unknown
 from pfrl.graph.labelled.program import Constant, Equation, Operand, Program
+from pfrl.graph.labelled.reshaping import axis_groups
 
 
 def reshape(
@@ -20,15 +21,17 @@ def reshape(
     labels = reshape_labels(labelled.atoms, operand.labels, before, after)
     head, tail = unchanged(before, after)
     shift = len(after) - len(before)
-    ends = {axis for axis in operand.zero if axis < head}
-    ends |= {axis + shift for axis in operand.zero if axis >= len(before) - tail}
-    # Between them a place on a new axis goes with a place on one of the old ones: zero, if all
-    # of those are.
-    middle = range(head, len(before) - tail)
-    whole = all(axis in operand.zero for axis in middle if operand.labels[axis] is not None)
-    made = {axis for axis in range(head, len(after) - tail) if labels[axis] is not None}
-    zero = frozenset(ends | (made if whole else set()))
-    return [Axes(labels, zero)]
+    zero = {axis for axis in operand.zero if axis < head}
+    zero |= {axis + shift for axis in operand.zero if axis >= len(before) - tail}
+    if any(label is not None for label in labels[head : len(after) - tail]):
+        # A place on a new axis goes with a place on one of those that it is made of: zero, if all
+        # of them are.
+        groups = axis_groups(before[head : len(before) - tail], after[head : len(after) - tail])
+        for old, new in groups:
+            known = [head + axis for axis in old if operand.labels[head + axis] is not None]
+            if operand.zero.issuperset(known):
+                zero.update(head + axis for axis in new if labels[head + axis] is not None)
+    return [Axes(labels, frozenset(zero))]
 
 
 def transpose(

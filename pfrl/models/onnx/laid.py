@@ -22,13 +22,13 @@ class Laid(NamedTuple):
       array: as stored.
       layout: ``(0, 2, 3, 1)`` for ``[N, C, H, W]`` of the file that is stored as ``[N, H, W, C]``.
       origin: the variable that it is, axes at most renamed; None for anything else.
-      flattened: the array of several axes that was made this one of a single axis.
+      before: what it was before its axes were split or merged; None if they were not.
     """
 
     array: jax.Array
     layout: tuple[int, ...]
     origin: str | None = None
-    flattened: "Laid | None" = None
+    before: "Laid | None" = None
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -116,5 +116,4 @@ def reshaped(value: Laid, shape: Sequence[Any]) -> Laid:
     order = sorted(range(len(groups)), key=keys.__getitem__)
     array = relaid(value, [axis for group in order for axis in groups[group][0]])
     layout = tuple(axis for group in order for axis in groups[group][1])
-    flattened = value if len(shape) == 1 < len(value.shape) else None
-    return Laid(jnp.reshape(array, [shape[axis] for axis in layout]), layout, flattened=flattened)
+    return Laid(jnp.reshape(array, [shape[axis] for axis in layout]), layout, before=value)

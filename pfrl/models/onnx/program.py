@@ -12,12 +12,21 @@ from pfrl.models.onnx.laid import Laid, Value, laid, plain
 from pfrl.models.onnx.operators import (  # noqa: F401  (they register their operators)
     contract,
     normalize,
+    pick,
     pointwise,
     pool,
     resize,
     shape,
 )
-from pfrl.models.onnx.operators.base import BATCH, OPERATORS, MustBeKnown, Run, counts, narrow
+from pfrl.models.onnx.operators.base import (
+    BATCH,
+    OPERATORS,
+    MustBeKnown,
+    Run,
+    counts,
+    narrow,
+    unsupported,
+)
 from pfrl.models.onnx.reader import Node, OnnxError, OnnxFile
 from pfrl.models.onnx.variances import by_differences, with_variances
 
@@ -167,6 +176,13 @@ def _computed(run: Run, node: Node, operands: list[Value | None]) -> list[Any]:
     known = node.op != "Shape" and not any(isinstance(value, Laid) for value in given)
     if known and not _for_each_example(node, given):
         return _evaluated(run, node, operands)
+    computed = [value for value in given if isinstance(value, Laid)]
+    variables = [value.origin for value in computed if value.origin is not None]
+    if node.op in KNOWN_ONLY and len(variables) == len(computed):
+        # What is made of weights alone in a way that no layer is: masks, tables of places.
+        raise MustBeKnown(variables[0])
+    if node.op not in OPERATORS:
+        raise unsupported(node, "depends on the images")
     while operands and operands[-1] is None:
         operands.pop()
     lowered: Callable[..., Any] = OPERATORS[node.op]
@@ -244,7 +260,7 @@ def _check_known(file: OnnxFile, nodes: Sequence[Node]) -> None:
 
 
 KNOWN_ONLY = frozenset({"Range", "EyeLike", "NonZero", "OneHot", "ScatterND"})
-"""Operators that are computed where all operands are known arrays, and nowhere else."""
+"""Operators that no layer has: of known arrays and of weights alone they give known arrays."""
 
 
 def _is_weight(file: OnnxFile, nodes: Sequence[Node], name: str) -> bool:

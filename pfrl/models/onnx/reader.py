@@ -10,6 +10,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import external_data_helper, helper, numpy_helper
 
+from pfrl.models.onnx.tidy import tidy
+
 OLDEST, NEWEST = 9, 26
 """Versions of the operator set that are understood."""
 NEWEST_IR = int(onnx.IR_VERSION)
@@ -118,7 +120,7 @@ def _read(path: Path, model: onnx.ModelProto) -> OnnxFile:
         )
     _refuse(path, model)
     _read_external(path, model)
-    _drop_unread_inputs(model)
+    tidy(model)
     graph = model.graph
     try:
         arrays = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
@@ -186,17 +188,6 @@ def _refuse(path: Path, model: onnx.ModelProto) -> None:
                 f"{path} is in {HALF[tensor.data_type]} ('{tensor.name}'); export the network in"
                 " float32"
             )
-
-
-def _drop_unread_inputs(model: onnx.ModelProto) -> None:
-    """Remove inputs that no node reads, if one is read: tf2onnx leaves folded constants behind."""
-    graph = model.graph
-    read = {name for node in graph.node for name in node.input}
-    read.update(each.name for each in graph.output)
-    used = [each for each in graph.input if each.name in read]
-    if used:
-        del graph.input[:]
-        graph.input.extend(used)
 
 
 def _read_external(path: Path, model: onnx.ModelProto) -> None:

@@ -36,7 +36,11 @@ def _batch_norm(run, node, x, scale, bias, mean, var):
         axes = tuple(range(rank - 1)) if rank > 1 else (0,)
         run.statistics[running[0]] = array.mean(axes)
         run.statistics[running[1]] = array.var(axes)
-    if not run.train or not all(running):
+    if not all(running):
+        # No images but a kernel, standardised by a mean and a variance that the file computes.
+        slope = plain(scale) * jax.lax.rsqrt(plain(var) + np.float32(epsilon))
+        return Laid((array - plain(mean)) * slope + plain(bias), layout)
+    if not run.train:
         slope = plain(scale) * jax.lax.rsqrt(plain(var) + np.float32(epsilon))
         return Laid(array * slope + (plain(bias) - plain(mean) * slope), layout)
     rows = array.reshape(-1, array.shape[-1])
@@ -86,9 +90,10 @@ def _instance_norm(run, node, x, scale, bias):
     run.claim(node, bias, "bias")
     rank = len(x.shape)
     array = relaid(x, last(rank))
-    # Over places, of which none is removed.
-    exact = node._replace(attributes={**node.attributes, DIFFERENCES: 1})
-    y = _standardised(exact, array, tuple(range(1, rank - 1)))
+    if x.before is None or x.before.shape[1] == x.shape[1]:
+        # Over places, of which none is removed; else over channels too: a normalisation of groups.
+        node = node._replace(attributes={**node.attributes, DIFFERENCES: 1})
+    y = _standardised(node, array, tuple(range(1, rank - 1)))
     return Laid(y * plain(scale) + plain(bias), last(rank))
 
 

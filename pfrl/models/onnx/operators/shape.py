@@ -205,53 +205,6 @@ def _slice(run, node, x, starts=None, ends=None, axes=None, steps=None):
     return Laid(x.array[tuple(index[axis] for axis in x.layout)], x.layout)
 
 
-@operator("Gather")
-def _gather(run, node, x, indices):
-    axis = node.attributes.get("axis", 0) % len(x.shape)
-    if isinstance(indices, Laid):
-        places = jnp.asarray(plain(indices))
-        size = x.shape[axis]
-        places = jnp.where(places < 0, places + size, places)
-        return laid(jnp.take(jnp.asarray(plain(x)), places, axis, mode="clip"))
-    if (found := _of_each_example(run, x, indices)) is not None:
-        return found
-    places = np.where(indices < 0, indices + x.shape[axis], indices)
-    place = x.layout.index(axis)
-    if places.ndim == 0:
-        array = jax.lax.index_in_dim(x.array, int(places), place, keepdims=False)
-        rest = [each for each in range(len(x.shape)) if each != axis]
-        return Laid(array, tuple(rest.index(each) for each in x.layout if each != axis))
-    if places.ndim == 1:
-        return Laid(jnp.take(x.array, places, place, mode="clip"), x.layout)
-    return laid(jnp.take(jnp.asarray(plain(x)), places, axis, mode="clip"))
-
-
-def _of_each_example(run: Run, x: Laid, indices: np.ndarray) -> Laid | None:
-    """Elements of examples that were flattened together, the same of each of them.
-
-    PyTorch's newer exporter writes ``as_strided`` so, and with it global pooling in front of a
-    transposition (ConvNeXt): all elements in their order, which is a reshape.
-    """
-    whole, examples = x.flattened, BATCH if run.fixed is None else run.fixed
-    if whole is None or indices.shape[:1] != (examples,):
-        return None
-    first, size = whole.shape[0], math.prod(whole.shape[1:])
-    places = indices.reshape(examples, -1) - size * np.arange(examples)[:, None]
-    if (places != places[0]).any() or places.min() < 0 or places.max() >= size:
-        return None
-    if np.array_equal(places[0], np.arange(size)):
-        return reshaped(whole, [first, *indices.shape[1:]])
-    rows = reshaped(whole, [first, size])
-    array = jnp.take(rows.array, places[0], rows.layout.index(1), mode="clip")
-    return reshaped(rows._replace(array=array), [first, *indices.shape[1:]])
-
-
-@operator("GatherElements")
-def _gather_elements(run, node, x, indices):
-    axis = node.attributes.get("axis", 0)
-    return laid(jnp.take_along_axis(jnp.asarray(plain(x)), jnp.asarray(plain(indices)), axis))
-
-
 @operator("Pad")
 def _pad(run, node, x, pads=None, value=None, axes=None):
     mode = node.attributes.get("mode", "constant")
