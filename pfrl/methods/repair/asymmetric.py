@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 
 from pfrl.graph import Graph, Variables
 from pfrl.graph.inputs import LayerInput, read_inputs
@@ -15,6 +14,7 @@ from pfrl.graph.kernels import find_kernels, rows_at
 from pfrl.graph.masks import Masks
 from pfrl.methods.base import Statistics
 from pfrl.methods.repair.base import Repair
+from pfrl.methods.repair.damped import solve_damped
 from pfrl.methods.repair.reconstruct import ReconstructError, draw_positions
 from pfrl.registry import register
 
@@ -111,8 +111,7 @@ def _solve(
     damping = ridge * np.diagonal(own).mean()
     if damping > 0:  # else all that stays is always zero, and no kernel makes anything of it
         missing = across[stays] @ weights - own @ weights[stays]
-        own[np.diag_indices_from(own)] += damping
-        result[stays] += cho_solve(cho_factor(own, lower=True, overwrite_a=True), missing)
+        result[stays] += solve_damped(own, missing, damping)
     return result
 
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 from threadpoolctl import ThreadpoolController
 
 from pfrl.graph import Graph, Variables
@@ -20,6 +19,7 @@ from pfrl.graph.kernels import Kernel, find_kernels, positions_of, rows_at
 from pfrl.graph.layers import find_layers
 from pfrl.methods.base import Statistics
 from pfrl.methods.repair.base import Repair
+from pfrl.methods.repair.damped import solve_damped
 from pfrl.registry import register
 
 
@@ -185,10 +185,8 @@ def _solve(gram: np.ndarray, weights: np.ndarray, gone: np.ndarray, ridge: float
     among = rows.take(stays, axis=1).T
     damping = ridge * np.diagonal(among).mean()
     if damping > 0:  # else all that stays was always zero, and no kernel makes anything of it
-        among[np.diag_indices_from(among)] += damping
         missing = rows.take(lost, axis=1) @ weights[lost]
-        factor = cho_factor(among, lower=True, overwrite_a=True, check_finite=False)
-        result[stays] += cho_solve(factor, missing, overwrite_b=True, check_finite=False)
+        result[stays] += solve_damped(among, missing, damping)
     return result
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 
 from pfrl.graph import Graph, Variables
+from pfrl.methods.repair.damped import solve_damped
 from pfrl.methods.repair.reconstruct import Grams, ReconstructError
 
 
@@ -150,4 +150,4 @@ def _among(matrix: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 def _divide(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     """``A⁻¹ b`` for a symmetric, positive definite ``A``."""
-    return cho_solve(cho_factor(matrix, check_finite=False), right, check_finite=False)
+    return solve_damped(matrix.copy(), right.copy())
