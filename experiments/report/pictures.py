@@ -101,6 +101,7 @@ def tradeoff_figure(
     chosen: int | None = None,
     uniform: Mapping[str, Any] | None = None,
     wording: Wording = Classification.wording,
+    runtime: str | None = None,
 ) -> Figure:
     """The task's metric against cost of all episodes.
 
@@ -112,7 +113,9 @@ def tradeoff_figure(
       chosen: position of the episode whose policy was handed over.
       uniform: ``{"accuracy", "costs"}`` of the uniform policy of the same budget.
       wording: of the task.
+      runtime: in which a latency is predicted, as people call it.
     """
+    against = described(metric).title + (f" predicted for {runtime}" if runtime else "")
     value = _percent_of(wording)
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     axes = figure.subplots()
@@ -124,7 +127,7 @@ def tradeoff_figure(
     x = np.asarray(values) / unit.divisor
     title(
         figure,
-        f"{sentence(wording.metric)} against {described(metric).title}: {_networks(history)}",
+        f"{sentence(wording.metric)} against {against}: {_networks(history)}",
     )
     subtitle(
         axes,
@@ -134,7 +137,7 @@ def tradeoff_figure(
     _episodes(axes, history, x, value, wording)
     front = pareto_front(history, metric)
     y = [value(history[i]) for i in front]
-    staircase(axes, x[front], y, "Pareto front: none is both cheaper and better")
+    staircase(axes, x[front], y, "Pareto front of the episodes")
     if uniform is not None:
         place = uniform["costs"][metric] / unit.divisor
         label = "uniform policy of the same budget"

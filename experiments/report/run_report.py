@@ -90,6 +90,7 @@ def _draw(
             chosen,
             (report.get("search") or {}).get("uniform"),
             wording,
+            (sections.files_of(report).title or "ONNX Runtime") if metric == "latency" else None,
         )
         figures["tradeoff"] = figure, f"{quality} against {described(metric).title} of all episodes"
     for name, (figure, _) in figures.items():

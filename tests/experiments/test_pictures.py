@@ -112,7 +112,7 @@ def test_tradeoff_marks_limit_front_and_uniform():
     axes = figure.axes[0]
     assert axes.get_xlabel() == "MACs per image (millions)"
     lines = {str(line.get_label()): line for line in axes.lines}
-    front = lines["Pareto front: none is both cheaper and better"]
+    front = lines["Pareto front of the episodes"]
     assert np.asarray(front.get_xdata()).tolist() == [10, 11, 12]
     assert front.get_ydata() == pytest.approx([50, 60, 70])
     assert lines["limit 12.0 M; grey: too expensive"].get_xdata() == [12, 12]
@@ -126,7 +126,10 @@ def test_a_legend_fits_into_its_figure():
     """Of so long a limit three columns would be cut off."""
     history = [episode_line(i, 0.5 + i / 10, 0, costs={"latency": 0.008}) for i in range(2)]
     uniform = {"accuracy": 0.55, "costs": {"latency": 0.00801}}
-    figure = tradeoff_figure(history, "latency", 0.009731, 0.0194, chosen=1, uniform=uniform)
+    figure = tradeoff_figure(
+        history, "latency", 0.009731, 0.0194, chosen=1, uniform=uniform, runtime="LiteRT"
+    )
+    assert "against latency predicted for LiteRT:" in figure.get_suptitle()
     (legend,) = figure.legends
     assert legend.get_window_extent().width <= figure.bbox.width
     assert any("grey: too expensive" in text.get_text() for text in legend.get_texts())
