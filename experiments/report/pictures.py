@@ -115,7 +115,7 @@ def tradeoff_figure(
       wording: of the task.
       runtime: in which a latency is predicted, as people call it.
     """
-    against = described(metric).title + (f" predicted for {runtime}" if runtime else "")
+    against = described(metric).title + (f" in {runtime}" if runtime else "")
     value = _percent_of(wording)
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     axes = figure.subplots()

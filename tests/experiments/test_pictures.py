@@ -129,7 +129,7 @@ def test_a_legend_fits_into_its_figure():
     figure = tradeoff_figure(
         history, "latency", 0.009731, 0.0194, chosen=1, uniform=uniform, runtime="LiteRT"
     )
-    assert "against latency predicted for LiteRT:" in figure.get_suptitle()
+    assert "against predicted latency per image in LiteRT:" in figure.get_suptitle()
     (legend,) = figure.legends
     assert legend.get_window_extent().width <= figure.bbox.width
     assert any("grey: too expensive" in text.get_text() for text in legend.get_texts())
