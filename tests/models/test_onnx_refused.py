@@ -50,6 +50,12 @@ def strange(model):
     model.graph.node[0].name = "head/offsets"
 
 
+def unconverted(model):
+    node = model.graph.node[0]
+    node.op_type = "StatefulPartitionedCall"
+    node.attribute.add(name="config_proto", type=onnx.AttributeProto.STRING, s=bytes([0x82]))
+
+
 def foreign(model):
     model.graph.node[0].domain = "com.example"
 
@@ -87,6 +93,7 @@ def outside(model):
             strange,
             r"the operator 'DeformConv' \(node 'head/offsets'\), which is unknown .* FILE.py",
         ),
+        (unconverted, "the operator 'StatefulPartitionedCall'"),
         (foreign, "the operator 'com.example.Conv'"),
         (dangling, "damaged: nothing makes 'nowhere', which the node 'y' reads"),
         (half, r"is in float16 \('w'\); export the network in float32"),

@@ -250,7 +250,8 @@ def _node(number: int, proto: onnx.NodeProto) -> Node:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
-        return value.decode()
+        # Operators of other makers keep all kinds of things in strings.
+        return value.decode(errors="replace")
     if isinstance(value, onnx.TensorProto):
         return numpy_helper.to_array(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
