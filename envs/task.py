@@ -27,10 +27,12 @@ from pfrl.evaluation.make import make_evaluator
 from pfrl.evaluation.remembered import base_quality
 from pfrl.files import FileError
 from pfrl.graph import Graph, trace
+from pfrl.graph.ending import ends_in_softmax
 from pfrl.methods.low_rank.base import DECOMPOSITIONS
 from pfrl.methods.low_rank.decompose import decomposable, decompose
 from pfrl.models.network import Network, View
 from pfrl.tasks.agreement import Unlabelled
+from pfrl.tasks.classification import as_network_ends
 from pfrl.tasks.outputs import as_one
 
 
@@ -168,6 +170,8 @@ def load_network(model: str, data: str, weights: str) -> tuple[Dataset, Graph]:
     source, view = network.load(outputs, dataset.image_shape, dataset.task.dense, batches)
     example = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
     dataset = seen(dataset, *view)
+    graph = trace(source, example)
+    probabilities = ends_in_softmax(graph)
     if isinstance(dataset.task, Unlabelled):
 
         def outputs_of(variables: Any, x: Any) -> Any:
@@ -182,8 +186,9 @@ def load_network(model: str, data: str, weights: str) -> tuple[Dataset, Graph]:
             dataset,
             lambda x: np.asarray(answer(source.variables, x)),
             shapes if len(shapes) > 1 else (),
+            probabilities,
         )
-    return dataset, trace(source, example)
+    return replace(dataset, task=as_network_ends(dataset.task, probabilities)), graph
 
 
 def at_full_rank(graph: Graph, kind: str) -> Graph:

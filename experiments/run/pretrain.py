@@ -2,8 +2,11 @@
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import jax
+import numpy as np
 from flax import nnx
 
 from experiments.records.run_folder import command
@@ -14,8 +17,11 @@ from pfrl.cpu.backend import compiled
 from pfrl.data import DataError, Split, load
 from pfrl.data.seen import seen
 from pfrl.files import save_arrays
+from pfrl.graph import trace
+from pfrl.graph.ending import ends_in_softmax
 from pfrl.models.network import initial
 from pfrl.tasks.agreement import Unlabelled
+from pfrl.tasks.classification import as_network_ends
 from pfrl.training.fit import FitConfig, fit, mean_quality
 
 
@@ -46,6 +52,8 @@ def run(settings: PretrainSettings) -> Path:
     outputs = task.outputs(len(dataset.classes))
     source, view = initial(model, outputs, dataset.image_shape, task.dense, nnx.Rngs(settings.seed))
     dataset = seen(dataset, *view)
+    graph = trace(source, jax.ShapeDtypeStruct((1, *dataset.image_shape), np.float32))
+    dataset = replace(dataset, task=as_network_ends(task, ends_in_softmax(graph)))
     stem = Path(model).name.replace(".py:", "_").removesuffix(".onnx")
     name = stem + "_" + re.sub(r"\W+", "_", data)
     out = settings.out or Path("runs/pretrained") / f"{name}.npz"

@@ -56,7 +56,7 @@ def facts_of_network(graph: Graph) -> dict[str, Any]:
     source = graph.source
 
     like = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in source.variables.items()}
-    inputs = graph.inputs[0] if len(graph.inputs) == 1 else graph.inputs
+    inputs = graph.example
     program = jax.make_jaxpr(lambda v, x: source.apply(v, x, False)[0])(like, inputs)
     return {
         # Where functions of this process lie in its memory says nothing.

@@ -66,6 +66,7 @@ def taught(
     dataset: Dataset,
     answer: Callable[[np.ndarray], np.ndarray],
     several: Sequence[tuple[int, ...]] = (),
+    probabilities: bool = False,
 ) -> Dataset:
     """The data set with the teacher's outputs as its targets.
 
@@ -77,6 +78,7 @@ def taught(
       answer: from normalised images ``[N, H, W, C]`` to outputs ``[N, ...]``.
       several: shapes of an example's outputs, if there are several and ``answer`` gives them in a
         row (see ``pfrl.tasks.outputs``). All of them count alike.
+      probabilities: whether class scores are probabilities.
     """
 
     def answered(split: Split) -> Split:
@@ -92,7 +94,8 @@ def taught(
     later = Answers(dataset, answer, *memory, np.arange(count))
     train = Split(dataset.train.images, later)
     rank, width = search.labels.ndim, search.labels.shape[-1]
-    task: Task = Agreement() if rank == 2 and width > 1 else Likeness(dense=rank == 4)
+    scores = rank == 2 and width > 1
+    task: Task = Agreement(probabilities) if scores else Likeness(dense=rank == 4)
     if several:
         task = Likeness(any(len(each) > 1 for each in several), tuple(map(prod, several)))
     moved, names = task.invariant, () if several else tuple(map(str, range(width)))

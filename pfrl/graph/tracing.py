@@ -70,6 +70,11 @@ class Graph:
         """Shape of one example of the first input."""
         return tuple(self.inputs[0].shape[1:])
 
+    @property
+    def example(self) -> Any:
+        """What ``program`` takes: the input, or all of them."""
+        return self.inputs[0] if len(self.inputs) == 1 else self.inputs
+
     def full_counts(self) -> dict[str, int]:
         """Channels of every group before anything is removed."""
         return {name: group.size for name, group in self.groups.items()}
@@ -114,7 +119,7 @@ class Graph:
 
     def evaluation(self) -> Labelled:
         """The program that the graph was made of, in evaluation mode."""
-        return self.program(self.inputs[0] if len(self.inputs) == 1 else self.inputs, False)[0]
+        return self.program(self.example, False)[0]
 
     def removed_atoms(self, labelled: Labelled, kept: Mapping[str, np.ndarray]) -> np.ndarray:
         """bool by atom of a program: what goes when ``kept[group]`` (indices) stays.

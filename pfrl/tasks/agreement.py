@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pfrl.tasks.base import ANY, TargetError, Wording
-from pfrl.tasks.classification import distillation_loss
+from pfrl.tasks.classification import distillation_loss, of_probabilities
+from pfrl.tasks.losses import logits_of
 from pfrl.tasks.outputs import as_one
 
 _NAMES = "Classes"
@@ -42,7 +43,13 @@ class Unlabelled:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Outputs are logits ``[N, K]``, targets the teacher's ``[N, K]``."""
+    """Outputs are logits ``[N, K]``, targets the teacher's ``[N, K]``.
+
+    Attributes:
+      probabilities: whether both are probabilities, since the network ends in a softmax.
+    """
+
+    probabilities: bool = False
 
     dense = False
     invariant = True
@@ -59,6 +66,10 @@ class Agreement:
         names=_NAMES,
     )
 
+    def __post_init__(self) -> None:
+        if self.probabilities:
+            object.__setattr__(self, "wording", of_probabilities(self.wording))
+
     def outputs(self, classes: int) -> int:
         return classes or ANY
 
@@ -71,14 +82,16 @@ class Agreement:
 
     def loss(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
         """Distillation at temperature 1: the mean divergence from the teacher's probabilities."""
-        return distillation_loss(outputs, targets, 1.0)
+        return self.divergence(outputs, targets, 1.0)
 
     def divergence(self, outputs: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
         """``T² · KL`` of the softened distributions."""
+        if self.probabilities:
+            outputs, teacher = logits_of(outputs), logits_of(teacher)
         return distillation_loss(outputs, teacher, temperature)
 
     def quality(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """1 where the largest logit is where the teacher's is, else 0."""
+        """1 where the largest output is where the teacher's is, else 0."""
         return self.agree(outputs, targets).astype(float)
 
     def agree(self, outputs: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -4,10 +4,20 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 Loss = Callable[[Any, Any], jax.Array]
 """``(outputs, targets) -> scalar``, a mean over the batch."""
+
+
+LEAST = 1e-30
+"""Probabilities below are taken for it: of zero there is no logarithm."""
+
+
+def logits_of(probabilities: jax.Array) -> jax.Array:
+    """Logits ``[..., K]`` whose softmax these probabilities are: of a network that ends in one."""
+    return jnp.log(jnp.maximum(probabilities, LEAST))
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:

@@ -17,7 +17,7 @@ from pfrl.cpu.precision import at_precision, fastest
 from pfrl.data import Dataset, Split
 from pfrl.graph.source import Variables
 from pfrl.tasks import Classification, Task
-from pfrl.tasks.losses import Loss, cross_entropy
+from pfrl.tasks.losses import Loss
 from pfrl.training.checkpoint import load_state, save_state
 from pfrl.training.config import ConfigError, FitConfig
 from pfrl.training.mesh import mesh_for, replicate, share_out
@@ -171,7 +171,7 @@ def _loss(config: FitConfig, task: Task) -> Loss:
             f"label_smoothing is {config.label_smoothing}, which is for the cross-entropy of a"
             " classification; set it to 0 for another task"
         )
-    return partial(cross_entropy, smoothing=config.label_smoothing)
+    return partial(Classification.loss, task, smoothing=config.label_smoothing)
 
 
 def _batches(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pfrl.tasks import Classification, Landmarks, Pose
+from pfrl.tasks.agreement import Agreement
 from pfrl.tasks.points import SMALLEST_SIZE, box_sides, distance_between, distances
 
 TASKS = {"classification": Classification(), "landmarks": Landmarks(), "pose": Pose()}
@@ -235,3 +236,32 @@ def test_poses_agree_where_all_maps_are_brightest_in_the_same_cells():
     dimmer, other = 0.1 * first, maps_of({(1, 2): 1.0}, {(3, 4): 1.0})
     assert Pose().agree(first, dimmer).tolist() == [True]
     assert Pose().agree(first, other).tolist() == [False]
+
+
+def test_a_network_that_ends_in_a_softmax_is_trained_as_the_one_before_it():
+    """Its cross-entropy, its distillation and their gradients, of confident answers too."""
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.normal(size=(6, 4)) * 10, jnp.float32)
+    teacher = jnp.asarray(rng.normal(size=(6, 4)), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, 4, 6))
+    plain, ended = Classification(), Classification(probabilities=True)
+    for of_logits, of_probabilities in (
+        (lambda z: plain.loss(z, labels), lambda p: ended.loss(p, labels)),
+        (lambda z: plain.loss(z, labels, 0.1), lambda p: ended.loss(p, labels, 0.1)),
+        (
+            lambda z: plain.divergence(z, teacher, 3.0),
+            lambda p: ended.divergence(p, jax.nn.softmax(teacher), 3.0),
+        ),
+        (
+            lambda z: Agreement().loss(z, teacher),
+            lambda p: Agreement(probabilities=True).loss(p, jax.nn.softmax(teacher)),
+        ),
+    ):
+        expected, gradient = jax.value_and_grad(of_logits)(logits)
+        found, other = jax.value_and_grad(lambda z, f=of_probabilities: f(jax.nn.softmax(z)))(
+            logits
+        )
+        assert float(found) == pytest.approx(float(expected), rel=1e-4)
+        assert np.allclose(other, gradient, atol=1e-5)
+    assert "print(probabilities.argmax" in ended.wording.reading
+    assert plain.wording == Classification.wording

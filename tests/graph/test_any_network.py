@@ -14,6 +14,7 @@ from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import compress, run_graph
 from pfrl.cost import Budget, BudgetError, CostModel
 from pfrl.graph import GraphError, trace
+from pfrl.graph.ending import ends_in_softmax
 from pfrl.graph.frontends import from_function, from_linen
 from pfrl.graph.masks import Masks
 from tests.support.conformance import check, lively, random_source
@@ -223,3 +224,25 @@ def test_a_network_without_a_removable_channel():
     problem = Problem(NetworkTask("", "", ""), budget=Budget("macs", 0.5, True))
     with pytest.raises(BudgetError, match="no channel of this network can be removed"):
         Decisions(problem, graph, CostModel(graph))
+
+
+def spelled_out(z):
+    powers = jnp.exp(z - z.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("ending", "expected"),
+    [
+        (jax.nn.softmax, True),
+        (spelled_out, True),
+        (lambda z: z, False),
+        (jax.nn.sigmoid, False),
+        (lambda z: jax.nn.softmax(z, axis=0), False),
+        (lambda z: (jax.nn.softmax(z), z), False),
+        (lambda z: jax.nn.softmax(z) * 2, False),
+    ],
+)
+def test_whether_a_network_ends_in_a_softmax(ending, expected):
+    source = from_function(lambda v, x: ending(x @ v["w"]), {"w": np.ones((4, 3), np.float32)})
+    assert ends_in_softmax(trace(source, shape(2, 4))) is expected
