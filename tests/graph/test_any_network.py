@@ -246,3 +246,18 @@ def spelled_out(z):
 def test_whether_a_network_ends_in_a_softmax(ending, expected):
     source = from_function(lambda v, x: ending(x @ v["w"]), {"w": np.ones((4, 3), np.float32)})
     assert ends_in_softmax(trace(source, shape(2, 4))) is expected
+
+
+def test_places_that_a_network_computes_are_known_within_a_trace_too():
+    """The reversed order of channels, worked out from a literal; traced anew for another batch."""
+
+    def apply(params, x):
+        places = jnp.stack([jnp.asarray(5) - i for i in range(6)])
+        x = jnp.take(jnp.tanh(x @ params["a"]), places, axis=1, mode="clip")
+        return jnp.tanh(x @ params["b"]) @ params["c"]
+
+    shapes = {"a": (4, 6), "b": (6, 5), "c": (5, 3)}
+    source = from_function(apply, {k: np.ones(v, np.float32) for k, v in shapes.items()})
+    graph = trace(source, shape(2, 4))
+    small = compress(source, Policy.uniform(graph, keep=0.5), graph=graph)
+    assert jax.jit(small)(np.ones((3, 4), np.float32)).shape == (3, 3)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from pfrl.graph.labelled.atoms import Atoms, Label
@@ -221,8 +222,9 @@ def constant_value(program: Program, operand: Operand) -> np.ndarray | None:
     inputs: list[Any] = [constant_value(program, each) for each in equation.inputs]
     if any(each is None for each in inputs):
         return None
-    results = equation.primitive.bind(*inputs, **equation.params)
-    results = results if equation.primitive.multiple_results else [results]
+    # A network may be traced again within a trace of its caller.
+    with jax.ensure_compile_time_eval():
+        results = equation.bind(inputs)
     return np.asarray(results[equation.outputs.index(operand)])
 
 
