@@ -259,7 +259,7 @@ def _check_known(file: OnnxFile, nodes: Sequence[Node]) -> None:
             )
 
 
-KNOWN_ONLY = frozenset({"Range", "EyeLike", "NonZero", "OneHot", "ScatterND"})
+KNOWN_ONLY = frozenset("Range EyeLike NonZero OneHot ScatterND ScatterElements".split())
 """Operators that no layer has: of known arrays and of weights alone they give known arrays."""
 
 

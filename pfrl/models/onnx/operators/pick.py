@@ -26,9 +26,10 @@ def _gather(run, node, x, indices):
         array = jax.lax.index_in_dim(x.array, int(places), place, keepdims=False)
         rest = [each for each in range(len(x.shape)) if each != axis]
         return Laid(array, tuple(rest.index(each) for each in x.layout if each != axis))
+    found = Laid(jnp.take(x.array, places.ravel(), place, mode="clip"), x.layout)
     if places.ndim == 1:
-        return Laid(jnp.take(x.array, places, place, mode="clip"), x.layout)
-    return laid(jnp.take(jnp.asarray(plain(x)), places, axis, mode="clip"))
+        return found
+    return reshaped(found, [*x.shape[:axis], *places.shape, *x.shape[axis + 1 :]])
 
 
 def _of_each_example(run: Run, x: Laid, indices: np.ndarray) -> Laid | None:
@@ -77,3 +78,12 @@ def _scatter_nd(run, node, x, indices, updates):
 def _gather_elements(run, node, x, indices):
     axis = node.attributes.get("axis", 0)
     return laid(jnp.take_along_axis(jnp.asarray(plain(x)), jnp.asarray(plain(indices)), axis))
+
+
+@operator("ScatterElements")
+def _scatter_elements(run, node, x, indices, updates):
+    axis = node.attributes.get("axis", 0)
+    if node.attributes.get("reduction", "none") != "none":
+        raise unsupported(node, "adds to what it writes over")
+    arrays = (jnp.asarray(plain(each)) for each in (x, indices, updates))
+    return laid(jnp.put_along_axis(*arrays, axis, inplace=False, mode="clip"))
