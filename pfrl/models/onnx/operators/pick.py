@@ -85,5 +85,5 @@ def _scatter_elements(run, node, x, indices, updates):
     axis = node.attributes.get("axis", 0)
     if node.attributes.get("reduction", "none") != "none":
         raise unsupported(node, "adds to what it writes over")
-    arrays = (jnp.asarray(plain(each)) for each in (x, indices, updates))
-    return laid(jnp.put_along_axis(*arrays, axis, inplace=False, mode="clip"))
+    array, places, new = (jnp.asarray(plain(each)) for each in (x, indices, updates))
+    return laid(jnp.put_along_axis(array, places, new, axis, inplace=False, mode="clip"))
