@@ -61,7 +61,7 @@ def run(settings: ApplySettings) -> list[Path]:
     problem = make_problem(as_run, task)
     with stage("compiling and judging the base network"):
         opened = problem.open()
-    tell_base(opened)
+    tell_base(opened, settings.network.model)
     decisions = Decisions(problem, graph, opened.costs)
     folder.begin()
     with stage("judging the policy"):

@@ -6,10 +6,13 @@ from envs import OpenedTask
 from experiments.records.wording import percent
 from experiments.watch.progress import tell
 from pfrl.data import Dataset
+from pfrl.evaluation.remembered import scalings
 from pfrl.models.network import is_own
 
 CHANCE = 1.2
 """A network that is at most so many times as good as one constant answer is hardly trained."""
+GAIN = 0.1
+"""Another scaling of pixels is worth a word if so many more images are right with it."""
 
 
 def tell_data(dataset: Dataset, model: str) -> None:
@@ -28,23 +31,45 @@ def tell_data(dataset: Dataset, model: str) -> None:
         tell(f"the network sees pixels in [0, 1], less {mean}, over {std} (--mean, --std)")
 
 
-def tell_base(opened: OpenedTask) -> None:
-    """Say the base network's quality on the search images, and warn if it is no better than chance.
+def tell_base(opened: OpenedTask, model: str) -> None:
+    """Say the base network's quality on the search images, and warn if it is suspicious: no better
+    than chance, or far better with another scaling of pixels that nobody has ruled out.
 
     Args:
       opened: the task of a search.
+      model: as the settings name it.
     """
     dataset = opened.evaluator.dataset
     wording = dataset.task.wording
     shown = percent(wording.value(opened.base_accuracy))
     tell(f"the base network: {wording.metric} {shown} on the search images")
     constant = best_constant(dataset)
-    if constant is not None and opened.base_accuracy <= CHANCE * constant:
+    if constant is None or (is_own(model) and _scaling_told(opened)):
+        return
+    if opened.base_accuracy <= CHANCE * constant:
         tell(
             f"warning: one answer for all images is right for {percent(constant)} of them. Is the"
             " network trained, are its classes those of the data in this order, and are pixels"
             " scaled as they were in its training (--mean, --std)?"
         )
+
+
+def _scaling_told(opened: OpenedTask) -> bool:
+    """Say which usual scaling of pixels suits the network far better, if one does."""
+    dataset = opened.evaluator.dataset
+    if dataset.scaled or opened.base_accuracy > 1 - GAIN:
+        return False
+    own, *usual = scalings(opened.graph, dataset)
+    best = max(usual, key=lambda each: each.quality)
+    if best.quality < own.quality + GAIN:
+        return False
+    mean, std = (" ".join(f"{x:.10g}" for x in numbers) for numbers in (best.mean, best.std))
+    tell(
+        f"warning: on a few of them it has {percent(own.quality)} now and {percent(best.quality)}"
+        f" with --mean {mean} --std {std}. If pixels were scaled so in its training, begin again"
+        " with that"
+    )
+    return True
 
 
 def best_constant(dataset: Dataset) -> float | None:

@@ -87,7 +87,7 @@ def search(
     """
     with stage("compiling and judging the base network"):
         opened = problem.open()
-    tell_base(opened)
+    tell_base(opened, settings.network.model)
     write_base(folder, opened.costs.base, opened.base_accuracy)
     evaluator = opened.evaluator
     judge = folder.kept(VALIDATION, evaluator.choice._asdict)

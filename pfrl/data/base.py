@@ -99,7 +99,7 @@ class Dataset:
       wide: training images with a margin, uint8 ``[N, H', W', C]``, of which random resized crops
         are taken in place of ``crop``; None if there are none.
       ignored: files that were found and not used, and how to mend that; empty if there are none.
-      scaled: whether the user gave mean and std, so that those of a network's file do not count.
+      scaled: whether the user, or else the network's file, gave mean and std.
 
     Raises:
       DataError: if images are cropped or mirrored whose targets are places in them.

@@ -25,8 +25,8 @@ def seen(
     Raises:
       DataError: if the data set has other classes.
     """
-    if not dataset.scaled:
-        dataset = replace(dataset, mean=mean or dataset.mean, std=std or dataset.std)
+    if not dataset.scaled and (mean or std):
+        dataset = replace(dataset, mean=mean or dataset.mean, std=std or dataset.std, scaled=True)
     if classes is None or classes == dataset.classes:
         return dataset
     if not dataset.classes:  # images without labels

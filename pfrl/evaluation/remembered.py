@@ -1,8 +1,11 @@
 """What is the same at every start of a search of one network, from the user's cache folder."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from pfrl.compression.kept import facts_of_network, named
 from pfrl.compression.recipe import Recipe
@@ -35,6 +38,49 @@ def base_quality(graph: Graph, dataset: Dataset) -> float:
     search = dataset.search
     facts = {"mean": dataset.mean, "std": dataset.std}
     return _kept("quality", graph, dataset, facts, [search.images, search.labels], judge)
+
+
+FEW = 100
+"""Search images on which scalings are tried."""
+USUAL = (((0.0,), (1.0,)), ((0.5,), (0.5,)), ((0.0,), (1 / 255,)))
+"""Means and deviations for pixels from 0 to 1, from -1 to 1 and from 0 to 255 ..."""
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""... and, of colours, those of most networks of PyTorch."""
+
+
+class Scaling(NamedTuple):
+    """How pixels in [0, 1] are scaled, and the quality of a network that sees them so."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    quality: float
+
+
+def scalings(graph: Graph, dataset: Dataset) -> list[Scaling]:
+    """The base network under its data set's scaling, the first one, and under usual ones.
+
+    Args:
+      graph: of the base network.
+      dataset: of whose search images a few are judged.
+    """
+    source, colours = graph.source, dataset.image_shape[-1]
+    count = min(FEW, len(dataset.search))
+    few = dataset.search.take(np.linspace(0, len(dataset.search) - 1, count).round().astype(int))
+    usual = [*USUAL, IMAGENET] if colours == 3 else USUAL
+    tried = [(dataset.mean, dataset.std), *usual]
+
+    def judge() -> list[float]:
+        answer = compiled(lambda v, x: as_one(source.apply(v, x, False)[0]))
+
+        def quality(mean: tuple[float, ...], std: tuple[float, ...]) -> float:
+            seen = replace(dataset, mean=mean, std=std)
+            return mean_quality(lambda x: answer(source.variables, x), seen, few)
+
+        return [quality(*each) for each in every]
+
+    every = [tuple(x * colours if len(x) == 1 else x for x in each) for each in tried]
+    found = _kept("scalings", graph, dataset, {"tried": every}, [few.images, few.labels], judge)
+    return [Scaling(mean, std, quality) for (mean, std), quality in zip(tried, found, strict=True)]
 
 
 def choice(

@@ -1,10 +1,15 @@
 """Before a search the base network's quality is said, with a warning if it is at chance."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from experiments.run.base_network import best_constant, tell_base, tell_data
 from pfrl.data import Dataset, Split
+from pfrl.graph import trace
+from pfrl.graph.frontends import from_function
 from pfrl.tasks.landmarks import Landmarks
+from tests.support.tiny import shape
 from tests.support.toy import ToyTask
 
 
@@ -18,7 +23,7 @@ def dataset(labels, task=None):
 def told(capsys, labels, accuracy):
     opened = ToyTask().open()._replace(base_accuracy=accuracy)
     opened.evaluator.dataset = dataset(labels)
-    tell_base(opened)
+    tell_base(opened, "resnet20")
     return capsys.readouterr().err.replace("\u00a0", " ").splitlines()
 
 
@@ -43,3 +48,31 @@ def test_a_network_at_chance_is_warned_of(capsys):
     assert quality.endswith("41.00 % on the search images")
     assert warning.startswith("warning: one answer for all images is right for 40.00 % of them.")
     assert "--mean" in warning
+
+
+def test_a_scaling_of_pixels_that_suits_a_network_of_ones_own_far_better_is_named(capsys):
+    """As of a file of Keras that scales pixels itself: it wants them from 0 to 255."""
+    images = np.full((8, 2, 2, 1), 50, np.uint8)
+    images[::2] = 200
+    labels = (np.arange(8) % 2 == 0).astype(np.int32)
+    split = Split(images, labels)
+    data = Dataset("d", split, split, lambda: split, ("dark", "light"), (0.5,), (0.5,))
+
+    def apply(variables, x):
+        light = x.mean((1, 2, 3))[:, None] - 128
+        return light * variables["w"]
+
+    source = from_function(apply, {"w": np.array([[-1.0, 1.0]], np.float32)})
+    opened = ToyTask().open()
+    opened = opened._replace(base_accuracy=0.5, graph=trace(source, shape(1, 2, 2, 1)))
+
+    def warnings(model, dataset):
+        opened.evaluator.dataset = dataset
+        tell_base(opened, model)
+        return capsys.readouterr().err.replace("\u00a0", " ").splitlines()[1:]
+
+    (warning,) = warnings("net.onnx", data)
+    assert "it has 50.00 % now and 100.00 % with --mean 0 --std 0.003921568627" in warning
+    for model, dataset in (("net.onnx", replace(data, scaled=True)), ("resnet20", data)):
+        (warning,) = warnings(model, dataset)
+        assert "one answer for all images" in warning
