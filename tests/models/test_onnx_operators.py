@@ -472,3 +472,39 @@ def test_elements_of_flattened_examples_are_of_each_example(tmp_path, examples, 
 
 
 KEPT_WHEN_FIXED = {"Conv", "GlobalAveragePool", "Reshape", "Gather"}
+
+
+def test_places_that_count_the_examples_are_places_within_each(tmp_path):
+    """PyTorch's newer exporter writes the masks and the token types of transformers so."""
+    calls = {
+        "number": one("Shape", end=1),
+        "last": one("Squeeze", "number"),
+        "rows": one("Range", "none", "last", "step"),
+        "column": one("Unsqueeze", "rows", "inner"),
+        "grid": one("Max", "column", "keys"),
+        "size": one("Shape", "grid"),
+        "example": one("Expand", "column", "size"),
+        "key": one("Expand", "keys", "size"),
+        "example1": one("Unsqueeze", "example", "end"),
+        "key1": one("Unsqueeze", "key", "end"),
+        "places": one("Concat", "example1", "key1", axis=-1),
+        "mask": one("GatherND", "x", "places"),
+        "kinds": one("GatherElements", "longer", "shorter", axis=1),
+        "length": one("Shape", "x"),
+        "kind": one("Expand", "kinds", "length"),
+        "embedded": one("Gather", "table", "kind"),
+    }
+    arrays = {
+        **{"none": np.array(0), "step": np.array(1), "inner": ints(1, 2), "end": ints(-1)},
+        "keys": np.arange(5).reshape(1, 1, 5),
+        "longer": ints(1, 0, 1, 0, 0, 1, 1).reshape(1, 7),
+        "shorter": ints(0, 1, 2, 3, 4).reshape(1, 5),
+        "table": normal(2, 3),
+    }
+    path = file_of(tmp_path / "n.onnx", calls, {"x": ["N", 5]}, arrays, 18, ["mask", "embedded"])
+    source = pfrl.from_onnx(path)
+    found = source.apply(source.variables, normal(3, 5), False)[0]
+    assert {name: value.shape for name, value in found.items()} == {
+        "mask": (3, 1, 5),
+        "embedded": (3, 5, 3),
+    }

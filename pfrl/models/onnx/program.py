@@ -185,6 +185,7 @@ def _computed(run: Run, node: Node, operands: list[Value | None]) -> list[Any]:
         raise unsupported(node, "depends on the images")
     while operands and operands[-1] is None:
         operands.pop()
+    operands = [_same_for_all(run, value) for value in operands]
     lowered: Callable[..., Any] = OPERATORS[node.op]
     operands = [
         laid(jnp.asarray(_single(value))) if place == 0 and node.op not in _ANY_FIRST
@@ -206,9 +207,29 @@ def _computed(run: Run, node: Node, operands: list[Value | None]) -> list[Any]:
     ]  # fmt: skip
 
 
+def _same_for_all(run: Run, value: Value | None) -> Value | None:
+    """A known array with a row for every example, for those of this pass, if all are the same."""
+    if not isinstance(value, np.ndarray):
+        return value
+    along = [axis for axis, size in enumerate(value.shape) if counts(size)]
+    if len(along) != 1 or value.shape[along[0]] != BATCH:
+        return value
+    row = value.take([0], along[0])
+    if (value != row).any():
+        return value
+    sizes = [run.examples if axis == along[0] else n for axis, n in enumerate(value.shape)]
+    return laid(jnp.broadcast_to(_single(row), sizes))
+
+
 def _for_each_example(node: Node, given: Sequence[Any]) -> bool:
-    """Whether a node makes an array with as many rows as there are examples out of known values."""
-    return node.op in ("ConstantOfShape", "Expand", "Tile") and any(map(counts, given[-1].ravel()))
+    """Whether a node makes an array with as many rows as there are examples out of known values.
+
+    Whole numbers are places or masks, and stay known.
+    """
+    if node.op not in ("ConstantOfShape", "Expand", "Tile"):
+        return False
+    whole = node.op != "ConstantOfShape" and given[0].dtype.kind != "f"
+    return not whole and any(map(counts, given[-1].ravel()))
 
 
 _ANY_FIRST = frozenset(
@@ -223,6 +244,10 @@ def _evaluated(run: Run, node: Node, operands: list[Any]) -> list[np.ndarray]:
     if node.op == "Unsqueeze" and "axes" in node.attributes:
         # As files up to opset 12 have it, which the evaluator does not run.
         return [np.expand_dims(operands[0], tuple(node.attributes["axes"]))]
+    if node.op == "GatherElements":
+        # The evaluator wants as many of every other axis.
+        array, places = operands
+        return [pick.gather_elements(np, array, places, node)]
     names = [name for name in node.inputs if name]
     evaluator = ReferenceEvaluator(node.proto, opsets={"": run.opset})
     given = [value for value in operands if value is not None]

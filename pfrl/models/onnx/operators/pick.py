@@ -1,6 +1,7 @@
 """Operators that take, or write, elements at places that are given."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 
 from pfrl.models.onnx.laid import Laid, laid, plain, reshaped
 from pfrl.models.onnx.operators.base import BATCH, Run, counts, operator, unsupported
+from pfrl.models.onnx.reader import Node
 
 
 @operator("Gather")
@@ -55,12 +57,23 @@ def _of_each_example(run: Run, x: Laid, indices: np.ndarray) -> Laid | None:
 @operator("GatherND")
 def _gather_nd(run, node, x, indices):
     axes = node.attributes.get("batch_dims", 0)
+    if axes == 0 and isinstance(indices, np.ndarray) and counts(indices.shape[0]):
+        indices, axes = _without_examples(node, indices), 1
+        indices = np.broadcast_to(indices, (x.shape[0], *indices.shape))
     gather = lambda array, places: array[tuple(jnp.moveaxis(places, -1, 0))]  # noqa: E731
     for _ in range(axes):
         gather = jax.vmap(gather)
     if axes == 0 and isinstance(indices, np.ndarray) and indices.shape[-1] == 1:
         return _gather(run, node, x, indices[..., 0])
     return laid(gather(jnp.asarray(plain(x)), jnp.asarray(plain(indices))))
+
+
+def _without_examples(node: Node, indices: np.ndarray) -> np.ndarray:
+    """Places in every example, of places whose first number is that of the example."""
+    own = np.arange(len(indices)).reshape(-1, *[1] * (indices.ndim - 2))
+    if (indices[..., 0] != own).any() or (indices[..., 1:] != indices[:1, ..., 1:]).any():
+        raise unsupported(node, "takes something else of every example")
+    return indices[0, ..., 1:]
 
 
 @operator("ScatterND")
@@ -76,8 +89,14 @@ def _scatter_nd(run, node, x, indices, updates):
 
 @operator("GatherElements")
 def _gather_elements(run, node, x, indices):
-    axis = node.attributes.get("axis", 0)
-    return laid(jnp.take_along_axis(jnp.asarray(plain(x)), jnp.asarray(plain(indices)), axis))
+    return laid(gather_elements(jnp, jnp.asarray(plain(x)), jnp.asarray(plain(indices)), node))
+
+
+def gather_elements(numpy: Any, array: Any, places: Any, node: Node) -> Any:
+    """Of arrays of NumPy or JAX; ``places`` may have fewer of every other axis."""
+    axis = node.attributes.get("axis", 0) % array.ndim
+    cut = tuple(slice(None if each == axis else n) for each, n in enumerate(places.shape))
+    return numpy.take_along_axis(array[cut], places, axis)
 
 
 @operator("ScatterElements")
