@@ -94,6 +94,47 @@ def test_one_operator_stands_for_what_it_is_and_for_nothing_else(network, count,
     agree(network, (4, 4, 3), tmp_path / "m.tflite")
 
 
+def erf(x):
+    return jax.lax.erf(x * np.float32(np.sqrt(0.5)))
+
+
+GELUS = {
+    "flax": lambda x: jax.nn.gelu(x, approximate=False),
+    "half of x": lambda x: (0.5 * x) * (1 + erf(x)),
+    "half of the gate": lambda x: x * (0.5 * (1 + erf(x))),
+    "half of the product": lambda x: 0.5 * (x * (1 + erf(x))),
+    "quotient": lambda x: x * (1 + jax.lax.erf(x / np.float32(np.sqrt(2)))) / 2,
+}
+
+
+@pytest.mark.parametrize("name", GELUS)
+def test_every_way_to_write_a_gelu_is_one_operator(name, tmp_path):
+    """LiteRT has no erf: what is not found has no file for phones."""
+
+    def network(x):
+        return GELUS[name](convolve(x, CONV)).mean((1, 2)) @ DENSE
+
+    assert operators(to_litert(network, (4, 4, 3)))["GELU"] == 1
+    agree(network, (4, 4, 3), tmp_path / "m.tflite")
+
+
+@pytest.mark.parametrize(
+    "almost",
+    [
+        lambda x: x * (0.6 * (1 + erf(x))),
+        lambda x: x * (0.5 * (1.1 + erf(x))),
+        lambda x: (x + 1) * (0.5 * (1 + erf(x))),
+        lambda x: x * (0.5 * (1 + erf(1.1 * x))),
+    ],
+)
+def test_what_is_almost_a_gelu_is_none(almost):
+    def network(x):
+        return almost(convolve(x, CONV)).mean((1, 2)) @ DENSE
+
+    with pytest.raises(ExportError, match="Erf has no counterpart in LiteRT"):
+        to_litert(network, (4, 4, 3))
+
+
 @pytest.mark.parametrize(
     ("pool", "pads", "operator"),
     [

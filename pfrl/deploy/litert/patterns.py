@@ -87,25 +87,43 @@ def _bias(view: GridView, node: Node) -> bool:
 
 
 def _gelu(view: GridView, node: Node) -> bool:
-    """(x / 2) (1 + erf(x / √2)), arXiv 1606.08415."""
+    """x / 2 (1 + erf(x / √2)), arXiv 1606.08415, whichever product comes first."""
     if node.op != "Mul":
         return False
-    for half, rest in (node.inputs, node.inputs[::-1]):
-        halved, one = view.source(half, "Mul"), view.source(rest, "Add")
-        if halved is None or one is None or not _is(view, one, 1.0) or not _is(view, halved, 0.5):
-            continue
-        sign, inner = 1.0, view.source(one.inputs[0], "Erf", "Mul")
-        if inner is not None and inner.op == "Mul":
-            factor = scalar(view, inner)
-            sign, inner = factor or 0.0, view.source(inner.inputs[0], "Erf")
-        scaled = view.source(inner.inputs[0], "Mul") if inner is not None else None
-        factor = None if scaled is None else scalar(view, scaled)
-        if scaled is None or factor is None or scaled.inputs[0] != halved.inputs[0]:
-            continue
-        if not math.isclose(sign * factor, math.sqrt(0.5), rel_tol=1e-6) or abs(sign) != 1.0:
-            continue
-        return become(view, node, "Gelu", halved.inputs[0])
+    outer = scalar(view, node)
+    product = node if outer is None else view.source(node.inputs[0], "Mul")
+    if product is None or scalar(view, product) is not None:
+        return False
+    factor, names = 1.0 if outer is None else outer, []
+    for name in product.inputs:
+        scaled = view.source(name, "Mul")
+        number = None if scaled is None else scalar(view, scaled)
+        if scaled is not None and number is not None:
+            factor, name = factor * number, scaled.inputs[0]
+        names.append(name)
+    for x, gate in (names, names[::-1]):
+        gated = _error_gate(view, gate)
+        if factor and gated == (x, 0.5 / factor):
+            return become(view, node, "Gelu", x)
     return False
+
+
+def _error_gate(view: GridView, name: str) -> tuple[str, float] | None:
+    """The x and the c of c + c erf(x / √2), or of c - c erf(-x / √2); None for anything else."""
+    whole = view.source(name, "Add")
+    c = None if whole is None else scalar(view, whole)
+    if whole is None or not c:
+        return None
+    factor, inner = 1 / c, view.source(whole.inputs[0], "Erf", "Mul")
+    if inner is not None and inner.op == "Mul":
+        factor = (scalar(view, inner) or 0.0) / c
+        inner = view.source(inner.inputs[0], "Erf")
+    scaled = None if inner is None else view.source(inner.inputs[0], "Mul", "Div")
+    number = None if scaled is None else scalar(view, scaled)
+    if scaled is None or not number or abs(factor) != 1.0:
+        return None
+    factor *= number if scaled.op == "Mul" else 1 / number
+    return (scaled.inputs[0], c) if math.isclose(factor, math.sqrt(0.5), rel_tol=1e-6) else None
 
 
 def _hard_swish(view: GridView, node: Node) -> bool:
