@@ -79,7 +79,7 @@ FIXED = 4
 KNOBS = {"packed": ("weight_bits",), "bops": ("weight_bits", "act_bits")}
 """What is decided under a limit on each metric: packed bytes say nothing of activations."""
 RATES = (0.3, 3.0)
-"""By which the fixed policy's learning rate is multiplied too."""
+"""By which the learning rate of both is multiplied too."""
 
 
 def _bits(settings: Shared) -> list[Cell]:
@@ -91,9 +91,12 @@ def _bits(settings: Shared) -> list[Cell]:
             Cell(f"fixed, equal {metric}", "uniform", target=metric, changes=own),
         ]
         for factor in RATES:
-            name = f"fixed, equal {metric}, learning rate x {factor:g}"
-            rate = {"learning_rate": settings.learning_rate * factor}
-            cells.append(Cell(name, "uniform", target=metric, changes={**own, **rate}))
+            name = f"equal {metric}, learning rate x {factor:g}"
+            changes = {**own, "learning_rate": settings.learning_rate * factor}
+            cells += [
+                Cell(f"mixed, {name}", target=metric, changes=changes),
+                Cell(f"fixed, {name}", "uniform", target=metric, changes=changes),
+            ]
     return cells
 
 
@@ -105,8 +108,7 @@ register(
         paper="HAQ (arXiv 1811.08886)",
         table="the tables of fixed and mixed precision at equal cost",
         claim="Bits that differ from layer to layer are better than 4 bits everywhere, at the same"
-        " packed bytes and at the same bit operations, with the fixed policy's learning rate tuned"
-        " too.",
+        " packed bytes and at the same bit operations, with the learning rate of both tuned.",
         scales=at_scales(every={"episode.fidelity": "finetune"}, smoke={"episode.steps": 4}),
         cells=_bits,
         columns=(*SEARCHED, Column("spent", "of the limit", "share", 0)),
