@@ -95,7 +95,7 @@ def taught(
     train = Split(dataset.train.images, later)
     rank, width = search.labels.ndim, search.labels.shape[-1]
     scores = rank == 2 and width > 1
-    task: Task = Agreement(probabilities) if scores else Likeness(dense=rank == 4)
+    task: Task = Agreement(probabilities=probabilities) if scores else Likeness(dense=rank == 4)
     if several:
         task = Likeness(any(len(each) > 1 for each in several), tuple(map(prod, several)))
     moved, names = task.invariant, () if several else tuple(map(str, range(width)))

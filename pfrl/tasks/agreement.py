@@ -1,6 +1,6 @@
 """Images without labels: a network is judged by how far it answers as its teacher does."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -49,7 +49,7 @@ class Agreement:
       probabilities: whether both are probabilities, since the network ends in a softmax.
     """
 
-    probabilities: bool = False
+    probabilities: bool = field(default=False, kw_only=True)
 
     dense = False
     invariant = True

@@ -1,6 +1,6 @@
 """Classification: one of several classes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ class Classification:
       probabilities: whether outputs are probabilities, since the network ends in a softmax.
     """
 
-    probabilities: bool = False
+    probabilities: bool = field(default=False, kw_only=True)
 
     dense = False
     invariant = True

@@ -65,7 +65,8 @@ def test_a_registered_task_is_used_by_its_name_in_a_file_of_arrays(tmp_path):
     path = tmp_path / "own.npz"
     images, targets = np.zeros((20, 4, 4), np.uint8), np.arange(20) % 2
     np.savez(path, images=images, targets=targets, task="sharp", margin=np.asarray(0.5))
-    assert str(load(f"npz:{path}").task) == "Sharp(margin=0.5)"
+    task = load(f"npz:{path}").task
+    assert type(task).__name__ == "Sharp" and repr(task).endswith("margin=0.5)")
 
 
 def test_a_network_is_trained_on_a_registered_data_set(tmp_path, monkeypatch, capsys):
