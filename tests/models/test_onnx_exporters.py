@@ -180,3 +180,14 @@ def test_places_that_count_the_examples_are_places_within_each(tmp_path):
         "mask": (3, 1, 5),
         "embedded": (3, 5, 3),
     }
+
+
+def test_an_array_of_equal_numbers_that_a_node_reads_twice(tmp_path):
+    calls = {
+        "first": one("Add", "x", "halves"),
+        "second": one("Where", "yes", "halves", "halves"),
+        "y": one("Mul", "first", "second"),
+    }
+    arrays = {"halves": np.full(8, 0.5, np.float32), "yes": np.ones(8, bool)}
+    path = file_of(tmp_path / "n.onnx", calls, IMAGE, arrays)
+    assert len(pfrl.from_onnx(path).variables) == 2

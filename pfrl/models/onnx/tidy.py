@@ -34,11 +34,12 @@ def _copy_shared_constants(graph: onnx.GraphProto) -> None:
     read: set[str] = set()
     for node in graph.node:
         names = list(node.input)
-        for place, name in enumerate(names):
+        for name in dict.fromkeys(names):
             if name in read and name in arrays and _of_equal_numbers(arrays[name]):
                 copy = graph.initializer.add()
                 copy.CopyFrom(arrays[name])
-                copy.name = node.input[place] = f"{name} of {node.output[0]}"
+                copy.name = f"{name} of {node.output[0]}"
+                node.input[:] = [copy.name if each == name else each for each in node.input]
         read.update(names)
 
 

@@ -44,6 +44,8 @@ def _of_each_example(run: Run, x: Laid, indices: np.ndarray) -> Laid | None:
     if whole is None or len(x.shape) > 1 or indices.shape[:1] != (examples,):
         return None
     first, size = whole.shape[0], math.prod(whole.shape[1:])
+    if first != run.examples:
+        return None
     places = indices.reshape(examples, -1) - size * np.arange(examples)[:, None]
     if (places != places[0]).any() or places.min() < 0 or places.max() >= size:
         return None
