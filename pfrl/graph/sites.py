@@ -121,7 +121,8 @@ def _elements(lengths: Lengths, value: int) -> Count:
 def _differs(one: RoundedValue | None, other: RoundedValue | None) -> str:
     where = ""
     if one is not None and other is not None:
-        where = f" ({one.readers or one.maker} against {other.readers or other.maker})"
+        ours, theirs = (each.readers or each.maker or "a sum" for each in (one, other))
+        where = f" ({ours} against {theirs})" if ours != theirs else ""
     return (
         f"in training the network rounds at other places than in evaluation{where};"
         " quantize a network whose layers are called alike in both modes"
