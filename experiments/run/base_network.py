@@ -6,7 +6,7 @@ from envs import OpenedTask
 from experiments.records.wording import percent
 from experiments.watch.progress import tell
 from pfrl.data import Dataset
-from pfrl.evaluation.remembered import scalings
+from pfrl.evaluation.remembered import FEW, scalings
 from pfrl.models.network import is_own
 
 CHANCE = 1.2
@@ -65,9 +65,9 @@ def _scaling_told(opened: OpenedTask) -> bool:
         return False
     mean, std = (" ".join(f"{x:.10g}" for x in numbers) for numbers in (best.mean, best.std))
     tell(
-        f"warning: on a few of them it has {percent(own.quality)} now and {percent(best.quality)}"
-        f" with --mean {mean} --std {std}. If pixels were scaled so in its training, begin again"
-        " with that"
+        f"warning: of {min(FEW, len(dataset.search))} of them {percent(own.quality)} are right now,"
+        f" and {percent(best.quality)} with --mean {mean} --std {std}. If pixels were scaled so in"
+        " its training, begin again with that"
     )
     return True
 

@@ -72,7 +72,7 @@ def test_a_scaling_of_pixels_that_suits_a_network_of_ones_own_far_better_is_name
         return capsys.readouterr().err.replace("\u00a0", " ").splitlines()[1:]
 
     (warning,) = warnings("net.onnx", data)
-    assert "it has 50.00 % now and 100.00 % with --mean 0 --std 0.003921568627" in warning
+    assert "of 8 of them 50.00 % are right now, and 100.00 % with --mean 0 --std 0.0039" in warning
     for model, dataset in (("net.onnx", replace(data, scaled=True)), ("resnet20", data)):
         (warning,) = warnings(model, dataset)
         assert "one answer for all images" in warning

@@ -10,8 +10,8 @@ LEAST = 1e-7
 def solve_damped(matrix: np.ndarray, right: np.ndarray, damping: float = 0.0) -> np.ndarray:
     """``(A + λ I)⁻¹ B``, with the least of ``λ``, ``10 λ``, ``100 λ``, … that can be factored.
 
-    ``A = Xᵀ X`` is positive semidefinite, but where it was added up in float32, and one direction
-    of it is far longer than all others, rounding makes some of these negative.
+    ``A = Xᵀ X`` is positive semidefinite, but where it was added up in float32, and one eigenvalue
+    is far larger than all others, rounding makes some of those negative.
 
     Args:
       matrix: ``A [K, K]``, symmetric and finite; overwritten.
