@@ -231,15 +231,16 @@ def _told(arguments: list[str]) -> int:
     """Run a command, and say in a sentence what was wrong with it; returns the exit code."""
     try:
         with delivered():
-            _run(arguments)
+            try:
+                _run(arguments)
+            except KeyboardInterrupt:
+                print(
+                    "pfrl: interrupted; what was finished is kept, go on with the same command",
+                    file=sys.stderr,
+                )
+                return INTERRUPTED
         flush()
         return 0
-    except KeyboardInterrupt:
-        print(
-            "pfrl: interrupted; what was finished is kept, go on with the same command",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
     except (ValueError, OSError, ArithmeticError) as error:
         print(f"pfrl: {_sentence(error)}", file=sys.stderr)
         return USER_ERROR

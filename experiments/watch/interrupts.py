@@ -4,12 +4,16 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 AGAIN_SECONDS = 0.05
 """Until an interrupt that was dropped is delivered again: what dropped it is over by then."""
+SAME_SECONDS = 0.5
+"""Within which another interrupt is the first one once more: programs that start others, such as
+``timeout``, pass a Ctrl-C on to a process that the terminal has sent it already."""
 INTERRUPTED = 130
 """Exit code of a program that an interrupt ended."""
 
@@ -22,24 +26,26 @@ def delivered() -> Iterator[None]:
     goes on. JAX has such a callback, so that a Ctrl-C during any collection, which takes a
     noticeable part of a run, would change nothing but a line on the terminal.
 
-    A second interrupt while the first one is on its way out ends the program without a word:
-    what was finished is on the disk.
+    A second interrupt while the first one is on its way out ends the program without a word,
+    unless it comes in the same moment: what was finished is on the disk.
     """
-    report, before, on_its_way = sys.unraisablehook, signal.getsignal(signal.SIGINT), False
+    report, before = sys.unraisablehook, signal.getsignal(signal.SIGINT)
+    since: float | None = None
 
     def interrupt(*_: Any) -> None:
-        nonlocal on_its_way
-        if on_its_way:
+        nonlocal since
+        if since is None:
+            since = time.monotonic()
+            raise KeyboardInterrupt
+        if time.monotonic() > since + SAME_SECONDS:
             os._exit(INTERRUPTED)
-        on_its_way = True
-        raise KeyboardInterrupt
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
-        nonlocal on_its_way
+        nonlocal since
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             report(unraisable)
             return
-        on_its_way = False
+        since = None
         # Not at once: it would be raised, and dropped, within this very function.
         main = threading.main_thread().ident
         again = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, signal.SIGINT))

@@ -49,7 +49,7 @@ def test_other_exceptions_that_python_ignores_are_reported_as_ever(monkeypatch):
 
 TWICE = """
 import os, signal, sys, time
-from experiments.watch.interrupts import delivered
+from experiments.watch.interrupts import SAME_SECONDS, delivered
 try:
     with delivered():
         os.kill(os.getpid(), signal.SIGINT)
@@ -63,6 +63,10 @@ with delivered():
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(10)
     finally:
+        # As 'timeout', which signals its child and then the child's group.
+        os.kill(os.getpid(), signal.SIGINT)
+        print("the same", flush=True)
+        time.sleep(SAME_SECONDS + 0.1)
         # As a run that closes its files, when somebody is in a hurry.
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(10)
@@ -71,7 +75,7 @@ with delivered():
 
 def test_a_second_interrupt_ends_the_program_without_a_word(interruptible):
     found = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, cwd=ROOT)
-    assert (found.returncode, found.stdout, found.stderr) == (INTERRUPTED, "first\n", "")
+    assert (found.returncode, found.stdout, found.stderr) == (INTERRUPTED, "first\nthe same\n", "")
 
 
 def test_an_interrupt_at_the_end_of_a_program_ends_it_without_a_word(interruptible):
