@@ -9,7 +9,7 @@ from agents import Episode, SearchResult
 from envs.decisions import Decisions
 from experiments.records.run_folder import RunFolder
 from experiments.report.run_report import write_report
-from experiments.run.base_network import tell_base, tell_data
+from experiments.run.base_network import judge_base, tell_data
 from experiments.run.choose import Candidate, Chosen
 from experiments.run.compression import check_export
 from experiments.run.finish import finish
@@ -55,13 +55,13 @@ def run(settings: ApplySettings) -> list[Path]:
         dataset, graph = task.network()
     policy = given.checked(graph) if given is not None else uniform_policy(settings, graph)
     tell_data(dataset, settings.network.model)
+    judge_base(dataset, graph, settings.network.model)
     tell_length(settings.finish, dataset)
     if not folder.begun:
         check_export(graph)
     problem = make_problem(as_run, task)
-    with stage("compiling and judging the base network"):
+    with stage("compiling"):
         opened = problem.open()
-    tell_base(opened, settings.network.model)
     decisions = Decisions(problem, graph, opened.costs)
     folder.begin()
     with stage("judging the policy"):

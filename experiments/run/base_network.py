@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from envs import OpenedTask
 from experiments.records.wording import percent
-from experiments.watch.progress import tell
+from experiments.watch.progress import stage, tell
 from pfrl.data import Dataset
-from pfrl.evaluation.remembered import FEW, scalings
+from pfrl.evaluation.remembered import FEW, base_quality, scalings
+from pfrl.graph import Graph
 from pfrl.models.network import is_own
 
 CHANCE = 1.2
@@ -31,22 +31,34 @@ def tell_data(dataset: Dataset, model: str) -> None:
         tell(f"the network sees pixels in [0, 1], less {mean}, over {std} (--mean, --std)")
 
 
-def tell_base(opened: OpenedTask, model: str) -> None:
-    """Say the base network's quality on the search images, and warn if it is suspicious: no better
-    than chance, or far better with another scaling of pixels that nobody has ruled out.
+def judge_base(dataset: Dataset, graph: Graph, model: str) -> None:
+    """Say the base network's quality on the search images; see ``tell_base``.
 
     Args:
-      opened: the task of a search.
+      dataset, graph: of a task's ``network``.
       model: as the settings name it.
     """
-    dataset = opened.evaluator.dataset
+    with stage("judging the base network"):
+        quality = base_quality(graph, dataset)
+    tell_base(dataset, graph, model, quality)
+
+
+def tell_base(dataset: Dataset, graph: Graph, model: str, quality: float) -> None:
+    """Say how good the base network is, and warn if that is suspicious: no better than chance, or
+    far better with another scaling of pixels that nobody has ruled out.
+
+    Args:
+      dataset, graph: of a task's ``network``.
+      model: as the settings name it.
+      quality: the mean one of the search images.
+    """
     wording = dataset.task.wording
-    shown = percent(wording.value(opened.base_accuracy))
+    shown = percent(wording.value(quality))
     tell(f"the base network: {wording.metric} {shown} on the search images")
     constant = best_constant(dataset)
-    if constant is None or (is_own(model) and _scaling_told(opened)):
+    if constant is None or (is_own(model) and _scaling_told(dataset, graph, quality)):
         return
-    if opened.base_accuracy <= CHANCE * constant:
+    if quality <= CHANCE * constant:
         tell(
             f"warning: one answer for all images is right for {percent(constant)} of them. Is the"
             " network trained, are its classes those of the data in this order, and are pixels"
@@ -54,12 +66,11 @@ def tell_base(opened: OpenedTask, model: str) -> None:
         )
 
 
-def _scaling_told(opened: OpenedTask) -> bool:
+def _scaling_told(dataset: Dataset, graph: Graph, quality: float) -> bool:
     """Say which usual scaling of pixels suits the network far better, if one does."""
-    dataset = opened.evaluator.dataset
-    if dataset.scaled or opened.base_accuracy > 1 - GAIN:
+    if dataset.scaled or quality > 1 - GAIN:
         return False
-    own, *usual = scalings(opened.graph, dataset)
+    own, *usual = scalings(graph, dataset)
     best = max(usual, key=lambda each: each.quality)
     if best.quality < own.quality + GAIN:
         return False

@@ -10,7 +10,6 @@ from agents import SearchResult
 from envs import NetworkTask, OpenedTask, Problem
 from experiments.records.history import Line
 from experiments.records.run_folder import VALIDATION, RunFolder, write_base
-from experiments.run.base_network import tell_base
 from experiments.run.inputs import agent_options, budget_of
 from experiments.run.recorded import recorded_search
 from experiments.settings.compression import CompressSettings
@@ -85,9 +84,8 @@ def search(
       ReplayError: if the recorded episodes are of another search.
       FileError: if the folder cannot be written to.
     """
-    with stage("compiling and judging the base network"):
+    with stage("compiling"):
         opened = problem.open()
-    tell_base(opened, settings.network.model)
     write_base(folder, opened.costs.base, opened.base_accuracy)
     evaluator = opened.evaluator
     judge = folder.kept(VALIDATION, evaluator.choice._asdict)

@@ -21,9 +21,7 @@ def dataset(labels, task=None):
 
 
 def told(capsys, labels, accuracy):
-    opened = ToyTask().open()._replace(base_accuracy=accuracy)
-    opened.evaluator.dataset = dataset(labels)
-    tell_base(opened, "resnet20")
+    tell_base(dataset(labels), ToyTask().open().graph, "resnet20", accuracy)
     return capsys.readouterr().err.replace("\u00a0", " ").splitlines()
 
 
@@ -63,12 +61,10 @@ def test_a_scaling_of_pixels_that_suits_a_network_of_ones_own_far_better_is_name
         return light * variables["w"]
 
     source = from_function(apply, {"w": np.array([[-1.0, 1.0]], np.float32)})
-    opened = ToyTask().open()
-    opened = opened._replace(base_accuracy=0.5, graph=trace(source, shape(1, 2, 2, 1)))
+    graph = trace(source, shape(1, 2, 2, 1))
 
     def warnings(model, dataset):
-        opened.evaluator.dataset = dataset
-        tell_base(opened, model)
+        tell_base(dataset, graph, model, 0.5)
         return capsys.readouterr().err.replace("\u00a0", " ").splitlines()[1:]
 
     (warning,) = warnings("net.onnx", data)
