@@ -48,6 +48,26 @@ def test_a_residual_block_rounds_once_behind_every_sum():
     assert [site.elements.at(counts) for site in graph.sites] == [192, 128, 128, 128, 2]
 
 
+def test_a_sum_that_only_a_normalisation_reads_is_rounded_alike_in_both_modes():
+    """As the last one of a ResNet with pre-activations, and RepViT's."""
+
+    class Normalised(nnx.Module):
+        def __init__(self, rngs):
+            self.left = nnx.Conv(3, 4, (1, 1), rngs=rngs)
+            self.right = nnx.Conv(3, 4, (3, 3), rngs=rngs)
+            self.bn = BatchNorm(4)
+            self.fc = nnx.Linear(4, 5, rngs=rngs)
+
+        def __call__(self, x):
+            return self.fc(nnx.relu(self.bn(self.left(x) + self.right(x))).mean((1, 2)))
+
+    graph = trace(random_source(Normalised), shape(2, 8, 8, 3))
+    (summed,) = [site for site in graph.sites if site.parts == ("left.output", "right.output")]
+    for mode in (False, True):
+        program = graph.program(shape(2, 8, 8, 3), mode)[0].program
+        assert program.shapes[summed.values[mode]] == (2, 8, 8, 4)
+
+
 def test_parts_of_a_concatenation_share_a_grid():
     def network(p, x):
         left, right = nnx.relu(x @ p["a"]), x @ p["b"]

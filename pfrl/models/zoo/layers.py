@@ -23,10 +23,16 @@ def _column_mean(x: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
-    """Batch normalisation of ``x`` ``[M, C]``, and the batch's mean and variance ``[C]``."""
-    mean, variance, inverse = _moments(x, epsilon)
+    """Batch normalisation of ``x`` ``[..., C]``, and the batch's mean and variance ``[C]``."""
+    rows = _rows(x)
+    mean, variance, inverse = _moments(rows, epsilon)
     slope = scale * inverse
-    return x * slope + (bias - mean * slope), mean, variance
+    return (rows * slope + (bias - mean * slope)).reshape(x.shape), mean, variance
+
+
+def _rows(x: jax.Array) -> jax.Array:
+    """``[M, C]`` of ``[..., C]``: XLA's CPU sums over several axes at once are slow."""
+    return x.reshape(-1, x.shape[-1])
 
 
 def _moments(x: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -42,21 +48,21 @@ def _normalize_jvp(primals, tangents):
     Two column means and one multiply-add per element; its transpose, which is
     the backward pass, costs the same.
     """
-    x, scale, bias, epsilon = primals
-    dx, dscale, dbias, _ = tangents
+    shape, (x, scale, bias, epsilon) = primals[0].shape, (_rows(primals[0]), *primals[1:])
+    dx, dscale, dbias = _rows(tangents[0]), *tangents[1:3]
     mean, variance, inverse = _moments(x, epsilon)
     slope = scale * inverse
     dmean = _column_mean(dx)
     covariance = _column_mean(dx * x) - mean * dmean
     curve = inverse * (dscale - slope * inverse * covariance)
     dy = dx * slope + x * curve + (dbias - slope * dmean - mean * curve)
-    outputs = x * slope + (bias - mean * slope), mean, variance
-    return outputs, (dy, dmean, 2 * covariance)
+    y = x * slope + (bias - mean * slope)
+    return (y.reshape(shape), mean, variance), (dy.reshape(shape), dmean, 2 * covariance)
 
 
 # Jitted, so that a deep network traces it once for every shape.
 batch_normalize = jax.jit(_normalize)
-"""``(x [M, C], scale, bias [C], epsilon) -> (y, mean, variance)``: fast on CPUs, gradient too."""
+"""``(x [..., C], scale, bias [C], epsilon) -> (y, mean, variance)``: fast on CPUs, gradient too."""
 
 
 class BatchNorm(nnx.Module):
@@ -81,11 +87,10 @@ class BatchNorm(nnx.Module):
         if self.use_running_average:
             slope = scale * jax.lax.rsqrt(self.var[...] + self.epsilon)
             return x * slope + (bias - self.mean[...] * slope)
-        features = x.shape[-1]
-        y, mean, variance = batch_normalize(x.reshape(-1, features), scale, bias, self.epsilon)
+        y, mean, variance = batch_normalize(x, scale, bias, self.epsilon)
         self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
         self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * variance
-        return y.reshape(x.shape)
+        return y
 
 
 class Stack(nnx.List[Function]):

@@ -43,12 +43,11 @@ def _batch_norm(run, node, x, scale, bias, mean, var):
     if not run.train:
         slope = plain(scale) * jax.lax.rsqrt(plain(var) + np.float32(epsilon))
         return Laid(array * slope + (plain(bias) - plain(mean) * slope), layout)
-    rows = array.reshape(-1, array.shape[-1])
-    y, *found = batch_normalize(rows, plain(scale), plain(bias), epsilon)
+    y, *found = batch_normalize(array, plain(scale), plain(bias), epsilon)
     for value, new in zip((mean, var), found, strict=True):
         old = run.statistics.get(value.origin, value.array)
         run.statistics[value.origin] = momentum * old + (1 - momentum) * new
-    return Laid(y.reshape(array.shape), layout)
+    return Laid(y, layout)
 
 
 def _standardised(node: Node, x: jax.Array, axes: Any) -> jax.Array:
