@@ -12,8 +12,8 @@ from pfrl.compression.recipe import METHODS, Recipe, RecipeError
 from pfrl.compression.rounding import site_bits
 from pfrl.data import Dataset
 from pfrl.graph import Graph, Variables
-from pfrl.graph.inputs import Reducer, collect
 from pfrl.methods.channels.base import CRITERIA, Select
+from pfrl.methods.inputs import Reducer, collect
 from pfrl.methods.quantization.base import CALIBRATIONS, EQUALIZERS
 from pfrl.methods.quantization.ranges import (
     MeanInputs,

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from pfrl.graph import trace
-from pfrl.graph.inputs import read_inputs
 from pfrl.graph.kernels import find_kernels
 from pfrl.methods.channels.base import choose
 from pfrl.methods.channels.criteria import l1_scores
 from pfrl.methods.channels.lasso import lasso
 from pfrl.methods.channels.proximal import proximal
 from pfrl.methods.channels.readers import SelectionError, check_counts, find_readers, row_channels
+from pfrl.methods.inputs import read_inputs
 from pfrl.methods.repair.reconstruct import gather, repair
 from tests.support.conformance import random_source
 from tests.support.narrow import CLASSIC, MODERN

@@ -11,9 +11,10 @@ from torch import nn
 
 import pfrl
 from pfrl.graph import trace
+from pfrl.models.onnx import source as onnx_source
 from pfrl.models.onnx.reader import read
 from pfrl.models.onnx.source import for_images
-from pfrl.models.onnx.unfold import unfolded
+from pfrl.models.onnx.unfold import settled, unfolded
 from tests.support.torch_networks import SIZE
 from tests.support.torch_networks import exported as export
 
@@ -75,25 +76,38 @@ def test_only_what_was_folded_is_put_back(exported):
 
 
 def test_it_computes_what_it_did_and_its_statistics_are_those_of_the_images(exported):
-    plain, settled = (for_images(read(exported["folded"]), IMAGE, each) for each in (None, batches))
-    assert "first.norm.mean" in settled.variables and "first.norm.mean" not in settled.trainable
-    assert "first.bias" in plain.variables and "first.bias" not in settled.variables
+    plain, known = (for_images(read(exported["folded"]), IMAGE, each) for each in (None, batches))
+    assert "first.norm.mean" in known.variables and "first.norm.mean" not in known.trainable
+    assert "first.bias" in plain.variables and "first.bias" not in known.variables
     x = images(32, seed=1)
     ours, theirs = (
         jax.jit(source.apply, static_argnums=2)(source.variables, x, False)[0]
-        for source in (settled, plain)
+        for source in (known, plain)
     )
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
     # One batch of all images: training computes the same, and leaves the statistics where they are.
     everything = images()
-    trained, statistics = jax.jit(settled.apply, static_argnums=2)(
-        settled.variables, everything, True
-    )
+    trained, statistics = jax.jit(known.apply, static_argnums=2)(known.variables, everything, True)
     evaluated = jax.jit(plain.apply, static_argnums=2)(plain.variables, everything, False)[0]
     np.testing.assert_allclose(trained, evaluated, rtol=1e-3, atol=1e-3)
     assert len(statistics) == 6
     for name, value in statistics.items():
-        np.testing.assert_allclose(value, settled.variables[name], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(value, known.variables[name], rtol=1e-3, atol=1e-4)
+
+
+def test_statistics_are_found_again_by_the_next_start(exported, tmp_path, monkeypatch):
+    monkeypatch.setenv("PFRL_CACHE", str(tmp_path))
+    made = []
+    monkeypatch.setattr(onnx_source, "settled", lambda *a: made.append(a[2]) or settled(*a))
+    file = read(exported["folded"])
+    first, again, other = (
+        for_images(file, IMAGE, each)
+        for each in (batches, batches, lambda: iter([2 * x for x in batches()]))
+    )
+    assert len(made) == 2  # of the same images once, and of others
+    for name, value in first.variables.items():
+        np.testing.assert_array_equal(again.variables[name], value)
+    assert np.any(other.variables["first.norm.mean"] != first.variables["first.norm.mean"])
 
 
 def test_statistics_of_a_file_that_has_them_follow_the_batch(exported):

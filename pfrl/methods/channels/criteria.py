@@ -9,13 +9,13 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from pfrl.graph import Graph, Member, Variables
-from pfrl.graph.inputs import read_inputs
 from pfrl.graph.kernels import REARRANGING
 from pfrl.graph.labelled.labels import Labelled
 from pfrl.graph.labelled.program import FUSED
 from pfrl.graph.layers import find_layers, made_labels
 from pfrl.methods.base import Statistics
 from pfrl.methods.channels.base import Parts, scoring, total
+from pfrl.methods.inputs import read_inputs
 from pfrl.registry import register
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 
 from pfrl.graph import Graph, Variables
-from pfrl.graph.inputs import LayerInput, Reducer, collect, listed, read_inputs
 from pfrl.graph.kernels import positions_of
+from pfrl.methods.inputs import LayerInput, Reducer, collect, listed, read_inputs
 from pfrl.tasks.losses import Loss
 
 Batches = Sequence[tuple[Any, Any]]

@@ -17,9 +17,9 @@ whose channels meet ReLU6, GELU or a softmax.
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
+from pfrl.cpu.backend import compiled
 from pfrl.graph import Graph, Group, Variables
 from pfrl.graph.addends import find_addends
 from pfrl.graph.layers import find_layers
@@ -45,7 +45,7 @@ def equalized(graph: Graph, variables: Variables, x: Any) -> Variables:
       variables: its arrays, of full size.
       x: a batch of inputs, on which it is tried out that the function is the same.
     """
-    run = jax.jit(lambda v: as_one(graph.source.apply(v, x, False)[0]))
+    run = compiled(lambda v: as_one(graph.source.apply(v, x, False)[0]))
     expected = np.asarray(run(variables))
     normalised, found = _normalised(graph), dict(variables)
     for group in graph.groups.values():

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pfrl.graph import Graph, Variables
-from pfrl.graph.inputs import LayerInput, Reducer, collect, listed
 from pfrl.graph.labelled.labels import Labelled
+from pfrl.methods.inputs import LayerInput, Reducer, collect, listed
 from pfrl.methods.quantization.base import Calibration, WeightQuantizer
 from pfrl.methods.quantization.histogram import (
     Histogram,

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pfrl.cpu.backend import compiled
 from pfrl.graph import Graph, Variables
-from pfrl.graph.inputs import LayerInput, read_inputs
 from pfrl.graph.kernels import find_kernels, rows_at
 from pfrl.graph.masks import Masks
 from pfrl.methods.base import Statistics
+from pfrl.methods.inputs import LayerInput, read_inputs
 from pfrl.methods.repair.base import Repair
 from pfrl.methods.repair.damped import solve_damped
 from pfrl.methods.repair.reconstruct import ReconstructError, draw_positions
@@ -67,7 +68,7 @@ class AsymmetricRepair:
         layers = {name for kernel in self._kernels for name in kernel.layers}
         rng = np.random.default_rng([seed, 4])
         self._places = [draw_positions(graph, x, layers, rng, positions) for x in self._batches]
-        self._moments = jax.jit(partial(_moments, graph, self._masks))
+        self._moments = compiled(partial(_moments, graph, self._masks))
 
     def __call__(self, kept: Mapping[str, np.ndarray]) -> Variables:
         """Arrays as those of ``reconstruct.repair``.

@@ -14,10 +14,10 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from pfrl.graph import Graph, Variables
-from pfrl.graph.inputs import LayerInput, Reducer, collect
 from pfrl.graph.kernels import Kernel, find_kernels, positions_of, rows_at
 from pfrl.graph.layers import find_layers
 from pfrl.methods.base import Statistics
+from pfrl.methods.inputs import LayerInput, Reducer, collect
 from pfrl.methods.repair.base import Repair
 from pfrl.methods.repair.damped import solve_damped
 from pfrl.registry import register

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pfrl.models.onnx.operators.contract import last
 from pfrl.models.onnx.program import OnnxProgram, narrow
 from pfrl.models.onnx.reader import OnnxError, OnnxFile, read, understood
 from pfrl.models.onnx.unfold import settled, unfolded
+from pfrl.user_cache import digest, digest_of_code, instructions, kept_arrays
 
 FREE = 64
 """Size that stands for a free one while a file is checked."""
@@ -88,7 +90,14 @@ def for_images(
         stored = {name: w.transpose(program.layout(name)) for name, w in weights.items()}
         return program(stored, given, False, watch=True)[1]
 
-    program.weights = settled(program.weights, watched, batches())
+    # Every start and every process needs them, and large pictures take a quarter of a minute.
+    facts = [turned, digest_of_code(), jax.__version__, instructions()]
+    written = ("file", np.frombuffer(file.path.read_bytes(), np.uint8))
+    seen = (("images", x) for x in batches())
+    key = digest(facts, chain([written], program.weights.items(), seen))
+    program.weights |= kept_arrays(
+        "normalised", key, lambda: settled(program.weights, watched, batches())
+    )
     return _source(program, turned)
 
 

@@ -11,10 +11,10 @@ the scale and bias that undo it: in evaluation mode the network is what it was.
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pfrl.cpu.backend import compiled
 from pfrl.models.onnx.reader import Node, OnnxFile
 
 EPSILON = 1e-5
@@ -101,14 +101,14 @@ def _of_one_place(file: OnnxFile) -> set[str]:
 def settled(
     weights: dict[str, np.ndarray], watched: Watched, batches: Iterable[Any]
 ) -> dict[str, np.ndarray]:
-    """The arrays with every normalisation at the statistics of its input, which changes nothing.
+    """The arrays of all normalisations at the statistics of their inputs, which changes nothing.
 
     Args:
       weights: by the names of a file that was ``unfolded``, of normalisations that do nothing.
       watched: see ``Watched``.
       batches: of training images, of one size.
     """
-    watched, count = jax.jit(watched), 0
+    watched, count = compiled(watched), 0
     means: dict[str, Any] = {}
     for x in batches:
         batch = watched(weights, jnp.asarray(x))
@@ -119,7 +119,7 @@ def settled(
         }
         means = {name: means.get(name, 0.0) + np.asarray(v) for name, v in squares.items()}
         count += 1
-    result = dict(weights)
+    result: dict[str, np.ndarray] = {}
     for name in [name for name in means if name.endswith(".norm.var")]:
         stem = name.removesuffix("var")
         mean = means[_mean(name)] / count

@@ -5,7 +5,7 @@ import numpy as np
 
 from pfrl.evaluation.compilations import compilations
 from pfrl.graph import trace
-from pfrl.graph.inputs import Reducer, collect, listed
+from pfrl.methods.inputs import Reducer, collect, listed
 from tests.support.tiny import Dense, made, shape
 
 

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from pfrl.cpu.backend import compiled
+from pfrl.graph import Graph
 from pfrl.graph.labelled.labels import Labelled
 from pfrl.graph.layers import find_layers
 from pfrl.graph.sites import places
 from pfrl.graph.slicing import run
 from pfrl.graph.source import Variables
-from pfrl.graph.tracing import Graph
 
 
 class LayerInput(NamedTuple):
@@ -103,7 +104,6 @@ def collect(
       reducers: which share the run.
     """
 
-    @jax.jit
     def reduced(variables: Variables, x: Any, arguments: list[dict[str, Any]]) -> Any:
         def looking(sites: bool) -> Look:
             def look(read: LayerInput) -> dict[int, Any] | None:
@@ -118,11 +118,12 @@ def collect(
         wanted = any(reducer.sites for reducer in reducers)
         return _read(graph, variables, x, looking(False), looking(True) if wanted else None)[1:]
 
+    look_at = compiled(reduced)
     arrays = {name: jnp.asarray(value) for name, value in variables.items()}
     kept: list[dict[str, Any]] = [{} for _ in reducers]
     for x in batches if reducers else ():
         arguments = [dict(reducer.arguments(x)) for reducer in reducers]
-        found = jax.device_get(reduced(arrays, x, arguments))
+        found = jax.device_get(look_at(arrays, x, arguments))
         for place, (reducer, mine) in enumerate(zip(reducers, kept, strict=True)):
             for name in arguments[place]:
                 mine[name] = reducer.merge(mine.get(name), found[reducer.sites][name][place])
