@@ -217,7 +217,7 @@ def measured(settings: PeersSettings, contestant: str, policy: Policy) -> dict[s
     """Accuracy and seconds of an evaluation; what is the same for all policies is made before."""
     graph = load(settings)[1]
     if contestant == PYTORCH:
-        peer, config = peer_of(settings), EpisodeConfig()
+        peer, config = peer_of(settings), EpisodeConfig("finetune")
         removed = removed_outputs(graph, compress(graph.source, policy, graph=graph).kept)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.autocast):
             found = evaluate(

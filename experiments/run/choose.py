@@ -19,14 +19,14 @@ from pfrl.compression.policy import Policy
 from pfrl.cost.model import Assignment
 from pfrl.deploy.timing import LatencyRatio, latency_ratio
 from pfrl.evaluation.base import Evaluator
-from pfrl.evaluation.config import Evaluation
+from pfrl.evaluation.config import Evaluation, slow_steps
 from pfrl.files import write_json
 
 Entry = dict[str, Any]
 
-RESCORE_PASSES, RESCORE_STEPS = 4, 128
+RESCORE_PASSES, RESCORE_STEPS, FEW_STEPS = 4, 128, 32
 """How long candidates are fine-tuned: so many passes over the training images, so many steps at
-most."""
+most, and so many where a step takes seconds."""
 
 
 class Candidate(NamedTuple):
@@ -239,7 +239,8 @@ def _rescore(
     steps = settings.finish.rescore_steps
     if steps is None:
         a_pass = len(evaluator.dataset.train) / settings.episode.batch
-        steps = min(ceil(RESCORE_PASSES * a_pass), RESCORE_STEPS)
+        most = FEW_STEPS if slow_steps(evaluator.graph.input_shape) else RESCORE_STEPS
+        steps = min(ceil(RESCORE_PASSES * a_pass), most)
     with stage("re-scoring candidates", len(candidates), "candidates") as progress:
         for place, (candidate, speed) in enumerate(zip(candidates, speeds, strict=True)):
             judged = evaluator.score(candidate.policy, images, steps)

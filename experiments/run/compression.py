@@ -73,7 +73,13 @@ def run(settings: CompressSettings) -> list[Path]:
     tell_length(settings.finish, dataset)
     if settings.max_drop is not None:
         settings = fewer_rewarded(settings, dataset)
-    evaluations = settings.length.evaluations(settings.episode.images_each(len(dataset.search)))
+    episode = settings.episode.suited(graph.input_shape)
+    if settings.episode.fidelity == "auto" and not episode.tuning_steps:
+        tell(
+            "pictures of this size take a CPU seconds a gradient step: networks of the search are"
+            " repaired and judged without any (--episode.fidelity finetune)"
+        )
+    evaluations = settings.length.evaluations(episode.images_each(len(dataset.search)))
     with planned(stages(settings, dataset, evaluations)):
         if not folder.begun:
             try:

@@ -59,7 +59,8 @@ class FinishConfig:
     """Best policies of the search that are re-scored on images the reward did not use."""
     rescore_steps: Whole | None = None
     """Fine-tuning steps of a re-scored policy: more than in an episode, to tell good from best.
-    Default: four passes over the training images, at most 128 steps."""
+    Default: four passes over the training images, at most 128 steps, and at most 32 for pictures
+    of more than 128 pixels a side on a CPU."""
     seconds: Positive = 5.0
     """Time spent on measuring the latency of each network, in turns with the others; less where all
     are steady before."""

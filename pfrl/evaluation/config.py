@@ -1,7 +1,8 @@
 """What one evaluation does, and what it yields: plain data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 from pfrl.bounds import Count, NotNegative, Positive, Whole
 from pfrl.compression.recipe import Recipe
@@ -9,17 +10,21 @@ from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.training.config import Precision
 
 Fidelity = Literal["reconstruct", "finetune", "supernet"]
+LARGE = 128
+"""Pixels a side above which a gradient step takes seconds on a CPU: on two cores 64 images of 224
+pixels take MobileNet-v2 2.5 s (an evaluation by fine-tuning 46 s, by reconstruction 6 s)."""
 
 
 @dataclass(frozen=True)
 class EpisodeConfig:
     """What one evaluation does."""
 
-    fidelity: Fidelity = "finetune"
+    fidelity: Fidelity | Literal["auto"] = "auto"
     """How the network of a policy comes by its numbers: closed-form least squares and statistics
     re-estimated, without a gradient step; the same and then fine-tuning (without least squares, if
     the recipe's repair is none); or as a part of one network that was trained once under random
-    policies."""
+    policies. auto is finetune, but reconstruct for pictures of more than 128 pixels a side on a
+    CPU, where a gradient step takes seconds."""
     steps: Whole = 16
     """Steps of fine-tuning, or none with the other fidelities."""
     batch: Count = 64
@@ -62,9 +67,20 @@ class EpisodeConfig:
         if self.validation != "auto":
             RUNTIMES[self.validation]
 
+    def suited(self, input_shape: Sequence[int]) -> Self:
+        """The same with a fidelity in place of 'auto'.
+
+        Args:
+          input_shape: of one input of the network, ``[H, W, C]`` of an image.
+        """
+        if self.fidelity != "auto":
+            return self
+        return replace(self, fidelity="reconstruct" if slow_steps(input_shape) else "finetune")
+
     @property
     def tuning_steps(self) -> int:
-        """Gradient steps of one evaluation."""
+        """Gradient steps of one evaluation, whose fidelity is not 'auto' any more."""
+        assert self.fidelity != "auto"
         return self.steps if self.fidelity == "finetune" else 0
 
     @property
@@ -88,6 +104,20 @@ class EpisodeConfig:
         if self.fidelity == "reconstruct" and recipe.repair == "none":
             return replace(recipe, repair="least_squares")
         return recipe
+
+
+def slow_steps(input_shape: Sequence[int]) -> bool:
+    """Whether a gradient step takes seconds: of large pictures on a CPU.
+
+    Args:
+      input_shape: of one input of the network, ``[H, W, C]`` of an image.
+    """
+    import jax  # of which settings know nothing
+
+    from pfrl.cpu.backend import evaluates_at_once
+
+    large = len(input_shape) == 3 and max(input_shape[:2]) > LARGE
+    return large and not evaluates_at_once(jax.default_backend())
 
 
 def judged_images(searched: int, count: int) -> int:

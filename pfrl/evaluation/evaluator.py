@@ -84,6 +84,7 @@ class NetworkEvaluator(Evaluator):
         sparse: bool = False,
         beside: Path | None = None,
     ):
+        config = config.suited(graph.input_shape)
         recipe = config.carried_out(recipe)
         self.graph, self.dataset, self.costs = graph, dataset, costs
         self.seconds = {"training": 0.0, "validation": 0.0}

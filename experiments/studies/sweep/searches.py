@@ -67,7 +67,8 @@ def run(settings: SweepSettings) -> list[Path]:
     folder, jobs = RunFolder("sweep", settings, weights), plan(settings)
     task, model = task_of(settings, str(weights)), None
     dataset, graph = task.network()
-    settings.length.evaluations(settings.episode.images_each(len(dataset.search)))
+    episode = settings.episode.suited(graph.input_shape)
+    settings.length.evaluations(episode.images_each(len(dataset.search)))
     budgets = [*map(Budget.parse, settings.targets)]
     if _reads_latency(settings):
         model = latency_of(settings, folder, graph, task)
