@@ -17,9 +17,10 @@ from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import stage
 from pfrl.compression.policy import Policy
 from pfrl.cost.model import Assignment
+from pfrl.cpu.backend import slow_steps
 from pfrl.deploy.timing import LatencyRatio, latency_ratio
 from pfrl.evaluation.base import Evaluator
-from pfrl.evaluation.config import Evaluation, slow_steps
+from pfrl.evaluation.config import Evaluation
 from pfrl.files import write_json
 
 Entry = dict[str, Any]

@@ -10,6 +10,7 @@ from pfrl.compression.kept import Gathered, kept_gathered
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import METHODS, Recipe, RecipeError
 from pfrl.compression.rounding import site_bits
+from pfrl.cpu.backend import slow_steps
 from pfrl.data import Dataset
 from pfrl.graph import Graph, Variables
 from pfrl.methods.channels.base import CRITERIA, Select
@@ -28,6 +29,9 @@ from pfrl.methods.quantization.ranges import (
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.methods.repair.reconstruct import Grams, as_grams, second_moments
 from pfrl.tasks.losses import Loss, cross_entropy
+
+FEW, PLACES = 512, 4
+"""Images that are looked at where each takes long, and how many times as many positions of each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +187,8 @@ def gather_from(
 
     Args:
       graph: of the base network.
-      recipe: says what is needed, and by ``images`` of how many images.
+      recipe: says what is needed, and by ``images`` of how many images; of large pictures a CPU
+        looks at no more than 512, at more positions of each.
       dataset: whose training images are looked at, and whose task gives the loss.
       seed: of their order and augmentation.
       quantized: whether activations will be rounded, so that their ranges are needed.
@@ -191,6 +196,12 @@ def gather_from(
     Raises:
       RecipeError: if the recipe names an unknown method.
     """
+    if slow_steps(graph.input_shape):
+        recipe = replace(
+            recipe,
+            images=min(recipe.images, FEW),
+            positions=recipe.positions * PLACES,
+        )
     rng = np.random.default_rng([seed, 2])
     batches = dataset.held_batches(64, rng, max(recipe.images // 64, 1))
     return gather_statistics(

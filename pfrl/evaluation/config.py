@@ -10,9 +10,6 @@ from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.training.config import Precision
 
 Fidelity = Literal["reconstruct", "finetune", "supernet"]
-LARGE = 128
-"""Pixels a side above which a gradient step takes seconds on a CPU: on two cores 64 images of 224
-pixels take MobileNet-v2 2.5 s (an evaluation by fine-tuning 46 s, by reconstruction 6 s)."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +72,8 @@ class EpisodeConfig:
         """
         if self.fidelity != "auto":
             return self
+        from pfrl.cpu.backend import slow_steps  # JAX, of which settings know nothing
+
         return replace(self, fidelity="reconstruct" if slow_steps(input_shape) else "finetune")
 
     @property
@@ -104,20 +103,6 @@ class EpisodeConfig:
         if self.fidelity == "reconstruct" and recipe.repair == "none":
             return replace(recipe, repair="least_squares")
         return recipe
-
-
-def slow_steps(input_shape: Sequence[int]) -> bool:
-    """Whether a gradient step takes seconds: of large pictures on a CPU.
-
-    Args:
-      input_shape: of one input of the network, ``[H, W, C]`` of an image.
-    """
-    import jax  # of which settings know nothing
-
-    from pfrl.cpu.backend import evaluates_at_once
-
-    large = len(input_shape) == 3 and max(input_shape[:2]) > LARGE
-    return large and not evaluates_at_once(jax.default_backend())
 
 
 def judged_images(searched: int, count: int) -> int:
