@@ -77,6 +77,17 @@ def test_what_the_layers_read():
     assert got == {name: (layer.low, layer.high) for name, layer in found.items()}
 
 
+def test_of_many_values_a_part_of_every_channel_is_counted(monkeypatch):
+    monkeypatch.setattr("pfrl.methods.quantization.ranges.COUNTED", 100)
+    kernel = np.eye(12, 5, dtype=np.float32)
+    graph = trace(lambda p, x: x @ p["a"], shape(64, 12), variables={"a": kernel})
+    # Every channel has a value of its own, so every channel has a bin.
+    values = np.tile(np.arange(12, dtype=np.float32), (64, 1))
+    counts = observe(graph, graph.source.variables, [values], bins=12)["a"].histogram.counts
+    # 768 values, every eleventh: the next stride that shares no factor with them.
+    assert counts.sum() == 70 and (counts >= 5).all()
+
+
 def test_a_convolution_has_a_mean_input_at_every_position():
     graph = trace(made(TwoConvs), shape(2, 8, 8, 1))
     x = normal(6, 8, 8, 1)
