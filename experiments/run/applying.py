@@ -9,7 +9,7 @@ from agents import Episode, SearchResult
 from envs.decisions import Decisions
 from experiments.records.run_folder import RunFolder
 from experiments.report.run_report import write_report
-from experiments.run.base_network import judge_base, tell_data
+from experiments.run.base_network import introduce
 from experiments.run.choose import Candidate, Chosen
 from experiments.run.compression import check_export
 from experiments.run.finish import finish
@@ -54,8 +54,7 @@ def run(settings: ApplySettings) -> list[Path]:
     with stage("loading and tracing"):
         dataset, graph = task.network()
     policy = given.checked(graph) if given is not None else uniform_policy(settings, graph)
-    tell_data(dataset, settings.network.model)
-    judge_base(dataset, graph, settings.network.model)
+    introduce(dataset, graph, settings.network.model)
     tell_length(settings.finish, dataset)
     if not folder.begun:
         check_export(graph)

@@ -31,13 +31,14 @@ def tell_data(dataset: Dataset, model: str) -> None:
         tell(f"the network sees pixels in [0, 1], less {mean}, over {std} (--mean, --std)")
 
 
-def judge_base(dataset: Dataset, graph: Graph, model: str) -> None:
-    """Say the base network's quality on the search images; see ``tell_base``.
+def introduce(dataset: Dataset, graph: Graph, model: str) -> None:
+    """Say what a command begins with: the images, and how good the base network is on them.
 
     Args:
       dataset, graph: of a task's ``network``.
       model: as the settings name it.
     """
+    tell_data(dataset, model)
     with stage("judging the base network"):
         quality = base_quality(graph, dataset)
     tell_base(dataset, graph, model, quality)

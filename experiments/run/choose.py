@@ -240,7 +240,7 @@ def _rescore(
     steps = settings.finish.rescore_steps
     if steps is None:
         a_pass = len(evaluator.dataset.train) / settings.episode.batch
-        most = FEW_STEPS if slow_steps(evaluator.graph.input_shape) else RESCORE_STEPS
+        most = FEW_STEPS if slow_steps(evaluator.dataset.image_shape) else RESCORE_STEPS
         steps = min(ceil(RESCORE_PASSES * a_pass), most)
     with stage("re-scoring candidates", len(candidates), "candidates") as progress:
         for place, (candidate, speed) in enumerate(zip(candidates, speeds, strict=True)):

@@ -11,7 +11,7 @@ from experiments.records.run_folder import VALIDATION, RunFolder
 from experiments.records.wording import percent
 from experiments.report.answer import answer_lines
 from experiments.report.run_report import write_report
-from experiments.run.base_network import judge_base, tell_data
+from experiments.run.base_network import introduce
 from experiments.run.choose import choose
 from experiments.run.drop import fewer_rewarded, search_limits
 from experiments.run.files import SHIPPED
@@ -61,8 +61,7 @@ def run(settings: CompressSettings) -> list[Path]:
     folder = RunFolder("compress", settings, weights, "history.jsonl")
     with stage("loading and tracing"):
         dataset, graph = make_task(settings, weights, None).network()
-    tell_data(dataset, settings.network.model)
-    judge_base(dataset, graph, settings.network.model)
+    introduce(dataset, graph, settings.network.model)
     integers = folder.read(INTEGERS) or {"saturates": saturates()}
     floats = settings
     if settings.space.int8 is None and not settings.space.opened()["quantized"]:

@@ -267,3 +267,20 @@ def test_a_diverging_evaluation_is_an_evaluation(graph):
     judged = evaluator.score(policy, "held_out")
     assert (judged.quality, judged.finite) == (0.0, False)
     assert not evaluator.statistics.inputs
+
+
+@pytest.mark.parametrize(
+    ("backend", "shape", "fidelity"),
+    [
+        ("cpu", (128, 128, 3), "finetune"),
+        ("cpu", (224, 224, 3), "reconstruct"),
+        ("cpu", (512, 192), "finetune"),  # tokens, no picture
+        ("gpu", (224, 224, 3), "finetune"),
+    ],
+)
+def test_an_evaluation_trains_where_a_step_does_not_take_seconds(
+    backend, shape, fidelity, monkeypatch
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert EpisodeConfig().suited(shape).fidelity == fidelity
+    assert EpisodeConfig("supernet").suited(shape).fidelity == "supernet"

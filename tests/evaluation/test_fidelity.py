@@ -6,7 +6,6 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
@@ -382,23 +381,6 @@ def test_a_second_start_judges_and_measures_nothing_that_is_known(graph, tmp_pat
 
 class _Mine:
     """A runtime of the user's."""
-
-
-@pytest.mark.parametrize(
-    ("backend", "shape", "fidelity"),
-    [
-        ("cpu", (128, 128, 3), "finetune"),
-        ("cpu", (224, 224, 3), "reconstruct"),
-        ("cpu", (512, 192), "finetune"),  # tokens, no picture
-        ("gpu", (224, 224, 3), "finetune"),
-    ],
-)
-def test_an_evaluation_trains_where_a_step_does_not_take_seconds(
-    backend, shape, fidelity, monkeypatch
-):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    assert EpisodeConfig().suited(shape).fidelity == fidelity
-    assert EpisodeConfig("supernet").suited(shape).fidelity == "supernet"
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_ties_fall_to_the_cheapest_in_what_the_reward_weighs(tmp_path, monkeypat
     asked = []
     evaluator = SimpleNamespace(
         score=lambda policy, images, steps: asked.append(steps) or judged,
-        dataset=SimpleNamespace(train=range(100)),
+        dataset=SimpleNamespace(train=range(100), image_shape=(32, 32, 3)),
     )
     searched: Any = SimpleNamespace(
         result=SimpleNamespace(history=history),

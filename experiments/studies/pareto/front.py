@@ -18,6 +18,7 @@ from envs import Problem
 from envs.decisions import Decisions
 from experiments.records.history import unbeaten
 from experiments.records.run_folder import RunFolder, write_base
+from experiments.run.base_network import introduce
 from experiments.run.choose import Candidate, find_candidates
 from experiments.run.inputs import agent_options, find_weights
 from experiments.run.latency import LATENCY_FILE
@@ -76,6 +77,7 @@ def run(settings: ParetoSettings) -> list[Path]:
         return []
     with stage("loading and tracing"):
         dataset, graph = task_of(settings, str(weights)).network()
+    introduce(dataset, graph, settings.network.model)
     _check_limits(settings, folder, graph, str(weights))
     if settings.one_search:
         _check_one_search(settings, folder)

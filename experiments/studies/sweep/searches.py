@@ -16,6 +16,7 @@ from envs import NetworkTask, Problem
 from envs.decisions import Decisions
 from envs.rewards import REWARDS
 from experiments.records.run_folder import RunFolder, write_base
+from experiments.run.base_network import introduce
 from experiments.run.inputs import find_weights
 from experiments.run.latency import LATENCY_FILE
 from experiments.run.recorded import recorded_search
@@ -31,6 +32,7 @@ from experiments.studies.study import (
 from experiments.studies.sweep.curves import Curve
 from experiments.studies.sweep.settings import SweepSettings
 from experiments.studies.sweep.table import write_results
+from experiments.watch.progress import stage
 from experiments.watch.summary import write_summary
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
@@ -66,7 +68,9 @@ def run(settings: SweepSettings) -> list[Path]:
     weights = find_weights(settings.network)
     folder, jobs = RunFolder("sweep", settings, weights), plan(settings)
     task, model = task_of(settings, str(weights)), None
-    dataset, graph = task.network()
+    with stage("loading and tracing"):
+        dataset, graph = task.network()
+    introduce(dataset, graph, settings.network.model)
     episode = settings.episode.suited(graph.input_shape)
     settings.length.evaluations(episode.images_each(len(dataset.search)))
     budgets = [*map(Budget.parse, settings.targets)]

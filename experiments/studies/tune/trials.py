@@ -20,6 +20,7 @@ from envs.decisions import Decisions
 from experiments.records.history import Line
 from experiments.records.run_folder import RunFolder
 from experiments.report.differences import paired_differences
+from experiments.run.base_network import introduce
 from experiments.run.inputs import find_weights
 from experiments.run.latency import latency_in
 from experiments.settings.compression import DEFAULTS
@@ -69,6 +70,7 @@ def run(settings: TuneSettings) -> Path:
     task = NetworkTask(network.model, network.data, str(weights), recipe=recipe, **opened)
     with stage("loading and tracing"):
         dataset, graph = task.network()
+    introduce(dataset, graph, network.model)
     policy = find_policy(settings, folder, task, graph)
     parameters = parameters_of(settings.tune, policy, fixed)
     folder.begin()
