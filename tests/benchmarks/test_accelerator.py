@@ -40,7 +40,7 @@ FACTS = {
 @pytest.fixture
 def small(monkeypatch):
     """An evaluation of a second, in this process."""
-    config = EpisodeConfig(steps=2, batch=16, statistics_images=16, search_images=20)
+    config = EpisodeConfig("finetune", steps=2, batch=16, statistics_images=16, search_images=20)
     monkeypatch.setattr(contestants, "CONFIG", config)
     monkeypatch.setattr(
         contestants, "RECIPE", Recipe(repair="least_squares", images=64, positions=2)
