@@ -74,7 +74,8 @@ def recorded_search(
 
 def about_search(agent: str, problem: Problem, episodes: int, seed: int) -> About:
     """What those who watch a search are told of it."""
-    task, budget, costs = problem.task, problem.budget, problem.open().costs
+    task, budget, opened = problem.task, problem.budget, problem.open()
+    costs = opened.costs
     settings: dict[str, str | float] = {
         "agent": agent,
         "budget": f"{budget.metric}={budget.value:g}" if budget else "none",
@@ -84,7 +85,8 @@ def about_search(agent: str, problem: Problem, episodes: int, seed: int) -> Abou
         "knobs": " ".join(problem.knobs),
     }
     if isinstance(task, NetworkTask):
-        settings |= {"model": task.model, "data": task.data, "fidelity": task.episode.fidelity}
+        fidelity = task.episode.suited(opened.graph.input_shape).fidelity
+        settings |= {"model": task.model, "data": task.data, "fidelity": fidelity}
     if budget is None:
         return About(settings)
     return About(settings, budget.metric, budget.limit(costs.base), costs.base.get(budget.metric))
