@@ -155,10 +155,10 @@ def _work(
             use_compilation_cache()
         _places.append(f"{node}, core {become_worker(known)}")
 
-    def tell(done: int, total: int) -> None:
-        board.tell.remote(number, Status(_places[0], done, total))
+    def tell(done: int, total: int, part: int) -> None:
+        board.tell.remote(number, Status(_places[0], done, total, part))
 
-    tell(0, 0)
+    tell(0, 0, 0)
     listen(tell)
     return function(task)
 

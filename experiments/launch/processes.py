@@ -73,7 +73,7 @@ class Processes(Launcher):
         return self._begin(_Worker(), function, task, number)
 
     def _begin(self, worker: "_Worker", function: Any, task: Any, number: int) -> "Future[Any]":
-        worker.shared[:2] = 0, 0
+        worker.shared[:3] = 0, 0, 0
         worker.future = worker.pool.submit(function, task)
         self._busy[number] = worker
         return worker.future
@@ -90,16 +90,16 @@ class _Worker:
     """A process, and memory in which it says how far its run is; no lock that it could die with."""
 
     def __init__(self) -> None:
-        self.shared: Any = multiprocessing.get_context("spawn").RawArray(c_long, 4)
+        self.shared: Any = multiprocessing.get_context("spawn").RawArray(c_long, 5)
         self.pool = core_pool(1, _introduce, self.shared)
         self.future: Future[Any] = Future()
 
     def status(self) -> Status:
-        done, total, process, core = self.shared
-        return Status(f"core {core}" if process else "", done, total)
+        done, total, part, process, core = self.shared
+        return Status(f"core {core}" if process else "", done, total, part)
 
     def close(self) -> None:
-        process = self.shared[2]
+        process = self.shared[3]
         if process and not self.future.done():
             # Its run goes on from its own records another time.
             with suppress(ProcessLookupError):
@@ -111,9 +111,9 @@ def _introduce(shared: Any) -> None:
     """In a worker: who it is, and from now on how far its run is."""
     # An interrupt is for the process that asked: it ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    shared[2:] = os.getpid(), cores()[0]
+    shared[3:] = os.getpid(), cores()[0]
 
-    def tell(done: int, total: int) -> None:
-        shared[:2] = done, total
+    def tell(done: int, total: int, part: int) -> None:
+        shared[:3] = done, total, part
 
     listen(tell)

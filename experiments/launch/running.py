@@ -86,7 +86,7 @@ def carry_out(
             while waiting and len(running) < launcher.room():
                 number = waiting.popleft()
                 table.begun(number)
-                listen(lambda done, total, at=number: table.look({at: Status("", done, total)}))
+                listen(lambda *far, at=number: table.look({at: Status("", *far)}))
                 running[launcher.submit(function, tasks[number], number)] = number
             ended, _ = wait(running, LOOK_SECONDS, FIRST_COMPLETED)
             table.look(launcher.status())

@@ -24,42 +24,58 @@ AROUND = 6
 """Lines of a terminal that the table leaves to others."""
 
 
+SILENCE = 60.0
+"""Seconds without a line after which, where no terminal is, it is said how far the runs are."""
+PARTS = ("", "fine-tuning ")
+"""Of a run, one after the other, as they are shown: what it counts by itself, and what follows."""
+
+
 class Status(NamedTuple):
     """How far a run is.
 
     Attributes:
       where: it is worked on, such as 'core 1'.
-      done, total: of what it counts, such as episodes; 0 of 0 if nothing is known.
+      done, total: of what its part counts, such as episodes or steps; 0 of 0 if nothing is known.
+      part: place in ``PARTS``.
     """
 
     where: str
     done: int = 0
     total: int = 0
+    part: int = 0
 
 
-Listener = Callable[[int, int], object]
+Listener = Callable[[int, int, int], object]
 _listener: list[Listener] = []
 
 
 def listen(listener: Listener) -> None:
-    """Let ``tell_share`` of this process call ``listener(done, total)`` from now on."""
+    """Let ``tell_share`` of this process call ``listener(done, total, part)`` from now on."""
     _listener[:] = [listener]
 
 
-def tell_share(done: int, total: int) -> None:
-    """Tell whoever watches this process's run how far it is."""
+def tell_share(done: int, total: int, part: int = 0) -> None:
+    """Tell whoever watches this process's run how far a part of it is; see ``Status``."""
     for listener in _listener:
-        listener(done, total)
+        listener(done, total, part)
+
+
+def tell_tuning(done: int, total: int) -> None:
+    """``tell_share`` of the fine-tuning that follows a search, in steps."""
+    tell_share(done, total, PARTS.index("fine-tuning "))
 
 
 @dataclass
 class _Run:
-    """One row. ``seconds`` are those that it took, or None until it has ended."""
+    """One row. ``share`` is that of its part, which began at ``turned``; ``seconds`` are those that
+    the run took, or None until it has ended."""
 
     name: str
     state: str = "waiting"
     where: str = ""
     since: float = 0.0
+    part: int = 0
+    turned: float = 0.0
     share: float = 0.0
     counted: str = ""
     seconds: float | None = None
@@ -67,6 +83,12 @@ class _Run:
     @property
     def over(self) -> bool:
         return self.seconds is not None
+
+    def whole(self, now: float) -> float | None:
+        """Seconds to the end of its part, from its beginning on, if it goes on as until now."""
+        if self.state != "running" or self.share <= 0:
+            return None
+        return self.turned - self.since + (now - self.turned) / self.share
 
 
 class RunsTable:
@@ -95,6 +117,7 @@ class RunsTable:
         self._expected = expected or [None] * len(names)
         self._runs = [_Run(name) for name in names]
         self._stream, self._start, self._said = stream or sys.stderr, clock(), 0.0
+        self._heard = self._start
         self._console = console = terminal(self._stream)
         self._live = console and Live(
             console=console, get_renderable=self._drawn, refresh_per_second=2
@@ -113,15 +136,22 @@ class RunsTable:
     def begun(self, number: int) -> None:
         run = self._runs[number]
         run.state, run.since, run.share, run.counted = "running", self._clock(), 0.0, ""
+        run.part, run.turned = 0, run.since
 
     def look(self, found: Mapping[int, Status]) -> None:
         """What the launcher knows of runs that are worked on."""
-        for number, (where, done, total) in found.items():
+        now = self._clock()
+        for number, (where, done, total, part) in found.items():
             run = self._runs[number]
             if run.state == "running":
+                if part != run.part:
+                    run.part, run.turned = part, now
                 run.where = where
                 run.share = done / total if total else 0.0
-                run.counted = f"{done}/{total}" if total else ""
+                run.counted = f"{PARTS[part]}{done:,}/{total:,}" if total else ""
+        going = [run for run in self._runs if run.state == "running"]
+        if going and now - self._heard >= SILENCE:
+            self._line("; ".join(f"{run.name} {run.counted}".rstrip() for run in going))
 
     def ended(self, number: int) -> None:
         run = self._over(number, "done")
@@ -151,16 +181,14 @@ class RunsTable:
         """Seconds until all are done, by what is known of runs so far; None if that is nothing."""
         now = self._clock()
         known = [run.seconds for run in self._runs if run.state == "done" and run.seconds]
-        for run in self._runs:
-            if run.state == "running" and run.share > 0:
-                known.append((now - run.since) / run.share)
+        known += [whole for run in self._runs if (whole := run.whole(now)) is not None]
         usual = sum(known) / len(known) if known else None
         rests = []
         for run, expected in zip(self._runs, self._expected, strict=True):
             if run.over:
                 continue
             passed = now - run.since if run.state == "running" else 0.0
-            whole = passed / run.share if run.share and passed else (expected or usual)
+            whole = run.whole(now) or expected or usual
             if whole is None:
                 return None
             rests.append(max(whole - passed, 0.0))
@@ -184,6 +212,7 @@ class RunsTable:
         return f"{head}, {duration(left)} left{whole}"
 
     def _line(self, text: str) -> None:
+        self._heard = self._clock()
         if not self._live:
             print(f"{self._summary()}; {text}", file=self._stream, flush=True)
 

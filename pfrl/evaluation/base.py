@@ -1,7 +1,7 @@
 """What evaluates policies: the only door to a reward, and what may be laid around it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from pfrl.compression.policy import Policy
@@ -36,11 +36,13 @@ class Tuning(NamedTuple):
       images: training images, in whole batches.
       learning_rate: of the first step; it falls as a cosine.
       seed: of the training images.
+      progress: told ``(steps done, steps in all)`` now and then.
     """
 
     images: int
     learning_rate: float
     seed: int
+    progress: Callable[[int, int], object] = lambda done, steps: None
 
 
 class Evaluator(ABC):

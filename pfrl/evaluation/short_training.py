@@ -30,6 +30,9 @@ Batches = Iterable[tuple[Any, Any]]
 Tuner = tuple[Callable[..., Any], Callable[..., Any]]
 """A compiled train step, and what begins its optimizer."""
 
+TELL_EVERY = 20
+"""Steps of a longer fine-tuning between two words of how far it is."""
+
 
 class Begun(NamedTuple):
     """Where a policy's network begins, as it is prepared: on the host.
@@ -228,8 +231,11 @@ class ShortTraining:
         step, init = tuner
         state, loss = state._replace(optimizer=init(state.parameters)), jnp.zeros(())
         rng, steps = np.random.default_rng([tuning.seed, 4]), self.steps_of(tuning)
-        for x, targets in self._dataset.training_batches(self._config.batch, rng, steps):
+        batches = self._dataset.training_batches(self._config.batch, rng, steps)
+        for done, (x, targets) in enumerate(batches, 1):
             state, loss = step(state, x, targets, None, *extras)
+            if done % TELL_EVERY == 0:
+                tuning.progress(done, steps)
         if not np.isfinite(loss):
             raise Diverged(f"the loss is {loss} after {steps} steps")
         return state

@@ -8,6 +8,7 @@ from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
 from pfrl.cost import CostModel
 from pfrl.evaluation import evaluator as evaluation
+from pfrl.evaluation import short_training
 from pfrl.evaluation.base import Tuning
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.evaluator import NetworkEvaluator
@@ -51,10 +52,14 @@ def test_a_long_fine_tuning_of_the_sliced_network_is_that_of_the_masked_one(
     recipe = Recipe(weights="lsq", clips="lsq", images=128)
     config = EpisodeConfig(steps=0, batch=32, statistics_images=64, validation="xla")
     found = NetworkEvaluator(graph, DATA, CostModel(graph), config, 3, True, recipe)
-    policy, tuning = Policy.uniform(graph, 0.6, bits, bits), Tuning(96, 0.01, 0)
+    told = []
+    tuning = Tuning(96, 0.01, 0, lambda *far: told.append(far))
+    policy = Policy.uniform(graph, 0.6, bits, bits)
+    monkeypatch.setattr(short_training, "TELL_EVERY", 2)
     masked = found.network(policy, tuning).variables
     monkeypatch.setattr(evaluation, "WORTH_COMPILING", 3)
     sliced = found.network(policy, tuning).variables
+    assert told == 2 * [(2, 3)], "steps done and in all"
     assert masked.keys() == sliced.keys()
     for name, value in masked.items():
         np.testing.assert_allclose(sliced[name], value, rtol=2e-3, atol=2e-4, err_msg=name)

@@ -80,6 +80,24 @@ def test_a_log_has_a_line_for_each_long_run_and_for_what_went_wrong(clock):
     ]
 
 
+def test_a_log_says_after_a_minute_of_silence_how_far_the_runs_are(clock):
+    stream = io.StringIO()
+    with table(clock, ["a", "b", "c"], stream=stream) as shown:
+        shown.begun(0)
+        shown.begun(1)
+        for clock.now in range(0, 121, 30):
+            far = Status("core 1", 4, 4)
+            if clock.now >= 60:  # fine-tuned from then on: 1,000 steps a minute
+                far = Status("core 1", round((clock.now - 60) / 60 * 1_000), 2_000, 1)
+            shown.look({0: far, 1: Status("core 0", 0, 0)})
+    assert stream.getvalue().splitlines() == [
+        "runs: 0/3; a fine-tuning 0/2,000; b",
+        # The first will have taken 180 s, 60 of which are left, and so will the others:
+        # (60 + 60 + 180) / 2 workers, but the last alone takes longer.
+        "runs: 0/3, 3:00 min left; a fine-tuning 1,000/2,000; b",
+    ]
+
+
 def test_many_short_runs_are_a_line_for_each_tenth(clock):
     stream = io.StringIO()
     with table(clock, [str(n) for n in range(40)], stream=stream) as shown:

@@ -9,6 +9,7 @@ from experiments.ablations.experiment import Context, Job, changed
 from experiments.ablations.papers.pipelines import LONG
 from experiments.ablations.works.searching import problem_in
 from experiments.studies.proxy.scores import draw
+from experiments.watch.runs import tell_tuning
 from pfrl.compression.policy import Policy
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.base import Evaluator, Tuning
@@ -29,7 +30,7 @@ def score(context: Context, job: Job) -> dict[str, Any]:
     count = settings.length.evaluations(opened.evaluator.images_each)
     policies = [draw(decisions, limit, rng).policy(opened.graph) for _ in range(count)]
     if job.cell == LONG:
-        tuning = Tuning(settings.tuning_images, settings.learning_rate, job.seed)
+        tuning = Tuning(settings.tuning_images, settings.learning_rate, job.seed, tell_tuning)
         scores = [_trained(opened.evaluator, policy, tuning) for policy in policies]
         return {"policies": count, "scores": scores}
     found = [opened.evaluator.evaluate(policy) for policy in policies]

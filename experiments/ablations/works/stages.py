@@ -6,6 +6,7 @@ from typing import Any
 from experiments.ablations.experiment import Cell, Context, Job
 from experiments.ablations.works.searching import find
 from experiments.settings.blocks import LengthBlock
+from experiments.watch.runs import tell_tuning
 from pfrl.cost import Budget
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.evaluation.base import Tuning
@@ -39,7 +40,7 @@ def _one_after_the_other(context: Context, cell: Cell, seed: int) -> dict[str, A
     )
     pruned = find(context, first, seed)
     evaluator = pruned.problem.open().evaluator
-    tuning = Tuning(pruned.settings.tuning_images, settings.learning_rate, seed)
+    tuning = Tuning(pruned.settings.tuning_images, settings.learning_rate, seed, tell_tuning)
     small = evaluator.network(pruned.best, tuning)
     path = export_onnx(small, evaluator.graph.input_shape, pruned.folder / "pruned.onnx")
     bytes_left = pruned.problem.open().costs.base["packed"] * limit

@@ -33,6 +33,7 @@ from experiments.studies.sweep.curves import Curve
 from experiments.studies.sweep.settings import SweepSettings
 from experiments.studies.sweep.table import write_results
 from experiments.watch.progress import stage
+from experiments.watch.runs import tell_tuning
 from experiments.watch.summary import write_summary
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
@@ -215,7 +216,8 @@ def test_accuracy(
     Raises:
       Diverged: if the loss of the fine-tuning is no number.
     """
-    small = evaluator.network(policy, Tuning(settings.tuning_images, settings.learning_rate, seed))
+    tuning = Tuning(settings.tuning_images, settings.learning_rate, seed, tell_tuning)
+    small = evaluator.network(policy, tuning)
     dataset = evaluator.dataset
     if small.quantized:
         judge = compiled(lambda x: as_one(small(x)))
