@@ -17,18 +17,13 @@ from experiments.run.drop import fewer_rewarded, search_limits
 from experiments.run.files import SHIPPED
 from experiments.run.finish import finish
 from experiments.run.inputs import check, needs_latency
-from experiments.run.latency import (
-    LATENCY_FILE,
-    SECONDS,
-    integers_share,
-    latency_in,
-)
+from experiments.run.latency import LATENCY_FILE, SECONDS, integer_shares, latency_in
 from experiments.run.search import make_problem, make_task, search
 from experiments.run.training import STAGE, tell_length, training_steps
 from experiments.settings.compression import CompressSettings
 from experiments.watch.plan import Stage, planned
 from experiments.watch.progress import stage, tell
-from pfrl.cost import BudgetError
+from pfrl.cost import Budget, BudgetError
 from pfrl.data import Dataset
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.deploy.onnx.saturation import saturates
@@ -41,6 +36,7 @@ INTEGERS = "integers.json"
 are there."""
 FASTER = 0.9
 """Share of the float network's latency from which on integers are worth their rounding."""
+NOT_USED = "with integers no network meets the target: they are not used"
 
 
 def run(settings: CompressSettings) -> list[Path]:
@@ -87,7 +83,7 @@ def run(settings: CompressSettings) -> list[Path]:
                 if not taken or settings.max_drop is not None:
                     raise
                 # A small network can be faster with integers, and a pruned one without.
-                tell("with integers no network meets the target: they are not used")
+                tell(NOT_USED)
                 integers["within_reach"] = False
                 settings, task = floats, make_task(floats, weights, None)
                 prepare(settings, task, graph)
@@ -118,11 +114,15 @@ def faster(settings: CompressSettings, graph: Graph, integers: dict[str, Any]) -
       settings: resolved ones, of floats.
       graph: of the base network.
       integers: gets ``share``, the latency with integers over that with floats (null if there can
-        be none), unless it has it already; ``within_reach`` is false in it where no network with
-        integers meets the target.
+        be none), unless it has it already; ``within_reach`` becomes false in it where no network
+        with integers meets the target.
     """
     if "share" not in integers:
-        integers["share"] = integers_share(graph, settings.space.latency_runtime)
+        found = integer_shares(graph, settings.space)
+        integers["share"] = None if found is None else found.base
+        if found is not None and found.base <= FASTER and out_of_reach(settings, found.smallest):
+            integers["within_reach"] = False
+            tell(NOT_USED)
     share = integers["share"]
     if share is None or share > FASTER or not integers.get("within_reach", True):
         return settings
@@ -131,6 +131,22 @@ def faster(settings: CompressSettings, graph: Graph, integers: dict[str, Any]) -
         " used; --int8 none does without"
     )
     return settings.rounded()
+
+
+def out_of_reach(settings: CompressSettings, smallest: float) -> bool:
+    """Whether a share of the latency is asked for that not even the smallest network has.
+
+    Known before all layers are measured, which takes long; what this cannot tell (other knobs than
+    ``keep``, milliseconds) the latency model does.
+
+    Args:
+      settings: resolved ones.
+      smallest: latency of the network with as few channels as a policy may keep, over the base's.
+    """
+    if settings.max_drop is not None or settings.space.knobs != ("keep",):
+        return False
+    budget = Budget.parse(settings.target or "")
+    return budget.metric == "latency" and budget.relative and smallest > budget.value
 
 
 def on_this_processor(settings: CompressSettings, saturates: bool) -> CompressSettings:

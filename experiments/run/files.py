@@ -17,7 +17,7 @@ from pfrl.deploy.onnx.export import export_onnx
 from pfrl.deploy.operators.program import ExportError
 from pfrl.deploy.runtimes import litert
 from pfrl.deploy.runtimes.sessions import open_session
-from pfrl.deploy.timing import STEADIER, Measurement, latency_ratio, measure_interleaved
+from pfrl.deploy.timing import STEADY, Measurement, latency_ratio, measure_interleaved, ratios_to
 from pfrl.graph import Graph, Variables
 from pfrl.tasks.outputs import as_one
 from pfrl.training.fit import JUDGED_AT_ONCE
@@ -181,10 +181,16 @@ def measure_files(
       networks: by name.
       files: of them.
       judged: the same files.
-      seconds: of measuring at most, for each file: all being steady ends it.
+      seconds: of measuring at most, for each file: all ratios of a format being steady ends it.
     """
     paths = list(files.values())
-    measured = measure_interleaved(paths, seconds=seconds * len(files), precision=STEADIER)
+    kinds = [kind for kind, _ in files]
+    measured = measure_interleaved(
+        paths,
+        seconds=seconds * len(files),
+        precision=STEADY,
+        steady=ratios_to([kinds.index(kind) for kind in kinds]),
+    )
     found = dict(zip(files, measured, strict=True))
     entries: dict[str, dict[str, Entry]] = {}
     for (kind, name), memory in zip(files, peak_memories(paths), strict=True):

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +21,15 @@ from pfrl.cost.model import Assignment
 from pfrl.deploy.onnx.export import to_onnx
 from pfrl.deploy.operators.program import ExportError
 from pfrl.deploy.runtimes.base import file_runtime
-from pfrl.deploy.timing import STEADY, Measurement, latency_ratio, measure_interleaved
+from pfrl.deploy.timing import (
+    STEADY,
+    Measurement,
+    Quantities,
+    latency_ratio,
+    measure_interleaved,
+    ratios_to,
+    together,
+)
 from pfrl.files import write_json
 from pfrl.graph import Graph
 from pfrl.methods.quantization.base import WEIGHT_QUANTIZERS
@@ -34,6 +43,18 @@ LATENCY_FILE = "latency.json"
 """In the folder of a run or a study: the model that its searches read."""
 SECONDS = 10.0
 """Time spent at most on measuring the layers, and again on the whole networks."""
+
+
+class IntegerShares(NamedTuple):
+    """Latencies of networks with integers of 8 bits, over that of the base network in float.
+
+    Attributes:
+      base: of the base network.
+      smallest: of the network that keeps as few channels as a policy may.
+    """
+
+    base: float
+    smallest: float
 
 
 def measure_latency(
@@ -101,20 +122,23 @@ def latency_in(space: SpaceBlock, graph: Graph, task: NetworkTask, seed: int) ->
     )
 
 
-def integers_share(graph: Graph, runtime: str = "onnx") -> float | None:
-    """Latency of the base network with integers of 8 bits over that in float, measured in turns in
-    a ``FileRuntime``.
+def integer_shares(graph: Graph, space: SpaceBlock) -> IntegerShares | None:
+    """How fast integers are, measured in turns in the search space's runtime.
 
     None if the network cannot be written with integers.
     """
-    widths = (FLOAT_BITS, INTEGER_BITS)
+    bits = INTEGER_BITS
+    policies = [
+        Policy.uniform(graph),
+        Policy.uniform(graph, 1.0, bits, bits),
+        Policy.uniform(graph, space.keep_min, bits, bits, space.round_to),
+    ]
     with stage("measuring integers"):
         try:
-            policies = [Policy.uniform(graph, 1.0, bits, bits) for bits in widths]
-            floats, integers = measure_policies(graph, policies, SECONDS / 2, runtime)
+            floats, *others = measure_policies(graph, policies, SECONDS / 2, space.latency_runtime)
         except ExportError:
             return None
-    return latency_ratio(integers, floats).value
+    return IntegerShares(*(latency_ratio(other, floats).value for other in others))
 
 
 def writes_integers(task: NetworkTask) -> bool:
@@ -176,7 +200,7 @@ def _measured(
         for keep in keeps
     ]
     with stage("measuring networks"):
-        measured = measure_policies(graph, policies, SECONDS * len(widths), runtime)
+        measured = measure_policies(graph, policies, SECONDS * len(widths), runtime, together)
     samples = [
         (policy.counts(graph), measurement.median_ms)
         for policy, measurement in zip(policies, measured, strict=True)
@@ -188,7 +212,11 @@ def _measured(
 
 
 def measure_policies(
-    graph: Graph, policies: Sequence[Policy], seconds: float, runtime: str = "onnx"
+    graph: Graph,
+    policies: Sequence[Policy],
+    seconds: float,
+    runtime: str = "onnx",
+    steady: Quantities | None = None,
 ) -> list[Measurement]:
     """Latencies of a network's policies as files of untrained weights, measured in turns.
 
@@ -199,8 +227,10 @@ def measure_policies(
     Args:
       graph: of the base network.
       policies: what is measured.
-      seconds: spent on measuring at most, besides making the files: all being steady ends it.
+      seconds: spent on measuring at most, besides making the files: all that is to be
+        steady being so ends it.
       runtime: name of the ``FileRuntime`` that they are measured in.
+      steady: what is to be steady; by default the ratios to the first policy's latency.
 
     Returns:
       A measurement a policy, in their order.
@@ -208,12 +238,13 @@ def measure_policies(
     Raises:
       ExportError: if the network cannot be exported.
     """
+    steady = steady or ratios_to([0] * len(policies))
     with tempfile.TemporaryDirectory() as scratch:
         where = file_runtime(runtime)
         paths = [Path(scratch) / f"{place}{where.suffix}" for place in range(len(policies))]
         for path, policy in zip(paths, policies, strict=True):
             path.write_bytes(where.written(_alike(graph, policy), graph.input_shape))
-        return measure_interleaved(paths, seconds=seconds, precision=STEADY)
+        return measure_interleaved(paths, seconds=seconds, precision=STEADY, steady=steady)
 
 
 def _alike(graph: Graph, policy: Policy) -> Compressed:

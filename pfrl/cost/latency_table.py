@@ -19,7 +19,7 @@ from pfrl.deploy.operators.graph import Channels, OperatorGraph
 from pfrl.deploy.operators.quantized import OUTPUT_AXIS, Quantization
 from pfrl.deploy.operators.quantized import Grid as Codes
 from pfrl.deploy.runtimes.base import FileRuntime, LayerChannels, file_runtime
-from pfrl.deploy.timing import interleave
+from pfrl.deploy.timing import STEADY, interleave, together
 from pfrl.graph.labelled.program import BATCH
 
 STEP = 0.02
@@ -28,8 +28,6 @@ STEP = 0.02
 TURN_SECONDS = 0.003
 """How long a layer runs at a time: many short turns see the machine in all its moods."""
 FEWEST_TURNS = 8
-STEADY = 0.01
-"""Width of the interval of all layers' median sum, as a share of it, at which measuring ends."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +212,7 @@ def measure_table(
         round_seconds=TURN_SECONDS,
         fewest_rounds=FEWEST_TURNS,
         precision=STEADY,
-        together=True,
+        steady=together,
     )
     times = iter(np.percentile(rounds, 25, axis=0).tolist())  # turns that nothing disturbed
     overhead = next(times)

@@ -21,9 +21,8 @@ from pfrl.deploy.runtimes.sessions import open_session
 ROUND_SECONDS = 0.005
 """How long a network runs within a round, at least: tiny ones take 0.05 ms."""
 
-STEADY, STEADIER = 0.02, 0.01
-"""Widths of the intervals of medians, as shares of them, at which measuring ends: of candidates,
-and of files that are handed over."""
+STEADY = 0.02
+"""Width of the interval of a median, as a share of it, at which measuring ends."""
 FEWEST_ROUNDS = 15
 WARM_UP = 2
 """Untimed runs at the beginning of a turn."""
@@ -31,6 +30,29 @@ WARM_UP = 2
 BOOTSTRAP_SAMPLES = 2000
 LOOK_AGAIN = 1.2
 """Growth of the number of rounds until the intervals are looked at again: that takes time too."""
+
+
+Quantities = Callable[[np.ndarray], np.ndarray]
+"""What has to be steady for measuring to end: of rounds ``[rounds, functions]`` their quantities
+``[rounds, quantities]``."""
+
+
+def each(rounds: np.ndarray) -> np.ndarray:
+    """Every function's time."""
+    return rounds
+
+
+def together(rounds: np.ndarray) -> np.ndarray:
+    """The sum of the functions' times, for what is fitted to all of them."""
+    return rounds.sum(1, keepdims=True)
+
+
+def ratios_to(places: Sequence[int]) -> Quantities:
+    """Every function's time over that of another, whose place is given for each function.
+
+    Where a machine changes its speed for a while these are steady long before the times.
+    """
+    return lambda rounds: rounds / rounds[:, list(places)]
 
 
 @dataclass(frozen=True)
@@ -87,6 +109,7 @@ def measure_interleaved(
     seconds: float = 4.0,
     seed: int = 0,
     precision: float = 0.0,
+    steady: Quantities = each,
 ) -> list[Measurement]:
     """The latencies of several files, each in its runtime, measured in turns on images of noise.
 
@@ -96,8 +119,7 @@ def measure_interleaved(
       batch: images in a run.
       seconds: time spent on all files together, unless 15 rounds take longer.
       seed: of the images, the order within a round and the bootstrap.
-      precision: width of the interval of a median, as a share of it: when that of every file is
-        below it, measuring ends early.
+      precision, steady: as of ``interleave``; measuring ends early then.
 
     Raises:
       Unavailable: if a runtime is not installed.
@@ -112,7 +134,7 @@ def measure_interleaved(
         sessions = [open_session(path, threads) for path in paths]
         return [session.bound(session.random_images(batch, rng)) for session in sessions]
 
-    rounds, repeats = interleave(load, seconds, rng, precision=precision)
+    rounds, repeats = interleave(load, seconds, rng, precision=precision, steady=steady)
     measurements = []
     for column, repeated, (runtime, version) in zip(rounds.T, repeats, runtimes, strict=True):
         low, high = median_interval(column, rng)
@@ -157,7 +179,7 @@ def interleave(
     round_seconds: float = ROUND_SECONDS,
     fewest_rounds: int = FEWEST_ROUNDS,
     precision: float = 0.0,
-    together: bool = False,
+    steady: Quantities = each,
 ) -> tuple[np.ndarray, list[int]]:
     """Times functions in turns.
 
@@ -167,9 +189,9 @@ def interleave(
       rng: of the order within a round.
       round_seconds: how long a function is to run within a round.
       fewest_rounds: rounds to be made in any case.
-      precision: when the interval of every function's median is narrower than this share of it,
-        the rounds end.
-      together: whether it is the functions' sum whose interval counts.
+      precision: when the interval of the median of every quantity is narrower than this share of
+        it, the rounds end.
+      steady: the quantities.
 
     Returns:
       The median time of every function in every round in ms ``[rounds, functions]``,
@@ -185,8 +207,7 @@ def interleave(
             row[index] = np.median(_time(runs[index], repeats[index]))
         rounds.append(row)
         if precision > 0 and len(rounds) >= look:
-            found = np.array(rounds)
-            if _widest(found.sum(1, keepdims=True) if together else found, rng) < precision:
+            if _widest(steady(np.array(rounds)), rng) < precision:
                 break
             look = len(rounds) * LOOK_AGAIN
         runs = make()
@@ -194,7 +215,7 @@ def interleave(
 
 
 def _widest(rounds: np.ndarray, rng: np.random.Generator) -> float:
-    """The widest interval of a median of ``rounds`` ``[rounds, functions]``, as a share of it."""
+    """The widest interval of a median of ``rounds`` ``[rounds, quantities]``, as a share of it."""
     intervals = [median_interval(column, rng) for column in rounds.T]
     widths = [high - low for low, high in intervals]
     return float(np.max(widths / np.median(rounds, axis=0)))

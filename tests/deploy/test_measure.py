@@ -33,6 +33,7 @@ from pfrl.deploy.timing import (
     measure,
     measure_interleaved,
     median_interval,
+    ratios_to,
 )
 from pfrl.files import FileError
 from tests.support.flat import dense
@@ -121,6 +122,40 @@ def test_measuring_ends_when_the_intervals_are_narrow_enough(networks, monkeypat
         assert high - low < 1.1 * precision * np.median(rounds[:, 0])
         found[precision] = len(rounds)
     assert 15 < found[0.2] < found[0.1] and now[0] < 60
+
+
+def test_ratios_are_steady_where_the_machine_is_not(monkeypatch):
+    """A machine that is slow and fast by turns, and another runtime that does not care."""
+    now, opened, rng = [0.0], [0], np.random.default_rng(0)
+
+    class Session:
+        version = "1"
+
+        def __init__(self, path, threads):
+            self.runtime, self.took = path
+
+        def random_images(self, batch, rng):
+            return None
+
+        def bound(self, images):
+            opened[0] += 1
+            mood = (1 + opened[0] // len(PATHS) % 2) if self.runtime == "moody" else 1
+
+            def run():
+                now[0] += self.took * mood * rng.lognormal(0, 0.001)
+
+            return run
+
+    PATHS = [("moody", 1e-4), ("moody", 3e-4), ("calm", 2e-4), ("calm", 1e-4)]
+    monkeypatch.setattr(timing, "open_session", Session)
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    asked = {"seconds": 20.0, "precision": 0.02}
+    alone = measure_interleaved(PATHS, **asked)
+    assert now[0] > 20, "medians of two moods are not steady"
+    found = measure_interleaved(PATHS, **asked, steady=ratios_to([0, 0, 2, 2]))
+    assert len(found[0].rounds_ms) == 15 < len(alone[0].rounds_ms)
+    assert latency_ratio(found[1], found[0]).value == pytest.approx(3, rel=0.01)
+    assert latency_ratio(found[3], found[2]).value == pytest.approx(0.5, rel=0.01)
 
 
 def test_memory_grows_with_the_network(networks):

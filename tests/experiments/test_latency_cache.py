@@ -8,6 +8,7 @@ import pytest
 
 from experiments import cli
 from experiments.run import compression, latency
+from experiments.run.latency import IntegerShares
 from experiments.settings.blocks import SpaceBlock
 from experiments.settings.compression import CompressSettings
 from pfrl.compression.policy import Policy
@@ -79,7 +80,7 @@ def test_policies_that_round_are_measured_as_files_of_integers(monkeypatch):
     graph = trace(made(TwoConvs), shape(1, 8, 8, 1))
     seen = []
 
-    def measured(paths, seconds, precision):
+    def measured(paths, **asked):
         for path in paths:
             kinds = {node.op_type for node in onnx.load(path).graph.node}
             seen.append("QuantizeLinear" in kinds)
@@ -91,7 +92,7 @@ def test_policies_that_round_are_measured_as_files_of_integers(monkeypatch):
 
 
 def test_speed_takes_integers_where_they_are_faster(monkeypatch):
-    monkeypatch.setattr(compression, "integers_share", lambda graph, runtime: 0.5)
+    monkeypatch.setattr(compression, "integer_shares", lambda graph, space: IntegerShares(0.5, 0.1))
     settings = CompressSettings(prefer="speed").resolved().resolved()
     assert settings.space.int8 is None and not settings.space.opened()["quantized"]
     found: dict = {}
@@ -106,7 +107,7 @@ def test_speed_takes_integers_where_they_are_faster(monkeypatch):
 
 
 def test_integers_that_miss_the_target_are_not_used(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(compression, "integers_share", lambda graph, runtime: 0.5)
+    monkeypatch.setattr(compression, "integer_shares", lambda graph, space: IntegerShares(0.5, 0.1))
     tried = []
 
     def prepare(settings, task, graph):
@@ -126,12 +127,38 @@ def test_integers_that_miss_the_target_are_not_used(monkeypatch, tmp_path, capsy
     assert compression.faster(settings, trace(made(TwoConvs), shape(1, 8, 8, 1)), found) == settings
 
 
+@pytest.mark.parametrize(
+    ("settings", "smallest", "used"),
+    [
+        (CompressSettings(prefer="speed"), 0.51, False),
+        (CompressSettings(prefer="speed"), 0.5, True),
+        (CompressSettings(prefer="speed", target="latency=0.6"), 0.51, True),
+        (CompressSettings(prefer="speed", target="latency=1ms"), 0.99, True),  # not known yet
+        (CompressSettings(prefer="speed", target="macs=0.5"), 0.99, True),
+        (CompressSettings(prefer="speed", max_drop=1.0), 0.99, True),
+    ],
+)
+def test_integers_are_given_up_before_layers_are_measured(
+    settings, smallest, used, monkeypatch, capsys
+):
+    shares = IntegerShares(0.7, smallest)
+    monkeypatch.setattr(compression, "integer_shares", lambda graph, space: shares)
+    graph, found = trace(made(TwoConvs), shape(1, 8, 8, 1)), {}
+    settings = compression.faster(settings.resolved(), graph, found)
+    assert (settings.space.int8 == "fastest") == used
+    assert found.get("within_reach", True) == used
+    assert ("no network meets the target" in capsys.readouterr().err) == (not used)
+    again = compression.faster(settings, graph, found)  # as a run that goes on; nothing is measured
+    assert again.space.int8 == settings.space.int8
+
+
 def test_a_network_that_has_no_integers_has_no_share(monkeypatch):
     def refuses(*_):
         raise ExportError("no integers")
 
     monkeypatch.setattr(latency, "measure_policies", refuses)
-    assert latency.integers_share(trace(made(TwoConvs), shape(1, 8, 8, 1))) is None
+    graph = trace(made(TwoConvs), shape(1, 8, 8, 1))
+    assert latency.integer_shares(graph, SpaceBlock()) is None
 
 
 def test_whatever_decides_about_a_latency_is_another_model(measured):
