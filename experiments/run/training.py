@@ -20,6 +20,7 @@ from experiments.watch.progress import Update, stage, tell
 from pfrl.compression.sliced import Compressed
 from pfrl.cpu import core_pool, cores
 from pfrl.cpu.backend import compiled
+from pfrl.cpu.precision import at_precision
 from pfrl.data import Dataset
 from pfrl.evaluation.validation import split_search
 from pfrl.files import load_arrays, save_arrays
@@ -217,7 +218,7 @@ def _train(training: Training, tell: Tell) -> None:
         training.finish.temperature,
         divergence=dataset.task.divergence,
     )
-    teach, predict = _answers(started.base), _answers(network)
+    teach, predict = _answers(started.base, config.precision), _answers(network)
     known = started.base.variables
     steps = steps_of(config, dataset)
     every = ceil(steps / JUDGEMENTS)
@@ -267,8 +268,10 @@ def _save(
     save_arrays(training.path, arrays, facts)
 
 
-def _answers(network: Source | Compressed) -> Callable[[Variables, Any], Any]:
-    return compiled(lambda v, x: as_one(network.apply(v, x, False)[0]))
+def _answers(
+    network: Source | Compressed, precision: str = "float32"
+) -> Callable[[Variables, Any], Any]:
+    return compiled(at_precision(lambda v, x: as_one(network.apply(v, x, False)[0]), precision))
 
 
 def _side_by_side(trainings: Sequence[Training], workers: int, tell: Tell) -> None:

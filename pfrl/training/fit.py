@@ -13,7 +13,7 @@ import numpy as np
 
 from pfrl.cpu import give_back
 from pfrl.cpu.backend import steps_per_call
-from pfrl.cpu.precision import at_precision, fastest
+from pfrl.cpu.precision import at_precision
 from pfrl.data import Dataset, Split
 from pfrl.graph.source import Variables
 from pfrl.tasks import Classification, Task
@@ -105,8 +105,7 @@ def fit(
         loss=_loss(config, dataset.task),
         project=project,
     )
-    if (precision := fastest() if config.precision == "auto" else config.precision) is not None:
-        step = dataclasses.replace(step, gradient=at_precision(step.gradient, precision))
+    step = dataclasses.replace(step, gradient=at_precision(step.gradient, config.precision))
     # Copies: the step consumes its state, and the caller's arrays are not ours to give away.
     copied = {name: jnp.array(value, copy=True) for name, value in variables.items()}
     parameters = {name: value for name, value in copied.items() if name in trainable}

@@ -162,9 +162,17 @@ def test_a_training_has_the_precision_that_was_asked_for(asked, monkeypatch):
         return at_precision(function, given)
 
     monkeypatch.setattr(training, "at_precision", noted)
-    monkeypatch.setattr(training, "fastest", lambda: "bfloat16")
     trained(replace(SHORT, precision=asked))
-    assert known == ["bfloat16" if asked == "auto" else asked]
+    assert known == [asked]
+
+
+@pytest.mark.parametrize("fast", [None, "bfloat16"])
+def test_by_itself_a_product_is_what_the_machine_is_fastest_with(fast, monkeypatch):
+    monkeypatch.setattr(precision, "fastest", lambda: fast)
+    monkeypatch.setattr(precision, "WORTH_ROUNDING", 0)
+    x = np.full((8, 8), 1 + 2.0**-9, np.float32)  # one digit more than bfloat16 has
+    found = np.asarray(jax.jit(at_precision(lambda x: x @ x, "auto"))(x))
+    assert np.all(found == 8) if fast else np.all(found > 8)
 
 
 def test_a_training_with_rounded_products_learns_as_one_without(monkeypatch):
