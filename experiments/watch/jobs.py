@@ -35,7 +35,9 @@ def write_job(folder: Path, job: NamedTuple, line: Line) -> None:
     fields = {name: "none" if value is None else value for name, value in job._asdict().items()}
     tried = line.get("values", {})
     results = {name: v for name, v in line.items() if name != "values" and name not in fields}
-    found = {f"study/{name}": value for name, value in _numbers(results)}
+    # HParams opens with the first five metrics: what was asked is no result of results.
+    numbers = sorted(_numbers(results), key=lambda number: "." in number[0])
+    found = {f"study/{name}": value for name, value in numbers}
     settings = {name: v if is_number(v) else str(v) for name, v in {**fields, **tried}.items()}
     step = next((value for value in job if isinstance(value, int)), 0)
     begin, metrics, end = hparams(settings, dict.fromkeys(found, 0.0))

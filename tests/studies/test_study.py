@@ -72,7 +72,7 @@ class Tried(NamedTuple):
 def test_a_job_is_a_run_of_tensorboard_with_its_results_as_metrics(tmp_path):
     job = Tried("bits", "w4/a8", 2)
     costs = {"macs": 5, "bytes": 7.5}
-    write_job(tmp_path, job, {**job._asdict(), "after": 0.5, "costs": costs, "note": "fine"})
+    write_job(tmp_path, job, {**job._asdict(), "costs": costs, "after": 0.5, "note": "fine"})
     events = EventAccumulator(str(tmp_path / "tb" / "bits" / "w4-a8" / "seed-2"))
     events.Reload()
     values = {tag: events.Scalars(tag)[0] for tag in events.Tags()["scalars"]}
@@ -82,6 +82,9 @@ def test_a_job_is_a_run_of_tensorboard_with_its_results_as_metrics(tmp_path):
         "study/costs.bytes": 7.5,
     }
     assert {event.step for event in values.values()} == {2}
+    about = events.PluginTagToContent("hparams")[metadata.EXPERIMENT_TAG]
+    metrics = metadata.parse_experiment_plugin_data(about).metric_infos
+    assert metrics[0].name.tag == "study/after", "costs come behind qualities"
     content = events.PluginTagToContent("hparams")[metadata.SESSION_START_INFO_TAG]
     found = metadata.parse_session_start_info_plugin_data(content).hparams
     assert (found["name"].string_value, found["seed"].number_value) == ("w4/a8", 2)
