@@ -10,8 +10,9 @@ import pytest
 
 from experiments import cli
 from experiments.report.studies.comparing import cells, improvement, interquartile_mean, pooled
+from experiments.report.studies.figures import drawn
 from experiments.report.studies.layout import Column, Layout, layout_of, write_layout
-from experiments.report.studies.source import read_studies
+from experiments.report.studies.source import Study, read_studies
 from experiments.report.studies.tables import Folders, study_tables, summary_rows
 from pfrl.files import FileError, write_json
 from tests.support.invented_run import write_run
@@ -172,6 +173,22 @@ def test_two_commits_are_compared_seed_by_seed(tmp_path):
     assert len(re.findall(r"\+3\.00 ± 0\.00", text)) == 4
     assert "1a2b3c4" in text and "5d6e7f8" in text
     assert "../after/macs%3D0.5/ddpg/seed-0/" in text
+
+
+def test_jobs_that_answer_at_many_limits_are_drawn_limit_by_limit(tmp_path):
+    answers = {0: {"0.2": 0.5, "0.5": 0.7}, 1: {"0.5": 0.8, "0.2": 0.6}}
+    every = [
+        {"target": "", "agent": agent, "seed": seed, "score": 0.5, "at": at}
+        for agent in ("ddpg", "random")
+        for seed, at in answers.items()
+    ]
+    study = Study("any", tmp_path, every, {}, LAYOUT)
+    pictures = drawn(study, cells(every, LAYOUT))
+    assert list(pictures) == ["limits"], "there is no curve, and no best policy of all limits"
+    (axes,) = pictures["limits"][0].axes
+    assert [line.get_label() for line in axes.lines] == ["ddpg", "random"]
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[20, 55], [50, 75]])
+    assert "2 seeds" in axes.get_title(loc="left")
 
 
 def test_single_runs_are_one_study(tmp_path, capsys):

@@ -9,24 +9,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.records.history import Line, best_so_far
+from experiments.report.lines import look
 from experiments.report.pictures import DARK, GREY, PALE, WIDTH, legend, subtitle, title
 from experiments.report.studies.comparing import Cell
+from experiments.report.studies.limits import limits_figure
 from experiments.report.studies.source import Study, best_policy
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
-"""Of Okabe and Ito."""
 POLICY_CELLS = 8
 """Most cells whose policies fit side by side."""
-STYLES = ("-", "--", ":", "-.")
-"""Of the first, second, ... round of colours."""
 
 Histories = Mapping[str, Sequence[Sequence[Line]]]
 """By cell, the episodes of each of its runs."""
-
-
-def look(place: int) -> tuple[str, str]:
-    """Colour and line style of the cell at a place."""
-    return COLOURS[place % len(COLOURS)], STYLES[place // len(COLOURS) % len(STYLES)]
 
 
 def best_accuracies(history: Sequence[Line]) -> np.ndarray:
@@ -36,7 +29,11 @@ def best_accuracies(history: Sequence[Line]) -> np.ndarray:
 
 
 def drawn(study: Study, every: Sequence[Cell]) -> dict[str, tuple[Figure, str]]:
-    """The pictures that there are histories for, and what each shows, by name."""
+    """The pictures that there are numbers for, and what each shows, by name."""
+    answers = limits_figure(every)
+    if answers is not None:
+        # Such a job has no best policy: every limit has one.
+        return {"limits": (answers, "Quality by limit")}
     tasks: dict[str, dict[str, list[list[Line]]]] = {}
     for cell in every:
         runs = [run for line in cell.lines.values() if (run := study.histories(line))]

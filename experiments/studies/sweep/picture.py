@@ -8,13 +8,10 @@ from matplotlib.figure import Figure
 
 from agents import AGENTS
 from experiments.records.history import Line
+from experiments.report.lines import look
 from experiments.report.pictures import GREY, PALE, WIDTH, legend, subtitle, title
 from experiments.studies.sweep.curves import at
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
-"""Of Okabe and Ito."""
-STYLES = ("-", "--", ":")
-"""Of the first, second and third round of colours."""
 EARLY = 0.1
 """Share of the evaluations whose best policies may lie below the picture."""
 PLACES = 400
@@ -32,10 +29,7 @@ def progress_figure(lines: Sequence[Line]) -> Figure:
     panels = figure.subplots(len(targets), 3, sharey="row", squeeze=False)
     title(figure, "How good is the best network that a search has found so far?")
     names = [name for name in dict.fromkeys(x["agent"] for x in lines) if not AGENTS[name].rule]
-    looks = {
-        name: (COLOURS[n % len(COLOURS)], STYLES[n // len(COLOURS) % len(STYLES)])
-        for n, name in enumerate(names)
-    }
+    looks = {name: look(place) for place, name in enumerate(names)}
     for row, target in zip(panels, targets, strict=True):
         found = [line for line in lines if line["target"] == target]
         longest = max(line["curve"][-1][2] for line in found)
