@@ -200,7 +200,7 @@ def show_plan(
 
     Args:
       folder, jobs, launch, noun: as of ``complete``.
-      measured: at least so many seconds of a job, asked where no job like it is finished.
+      measured: seconds of a job, about, asked where no job like it is finished.
     """
     folder.look()
     left, expected = _left(folder, jobs)

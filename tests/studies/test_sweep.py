@@ -14,9 +14,14 @@ from experiments import cli
 from experiments.records.history import read_history
 from experiments.report.intervals import StatisticsError, mean_interval
 from experiments.run import latency
-from experiments.studies.sweep import curves
+from experiments.settings.blocks import NetworkBlock
+from experiments.studies.sweep import curves, pace
+from experiments.studies.sweep.settings import SweepSettings
 from experiments.studies.sweep.table import page, write_results
+from pfrl.evaluation import short_training
 from pfrl.evaluation.cache import EvaluationCache
+from pfrl.evaluation.config import EpisodeConfig
+from pfrl.models.catalogue import pretrained_path
 
 QUICK = [
     *("sweep", "--model", "resnet8", "--data", "digits", "--seeds", "0", "1", "--workers", "1"),
@@ -36,6 +41,36 @@ def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("sweep")
     assert cli.main([*QUICK, "--out", str(out)]) == 0
     return out
+
+
+def test_a_plan_counts_evaluations_and_the_fine_tuning(tmp_path, monkeypatch, capsys):
+    """An evaluation of 2 s, and steps of a quarter: 3 of the one, 8 of the other."""
+    monkeypatch.setattr(pace, "_pace", lambda *_: pace.Pace(2.0, 100, 0.25))
+    out = tmp_path / "sweep"
+    words = [*QUICK, "--tuning-images", "256", "--dry-run", "--out", str(out)]
+    assert cli.main(words) == 0
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [(line[1], line[4]) for line in said if line and line[0] == "macs=0.5"] == [
+        *(("uniform", "4.0"), ("random", "8.0"), ("uniform", "4.0"), ("random", "8.0"))
+    ]
+    assert said[-1] == "about 24.0 s in all".split() and not out.exists()
+
+
+def test_a_pace_is_measured(monkeypatch):
+    """By the clock between two words of the fine-tuning, which takes some steps."""
+    settings = SweepSettings(
+        network=NetworkBlock("resnet8", "digits"),
+        episode=EpisodeConfig("reconstruct", search_images=60, statistics_images=32, batch=8),
+        tuning_images=80,
+    ).resolved()
+    monkeypatch.setattr(pace, "TELL_EVERY", 2)
+    monkeypatch.setattr(short_training, "TELL_EVERY", 2)
+    weights = str(pretrained_path("resnet8", "digits"))
+    found = pace._pace(pace.task_of(settings, weights), 0.02)
+    assert found.images == 92 and 0 < found.step < 1 and 0 < found.evaluation < 10
+    expected = found.evaluation + 10 * found.step
+    monkeypatch.setattr(pace, "_pace", lambda *_: found)
+    assert pace.seconds_of(settings, weights, "uniform") == pytest.approx(expected)
 
 
 def test_every_search_has_its_history_its_line_and_its_row(whole):

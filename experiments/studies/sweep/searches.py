@@ -5,7 +5,6 @@ the same fine-tuning before the test split sees it. A cache of evaluations saves
 searchers meet; a hit costs one evaluation of the budget all the same.
 """
 
-import time
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from experiments.studies.study import (
     task_of,
 )
 from experiments.studies.sweep.curves import Curve
+from experiments.studies.sweep.pace import seconds_of
 from experiments.studies.sweep.settings import SweepSettings
 from experiments.studies.sweep.table import write_results
 from experiments.watch.progress import stage
@@ -82,8 +82,13 @@ def run(settings: SweepSettings) -> list[Path]:
         # A budget that cannot be met is refused before anything is written.
         Decisions(problem_of(settings, task, target, settings.reward), graph, costs)
     if settings.launch.dry_run:
-        least = partial(seconds_of_evaluations, settings, str(weights))
-        show_plan(folder, jobs, settings.launch, "searches", least)
+        show_plan(
+            folder,
+            jobs,
+            settings.launch,
+            "searches",
+            lambda job: seconds_of(settings, str(weights), job.agent),
+        )
         return []
     if model is not None:
         keep_latency(folder, model)
@@ -177,22 +182,6 @@ def searched(
         "hits": evaluator.hits - hits,
         "runtime": evaluator.choice.runtime,
     }
-
-
-def seconds_of_evaluations(settings: SweepSettings, weights: str, job: Search) -> float:
-    """Of a search's evaluations, by two of them of which the first compiles; nothing is written."""
-    each, images = _one_evaluation(replace(task_of(settings, weights), cache=None))
-    return each * (1 if AGENTS[job.agent].rule else settings.length.evaluations(images))
-
-
-@lru_cache(maxsize=1)
-def _one_evaluation(task: NetworkTask) -> tuple[float, int]:
-    """Seconds and images."""
-    opened = task.open()
-    for keep in (0.75, 0.5):
-        start = time.perf_counter()
-        opened.evaluator.evaluate(Policy.uniform(opened.graph, keep=keep))
-    return time.perf_counter() - start, opened.evaluator.images_each
 
 
 @lru_cache(maxsize=4)
