@@ -103,7 +103,7 @@ class CompressSettings(CommandSettings):
     """Let an agent that learns see only what is as long for every network, so that --agent-from
     can carry it over to one with another number of layers; not ppo."""
     agent_from: Path | None = None
-    """A directory of 'compress' or 'pareto --one-search', or its agent.npz: the search starts from
+    """A directory of 'compress' or 'pareto', or its agent.npz: the search starts from
     that trained agent, which is of the same kind and knobs, and portable for another network."""
     length: Flat[LengthBlock] = field(default_factory=LengthBlock)
     parallel: Count = 1

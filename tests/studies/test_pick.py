@@ -8,6 +8,7 @@ from experiments import cli
 from experiments.records.history import read_history
 from experiments.run.applying import read_policy
 from experiments.settings.blocks import SettingsError
+from experiments.settings.launching import LaunchBlock
 from experiments.studies.pareto import front as pareto
 from pfrl.evaluation.evaluator import NetworkEvaluator
 from tests.studies.test_pareto import settings
@@ -54,16 +55,14 @@ def test_a_search_for_some_limits_is_not_gone_on_with_for_others(study, monkeypa
         pareto.run(settings(study, agent="ddpg", one_search=True, episodes=6, limits=(0.4, 0.6)))
 
 
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"agent": "evolution"}, "is for one of .*ddpg.*; got evolution"),
-        ({"agent": "ddpg", "limits": (0.5,)}, "needs two limits"),
-    ],
-)
-def test_one_search_is_refused_where_it_makes_no_sense(changes, sentence, tmp_path):
-    with pytest.raises(SettingsError, match=sentence):
-        pareto.run(settings(tmp_path / "run", one_search=True, **changes))
+@pytest.mark.parametrize("changes", [{"agent": "evolution"}, {"agent": "ddpg", "limits": (0.5,)}])
+def test_one_search_is_made_where_it_makes_sense(changes, tmp_path, capsys):
+    """A search for every limit where the agent can and there are several."""
+    launch = LaunchBlock(dry_run=True)
+    pareto.run(settings(tmp_path / "run", launch=launch, **changes))
+    assert "every-limit" not in capsys.readouterr().out
+    pareto.run(settings(tmp_path / "run", agent="ddpg", launch=launch))
+    assert "every-limit" in capsys.readouterr().out
 
 
 def test_the_best_evaluated_policy_that_meets_the_limit_is_picked(study, capsys):

@@ -67,7 +67,9 @@ def run(settings: ParetoSettings) -> list[Path]:
     Raises:
       ValueError: a subclass with a sentence for the user, if something that was given is wrong.
     """
-    _ = agent_options(settings.agent, settings.portable, None), AGENTS[settings.agent]
+    _, agent = agent_options(settings.agent, settings.portable, None), AGENTS[settings.agent]
+    one = settings.one_search and agent.every_limit and len(settings.limits) > 1
+    settings = replace(settings, one_search=one)
     weights = find_weights(settings.network)
     folder, limits = RunFolder("pareto", settings, weights), sorted(settings.limits)
     searched = (EVERY,) if settings.one_search else limits
@@ -80,7 +82,7 @@ def run(settings: ParetoSettings) -> list[Path]:
     introduce(dataset, graph, settings.network.model)
     _check_limits(settings, folder, graph, str(weights))
     if settings.one_search:
-        _check_one_search(settings, folder)
+        _check_same_limits(settings, folder)
     alike = judged_alike(folder, task_of(settings, str(weights), settings.seed))
     work = partial(search, replace(settings, episode=alike), str(weights))
     lines = complete(folder, jobs, work, settings.launch, "searches")[: len(jobs)]
@@ -126,16 +128,14 @@ def _check_limits(settings: ParetoSettings, folder: RunFolder, graph: Graph, wei
         keep_latency(folder, model)
 
 
-def _check_one_search(settings: ParetoSettings, folder: RunFolder) -> None:
-    if not AGENTS[settings.agent].every_limit:
-        able = ", ".join(name for name in AGENTS if AGENTS[name].every_limit)
-        raise SettingsError(f"--one-search is for one of {able}; got {settings.agent}")
+def _check_same_limits(settings: ParetoSettings, folder: RunFolder) -> None:
     limits = sorted(settings.limits)
-    if len(limits) < 2:
-        raise SettingsError("--one-search needs two limits at least, between which it draws")
     folder.begin()
     if (before := folder.kept("limits.json", lambda: limits)) != limits:
-        raise SettingsError(f"{folder.path} has one search for the limits {before}; give these")
+        raise SettingsError(
+            f"{folder.path} has one search for the limits {before}; give these, or another folder"
+            " with --out (to add limits later, begin with --no-one-search)"
+        )
 
 
 def _problem(settings: ParetoSettings, weights: str, limit: float) -> Problem:

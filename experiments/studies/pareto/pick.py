@@ -123,7 +123,7 @@ def _known(settings: PickSettings) -> Iterator[Known]:
         if not found:
             raise SettingsError(
                 f"{run_dir} has no agent that was trained for every limit; leave out --plan, or"
-                " train one with pfrl pareto --one-search"
+                " train one with pfrl pareto"
             )
         return
     for path in sorted(run_dir.rglob("history.jsonl")):

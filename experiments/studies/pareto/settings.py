@@ -33,17 +33,19 @@ class ParetoSettings(StudySettings):
     metric: str = "macs"
     """What is limited: macs, params, bytes, litert, bops, latency, or a metric of your own."""
     limits: tuple[KeepShare, ...] = (0.3, 0.5, 0.7)
-    """Its limits, as shares of the base network's, each with a search of its own."""
+    """Its limits, as shares of the base network's."""
     portable: bool = False
     """As of 'compress': let the agent see only what is as long for every network."""
     space: Flat[SpaceBlock] = field(default_factory=lambda: SpaceBlock(("keep",)))
     agent: str = "ddpg"
     """Who searches: an agent of 'pfrl compress'."""
     episodes: Count = 60
-    """Evaluations of every search."""
-    one_search: bool = False
+    """Evaluations for every limit."""
+    one_search: bool = True
     """Whether one search serves all limits, with the evaluations of all: every episode draws its
-    limit between the lowest and the highest. For agents that learn, nsga2 and motpe."""
+    limit between the lowest and the highest. That finds better networks, and takes longer where
+    searches at several limits would share the cores. Agents that do not learn, but for nsga2 and
+    motpe, search at every limit anyway."""
     seed: Whole = 0
     """Seed of the searches and of all training."""
     latency: bool = True
@@ -86,7 +88,7 @@ class PickSettings(CommandSettings):
     max_drop: PointsOfLoss | None = None
     """The cheapest policy that lost at most so many points on the search images, such as 1.0."""
     plan: bool = False
-    """Whether to take what the agent of 'pareto --one-search' plans for the target, which nobody
+    """Whether to take what the agent of 'pareto' plans for the target, which nobody
     has evaluated, in place of what was evaluated."""
     out: Path | None = None
     """File of the policy. Default: picked/policy.json in the directory."""
