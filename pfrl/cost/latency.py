@@ -16,42 +16,46 @@ from pfrl.graph import Graph, Layer
 class NetworkLatency:
     """Milliseconds (batch 1, one thread) for channel counts by group.
 
-    ``intercept + factor · (overhead + sum of the layers) + penalties``. The
-    layers come from a table; the rest is fitted to whole networks that were
-    measured. A group's penalty is due where its channels do not fill whole
-    blocks of the runtime's kernels: additions and other operations between the
-    layers then leave the blocked memory layout and enter it again, which no
-    table of single layers can know.
+    ``intercept + sum of factor · layer + penalties``. The layers come from a
+    table; the rest is fitted to whole networks that were measured. Layers of a
+    family have one factor (``LayerShape.family``): how much of what a layer
+    takes alone it takes among others is another share for depthwise
+    convolutions, most of whose time alone is bringing channels into the
+    kernels' memory layout and out of it. A group's penalty is due where its
+    channels do not fill whole blocks of the runtime's kernels: additions and
+    other operations between the layers then leave the blocked memory layout
+    and enter it again, which no table of single layers can know.
 
     Attributes:
       graph: of the base network.
       table: of its layers.
-      factor, intercept, penalties: as above; the penalties by group.
+      factors, intercept, penalties: as above; by family and by group.
       integers: the same of the network's files of integers; None where none are made.
     """
 
     graph: Graph
     table: LatencyTable
-    factor: float
+    factors: Mapping[str, float]
     intercept: float
     penalties: Mapping[str, float]
     integers: "NetworkLatency | None" = None
 
     def __call__(self, counts: Mapping[str, int]) -> float:
         uneven = sum(ms for group, ms in self.penalties.items() if self._is_uneven(group, counts))
-        return self.intercept + self.factor * self.layers_ms(counts) + uneven
+        layers = self.layers_ms(counts)
+        factored = sum(factor * layers[family] for family, factor in self.factors.items())
+        return self.intercept + factored + uneven
 
-    def layers_ms(self, counts: Mapping[str, int]) -> float:
-        """The table's part: overhead of a run and sum of the layers."""
-        return self.table.network(
-            (
-                layer_shape(layer, self.graph),
-                # A grouped convolution's kernel counts the channels of one group.
-                layer.c_in.at(counts) * (layer.groups if layer.kind == "grouped" else 1),
-                layer.c_out.at(counts),
-            )
-            for layer in self.graph.layers
-        )
+    def layers_ms(self, counts: Mapping[str, int]) -> dict[str, float]:
+        """The table's part, by family: the sum of its layers."""
+        found: dict[str, float] = {}
+        for layer in self.graph.layers:
+            shape = layer_shape(layer, self.graph)
+            # A grouped convolution's kernel counts the channels of one group.
+            c_in = layer.c_in.at(counts) * (layer.groups if layer.kind == "grouped" else 1)
+            ms = self.table.predict(shape, c_in, layer.c_out.at(counts))
+            found[shape.family] = found.get(shape.family, 0.0) + ms
+        return found
 
     def _is_uneven(self, group: str, counts: Mapping[str, int]) -> bool:
         return counts[group] % self.table.block != 0
@@ -65,21 +69,25 @@ class NetworkLatency:
         Non-negative least squares on relative errors; the base counts as much
         as all others together, since predictions are read relative to it.
         """
-        raw = cls(graph, table, 1.0, 0.0, dict.fromkeys(graph.groups, 0.0))
+        raw = cls(graph, table, {}, 0.0, dict.fromkeys(graph.groups, 0.0))
+        layers = [raw.layers_ms(counts) for counts, _ in samples]
+        families = list(layers[0])
         rows = [
-            [1.0, raw.layers_ms(counts), *(raw._is_uneven(g, counts) for g in graph.groups)]
-            for counts, _ in samples
+            [1.0, *each.values(), *(raw._is_uneven(g, counts) for g in graph.groups)]
+            for each, (counts, _) in zip(layers, samples, strict=True)
         ]
         measured = np.asarray([ms for _, ms in samples])
         weights = 1 / measured
         weights[0] *= max(len(samples) - 1, 1) ** 0.5
         solution, _ = nnls(np.asarray(rows, float) * weights[:, None], measured * weights)
-        intercept, factor, *penalties = map(float, solution)
-        return cls(graph, table, factor, intercept, dict(zip(graph.groups, penalties, strict=True)))
+        intercept, *others = map(float, solution)
+        factors = dict(zip(families, others[: len(families)], strict=True))
+        penalties = dict(zip(graph.groups, others[len(families) :], strict=True))
+        return cls(graph, table, factors, intercept, penalties)
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "factor": self.factor,
+            "factors": dict(self.factors),
             "intercept": self.intercept,
             "penalties": dict(self.penalties),
             "table": self.table.to_json(),
@@ -92,7 +100,7 @@ class NetworkLatency:
         return cls(
             graph,
             LatencyTable.from_json(value["table"]),
-            float(value["factor"]),
+            {family: float(factor) for family, factor in value["factors"].items()},
             float(value["intercept"]),
             {group: float(value["penalties"][group]) for group in graph.groups},
             None if integers is None else cls.from_json(graph, integers),

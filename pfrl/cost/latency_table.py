@@ -1,8 +1,7 @@
 """Latency of single layers as a function of their channel counts, measured in a runtime.
 
-A network is predicted as ``overhead + sum of its layers``; what stands between
-the layers is left to a common factor, measured over predicted for the base
-network. Every layer is measured alone, as Conv + Relu or Gemm + Relu, on a grid
+What stands between the layers of a network is left to ``pfrl.cost.latency``.
+Every layer is measured alone, as Conv + Relu or Gemm + Relu, on a grid
 of channel counts, and the grid is interpolated bilinearly, with regard to how
 the runtime's kernels take channels: which grids there are and where a count stands in them says
 the runtime (``pfrl.deploy.runtimes.base.FileRuntime``).
@@ -45,6 +44,12 @@ class LayerShape:
     width: int = 1
     c_in: int = 1
     c_out: int = 1
+
+    @property
+    def family(self) -> str:
+        """Layers that depend alike on what surrounds them: depthwise, pointwise (taps of 1×1),
+        conv or dense."""
+        return "pointwise" if self.kind == "conv" and self.kernel == (1, 1) else self.kind
 
 
 class Grid(NamedTuple):
@@ -116,10 +121,6 @@ class LatencyTable:
         place = runtime.place(shape.kind, c_in, c_out, self.block, uneven)
         grid = slow if slow is not None and place.uneven else fast
         return grid.at(place.c_in, min(place.c_out, shape.c_out))
-
-    def network(self, layers: Iterable[tuple[LayerShape, int, int]]) -> float:
-        """Milliseconds of a network whose layers are ``(shape, c_in, c_out)``."""
-        return self.overhead_ms + sum(self.predict(*layer) for layer in layers)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, to be kept with a run."""

@@ -1,6 +1,7 @@
 """The latency of a network: what a table of its layers says, fitted to whole networks."""
 
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -36,21 +37,43 @@ def graph():
 
 
 def test_a_network_is_its_layers_its_overhead_and_a_penalty_for_uneven_groups(graph):
-    model = NetworkLatency(graph, TABLE, factor=2.0, intercept=0.25, penalties={"a": 0.125})
-    # 4 channels: 0.5 + 1 + 2 milliseconds by the table, doubled; even.
-    assert model.layers_ms({"a": 4}) == 3.5
-    assert model({"a": 4}) == 0.25 + 2 * 3.5
+    model = NetworkLatency(graph, TABLE, {"dense": 2.0}, intercept=0.25, penalties={"a": 0.125})
+    # 4 channels: 1 + 2 milliseconds by the table, doubled; even.
+    assert model.layers_ms({"a": 4}) == {"dense": 3.0}
+    assert model({"a": 4}) == 0.25 + 2 * 3.0
     # 3 channels are computed as 4 by the first layer, and are no multiple of 2.
-    assert model.layers_ms({"a": 3}) == 0.5 + 1.0 + 1.5
-    assert model({"a": 3}) == 0.25 + 2 * 3.0 + 0.125
+    assert model.layers_ms({"a": 3}) == {"dense": 1.0 + 1.5}
+    assert model({"a": 3}) == 0.25 + 2 * 2.5 + 0.125
 
 
 def test_the_fit_finds_what_whole_networks_were_made_of(graph):
-    truth = NetworkLatency(graph, TABLE, factor=1.5, intercept=0.25, penalties={"a": 0.375})
+    truth = NetworkLatency(graph, TABLE, {"dense": 1.5}, intercept=0.25, penalties={"a": 0.375})
     samples = [({"a": n}, truth({"a": n})) for n in (4, 1, 2, 3)]
     found = NetworkLatency.fitted(graph, TABLE, samples)
-    assert found.factor == pytest.approx(1.5) and found.intercept == pytest.approx(0.25)
+    assert found.factors == pytest.approx({"dense": 1.5})
+    assert found.intercept == pytest.approx(0.25)
     assert found.penalties == pytest.approx({"a": 0.375})
+
+
+def test_families_have_factors_of_their_own():
+    """Depthwise layers that take a tenth of what they take alone, and all others twice as long."""
+    graph = trace(made(Unusual), shape(1, 4, 4, 2))
+    grids = {}
+    for layer in graph.layers:
+        known = layer_shape(layer, graph)
+        ins, outs = (1, known.c_in), (1, known.c_out)
+        grid = Grid(
+            ins, outs, tuple(tuple(0.1 * i * o + layer.positions for o in outs) for i in ins)
+        )
+        grids[known] = LayerGrids(grid, None)
+    table = replace(TABLE, layers=grids, block=1)
+    factors = {"pointwise": 2.0, "conv": 2.0, "depthwise": 0.1}
+    truth = NetworkLatency(graph, table, factors, 0.0, dict.fromkeys(graph.groups, 0.0))
+    rng = np.random.default_rng(0)
+    full = graph.full_counts()
+    counts = [full, *({g: int(rng.integers(1, n + 1)) for g, n in full.items()} for _ in range(9))]
+    found = NetworkLatency.fitted(graph, table, [(each, truth(each)) for each in counts])
+    assert found.factors == pytest.approx(factors, abs=1e-6)
 
 
 def test_the_base_network_counts_as_much_as_all_others_together(graph):
@@ -61,11 +84,11 @@ def test_the_base_network_counts_as_much_as_all_others_together(graph):
     samples = [({"a": 4}, ms) for ms in (3.5, 7.0, 7.0, 7.0)]
     found = NetworkLatency.fitted(graph, TABLE, samples)
     assert found({"a": 4}) == pytest.approx(4.2)
-    assert min(found.factor, found.intercept, *found.penalties.values()) >= 0
+    assert min(*found.factors.values(), found.intercept, *found.penalties.values()) >= 0
 
 
 def test_a_model_survives_json(graph):
-    model = NetworkLatency(graph, TABLE, factor=2.0, intercept=0.25, penalties={"a": 0.125})
+    model = NetworkLatency(graph, TABLE, {"dense": 2.0}, intercept=0.25, penalties={"a": 0.125})
     again = NetworkLatency.from_json(graph, json.loads(json.dumps(model.to_json())))
     assert again == model
     with pytest.raises(KeyError):
@@ -102,6 +125,10 @@ class Unusual(nnx.Module):
 def test_grouped_depthwise_one_dimensional_and_token_layers():
     graph = trace(made(Unusual), shape(1, 4, 4, 2))
     shapes = {layer.name: layer_shape(layer, graph) for layer in graph.layers}
+    assert {name: each.family for name, each in shapes.items()} == {
+        **{"first": "pointwise", "grouped": "conv", "depthwise": "depthwise"},
+        **{"line": "conv", "tokens": "pointwise"},
+    }
     grouped, depthwise = shapes["grouped"], shapes["depthwise"]
     assert (grouped.kind, grouped.groups, grouped.c_in, grouped.c_out) == ("conv", 2, 8, 8)
     assert (depthwise.kind, depthwise.groups, depthwise.c_in) == ("depthwise", 8, 8)

@@ -268,10 +268,6 @@ def test_a_layer_is_predicted_from_its_grid(c_in, c_out, expected):
     assert TABLE.predict(CONV, c_in, c_out) == pytest.approx(expected)
 
 
-def test_a_network_is_the_overhead_and_its_layers():
-    assert TABLE.network([(CONV, 16, 16), (CONV, 16, 32), (DENSE, 6, 10)]) == 0.125 + 2 + 4 + 0.375
-
-
 def test_predictions_are_never_negative():
     steep = Grid((8, 16), (16,), ((1.0,), (3.0,)))
     assert steep.at(1, 16) == 0.0
