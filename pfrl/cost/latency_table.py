@@ -47,9 +47,11 @@ class LayerShape:
 
     @property
     def family(self) -> str:
-        """Layers that depend alike on what surrounds them: depthwise, pointwise (taps of 1×1),
-        conv or dense."""
-        return "pointwise" if self.kind == "conv" and self.kernel == (1, 1) else self.kind
+        """Layers that depend alike on what surrounds them: depthwise, pointwise (taps of 1×1) and
+        all others, of which dense layers are few and small."""
+        if self.kind == "depthwise":
+            return "depthwise"
+        return "pointwise" if self.kind == "conv" and self.kernel == (1, 1) else "others"
 
 
 class Grid(NamedTuple):

@@ -10,7 +10,7 @@ from flax import nnx
 from jax import lax
 
 from pfrl.cost.budget import BudgetError
-from pfrl.cost.latency import NetworkLatency, layer_shape
+from pfrl.cost.latency import MOST, NetworkLatency, layer_shape
 from pfrl.cost.latency_table import Grid, LatencyTable, LayerGrids, LayerShape
 from pfrl.graph import trace
 from tests.support.tiny import Dense, TwoConvs, made, shape
@@ -37,22 +37,30 @@ def graph():
 
 
 def test_a_network_is_its_layers_its_overhead_and_a_penalty_for_uneven_groups(graph):
-    model = NetworkLatency(graph, TABLE, {"dense": 2.0}, intercept=0.25, penalties={"a": 0.125})
+    model = NetworkLatency(graph, TABLE, {"others": 2.0}, intercept=0.25, penalties={"a": 0.125})
     # 4 channels: 1 + 2 milliseconds by the table, doubled; even.
-    assert model.layers_ms({"a": 4}) == {"dense": 3.0}
+    assert model.layers_ms({"a": 4}) == {"others": 3.0}
     assert model({"a": 4}) == 0.25 + 2 * 3.0
     # 3 channels are computed as 4 by the first layer, and are no multiple of 2.
-    assert model.layers_ms({"a": 3}) == {"dense": 1.0 + 1.5}
+    assert model.layers_ms({"a": 3}) == {"others": 1.0 + 1.5}
     assert model({"a": 3}) == 0.25 + 2 * 2.5 + 0.125
 
 
 def test_the_fit_finds_what_whole_networks_were_made_of(graph):
-    truth = NetworkLatency(graph, TABLE, {"dense": 1.5}, intercept=0.25, penalties={"a": 0.375})
+    truth = NetworkLatency(graph, TABLE, {"others": 1.5}, intercept=0.25, penalties={"a": 0.375})
     samples = [({"a": n}, truth({"a": n})) for n in (4, 1, 2, 3)]
     found = NetworkLatency.fitted(graph, TABLE, samples)
-    assert found.factors == pytest.approx({"dense": 1.5})
+    assert found.factors == pytest.approx({"others": 1.5})
     assert found.intercept == pytest.approx(0.25)
     assert found.penalties == pytest.approx({"a": 0.375})
+
+
+def test_a_factor_stays_within_what_is_plausible(graph):
+    """Networks that take ten times what their layers do, alike: the rest is the intercept."""
+    samples = [({"a": n}, 30.0) for n in (4, 4, 2, 2)]
+    found = NetworkLatency.fitted(graph, TABLE, samples)
+    assert found.factors["others"] <= MOST
+    assert [found({"a": n}) for n in (4, 2)] == pytest.approx([30.0, 30.0])
 
 
 def test_families_have_factors_of_their_own():
@@ -67,7 +75,7 @@ def test_families_have_factors_of_their_own():
         )
         grids[known] = LayerGrids(grid, None)
     table = replace(TABLE, layers=grids, block=1)
-    factors = {"pointwise": 2.0, "conv": 2.0, "depthwise": 0.1}
+    factors = {"pointwise": 2.0, "others": 2.0, "depthwise": 0.1}
     truth = NetworkLatency(graph, table, factors, 0.0, dict.fromkeys(graph.groups, 0.0))
     rng = np.random.default_rng(0)
     full = graph.full_counts()
@@ -88,7 +96,7 @@ def test_the_base_network_counts_as_much_as_all_others_together(graph):
 
 
 def test_a_model_survives_json(graph):
-    model = NetworkLatency(graph, TABLE, {"dense": 2.0}, intercept=0.25, penalties={"a": 0.125})
+    model = NetworkLatency(graph, TABLE, {"others": 2.0}, intercept=0.25, penalties={"a": 0.125})
     again = NetworkLatency.from_json(graph, json.loads(json.dumps(model.to_json())))
     assert again == model
     with pytest.raises(KeyError):
@@ -126,8 +134,8 @@ def test_grouped_depthwise_one_dimensional_and_token_layers():
     graph = trace(made(Unusual), shape(1, 4, 4, 2))
     shapes = {layer.name: layer_shape(layer, graph) for layer in graph.layers}
     assert {name: each.family for name, each in shapes.items()} == {
-        **{"first": "pointwise", "grouped": "conv", "depthwise": "depthwise"},
-        **{"line": "conv", "tokens": "pointwise"},
+        **{"first": "pointwise", "grouped": "others", "depthwise": "depthwise"},
+        **{"line": "others", "tokens": "pointwise"},
     }
     grouped, depthwise = shapes["grouped"], shapes["depthwise"]
     assert (grouped.kind, grouped.groups, grouped.c_in, grouped.c_out) == ("conv", 2, 8, 8)
