@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -146,10 +147,10 @@ def test_ratios_are_steady_where_the_machine_is_not(monkeypatch):
 
             return run
 
-    PATHS = [("moody", 1e-4), ("moody", 3e-4), ("calm", 2e-4), ("calm", 1e-4)]
+    PATHS: list[Any] = [("moody", 1e-4), ("moody", 3e-4), ("calm", 2e-4), ("calm", 1e-4)]
     monkeypatch.setattr(timing, "open_session", Session)
     monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    asked = {"seconds": 20.0, "precision": 0.02}
+    asked: dict[str, Any] = {"seconds": 20.0, "precision": 0.02}
     alone = measure_interleaved(PATHS, **asked)
     assert now[0] > 20, "medians of two moods are not steady"
     found = measure_interleaved(PATHS, **asked, steady=ratios_to([0, 0, 2, 2]))

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -177,7 +178,7 @@ def test_two_commits_are_compared_seed_by_seed(tmp_path):
 
 def test_jobs_that_answer_at_many_limits_are_drawn_limit_by_limit(tmp_path):
     answers = {0: {"0.2": 0.5, "0.5": 0.7}, 1: {"0.5": 0.8, "0.2": 0.6}}
-    every = [
+    every: list[Any] = [
         {"target": "", "agent": agent, "seed": seed, "score": 0.5, "at": at}
         for agent in ("ddpg", "random")
         for seed, at in answers.items()
@@ -187,7 +188,8 @@ def test_jobs_that_answer_at_many_limits_are_drawn_limit_by_limit(tmp_path):
     assert list(pictures) == ["limits"], "there is no curve, and no best policy of all limits"
     (axes,) = pictures["limits"][0].axes
     assert [line.get_label() for line in axes.lines] == ["ddpg", "random"]
-    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[20, 55], [50, 75]])
+    drawn_line = np.asarray(axes.lines[0].get_xydata(), float)
+    np.testing.assert_allclose(drawn_line, [[20, 55], [50, 75]])
     assert "2 seeds" in axes.get_title(loc="left")
 
 
