@@ -269,9 +269,13 @@ def _save(
 
 
 def _answers(
-    network: Source | Compressed, precision: str = "float32"
+    network: Source | Compressed, precision: str | None = None
 ) -> Callable[[Variables, Any], Any]:
-    return compiled(at_precision(lambda v, x: as_one(network.apply(v, x, False)[0]), precision))
+    def answers(variables: Variables, x: Any) -> Any:
+        return as_one(network.apply(variables, x, False)[0])
+
+    # Without a precision as the backend does by itself: what is judged is not what is trained.
+    return compiled(answers if precision is None else at_precision(answers, precision))
 
 
 def _side_by_side(trainings: Sequence[Training], workers: int, tell: Tell) -> None:

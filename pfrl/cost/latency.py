@@ -21,10 +21,10 @@ class NetworkLatency:
 
     ``intercept + sum of factor · layer + penalties``. The layers come from a
     table; the rest is fitted to whole networks that were measured. Layers of a
-    family have one factor (``LayerShape.family``): how much of what a layer
-    takes alone it takes among others is another share for depthwise
-    convolutions, most of whose time alone is bringing channels into the
-    kernels' memory layout and out of it. A group's penalty is due where its
+    family have one factor (``LayerShape.family``), since what a layer takes
+    among others differs from what it takes alone: all depthwise layers of
+    MobileNet-v2, each measured alone, take twice as long as the whole network
+    in ONNX Runtime (docs/results/performance.md). A group's penalty is due where its
     channels do not fill whole blocks of the runtime's kernels: additions and
     other operations between the layers then leave the blocked memory layout
     and enter it again, which no table of single layers can know.
