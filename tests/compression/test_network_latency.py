@@ -56,7 +56,7 @@ def test_the_fit_finds_what_whole_networks_were_made_of(graph):
 
 
 def test_a_factor_stays_within_what_is_plausible(graph):
-    """Networks that take ten times what their layers do, 3 and 1.5 ms, of which 12 and 6 are allowed.
+    """Networks that take ten times what their layers do, 3 and 1.5 ms: 12 and 6 are allowed.
 
     The intercept for which ((i - 18) / 30)^2 + ((i - 9) / 15)^2 is least is (18 + 4 · 9) / 5.
     """
