@@ -130,23 +130,20 @@ class ShortTraining:
             return as_one(apply(variables, x, False, knobs)[0])
 
         exact = "float32" if config.precision == "auto" else config.precision
+        training = self._fastest() or exact
         return Functions(
-            at_precision(lambda v, x, knobs: apply(v, x, True, knobs)[1], exact),
-            self._rounded(step) or replace(step, gradient=at_precision(step.gradient, exact)),
+            at_precision(lambda v, x, knobs: apply(v, x, True, knobs)[1], training),
+            replace(step, gradient=at_precision(step.gradient, training)),
             at_precision(predict, exact),
         )
 
-    def _rounded(self, step: TrainStep) -> TrainStep | None:
-        """A step at the precision that this machine is fastest with, if that is to be chosen.
+    def _fastest(self) -> str | None:
+        """The precision that this machine trains fastest with, if that is to be chosen.
 
         Not of integers: what is rounded twice would not be what the file computes.
         """
-        if self._config.precision != "auto" or self.network.quantized:
-            return None
-        precision = fastest()
-        if precision is None:
-            return None
-        return replace(step, gradient=at_precision(step.gradient, precision))
+        chosen = self._config.precision == "auto" and not self.network.quantized
+        return fastest() if chosen else None
 
     def begun(self, policy: Policy) -> Begun:
         """A policy's network as it is prepared."""
@@ -225,7 +222,9 @@ class ShortTraining:
         falling = optax.cosine_decay_schedule(tuning.learning_rate, self.steps_of(tuning))
         optimizer = sgd(falling, self._config.weight_decay)
         step = make_train_step(apply, optimizer, loss=self._dataset.task.loss)
-        return compiled(self._rounded(step) or step), jax.jit(optimizer.init)
+        if (precision := self._fastest()) is not None:
+            step = replace(step, gradient=at_precision(step.gradient, precision))
+        return compiled(step), jax.jit(optimizer.init)
 
     def _driven(self, tuner: Tuner, state: TrainState, tuning: Tuning, *extras: Any) -> TrainState:
         step, init = tuner
