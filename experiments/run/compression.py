@@ -11,7 +11,7 @@ from experiments.records.run_folder import VALIDATION, RunFolder
 from experiments.records.wording import percent
 from experiments.report.answer import answer_lines
 from experiments.report.run_report import write_report
-from experiments.run.base_network import introduce
+from experiments.run.base_network import introduce, tell_little_left
 from experiments.run.choose import choose
 from experiments.run.drop import fewer_rewarded, search_limits
 from experiments.run.files import SHIPPED
@@ -200,7 +200,8 @@ def prepare(settings: CompressSettings, task: NetworkTask, graph: Graph) -> None
     if needs_latency(settings):
         latency = latency_in(settings.space, graph, task, settings.seed)
     problem = make_problem(settings, task)
-    Decisions(problem, graph, task.counting(problem.budget).costs(graph, latency))
+    costs = task.counting(problem.budget).costs(graph, latency)
+    tell_little_left(Decisions(problem, graph, costs), costs)
     if latency is not None:
         # Before config.json, which makes it a run: a kill in between leaves nothing to resume.
         write_json(settings.out / LATENCY_FILE, latency.to_json())

@@ -4,7 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from experiments.run.base_network import best_constant, tell_base, tell_data
+from envs import Problem
+from envs.decisions import Decisions
+from experiments.run.base_network import best_constant, tell_base, tell_data, tell_little_left
+from pfrl.compression.policy import Policy
+from pfrl.cost import Budget, CostModel
 from pfrl.data import Dataset, Split
 from pfrl.graph import trace
 from pfrl.graph.frontends import from_function
@@ -72,3 +76,25 @@ def test_a_scaling_of_pixels_that_suits_a_network_of_ones_own_far_better_is_name
     for model, dataset in (("net.onnx", replace(data, scaled=True)), ("resnet20", data)):
         (warning,) = warnings(model, dataset)
         assert "one answer for all images" in warning
+
+
+def little_left(capsys, budget, bits=32):
+    graph = ToyTask().open().graph
+    problem = Problem(ToyTask(), budget=Budget.parse(budget), keep_min=0.05, fixed_bits=(bits, 32))
+    tell_little_left(Decisions(problem, graph, CostModel(graph)), CostModel(graph))
+    return capsys.readouterr().err.replace("\u00a0", " ")
+
+
+def test_a_budget_that_leaves_hardly_anything_is_warned_of(capsys):
+    assert little_left(capsys, "macs=0.5") == ""
+    told = little_left(capsys, "macs=0.1")
+    assert told.startswith("warning: to have 10.0 % of the base's macs, a network that is cut")
+    assert "all channels" not in told
+
+
+def test_what_integers_take_alone_is_said_with_it(capsys):
+    costs = CostModel(ToyTask().open().graph)
+    whole = costs.of(Policy.uniform(costs.graph, 1.0, 8, 32))["bytes"] / costs.base["bytes"]
+    assert little_left(capsys, "bytes=0.3", bits=8) == ""
+    told = little_left(capsys, "bytes=0.07", bits=8)
+    assert told.endswith(f"; with all channels it has {100 * whole:.1f} % of the base's bytes\n")
