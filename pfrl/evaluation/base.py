@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pfrl.compression.policy import Policy
@@ -37,12 +38,15 @@ class Tuning(NamedTuple):
       learning_rate: of the first step; it falls as a cosine.
       seed: of the training images.
       progress: told ``(steps done, steps in all)`` now and then.
+      checkpoint: a file that the state is written to now and then; a fine-tuning of the same
+        network goes on from it, and ends as it would have.
     """
 
     images: int
     learning_rate: float
     seed: int
     progress: Callable[[int, int], object] = lambda done, steps: None
+    checkpoint: Path | None = None
 
 
 class Evaluator(ABC):

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from pfrl.compression.calibration import CalibrationStatistics
+from pfrl.compression.kept import named
 from pfrl.compression.masked import Knobs, MaskedNetwork
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Prepared, Preparer
@@ -22,16 +23,20 @@ from pfrl.evaluation.config import EpisodeConfig
 from pfrl.graph import Variables
 from pfrl.methods.repair.batch_norm import find_momentum, reestimate
 from pfrl.tasks.outputs import as_one
+from pfrl.training.checkpoint import load_state, save_state
 from pfrl.training.fit import Diverged
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import Apply, TrainState, TrainStep, make_train_step, stepping
+from pfrl.user_cache import digest
 
 Batches = Iterable[tuple[Any, Any]]
 Tuner = tuple[Callable[..., Any], Callable[..., Any]]
 """A compiled train step, and what begins its optimizer."""
 
 TELL_EVERY = 20
-"""Steps of a longer fine-tuning between two words of how far it is."""
+"""Steps of a longer fine-tuning between two words of how far it is, ..."""
+KEEP_EVERY = 200
+"""... and between two checkpoints of it."""
 
 
 class Begun(NamedTuple):
@@ -230,11 +235,20 @@ class ShortTraining:
         step, init = tuner
         state, loss = state._replace(optimizer=init(state.parameters)), jnp.zeros(())
         rng, steps = np.random.default_rng([tuning.seed, 4]), self.steps_of(tuning)
-        batches = self._dataset.training_batches(self._config.batch, rng, steps)
-        for done, (x, targets) in enumerate(batches, 1):
+        place, identity = tuning.checkpoint, {}
+        if place is not None:
+            facts = [steps, self._config.batch, tuning.learning_rate, tuning.seed]
+            identity = {"begins": digest(facts, named([state.parameters, state.statistics]))}
+        state, before = load_state(place, state, identity)
+        batches = self._dataset.training_batches(self._config.batch, rng, steps, before)
+        for done, (x, targets) in enumerate(batches, before + 1):
             state, loss = step(state, x, targets, None, *extras)
             if done % TELL_EVERY == 0:
                 tuning.progress(done, steps)
+            if place is not None and done % KEEP_EVERY == 0 and done < steps:
+                save_state(place, state, identity, done)
+        if place is not None:
+            place.unlink(missing_ok=True)
         if not np.isfinite(loss):
             raise Diverged(f"the loss is {loss} after {steps} steps")
         return state

@@ -63,3 +63,50 @@ def test_a_long_fine_tuning_of_the_sliced_network_is_that_of_the_masked_one(
     assert masked.keys() == sliced.keys()
     for name, value in masked.items():
         np.testing.assert_allclose(sliced[name], value, rtol=2e-3, atol=2e-4, err_msg=name)
+
+
+@pytest.fixture
+def stopped(graph, monkeypatch, tmp_path):
+    """An evaluator, a policy and its fine-tuning of 9 steps, which was stopped after the sixth."""
+    config = EpisodeConfig(steps=0, batch=32, statistics_images=64, validation="xla")
+    found = NetworkEvaluator(graph, DATA, CostModel(graph), config, 3, False)
+    monkeypatch.setattr(evaluation, "WORTH_COMPILING", 1)
+    monkeypatch.setattr(short_training, "TELL_EVERY", 1)
+    monkeypatch.setattr(short_training, "KEEP_EVERY", 4)
+
+    def stop(done, steps):
+        if done == 6:
+            raise KeyboardInterrupt
+
+    tuning, policy = Tuning(32 * 9, 0.05, 0, stop, tmp_path / "t.npz"), Policy.uniform(graph, 0.6)
+    with pytest.raises(KeyboardInterrupt):
+        found.network(policy, tuning)
+    return found, policy, tuning
+
+
+def test_a_fine_tuning_that_was_stopped_goes_on_and_ends_as_it_would_have(stopped):
+    found, policy, tuning = stopped
+    told = []
+    again = tuning._replace(progress=lambda *far: told.append(far))
+    variables = found.network(policy, again).variables
+    assert told == [(done, 9) for done in (5, 6, 7, 8, 9)]
+    assert not tuning.checkpoint.exists()
+    for name, value in found.network(policy, again._replace(checkpoint=None)).variables.items():
+        np.testing.assert_array_equal(variables[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"learning_rate": 0.01}, {"images": 32 * 10}])
+def test_another_fine_tuning_does_not_go_on_from_it(stopped, change):
+    found, policy, tuning = stopped
+    told = []
+    other = tuning._replace(progress=lambda done, steps: told.append(done), **change)
+    found.network(policy, other)
+    assert told[0] == 1
+
+
+def test_that_of_another_policy_does_not_go_on_from_it(graph, stopped):
+    found, _, tuning = stopped
+    told = []
+    other = tuning._replace(progress=lambda done, steps: told.append(done))
+    found.network(Policy.uniform(graph, 0.8), other)
+    assert told[0] == 1

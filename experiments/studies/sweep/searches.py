@@ -171,7 +171,7 @@ def searched(
         "episodes": len(found.history),
         "best": best.index,
         "search_accuracy": best.evaluation.accuracy,
-        "test_accuracy": test_accuracy(settings, evaluator, best.policy, seed),
+        "test_accuracy": test_accuracy(settings, evaluator, best.policy, seed, folder),
         "cost": best.evaluation.costs[decisions.metric],
         "limit": decisions.limit,
         # As if nothing had been in the cache: an evaluation keeps the seconds that it took.
@@ -192,7 +192,7 @@ def compile_before(problem: Problem) -> None:
 
 
 def test_accuracy(
-    settings: SweepSettings, evaluator: Evaluator, policy: Policy, seed: int
+    settings: SweepSettings, evaluator: Evaluator, policy: Policy, seed: int, folder: Path
 ) -> float:
     """Mean quality of a policy's network on the test split, in [0, 1].
 
@@ -201,11 +201,13 @@ def test_accuracy(
       evaluator: prepares and fine-tunes, and has the data.
       policy: of the network.
       seed: of the fine-tuning's batches.
+      folder: of the search; a fine-tuning that was stopped goes on from there.
 
     Raises:
       Diverged: if the loss of the fine-tuning is no number.
     """
-    tuning = Tuning(settings.tuning_images, settings.learning_rate, seed, tell_tuning)
+    images, learning_rate = settings.tuning_images, settings.learning_rate
+    tuning = Tuning(images, learning_rate, seed, tell_tuning, folder / "tuning.npz")
     small = evaluator.network(policy, tuning)
     dataset = evaluator.dataset
     if small.quantized:
