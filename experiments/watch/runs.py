@@ -178,7 +178,8 @@ class RunsTable:
         self._line(f"{run.name} failed: {error}")
 
     def left(self) -> float | None:
-        """Seconds until all are done, by what is known of runs so far; None if that is nothing."""
+        """Seconds until all are done, by what is known of runs so far; None if that is nothing, as
+        where all that are left take longer than was thought."""
         now = self._clock()
         known = [run.seconds for run in self._runs if run.state == "done" and run.seconds]
         known += [whole for run in self._runs if (whole := run.whole(now)) is not None]
@@ -192,7 +193,7 @@ class RunsTable:
             if whole is None:
                 return None
             rests.append(max(whole - passed, 0.0))
-        return max([sum(rests) / max(self._room(), 1), *rests])
+        return max([sum(rests) / max(self._room(), 1), *rests]) or None
 
     def _over(self, number: int, state: str) -> _Run:
         run = self._runs[number]

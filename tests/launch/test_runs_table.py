@@ -57,6 +57,21 @@ def test_what_is_expected_counts_before_anything_has_run(clock):
     assert table(clock, ["a", "b", "c"], 1, [10.0, 20.0, 60.0]).left() == 90.0
 
 
+def test_nothing_is_said_to_be_left_where_the_last_run_takes_longer_than_was_thought(clock):
+    stream = io.StringIO()
+    shown = table(clock, ["a", "b"], 1, None, stream)
+    shown.begun(0)
+    clock.now = 70.0
+    shown.ended(0)
+    shown.begun(1)
+    clock.now = 100.0
+    assert shown.left() == 40.0
+    clock.now = 170.0
+    assert shown.left() is None
+    shown.look({1: Status("core 1", 0, 0)})
+    assert "left" not in stream.getvalue().splitlines()[-1]
+
+
 def test_a_log_has_a_line_for_each_long_run_and_for_what_went_wrong(clock):
     stream = io.StringIO()
     with table(clock, ["a", "b", "c"], stream=stream) as shown:
