@@ -12,8 +12,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
+from unittest.mock import patch
 
 import tyro
+from docstring_parser import Docstring, parse_from_object
 
 from experiments.settings.blocks import CommandSettings, SessionBlock
 from experiments.settings.compilation_cache import use_compilation_cache
@@ -272,7 +274,9 @@ def _read(kind: type[Settings], name: str, arguments: list[str]) -> Settings:
 
     both.__annotations__["settings"] = Annotated[kind, tyro.conf.arg(name="")]
     description = COMMANDS[name].__doc__
-    settings, session = tyro.cli(both, prog=f"pfrl {name}", description=description, args=arguments)
+    with patch("docstring_parser.parse_from_object", _paragraphs):
+        found = tyro.cli(both, prog=f"pfrl {name}", description=description, args=arguments)
+    settings, session = found
     if hasattr(settings, "resolved"):
         settings = settings.resolved()
     cache = session.compilation_cache
@@ -287,6 +291,15 @@ def _read(kind: type[Settings], name: str, arguments: list[str]) -> Settings:
 
         check_answers(launch.ray)
     return settings
+
+
+def _paragraphs(kind: type) -> Docstring:
+    """What a class says of its attributes, without the line breaks of its source, at which tyro
+    would break help texts once more."""
+    found = parse_from_object(kind)
+    for each in found.params:
+        each.description = each.description and " ".join(each.description.split())
+    return found
 
 
 def _plugin_files(arguments: list[str]) -> tuple[Path, ...]:

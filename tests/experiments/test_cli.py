@@ -164,6 +164,20 @@ def test_measuring_two_files_compares_them(tmp_path, capsys):
     assert cli.main(["measure"]) == cli.USER_ERROR
 
 
+def test_a_wide_terminal_has_a_help_text_in_one_line(monkeypatch, capsys):
+    """However it is wrapped in the source."""
+    monkeypatch.setenv("COLUMNS", "500")
+    with pytest.raises(SystemExit):
+        cli.main(["pretrain", "--help"])
+    texts = [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
+    (seed,) = (text for text in texts if text.startswith("--seed INT"))
+    assert seed.endswith(
+        "Seed of the initial weights, of shuffling and of augmentation. (default: 0)"
+    )
+    (data,) = (text for text in texts if text.startswith("--data STR"))
+    assert " images:PATH, pictures without labels, for which the base network answers; " in data
+
+
 @pytest.mark.parametrize("command", ["compress", "pretrain", "report", "measure"])
 def test_help_lists_the_options(command, capsys):
     with pytest.raises(SystemExit) as ended:
