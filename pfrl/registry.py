@@ -8,10 +8,11 @@ looked for. A user's file registers more of them and is brought in as a plugin::
     def last_channels_go(graph, variables, evidence): ...
 """
 
+import difflib
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -46,6 +47,8 @@ KINDS = (
     "experiment",
 )
 """What can be registered."""
+ALIKE = 0.8
+"""How alike a name and a known one are (``difflib``) if the latter may be meant."""
 
 
 class RegistryError(ValueError):
@@ -74,8 +77,7 @@ class Registry(Mapping[str, Item], Generic[Item]):
         """
         items = self._all()
         if name not in items:
-            known = ", ".join(sorted(items))
-            raise RegistryError(f"unknown {_words(self.kind)} '{name}'; expected one of {known}")
+            raise RegistryError(unknown(_words(self.kind), name, sorted(items)))
         return items[name] if self._read is None else self._read(items[name])
 
     def __contains__(self, name: object) -> bool:
@@ -93,6 +95,26 @@ class Registry(Mapping[str, Item], Generic[Item]):
                 _import_all(room)
             self._open = True  # last, as another thread must not see half of them
         return _items.setdefault(self.kind, {})
+
+
+def unknown(kind: str, name: str, known: Sequence[str], *others: str) -> str:
+    """What is said of a name that nothing has: which there are, and which one may be meant.
+
+    Args:
+      kind: of thing, in words.
+      name: as a user gave it.
+      known: names that there are.
+      others: what could be given in place of a name.
+    """
+    plain = {_letters(each): each for each in known}
+    close = difflib.get_close_matches(_letters(name), plain, 1, ALIKE)
+    meant = f" (did you mean {plain[close[0]]}?)" if close else ""
+    expected = f"{', '.join(others)} or " if others else ""
+    return f"unknown {kind} '{name}'{meant}; expected {expected}one of {', '.join(known)}"
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 def register(kind: str, name: str, item: Any = None) -> Any:

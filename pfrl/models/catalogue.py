@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from pfrl.graph.source import Variables, from_nnx, is_floating, update_nnx
+from pfrl.models.elsewhere import advice
 from pfrl.models.weights import read_weights
 from pfrl.models.zoo import (
     convnext,
@@ -29,6 +30,7 @@ from pfrl.models.zoo import (
     vit,
 )
 from pfrl.models.zoo.layers import Factory
+from pfrl.registry import unknown
 
 ImageShape = tuple[int, int, int]
 """``(H, W, C)``."""
@@ -87,11 +89,11 @@ def check_name(name: str) -> None:
       ModelError: if there is not.
     """
     known = MODELS | DENSE_MODELS
-    if name not in known:
-        raise ModelError(
-            f"unknown model '{name}'; expected FILE.py:FUNCTION, FILE.onnx or one of"
-            f" {', '.join(known)}"
-        )
+    if name in known:
+        return
+    if (how := advice(name)) is not None:
+        raise ModelError(how)
+    raise ModelError(unknown("model", name, list(known), "FILE.py:FUNCTION", "FILE.onnx"))
 
 
 def check_answers(name: str, dense: bool) -> None:

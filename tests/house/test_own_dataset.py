@@ -52,7 +52,8 @@ def test_a_registered_data_set_is_loaded_by_name():
 
 
 def test_unknown_names_and_wrong_returns_are_told():
-    with pytest.raises(RegistryError, match=r"unknown dataset 'dgits'; expected one of .*digits"):
+    told = r"unknown dataset 'dgits' \(did you mean digits\?\); expected one of .*digits"
+    with pytest.raises(RegistryError, match=told):
         load("dgits")
     with pytest.raises(RegistryError, match="unknown dataset 'cifar10:'"):
         load("cifar10:here")

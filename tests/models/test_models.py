@@ -88,8 +88,8 @@ def test_a_seed_makes_one_network():
 
 
 def test_a_network_that_is_not_there():
-    with pytest.raises(ModelError, match=r"unknown model 'vgg16'; expected FILE\.py:FUNCTION"):
-        build("vgg16", 10, CIFAR, 0)
+    with pytest.raises(ModelError, match=r"unknown model 'alexnet'; expected FILE\.py:FUNCTION"):
+        build("alexnet", 10, CIFAR, 0)
     with pytest.raises(ModelError, match=r"images of 4x4 pixels or more, got 3x28"):
         build("lenet5", 10, (28, 3, 1), 0)
 
