@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from unittest.mock import patch
@@ -17,7 +18,7 @@ from unittest.mock import patch
 import tyro
 from docstring_parser import Docstring, parse_from_object
 
-from experiments.settings.blocks import CommandSettings, SessionBlock
+from experiments.settings.blocks import CommandSettings, SessionBlock, SettingsError
 from experiments.settings.compilation_cache import use_compilation_cache
 from experiments.watch.interrupts import INTERRUPTED, delivered, end_quietly
 from experiments.watch.outputs import flush, reader_may_leave
@@ -252,6 +253,7 @@ def _run(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         "pfrl", description="Compress neural networks: search, fine-tune, export, measure, report."
     )
+    parser.add_argument("--version", action="version", version=f"pfrl {version('pocketflow-rl')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         commands.add_parser(name, help=command.__doc__, add_help=False)
@@ -273,6 +275,7 @@ def _read(kind: type[Settings], name: str, arguments: list[str]) -> Settings:
         return settings, session
 
     both.__annotations__["settings"] = Annotated[kind, tyro.conf.arg(name="")]
+    _check_named(kind, name, arguments)
     description = COMMANDS[name].__doc__
     with patch("docstring_parser.parse_from_object", _paragraphs):
         found = tyro.cli(both, prog=f"pfrl {name}", description=description, args=arguments)
@@ -291,6 +294,19 @@ def _read(kind: type[Settings], name: str, arguments: list[str]) -> Settings:
 
         check_answers(launch.ray)
     return settings
+
+
+def _check_named(kind: type[CommandSettings], name: str, arguments: Sequence[str]) -> None:
+    """Say which option a network is given by, where it stands behind the command alone.
+
+    Raises:
+      SettingsError: if it does.
+    """
+    if arguments and not arguments[0].startswith("-") and hasattr(kind, "network"):
+        raise SettingsError(
+            f"'{arguments[0]}' has no option before it; a network is pfrl {name} --model"
+            f" {arguments[0]}, and pictures are --data imagefolder:PATH or images:PATH"
+        )
 
 
 def _paragraphs(kind: type) -> Docstring:

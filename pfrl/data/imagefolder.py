@@ -1,11 +1,10 @@
-"""The user's own images: a folder or a .zip of ``train/<class>/*.png|jpg|jpeg|webp``."""
+"""The user's own images: a folder or a .zip with a folder for every class."""
 
-import zipfile
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,14 +12,14 @@ import numpy as np
 from pfrl.data.base import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, Split, hold_out
 from pfrl.data.crops import centre
 from pfrl.data.kept import kept_pictures
-from pfrl.data.pictures import SUFFIXES, Broken, Reading, channels_of, read_all
+from pfrl.data.layout import LAYOUT, Placed, labelled, open_zip
+from pfrl.data.pictures import Broken, Reading, channels_of, read_all
 from pfrl.data.sources import SPLIT_SEED
 from pfrl.data.streams import Pictures, open_file, too_many, undecoded
 from pfrl.registry import register
 
-SEARCH_FOLDERS = ("val", "search")
+SPLITS_IN_ORDER = ("train", "val", "test")
 HELD_SHARE = 0.1
-LAYOUT = "train/<class>/*.png|jpg|jpeg|webp, and if you have them val/<class>/ and test/<class>/"
 
 
 class Entries(NamedTuple):
@@ -35,16 +34,16 @@ class Entries(NamedTuple):
 
 @register("dataset", "imagefolder:")
 def imagefolder(path: str) -> Dataset:
-    """The images of a folder or .zip, with ``train/``, ``val/`` (or ``search/``) and ``test/``.
+    """The images of a folder or .zip, with ``train/``, ``val/`` and ``test/`` or classes alone.
 
-    A split without a folder is cut from the training images: a tenth of them,
-    with every class in it, always the same ones for the same file names. All
-    images must be of one size, unless ``?size=224`` behind the path brings them to one: the short
-    side is resized to 8/7 of it, and the centre is cut out; in training it is a random resized
-    crop. With ``&skip_broken=1`` files that cannot be read are left out. Images are turned
-    upright, as their EXIF says. They are grey ``[N, H, W, 1]`` if all of
-    ``train/`` and ``val/`` are, else RGB ``[N, H, W, 3]``; transparency is
-    dropped. Test images are decoded when the test split is opened, not before.
+    What folders mean is in ``pfrl.data.layout``. A split without a folder is cut from the training
+    images: a tenth of them, with every class in it, always the same ones for the same file names.
+    All images must be of one size, unless ``?size=224`` behind the path brings them to one: the
+    short side is resized to 8/7 of it, and the centre is cut out; in training it is a random
+    resized crop. With ``&skip_broken=1`` files that cannot be read are left out. Images are turned
+    upright, as their EXIF says. They are grey ``[N, H, W, 1]`` if all of the training and search
+    images are, else RGB ``[N, H, W, 3]``; transparency is dropped. Test images are decoded when the
+    test split is opened, not before.
 
     Raises:
       DataError: if there is no such folder or .zip, if a split lacks a class
@@ -52,16 +51,15 @@ def imagefolder(path: str) -> Dataset:
     """
     place, reading = Reading.parse(path)
     root = Path(place).expanduser()
-    files, ignored = _image_files(root)
-    classes = tuple(sorted({file.parts[1] for file in files if file.parts[0] == "train"}))
+    placed, ignored = labelled(root)
+    classes = tuple(sorted({each.label for each in placed if each.split == "train"}))
     if len(classes) < 2:
         raise DataError(
             f"{root} has images of too few classes in train/, {len(classes)}; expected two or more:"
-            f" {LAYOUT}" + (f" (ignored: {ignored})" if ignored else "")
+            f" {LAYOUT}. Pictures without classes are images:{place}"
+            + (f" (ignored: {ignored})" if ignored else "")
         )
-    train = _entries(root, files, "train", classes)
-    search = _search_entries(root, files, classes)
-    test = _entries(root, files, "test", classes)
+    train, search, test = (_entries(root, placed, split, classes) for split in SPLITS_IN_ORDER)
     held = max(round(HELD_SHARE * len(train.names)), len(classes))
     rng = np.random.default_rng(SPLIT_SEED)
     if not test.names:
@@ -158,106 +156,31 @@ def open_rest(root: Path, test: Entries, shape: tuple[int, int, int], reading: R
     return cropped(split, reading, 0)[1]
 
 
-def _image_files(root: Path) -> tuple[list[PurePosixPath], str]:
-    """Sorted ``<split>/<class>/<image>`` paths, and what else there is, as a ``Dataset`` tells it.
-
-    Hidden files, and what macOS adds to archives, are left out of both.
-    """
-    every, folders = listed(root)
-    images = {p for p in every if len(p.parts) == 3 and p.suffix.lower() in SUFFIXES}
-    folders |= {p.parent for p in every}
-    classes = {path for path in folders if len(path.parts) == 2}
-    # By parts, as paths are compared, but without a call for each comparison.
-    in_order = sorted(images, key=lambda path: path.parts)
-    return in_order, _ignored(every - images, classes - {path.parent for path in images})
-
-
-def listed(root: Path) -> tuple[set[PurePosixPath], set[PurePosixPath]]:
-    """Files and folders of a folder or .zip, without hidden ones.
-
-    Raises:
-      DataError: if there is no such folder or .zip.
-    """
-    if root.is_dir():
-        # The pattern follows links to folders, which ``rglob`` does not.
-        paths = {*root.rglob("*"), *root.glob("*/*/*")}
-        found = [(PurePosixPath(p.relative_to(root).as_posix()), p.is_dir()) for p in paths]
-    elif root.is_file():
-        with _open(root) as archive:
-            found = [(PurePosixPath(name), name.endswith("/")) for name in archive.namelist()]
-    else:
-        raise DataError(f"no folder or .zip file at {root}; expected one with {LAYOUT}")
-    shown = [
-        (path, folder)
-        for path, folder in found
-        if not any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    ]
-    files = {path for path, folder in shown if not folder}
-    return files, {path for path, folder in shown if folder}
-
-
-def _ignored(files: Set[PurePosixPath], empty: Set[PurePosixPath]) -> str:
-    """``3 files, 1 empty class``, each with an example and with what to do."""
-    parts = []
-    if files:
-        noun = "files" if len(files) > 1 else "file"
-        parts.append(
-            f"{len(files):,} {noun} such as {min(files)} (expected PNG, JPEG or WebP files at"
-            " <split>/<class>/: convert or move them)"
-        )
-    if empty:
-        noun = "classes" if len(empty) > 1 else "class"
-        parts.append(f"{len(empty)} empty {noun} such as {min(empty)}/ (add images to it)")
-    return ", ".join(parts)
-
-
-@contextmanager
-def _open(root: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        archive = zipfile.ZipFile(root)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{root} is neither a folder nor a whole .zip file ({error}); expected {LAYOUT}"
-        ) from error
-    with archive:
-        yield archive
-
-
 @contextmanager
 def _reader(root: Path) -> Iterator[Callable[[str], bytes]]:
     """A function from an image's name to its bytes."""
     if root.is_dir():
         yield lambda name: (root / name).read_bytes()
     else:
-        with _open(root) as archive:
+        with open_zip(root) as archive:
             yield archive.read
 
 
-def _entries(
-    root: Path, files: Sequence[PurePosixPath], split: str, classes: tuple[str, ...]
-) -> Entries:
+def _entries(root: Path, placed: Sequence[Placed], split: str, classes: tuple[str, ...]) -> Entries:
     """The split's files, or none; a split that is there has the classes of the training split."""
-    chosen = [file for file in files if file.parts[0] == split]
-    found = {file.parts[1] for file in chosen}
+    chosen = [each for each in placed if each.split == split]
+    found = {each.label for each in chosen}
     if chosen and found != set(classes):
         odd = sorted(found ^ set(classes))[0]
-        where, lacks = ("train", split) if odd in classes else (split, "train")
+        folder = str(chosen[0].path.parent.parent)
+        where, lacks = ("train", folder) if odd in classes else (folder, "train")
         raise DataError(
-            f"the classes of {split}/ and train/ in {root} differ: '{odd}' has images in {where}/"
+            f"the classes of {folder}/ and train/ in {root} differ: '{odd}' has images in {where}/"
             f" and none in {lacks}/; both must have the same class folders"
         )
     number = {name: label for label, name in enumerate(classes)}
-    labels = np.asarray([number[file.parts[1]] for file in chosen], np.int32)
-    return Entries([str(file) for file in chosen], labels)
-
-
-def _search_entries(
-    root: Path, files: Sequence[PurePosixPath], classes: tuple[str, ...]
-) -> Entries:
-    val, search = (_entries(root, files, split, classes) for split in SEARCH_FOLDERS)
-    if val.names and search.names:
-        raise DataError(f"{root} has both val/ and search/, which mean the same; keep one of them")
-    return val if val.names else search
+    labels = np.asarray([number[each.label] for each in chosen], np.int32)
+    return Entries([str(each.path) for each in chosen], labels)
 
 
 def _cut(

@@ -1,20 +1,20 @@
 """The user's own images without labels: a folder or a .zip of pictures, however it is arranged."""
 
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from pfrl.data.base import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, hold_out
 from pfrl.data.imagefolder import (
-    SEARCH_FOLDERS,
+    SPLITS_IN_ORDER,
     Entries,
     check_headers,
-    listed,
     open_rest,
     read_both,
 )
-from pfrl.data.pictures import SUFFIXES, Reading
+from pfrl.data.layout import Placed, unlabelled
+from pfrl.data.pictures import Reading
 from pfrl.data.sources import SPLIT_SEED
 from pfrl.registry import register
 from pfrl.tasks.agreement import Unlabelled
@@ -27,10 +27,10 @@ FEWEST = 10
 def images(path: str) -> Dataset:
     """All pictures of a folder or .zip and of the folders in it; the base network answers for them.
 
-    A folder with ``train/`` has its splits in ``train/``, ``val/`` (or ``search/``) and ``test/``,
-    and what else is in it is left out. A split that is missing is a tenth of the training images,
-    always the same ones for the same file names. Pictures are read as ``imagefolder:`` reads
-    them, with the same options behind a question mark.
+    A folder with ``train/`` has its splits in ``train/``, ``val/`` and ``test/`` (other names are
+    in ``pfrl.data.layout``), and what else is in it is left out. A split that is missing is a tenth
+    of the training images, always the same ones for the same file names. Pictures are read as
+    ``imagefolder:`` reads them, with the same options behind a question mark.
 
     Raises:
       DataError: if there is no such folder or .zip, if it has too few pictures, or as
@@ -38,10 +38,8 @@ def images(path: str) -> Dataset:
     """
     place, reading = Reading.parse(path)
     root = Path(place).expanduser()
-    every, _ = listed(root)
-    found = sorted(file for file in every if file.suffix.lower() in SUFFIXES)
     rng = np.random.default_rng(SPLIT_SEED)
-    train, search, test = _splits(root, found, rng)
+    train, search, test = _splits(root, unlabelled(root), rng)
     check_headers(root, test, reading)
     read = read_both(root, train, search, reading)
     shape = read.train.images.shape[1:]
@@ -64,21 +62,19 @@ def images(path: str) -> Dataset:
 
 
 def _splits(
-    root: Path, found: list[PurePosixPath], rng: np.random.Generator
+    root: Path, placed: list[Placed], rng: np.random.Generator
 ) -> tuple[Entries, Entries, Entries]:
     """Training, search and test images."""
-    inside = {split: [f for f in found if f.parts[0] == split and len(f.parts) > 1]
-              for split in ("train", *SEARCH_FOLDERS, "test")}  # fmt: skip
-    first = inside["train"] or found
-    if len(first) < FEWEST:
+    train, search, test = (
+        _entries([each for each in placed if each.split == split]) for split in SPLITS_IN_ORDER
+    )
+    if len(train.names) < FEWEST:
         raise DataError(
-            f"{root} has too few pictures (PNG, JPEG or WebP) to train on, {len(first)}; expected"
-            f" {FEWEST} at least"
+            f"{root} has too few pictures (PNG, JPEG or WebP) to train on, {len(train.names)};"
+            f" expected {FEWEST} at least"
         )
-    own = bool(inside["train"])
-    search = [*inside["val"], *inside["search"]] if own else []
-    parts = [_entries(first), _entries(search), _entries(inside["test"] if own else [])]
-    held = max(round(HELD_SHARE * len(first)), 1)
+    held = max(round(HELD_SHARE * len(train.names)), 1)
+    parts = [train, search, test]
     for place in (2, 1):
         if not parts[place].names:
             rest, chosen = hold_out(parts[0].labels, held, rng)
@@ -86,5 +82,5 @@ def _splits(
     return parts[0], parts[1], parts[2]
 
 
-def _entries(files: list[PurePosixPath]) -> Entries:
-    return Entries(list(map(str, files)), np.zeros(len(files), np.int32))
+def _entries(placed: list[Placed]) -> Entries:
+    return Entries([str(each.path) for each in placed], np.zeros(len(placed), np.int32))

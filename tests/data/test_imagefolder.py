@@ -91,7 +91,7 @@ def test_search_is_another_name_of_val(root):
     (root / "val").rename(root / "search")
     assert np.array_equal(read(root).search.images, before.images)
     fill(root, "val", ("cat", "dog"), 1)
-    with pytest.raises(DataError, match="both val/ and search/, which mean the same; keep one"):
+    with pytest.raises(DataError, match="both search/ and val/, which mean the same; keep one"):
         read(root)
 
 
@@ -200,8 +200,8 @@ def test_what_is_ignored_is_told(kind, root):
     assert np.array_equal(found.train.images, before.images)
     assert found.summary == (
         "40 training and 6 search images, 2 classes; ignored: 4 files such as"
-        " train/cat/more/a.png (expected PNG, JPEG or WebP files at <split>/<class>/: convert or"
-        " move them), 1 empty class such as train/cow/ (add images to it)"
+        " train/cat/more/a.png (expected PNG, JPEG or WebP files in a folder of their class:"
+        " convert or move them), 1 empty class such as train/cow/ (add images to it)"
     )
 
 
