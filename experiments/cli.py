@@ -12,13 +12,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-from unittest.mock import patch
+from typing import TypeVar
 
-import tyro
-from docstring_parser import Docstring, parse_from_object
-
-from experiments.settings.blocks import CommandSettings, SessionBlock, SettingsError
+from experiments.settings import options
+from experiments.settings.blocks import CommandSettings
 from experiments.settings.compilation_cache import use_compilation_cache
 from experiments.watch.interrupts import INTERRUPTED, delivered, end_quietly
 from experiments.watch.outputs import flush, reader_may_leave
@@ -260,28 +257,14 @@ def _run(arguments: list[str]) -> None:
     # Only the word that names the command; its options are tyro's.
     name = parser.parse_args(arguments[:1]).command
     load_plugins(_plugin_files(arguments))
-    paths = COMMANDS[name](lambda settings: _read(settings, name, arguments[1:]))
+    paths = COMMANDS[name](lambda kind: _read(kind, name, arguments[1:]))
     for path in paths:
         print(path)
 
 
 def _read(kind: type[Settings], name: str, arguments: list[str]) -> Settings:
-    """The settings of a command, checked; ends the program on ``--help`` and wrong options."""
-
-    def both(
-        settings: Annotated[Any, tyro.conf.arg(name="")],
-        session: Annotated[SessionBlock, tyro.conf.arg(name="")],
-    ) -> tuple[Settings, SessionBlock]:
-        return settings, session
-
-    both.__annotations__["settings"] = Annotated[kind, tyro.conf.arg(name="")]
-    _check_named(kind, name, arguments)
-    description = COMMANDS[name].__doc__
-    with patch("docstring_parser.parse_from_object", _paragraphs):
-        found = tyro.cli(both, prog=f"pfrl {name}", description=description, args=arguments)
-    settings, session = found
-    if hasattr(settings, "resolved"):
-        settings = settings.resolved()
+    """The settings of a command; what it computes with is ready after that."""
+    settings, session = options.read(kind, name, arguments, COMMANDS[name].__doc__ or "")
     cache = session.compilation_cache
     if str(cache) != "none":
         use_compilation_cache(None if cache is None else Path(cache))
@@ -294,28 +277,6 @@ def _read(kind: type[Settings], name: str, arguments: list[str]) -> Settings:
 
         check_answers(launch.ray)
     return settings
-
-
-def _check_named(kind: type[CommandSettings], name: str, arguments: Sequence[str]) -> None:
-    """Say which option a network is given by, where it stands behind the command alone.
-
-    Raises:
-      SettingsError: if it does.
-    """
-    if arguments and not arguments[0].startswith("-") and hasattr(kind, "network"):
-        raise SettingsError(
-            f"'{arguments[0]}' has no option before it; a network is pfrl {name} --model"
-            f" {arguments[0]}, and pictures are --data imagefolder:PATH or images:PATH"
-        )
-
-
-def _paragraphs(kind: type) -> Docstring:
-    """What a class says of its attributes, without the line breaks of its source, at which tyro
-    would break help texts once more."""
-    found = parse_from_object(kind)
-    for each in found.params:
-        each.description = each.description and " ".join(each.description.split())
-    return found
 
 
 def _plugin_files(arguments: list[str]) -> tuple[Path, ...]:

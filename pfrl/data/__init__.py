@@ -54,8 +54,8 @@ def reader(name: str) -> Callable[[], Dataset]:
     if not colon and there not in DATASETS and Path(there).expanduser().exists():
         raise DataError(
             f"{there} is a folder or file, and its kind is missing: give imagefolder:{there} for"
-            f" pictures in folders of their classes, images:{there} for pictures without labels, npz:{there}"
-            " for arrays"
+            f" pictures in folders of their classes, images:{there} for pictures without labels,"
+            f" npz:{there} for arrays"
         )
     if ("?" in place and kind not in PICTURES) or "?" in kind:
         raise DataError(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,19 @@ def test_help_lists_the_options(command, capsys):
         cli.main([command, "--help"])
     assert ended.value.code == 0
     assert "usage: pfrl " + command in capsys.readouterr().out
+
+
+def test_a_network_without_its_option_is_told_which_it_is(capsys):
+    told = refused(capsys, "net.onnx", "--episodes", "4")
+    assert told.startswith("pfrl: 'net.onnx' has no option before it; a network is pfrl compress")
+    assert "--model net.onnx" in told
+
+
+def test_the_version_is_said(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"pfrl {version('pocketflow-rl')}\n"
 
 
 def test_an_unknown_option_ends_with_two(capsys):
