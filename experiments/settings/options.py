@@ -49,8 +49,8 @@ def _check_named(kind: type[CommandSettings], name: str, arguments: Sequence[str
     Raises:
       SettingsError: if it does.
     """
-    named = not arguments or arguments[0].startswith("-")
-    if not named and "network" in {field.name for field in dataclasses.fields(kind)}:
+    fields = {field.name for field in dataclasses.fields(kind)}
+    if arguments and not arguments[0].startswith("-") and fields & {"network", "model"}:
         raise SettingsError(
             f"'{arguments[0]}' has no option before it; a network is pfrl {name} --model"
             f" {arguments[0]}, and pictures are --data imagefolder:PATH or images:PATH"

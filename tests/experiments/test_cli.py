@@ -193,6 +193,12 @@ def test_a_network_without_its_option_is_told_which_it_is(capsys):
     assert "--model net.onnx" in told
 
 
+@pytest.mark.parametrize("command", ["inspect", "sweep"])
+def test_other_commands_tell_it_too(command, capsys):
+    assert cli.main([command, "net.onnx"]) == cli.USER_ERROR
+    assert f"a network is pfrl {command} --model net.onnx" in capsys.readouterr().err
+
+
 def test_the_version_is_said(capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["--version"])
