@@ -49,8 +49,10 @@ def _check_named(kind: type[CommandSettings], name: str, arguments: Sequence[str
     Raises:
       SettingsError: if it does.
     """
-    fields = {field.name for field in dataclasses.fields(kind)}
-    if arguments and not arguments[0].startswith("-") and fields & {"network", "model"}:
+    fields = dataclasses.fields(kind)
+    takes = {field.name for field in fields} & {"network", "model"}
+    by_place = any("Positional" in str(field.type) for field in fields)
+    if arguments and not arguments[0].startswith("-") and takes and not by_place:
         raise SettingsError(
             f"'{arguments[0]}' has no option before it; a network is pfrl {name} --model"
             f" {arguments[0]}, and pictures are --data imagefolder:PATH or images:PATH"
