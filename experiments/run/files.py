@@ -1,14 +1,16 @@
 """The networks of a report and their files: written, judged on the test split, and measured."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from pfrl.compression.sliced import Compressed
+from pfrl.cpu import cores
+from pfrl.cpu.backend import answering
 from pfrl.data import Dataset
 from pfrl.deploy.litert.export import export_litert
 from pfrl.deploy.memory import peak_memories
@@ -138,7 +140,7 @@ def export(network: Network, graph: Graph, dataset: Dataset, path: Path) -> Path
 
 
 def judge_files(compressed: Network, files: Files, dataset: Dataset) -> Judged:
-    """Every file on the test split, each in its runtime.
+    """Every file on the test split, each in its runtime, on as many cores as there are.
 
     The only place where the test split is read.
 
@@ -153,17 +155,19 @@ def judge_files(compressed: Network, files: Files, dataset: Dataset) -> Judged:
     """
     task, test = dataset.task, dataset.open_test()
     sessions = {key: open_session(path) for key, path in files.items()}
-    ours = jax.jit(lambda x: as_one(compressed.outputs(x)))
+    ours = answering(lambda x: as_one(compressed.outputs(x)), threads=1)
+    asked = [lambda x: np.asarray(ours(x)), *(each.logits for each in sessions.values())]
     quality: dict[tuple[str, str], list[np.ndarray]] = {key: [] for key in files}
     alike: dict[str, list[np.ndarray]] = {kind: [] for kind, _ in files}
-    for images, targets in dataset.batches(test, JUDGED_AT_ONCE):
-        count = len(targets)
-        expected = np.asarray(ours(images))[:count]
-        for (kind, name), session in sessions.items():
-            outputs = session.logits(np.asarray(images[:count]))
-            quality[kind, name].append(task.quality(outputs, targets))
-            if name == "compressed":
-                alike[kind].append(task.agree(expected, outputs))
+    with ThreadPoolExecutor(len(cores())) as pool:
+        for images, targets in dataset.batches(test, JUDGED_AT_ONCE):
+            batch, count = np.asarray(images), len(targets)
+            asking = [pool.submit(ask, batch) for ask in asked]
+            expected, *answers = (each.result()[:count] for each in asking)
+            for (kind, name), outputs in zip(sessions, answers, strict=True):
+                quality[kind, name].append(task.quality(outputs, targets))
+                if name == "compressed":
+                    alike[kind].append(task.agree(expected, outputs))
     return Judged(
         {key: np.concatenate(parts) for key, parts in quality.items()},
         {kind: float(np.concatenate(parts).mean()) for kind, parts in alike.items()},

@@ -13,7 +13,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import pfrl
-from pfrl.cpu import fast
+from pfrl.cpu import backend, fast
 from pfrl.cpu.foreign import register
 from pfrl.graph import from_nnx, split_variables
 from pfrl.training.optimizers import sgd
@@ -289,6 +289,31 @@ def test_a_fast_function_is_still_compiled_once():
         x, kernel = arrays((2, 8, 8, 4), (3, 3, 4, 4))
         function(x * scale, kernel)
     assert seen == [(2, 8, 8, 4)]
+
+
+def test_what_a_network_holds_is_an_argument_of_its_program(monkeypatch):
+    """XLA would compute with constants while it compiles."""
+    source, calls = from_nnx(made(resnet8)), []
+
+    def noted(run, threads):
+        def called(arrays, x):
+            calls.append((run, arrays, threads))
+            return jax.jit(run)(arrays, x)
+
+        return called
+
+    def function(x):
+        return source.apply(source.variables, x, False)[0]
+
+    monkeypatch.setattr(backend, "compiled", noted)
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype(np.float32)
+    answer = backend.answering(function, threads=1)
+    for images in (x, x[:1], x):
+        np.testing.assert_allclose(answer(images), function(images), rtol=1e-5, atol=1e-6)
+    (run, arrays, threads), other, again = calls
+    assert run is again[0] and run is not other[0] and threads == 1
+    assert sum(map(np.size, arrays)) >= sum(map(np.size, source.variables.values()))
+    assert all(np.size(each) <= 1 for each in jax.make_jaxpr(run)(arrays, x).consts)
 
 
 def test_a_compressed_network_is_still_traced():

@@ -22,6 +22,7 @@ from pfrl.compression.policy import Policy
 from pfrl.compression.rebuilt import rebuild
 from pfrl.compression.recipe import Recipe
 from pfrl.compression.sliced import Compressed, compress
+from pfrl.cpu.backend import answering
 from pfrl.data import Dataset, load
 from pfrl.data.seen import seen
 from pfrl.deploy.litert.export import export_litert
@@ -161,7 +162,7 @@ def _graph(model: str, decompose: str | None, facts: dict[str, Any]) -> Graph:
 def _compared(trained: Compressed, path: Path, dataset: Dataset) -> str:
     """How far a file answers as the run's network does."""
     search = dataset.search.take(slice(COMPARED))
-    session, ours = open_session(path), jax.jit(lambda x: as_one(trained(x)))
+    session, ours = open_session(path), answering(lambda x: as_one(trained(x)))
     alike = []
     for images, targets in dataset.batches(search, min(250, len(search))):
         expected = np.asarray(ours(images))[: len(targets)]

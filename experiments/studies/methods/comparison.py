@@ -22,7 +22,7 @@ from pfrl.compression.calibration import gather_from
 from pfrl.compression.policy import Policy
 from pfrl.compression.sliced import Compressed, compress
 from pfrl.cost import CostModel
-from pfrl.cpu.backend import compiled
+from pfrl.cpu.backend import answering, compiled
 from pfrl.data import Dataset, Split
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.deploy.runtimes.onnxruntime import Session
@@ -240,7 +240,7 @@ def judge(small: Compressed, variables: Variables, dataset: Dataset, test: Split
         return small.apply(fixed, x, False)[0]
 
     if small.quantized:
-        return mean_quality(compiled(lambda x: as_one(logits(x))), dataset, test)
+        return mean_quality(answering(lambda x: as_one(logits(x))), dataset, test)
     with TemporaryDirectory() as folder:
         path = export_onnx(logits, small.graph.input_shape, Path(folder) / "small.onnx")
         return mean_quality(Session(path).logits, dataset, test)

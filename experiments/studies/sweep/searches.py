@@ -37,7 +37,7 @@ from experiments.watch.runs import tell_tuning
 from experiments.watch.summary import write_summary
 from pfrl.compression.policy import Policy
 from pfrl.cost import Budget
-from pfrl.cpu.backend import compiled
+from pfrl.cpu.backend import answering
 from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.evaluation.base import Evaluator, Tuning
 from pfrl.tasks.outputs import as_one
@@ -211,7 +211,7 @@ def test_accuracy(
     small = evaluator.network(policy, tuning)
     dataset = evaluator.dataset
     if small.quantized:
-        judge = compiled(lambda x: as_one(small(x)))
+        judge = answering(lambda x: as_one(small(x)))
     else:
         judge = RUNTIMES["onnx"].judge(small, evaluator.graph.input_shape)
     return mean_quality(judge, dataset, dataset.open_test())

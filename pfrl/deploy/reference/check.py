@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pfrl.cpu.backend import compiled
+from pfrl.cpu.backend import answering
 from pfrl.deploy.operators.graph import OperatorGraph
 from pfrl.deploy.operators.program import ExportError
 from pfrl.deploy.operators.quantized import Quantization
@@ -52,7 +52,7 @@ class Check:
         litert: bool = False,
     ):
         self._runtime, self._integer = runtime, bool(quantization.sites)
-        self._expected = np.asarray(compiled(lambda x: as_one(function(x)))(images))
+        self._expected = np.asarray(answering(lambda x: as_one(function(x)))(images))
         self._reference, self.few = Reference(graph, quantization, litert), images[:FEW]
 
     def passes(self, found: np.ndarray) -> bool:
