@@ -84,7 +84,12 @@ def unlabelled(root: Path) -> list[Placed]:
 
 
 def _around(pictures: Collection[PurePosixPath], below: int) -> int:
-    """Folders that are around everything, with ``below`` names and more below them."""
+    """How many folders lie around all pictures, one in the other; a folder that is a split is none.
+
+    Args:
+      pictures: within the folder or .zip.
+      below: names that are left of every path at least.
+    """
     count = 0
     while pictures and all(len(path.parts) > count + below for path in pictures):
         heads = {path.parts[count] for path in pictures}
