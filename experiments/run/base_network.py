@@ -99,8 +99,10 @@ def tell_little_left(decisions: Decisions, costs: CostModel) -> None:
       decisions: of a search, under its budget.
       costs: by which they count.
     """
+    if decisions.limit is None:
+        return
     left = costs.cost("macs", decisions.uniform(decisions.limit)) / costs.base["macs"]
-    if decisions.limit is None or left >= LITTLE:
+    if left >= LITTLE:
         return
     metric, base = decisions.metric, decisions.base
     whole, asked = decisions.cost(decisions.uniform(None)) / base, decisions.limit / base

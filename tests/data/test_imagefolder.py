@@ -1,62 +1,16 @@
 """The user's own images: what is read from a folder or a .zip, how it is cut, what is refused."""
 
-import zipfile
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from pfrl.data import DataError, load
+from pfrl.data import DataError
 from pfrl.data.base import IMAGENET_MEAN, IMAGENET_STD
-
-COLOUR = (4, 6, 3)
-GREY = (4, 6)
-
-
-def draw(path, seed, shape=COLOUR, **options):
-    """A file of random pixels; PNG, so that what is read is what was drawn."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-    Image.fromarray(pixels).save(path, **options)
-    return pixels
-
-
-def seed_of(split, label, index):
-    return [*split.encode(), label, index]
-
-
-def fill(root, split, classes, count, shape=COLOUR):
-    """``count`` images a class, no two alike."""
-    for label, name in enumerate(classes):
-        for i in range(count):
-            seed = seed_of(split, label, i)
-            draw(root / split / name / f"{i:03}.png", seed, shape)
-
-
-def zipped(root):
-    """The folder as a .zip beside it, entries in an order of its own."""
-    path = root.with_suffix(".zip")
-    with zipfile.ZipFile(path, "w") as archive:
-        for file in sorted(root.rglob("*.*"), reverse=True):
-            archive.write(file, file.relative_to(root))
-    return path
-
-
-def read(root):
-    return load(f"imagefolder:{root}")
+from tests.support.folders import COLOUR, GREY, draw, fill, read, seed_of, zipped
 
 
 def fingerprints(split):
     return {image.tobytes() for image in split.images}
-
-
-@pytest.fixture
-def root(tmp_path):
-    """Two classes with 20 training, 3 search and 2 test images each."""
-    folder = tmp_path / "images"
-    for split, count in [("train", 20), ("val", 3), ("test", 2)]:
-        fill(folder, split, ("cat", "dog"), count)
-    return folder
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])

@@ -6,16 +6,7 @@ import pytest
 
 from pfrl.data import DataError
 from pfrl.data.layout import labelled, unlabelled
-from tests.data.test_imagefolder import draw, fill, read, zipped
-
-
-@pytest.fixture
-def root(tmp_path):
-    """Two classes with 20 training, 3 search and 2 test images each."""
-    folder = tmp_path / "images"
-    for split, count in [("train", 20), ("val", 3), ("test", 2)]:
-        fill(folder, split, ("cat", "dog"), count)
-    return folder
+from tests.support.folders import draw, fill, read, zipped
 
 
 def pictures(root):
