@@ -45,13 +45,13 @@ def read_arrays(path: str) -> Dataset:
     return of_arrays(f"npz:{path}", file, _load(file))
 
 
-def of_arrays(name: str, file: Path | str, arrays: Mapping[str, np.ndarray]) -> Dataset:
+def of_arrays(name: str, file: Path | str, arrays: Mapping[str, Any]) -> Dataset:
     """See ``read_arrays``.
 
     Args:
       name: of the data set.
       file: what messages call the arrays' place.
-      arrays: by name.
+      arrays: by name; images may be ``Undecoded``.
 
     Raises:
       DataError: if they are not as said there.
@@ -98,7 +98,7 @@ def _load(file: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _images(file: Path | str, images: np.ndarray) -> np.ndarray:
+def _images(file: Path | str, images: Any) -> Any:
     if images.ndim not in (3, 4) or images.dtype != np.uint8 or 0 in images.shape:
         raise DataError(
             f"{file} has images {images.dtype} {list(images.shape)}, expected uint8 [N, H, W] or"

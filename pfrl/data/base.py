@@ -8,7 +8,7 @@ import numpy as np
 
 from pfrl.data.crops import random_crops
 from pfrl.data.pictures import DataError
-from pfrl.data.streams import Loading, Pictures, loaded
+from pfrl.data.streams import Loading, Undecoded, loaded
 from pfrl.registry import Registry
 from pfrl.tasks import Classification, Task
 
@@ -210,7 +210,7 @@ class Dataset:
         """See ``training_batches``; images are uint8."""
         per_pass = len(self.train) // batch
         count = max(per_pass, 1) if count is None else count
-        if isinstance(self.train.images, Pictures):
+        if isinstance(self.train.images, Undecoded):
             yield from self._streamed(list(self._indices(batch, rng, count)), rng, skipped)
             return
         for number, index in enumerate(self._indices(batch, rng, count)):

@@ -15,7 +15,7 @@ from pfrl.data.kept import kept_pictures
 from pfrl.data.layout import LAYOUT, Placed, labelled, open_zip
 from pfrl.data.pictures import Broken, Reading, channels_of, read_all
 from pfrl.data.sources import SPLIT_SEED
-from pfrl.data.streams import Pictures, open_file, too_many, undecoded
+from pfrl.data.streams import IN_COLOUR, Pictures, open_file, too_many, undecoded
 from pfrl.registry import register
 
 SPLITS_IN_ORDER = ("train", "val", "test")
@@ -122,11 +122,16 @@ def check_headers(root: Path, entries: Entries, reading: Reading) -> None:
     _check_broken(root, Broken(names, "is no whole PNG, JPEG or WebP image"), good, reading)
 
 
-def _later(root: Path, entries: Entries, reading: Reading) -> tuple[Split, np.ndarray]:
+def _later(
+    root: Path, entries: Entries, reading: Reading, shape: tuple[int, int, int] | None = None
+) -> tuple[Split, np.ndarray]:
     """As ``decode``, but only what the files' headers say is known."""
     pictures, good = undecoded(root, entries.names, reading)
     names = tuple(name for name, whole in zip(entries.names, good, strict=True) if not whole)
     _check_broken(root, Broken(names, "is no whole PNG, JPEG or WebP image"), good, reading)
+    if shape is not None:
+        sides = pictures.sides if reading.size else shape[:2]
+        pictures = replace(pictures, sides=sides, channels=shape[-1])
     return Split(pictures, entries.labels[good]), good
 
 
@@ -152,7 +157,8 @@ def _check_classes(root: Path, labels: np.ndarray, classes: tuple[str, ...]) -> 
 
 def open_rest(root: Path, test: Entries, shape: tuple[int, int, int], reading: Reading) -> Split:
     """A split that is read late; see ``decode``."""
-    split, _ = decode(root, test, reading, shape)
+    much = too_many(root, test.names, reading)
+    split, _ = (_later if much else decode)(root, test, reading, shape)
     return cropped(split, reading, 0)[1]
 
 
@@ -244,10 +250,7 @@ def _decode(
                 f" {expected} as the images before it; give --image-size, to which all are resized"
             )
         if pixels.shape[-1] > images.shape[-1]:
-            raise DataError(
-                f"{names[index]} in {root} is in colour, but all of train/ and val/ is grey;"
-                " make all images grey or some of train/ RGB"
-            )
+            raise DataError(f"{names[index]} in {root} {IN_COLOUR}")
         images[index] = pixels
         pictures[index] = _NOTHING  # of many pictures not two copies at once
     return images, good

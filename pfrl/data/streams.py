@@ -7,6 +7,7 @@ nor on where training starts.
 
 import signal
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from pfrl.cpu.workers import cores
 from pfrl.data.pictures import DataError, PictureError, Reading, channels_of, decoded
 
 IN_MEMORY = 2**30
-"""Bytes of decoded pictures that are held in memory; more are read from their files every time."""
+"""Bytes of decoded pictures that are held in memory; more are read again every time."""
 IN_PROCESSES = 64
 """Batches from which on processes are worth their start, a second or two each."""
 MOST_WORKERS = 8
@@ -28,13 +29,49 @@ THREADS = 4
 """That decode within a process."""
 
 
+IN_COLOUR = (
+    "is in colour, but all of train/ and val/ is grey; make all images grey or some of train/ RGB"
+)
+
+
 class LostPicture(DataError):
     """A file that could be read when the data set was opened, and cannot any more."""
 
 
+class Undecoded(ABC):
+    """uint8 ``[N, H, W, C]`` that is read by ``np.asarray``; indexing takes some, unread."""
+
+    ndim = 4
+    dtype = np.dtype(np.uint8)
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int, int]: ...
+
+    @abstractmethod
+    def __getitem__(self, index: Any) -> "Undecoded": ...
+
+    @abstractmethod
+    def at(self, place: int) -> np.ndarray:
+        """The image at a place, uint8 ``[H, W, C]``.
+
+        Raises:
+          LostPicture: if it cannot be read, or has another shape.
+        """
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        found = np.empty(self.shape, np.uint8)
+        for place in range(len(found)):
+            found[place] = self.at(place)
+        return found if dtype is None else found.astype(dtype)
+
+
 @dataclass(frozen=True, eq=False)
-class Pictures:
-    """uint8 ``[N, H, W, C]`` that is decoded by ``np.asarray``; indexing takes some, undecoded.
+class Pictures(Undecoded):
+    """Pictures in files.
 
     Attributes:
       root: folder or .zip.
@@ -54,25 +91,11 @@ class Pictures:
     def shape(self) -> tuple[int, int, int, int]:
         return len(self.names), *self.sides, self.channels
 
-    @property
-    def nbytes(self) -> int:
-        """Of all, decoded."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    def __len__(self) -> int:
-        return len(self.names)
-
     def __getitem__(self, index: Any) -> "Pictures":
         return replace(self, names=self.names[index])
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        found = np.empty(self.shape, np.uint8)
-        for place, name in enumerate(self.names):
-            found[place] = self._decoded(str(name))
-        return found if dtype is None else found.astype(dtype)
-
-    def _decoded(self, name: str) -> np.ndarray:
-        height, width = self.sides
+    def at(self, place: int) -> np.ndarray:
+        name, (height, width) = str(self.names[place]), self.sides
         try:
             pixels = decoded(content(self.root, name), self.reading)
         except PictureError as error:
@@ -88,6 +111,8 @@ class Pictures:
                 f"{name} in {self.root} has (height, width) {pixels.shape[:2]}, expected"
                 f" {self.sides} as the first image; give --image-size, to which all are resized"
             )
+        if pixels.shape[-1] > self.channels:
+            raise LostPicture(f"{name} in {self.root} {IN_COLOUR}")
         return pixels[top : top + height, left : left + width]
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from pfrl.cpu.workers import cores
 from pfrl.data import DataError, load, streams
 from pfrl.data.streams import Loading, Pictures, loaded
+from tests.support.folders import GREY, draw, fill
 
 
 @pytest.fixture(params=["folder", "zip"])
@@ -53,6 +54,22 @@ def test_the_same_images_as_in_memory(place, monkeypatch):
     np.testing.assert_array_equal(
         np.asarray(stream.open_test().images), np.asarray(whole.open_test().images)
     )
+
+
+def test_a_test_split_that_is_too_large_is_not_decoded(place, small_memory):
+    images = load(f"imagefolder:{place}?size=14").open_test().images
+    assert isinstance(images, Pictures) and images.shape == (4, 14, 14, 3)
+
+
+def test_a_coloured_test_picture_among_grey_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "IN_MEMORY", 100)
+    for split, count in (("train", 20), ("val", 4), ("test", 4)):
+        fill(tmp_path, split, ("a", "b"), count, GREY)
+    draw(tmp_path / "test" / "b" / "000.png", 7)
+    test = load(f"imagefolder:{tmp_path}").open_test()
+    assert isinstance(test.images, Pictures)
+    with pytest.raises(DataError, match=r"000\.png in .* is in colour"):
+        np.asarray(test.images)
 
 
 def batches(dataset, skipped=0, seed=3):
