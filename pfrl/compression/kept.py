@@ -12,6 +12,7 @@ import numpy as np
 
 from pfrl.cpu import cores
 from pfrl.data import Batches
+from pfrl.data.streams import Undecoded
 from pfrl.graph import Graph, Variables
 from pfrl.graph.kernels import find_kernels
 from pfrl.methods.quantization.histogram import Histogram
@@ -20,6 +21,8 @@ from pfrl.methods.repair.reconstruct import Gram, Grams
 from pfrl.user_cache import Arrays, digest, digest_of_code, instructions, kept_arrays
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy")
+READ_AT_ONCE = 64
+"""Images that are in memory at the same time while all of a split are looked at."""
 
 
 class Gathered(NamedTuple):
@@ -76,6 +79,9 @@ def named(tree: Any) -> Iterator[tuple[str, np.ndarray]]:
         if isinstance(leaf, Batches):
             for number, batch in enumerate(leaf):
                 yield from ((f"{name}[{number}]{part}", array) for part, array in named(batch))
+        elif isinstance(leaf, Undecoded):
+            for start in range(0, len(leaf), READ_AT_ONCE):
+                yield f"{name}[{start}:]", np.asarray(leaf[start : start + READ_AT_ONCE])
         else:
             yield name, np.asarray(_numbers(leaf))
 

@@ -5,6 +5,7 @@ policy. The other runtimes (``pfrl.deploy.runtimes``) run the sliced network, wh
 Which is fastest depends on the machine, so it is measured.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -25,7 +26,9 @@ outputs: a sum in the middle of two steps may go to either, and ..."""
 SAME_AS_SIMULATED = 5e-3 + 1e-9
 """... largest difference of their quality. Where they differ, the file is what is handed over."""
 BATCH = 250
-"""Images that are judged together, at most; a multiple of ``AT_ONCE``."""
+"""Images that are judged together, at most; a multiple of ``AT_ONCE``. Large ones: ``AT_ONCE``."""
+LARGE = 128 * 2**10
+"""Bytes of an image, as networks read it, above which it is large."""
 HELD = 64 * 2**20
 """Bytes of images that are held as what networks read; of more, batches are made as they come."""
 MEASURED = 4
@@ -64,7 +67,8 @@ def batched(dataset: Dataset, split: Split) -> Images:
       split: of it.
     """
     order = np.random.default_rng(0).permutation(len(split))
-    batches = max(-(-len(split) // BATCH), 1)
+    large = math.prod(dataset.image_shape) * np.dtype(np.float32).itemsize > LARGE
+    batches = max(-(-len(split) // (AT_ONCE if large else BATCH)), 1)
     size = AT_ONCE * -(-len(split) // (batches * AT_ONCE))
     found = dataset.batches(split.take(order), size)
     few = not found or len(found) * found[0][0].nbytes <= HELD

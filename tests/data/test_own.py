@@ -8,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 
+from pfrl.compression.kept import named
 from pfrl.data import DataError, load, streams
 from pfrl.data.own import Examples
+from pfrl.user_cache import digest
 
 OWN = """
 import numpy as np
@@ -150,3 +152,12 @@ def test_a_large_source_that_fails_is_one_sentence(small_memory, tmp_path):
             np.asarray(part.images)
     with pytest.raises(DataError, match=r"raises OSError: the disk of 0 is gone \(own.py, line"):
         load(f"{place}:gone")
+
+
+def test_what_is_known_of_a_large_source_is_told_by_all_of_its_images(small_memory, tmp_path):
+    images = load(f"{tmp_path / 'own.py'}:source").train.images
+    twice = images[np.arange(100) % len(images)]
+    parts = [part for _, part in named(twice)]
+    assert [len(part) for part in parts] == [64, 36]
+    np.testing.assert_array_equal(np.concatenate(parts), np.asarray(twice))
+    assert digest(0, named(twice)) != digest(0, named(twice[::-1]))

@@ -390,3 +390,9 @@ def test_batches_leave_little_to_be_filled_up(images, batches, size):
     found = batched(DATA, DATA.train.take(np.arange(images) % len(DATA.train)))
     assert [len(x) for x, _ in found] == [size] * batches
     assert sum(len(targets) for _, targets in found) == images
+
+
+def test_large_images_are_judged_few_at_a_time():
+    images = np.zeros((60, 182, 182, 1), np.uint8)
+    large = replace(DATA, train=replace(DATA.train, images=images, labels=np.zeros(60, int)))
+    assert [len(x) for x, _ in batched(large, large.train)] == [50, 50]
