@@ -96,6 +96,11 @@ class NetworkTask(Task):
         dataset, graph = load_network(self.model, self.data, self.weights)
         return dataset, graph if self.decompose is None else at_full_rank(graph, self.decompose)
 
+    def suited(self, graph: Graph) -> EpisodeConfig:
+        """What an evaluation does, with the defaults that suit ``network``'s graph."""
+        altered = self.quantized or self.sparse
+        return self.episode.suited(graph.input_shape, self.recipe, altered)
+
     def costs(self, graph: Graph, latency: NetworkLatency | None) -> CostModel:
         """Costs of policies on ``network``'s graph; shares refer to the one before decomposition.
 

@@ -19,7 +19,7 @@ SECONDS, FEWEST, MOST = 3.0, 3, 20
 TRAINING, SEARCH = 3_072, 2_500
 """Images of noise."""
 IMAGE, CLASSES = (32, 32, 3), 10
-CONFIG, RECIPE = EpisodeConfig("finetune"), REPAIRED
+CONFIG, RECIPE = EpisodeConfig("finetune", steps=16), REPAIRED
 """What an evaluation does, but for the fidelity and the precision."""
 SMALLEST = 0.3
 """Share of a group's channels that a policy keeps at least."""

@@ -68,7 +68,7 @@ def run(settings: CompressSettings) -> list[Path]:
     tell_length(settings.finish, dataset)
     if settings.max_drop is not None:
         settings = fewer_rewarded(settings, dataset)
-    episode = settings.episode.suited(graph.input_shape)
+    episode = dataclasses.replace(task, episode=settings.episode).suited(graph)
     if settings.episode.fidelity == "auto" and not episode.tuning_steps:
         tell(
             "pictures of this size take a CPU seconds a gradient step: networks of the search are"

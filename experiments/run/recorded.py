@@ -85,7 +85,7 @@ def about_search(agent: str, problem: Problem, episodes: int, seed: int) -> Abou
         "knobs": " ".join(problem.knobs),
     }
     if isinstance(task, NetworkTask):
-        fidelity = task.episode.suited(opened.graph.input_shape).fidelity
+        fidelity = task.suited(opened.graph).fidelity
         settings |= {"model": task.model, "data": task.data, "fidelity": fidelity}
     if budget is None:
         return About(settings)

@@ -10,6 +10,8 @@ from pfrl.deploy.runtimes.base import RUNTIMES
 from pfrl.training.config import Precision
 
 Fidelity = Literal["reconstruct", "finetune", "supernet"]
+FEW_STEPS, MANY_STEPS = 4, 16
+"""Steps of fine-tuning after a repair that leaves little to be done, and else."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,9 @@ class EpisodeConfig:
     the recipe's repair is none); or as a part of one network that was trained once under random
     policies. auto is finetune, but reconstruct for pictures of more than 128 pixels a side on a
     CPU, where a gradient step takes seconds."""
-    steps: Whole = 16
-    """Steps of fine-tuning, or none with the other fidelities."""
+    steps: Whole | None = None
+    """Steps of fine-tuning; the other fidelities have none. Default: 4 where channels alone
+    go and are repaired, which rank policies as 16 do; else 16."""
     batch: Count = 64
     """Images a fine-tuning step."""
     ghost_batches: Count = 2
@@ -64,23 +67,31 @@ class EpisodeConfig:
         if self.validation != "auto":
             RUNTIMES[self.validation]
 
-    def suited(self, input_shape: Sequence[int]) -> Self:
-        """The same with a fidelity in place of 'auto'.
+    def suited(self, input_shape: Sequence[int], recipe: Recipe, altered: bool) -> Self:
+        """The same with a fidelity in place of 'auto', and a number of steps.
 
         Args:
           input_shape: of one input of the network, ``[H, W, C]`` of an image.
+          recipe: by which policies are carried out.
+          altered: whether weights that stay may be rounded, or some of them be zeros.
         """
-        if self.fidelity != "auto":
-            return self
-        from pfrl.cpu.backend import slow_steps  # JAX, of which settings know nothing
+        fidelity, steps = self.fidelity, self.steps
+        if fidelity == "auto":
+            from pfrl.cpu.backend import slow_steps  # JAX, of which settings know nothing
 
-        return replace(self, fidelity="reconstruct" if slow_steps(input_shape) else "finetune")
+            fidelity = "reconstruct" if slow_steps(input_shape) else "finetune"
+        if steps is None:
+            steps = MANY_STEPS if altered or recipe.repair == "none" else FEW_STEPS
+        return replace(self, fidelity=fidelity, steps=steps)
 
     @property
     def tuning_steps(self) -> int:
-        """Gradient steps of one evaluation, whose fidelity is not 'auto' any more."""
+        """Gradient steps of one evaluation; of a ``suited`` configuration."""
         assert self.fidelity != "auto"
-        return self.steps if self.fidelity == "finetune" else 0
+        if self.fidelity != "finetune":
+            return 0
+        assert self.steps is not None
+        return self.steps
 
     @property
     def statistics_batches(self) -> int:

@@ -84,7 +84,7 @@ class NetworkEvaluator(Evaluator):
         sparse: bool = False,
         beside: Path | None = None,
     ):
-        config = config.suited(graph.input_shape)
+        config = config.suited(graph.input_shape, recipe, quantized or sparse)
         recipe = config.carried_out(recipe)
         self.graph, self.dataset, self.costs = graph, dataset, costs
         self.seconds = {"training": 0.0, "validation": 0.0}
@@ -186,8 +186,8 @@ class NetworkEvaluator(Evaluator):
         ]
 
     def score(self, policy: Policy, images: str, steps: int | None = None) -> Judged:
-        """How good a policy's network is on the 'reward' or the 'held_out' images."""
-        judged = self._judged(policy, images, steps, None)
+        """How good a policy's network is on the 'reward' or 'held_out' images, and its loss."""
+        judged = self._judged(policy, images, steps, None, losses=True)
         give_back()
         return judged
 
@@ -213,7 +213,12 @@ class NetworkEvaluator(Evaluator):
         return digest({**self._facts, "runtime": runtime}, named([variables, self._looked_at]))
 
     def _judged(
-        self, policy: Policy, images: str, steps: int | None, bound: Bound | None
+        self,
+        policy: Policy,
+        images: str,
+        steps: int | None,
+        bound: Bound | None,
+        losses: bool = False,
     ) -> Judged:
         start = time.perf_counter()
         batches = None
@@ -223,13 +228,13 @@ class NetworkEvaluator(Evaluator):
         masked, finite = self._training.tuned(policy, batches)
         trained = time.perf_counter()
         self.seconds["training"] += trained - start
-        judged = self._validated(policy, masked, images, bound)
+        judged = self._validated(policy, masked, images, bound, losses)
         end = time.perf_counter()
         self.seconds["validation"] += end - trained
         return judged if finite else judged._replace(quality=0.0, finite=False)
 
     def _validated(
-        self, policy: Policy, masked: Masked, images: str, bound: Bound | None
+        self, policy: Policy, masked: Masked, images: str, bound: Bound | None, losses: bool
     ) -> Judged:
         try:
             # Without a name the judge is freed in here, which takes milliseconds.
@@ -238,6 +243,7 @@ class NetworkEvaluator(Evaluator):
                 self.images[images],
                 self.dataset.task,
                 bound,
+                losses,
             )
         except FileError:
             # Training can move a grid to where the runtime cannot compute: such a file is no use.

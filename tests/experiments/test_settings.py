@@ -96,7 +96,7 @@ def test_the_identity_of_a_run_has_its_options_side_by_side(tmp_path):
 
 def test_a_search_is_as_long_as_its_images_allow():
     """An evaluation of 16 steps of 64 images, 256 for statistics and 2,000 judged takes 3,280."""
-    each = EpisodeConfig("finetune").images_each(10_000)
+    each = EpisodeConfig("finetune", steps=16).images_each(10_000)
     assert each == 16 * 64 + 256 + 2_000
     assert EpisodeConfig(fidelity="reconstruct").images_each(1_000) == 256 + 800
     assert LengthBlock(images=10 * each - 1).filled(60).evaluations(each) == 9

@@ -25,7 +25,7 @@ register(
         cells=lambda settings: [
             Cell("reconstruct"),
             Cell("none", changes=NONE),
-            Cell("finetune", changes={"episode.fidelity": "finetune"}),
+            Cell("finetune", changes={"episode.fidelity": "finetune", "episode.steps": 16}),
             Cell("supernet", changes={"episode.fidelity": "supernet"}),
             Cell(LONG, changes=NONE),
         ],

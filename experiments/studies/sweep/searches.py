@@ -72,7 +72,7 @@ def run(settings: SweepSettings) -> list[Path]:
     with stage("loading and tracing"):
         dataset, graph = task.network()
     introduce(dataset, graph, settings.network.model)
-    episode = settings.episode.suited(graph.input_shape)
+    episode = task.suited(graph)
     settings.length.evaluations(episode.images_each(len(dataset.search)))
     budgets = [*map(Budget.parse, settings.targets)]
     if _reads_latency(settings):
