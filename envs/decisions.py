@@ -99,14 +99,16 @@ class Decisions:
             self.start, where = self._cheapest(), "at the cheapest that was found"
             self.floor = self.cost(self.start)
         if self.floor > limit:
-            unit = METRICS[self.metric].units[-1].symbol
+            metric = METRICS[self.metric]
+            of = metric.noun or metric.units[-1].symbol
             asked, least = (
-                (f"{x:,.0f}" if x >= 1e4 else f"{x:.4g}") + (unit and f" {unit}")
+                (f"{x:,.0f}" if x >= 1e4 else f"{x:.4g}") + (of and f" {of}")
                 for x in (limit, self.floor)
             )
+            what = "limit" if metric.noun else metric.title or self.metric
             raise BudgetError(
-                f"{self.metric} {asked} cannot be met: {where} the network still has"
-                f" {least} ({self.floor / self.base:.1%} of the base); raise the target,"
+                f"a {what} of {asked} cannot be met: {where} the network still has {least}"
+                f" ({self.floor / self.base:.1%} of the base); raise the target,"
                 " lower --keep-min or add a knob"
             )
         self.limit = limit
