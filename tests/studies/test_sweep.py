@@ -144,7 +144,7 @@ def test_searches_share_the_evaluations_of_one_file(whole):
     ("words", "told"),
     [
         (["--agents", "oracle"], "unknown agent 'oracle'; expected one of cmaes, ddpg, "),
-        (["--targets", "macs=3"], "macs"),
+        (["--targets", "macs=3"], "a limit of 3 MACs cannot be met"),
         (["--episodes", "0"], "episodes is a whole number from 1"),
         (["--episodes", "3"], "--episodes and --images both say how long"),
         (["--images", "91"], "one evaluation looks at 92 images; --images is at least that"),
