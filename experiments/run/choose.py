@@ -1,7 +1,7 @@
 """Which policy is handed over: the best few are judged again, on held-out images."""
 
 from collections.abc import Callable, Sequence
-from math import ceil, inf, isfinite
+from math import ceil
 from typing import Any, NamedTuple
 
 from agents import Episode
@@ -66,19 +66,16 @@ Pick = Callable[[Sequence[Entry], float | None], int]
 
 
 def best_found(rows: Sequence[Entry], share: float | None) -> int:
-    """The position of the best row, however little it leads; of equal ones that of the lowest loss.
+    """The position of the search's best row, however little it leads; of equal ones the one that
+    costs most.
 
-    For who asks for the best at a limit and tries lower ones besides. With few images many rows are
-    equal, and one that loses too much after its training speaks against the limit: networks that
-    are right on the same images are told apart by their loss. Arguments are those of
-    ``cheapest_alike``.
+    For who asks for the best at a limit, tries lower ones besides, and has the uniform policy. With
+    few images many rows are equal, and a cheaper one that then loses too much would speak against
+    the limit. Arguments are those of ``cheapest_alike``.
     """
-
-    def rank(n: int) -> tuple[float, float]:
-        loss = rows[n]["loss"]
-        return rows[n]["rescored_reward"], -inf if loss is None else -loss
-
-    return max(_eligible(rows, share), key=rank)
+    eligible = _eligible(rows, share)
+    found = [n for n in eligible if rows[n]["episode"] is not None] or eligible
+    return max(found, key=lambda n: (rows[n]["rescored_reward"], rows[n]["cost"]))
 
 
 def cheapest_alike(rows: Sequence[Entry], share: float | None) -> int:
@@ -261,7 +258,6 @@ def _rescore(
                     "rescored_reward": reward_of(settings.reward or "", evaluation, reference),
                     "latency_ratio": None if speed is None else speed.value,
                     "latency_low": None if speed is None else speed.low,
-                    "loss": judged.loss if isfinite(judged.loss) else None,
                     "cost": costs[metric],
                     "diverged": not judged.finite,
                 }

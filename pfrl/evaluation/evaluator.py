@@ -186,8 +186,8 @@ class NetworkEvaluator(Evaluator):
         ]
 
     def score(self, policy: Policy, images: str, steps: int | None = None) -> Judged:
-        """How good a policy's network is on the 'reward' or 'held_out' images, and its loss."""
-        judged = self._judged(policy, images, steps, None, losses=True)
+        """How good a policy's network is on the 'reward' or the 'held_out' images."""
+        judged = self._judged(policy, images, steps, None)
         give_back()
         return judged
 
@@ -213,12 +213,7 @@ class NetworkEvaluator(Evaluator):
         return digest({**self._facts, "runtime": runtime}, named([variables, self._looked_at]))
 
     def _judged(
-        self,
-        policy: Policy,
-        images: str,
-        steps: int | None,
-        bound: Bound | None,
-        losses: bool = False,
+        self, policy: Policy, images: str, steps: int | None, bound: Bound | None
     ) -> Judged:
         start = time.perf_counter()
         batches = None
@@ -228,13 +223,13 @@ class NetworkEvaluator(Evaluator):
         masked, finite = self._training.tuned(policy, batches)
         trained = time.perf_counter()
         self.seconds["training"] += trained - start
-        judged = self._validated(policy, masked, images, bound, losses)
+        judged = self._validated(policy, masked, images, bound)
         end = time.perf_counter()
         self.seconds["validation"] += end - trained
         return judged if finite else judged._replace(quality=0.0, finite=False)
 
     def _validated(
-        self, policy: Policy, masked: Masked, images: str, bound: Bound | None, losses: bool
+        self, policy: Policy, masked: Masked, images: str, bound: Bound | None
     ) -> Judged:
         try:
             # Without a name the judge is freed in here, which takes milliseconds.
@@ -243,7 +238,6 @@ class NetworkEvaluator(Evaluator):
                 self.images[images],
                 self.dataset.task,
                 bound,
-                losses,
             )
         except FileError:
             # Training can move a grid to where the runtime cannot compute: such a file is no use.

@@ -1,10 +1,8 @@
 """The quality of a network on images, by what answers for it."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from pfrl.cpu.backend import each
@@ -27,15 +25,12 @@ class Judged(NamedTuple):
       exact: whether all images were judged.
       each: quality ``[N]`` of every image that was judged, in order; empty where networks are
         judged in a batch.
-      loss: mean over the images, for who asked for it: it tells networks apart that are right on
-        the same images.
     """
 
     quality: float
     finite: bool
     exact: bool
     each: np.ndarray = np.empty(0)
-    loss: float = math.nan
 
 
 def validate(
@@ -43,7 +38,6 @@ def validate(
     images: Images,
     task: Task,
     stop: Callable[[np.ndarray], bool] | None = None,
-    losses: bool = False,
 ) -> Judged:
     """Judge all images, or as many as it takes.
 
@@ -53,26 +47,22 @@ def validate(
       task: tells the quality of an output.
       stop: asked after every batch whether the qualities ``[n]`` of the images so far are
         enough; None judges all images.
-      losses: whether the task's loss is asked for, too.
 
     Returns:
       the mean quality of the images that were judged, and what it is worth.
     """
     total, count, finite, exact, found = 0.0, 0, True, True, [np.empty(0)]
-    loss = 0.0 if losses else math.nan
     for place, (outputs, targets) in enumerate(answers(judge, images), 1):
         outputs = outputs[: len(targets)]
         finite = finite and bool(np.isfinite(outputs).all())
         found.append(task.quality(outputs, targets))
         total += float(found[-1].sum())
         count += len(targets)
-        if losses:
-            loss += float(task.loss(jnp.asarray(outputs), targets)) * len(targets)
         if stop is not None and place < len(images) and stop(np.concatenate(found)):
             exact = False
             break
     quality = total / max(count, 1) if finite else 0.0
-    return Judged(quality, finite, exact, np.concatenate(found), loss / max(count, 1))
+    return Judged(quality, finite, exact, np.concatenate(found))
 
 
 def answers(judge: Judge, images: Images) -> Iterator[tuple[np.ndarray, np.ndarray]]:

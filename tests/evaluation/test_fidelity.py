@@ -155,7 +155,6 @@ def test_a_shared_network_is_trained_once_and_read_back(graph, tmp_path, monkeyp
     cache = tmp_path / "evaluations.sqlite"
     first = evaluator(graph, cache=cache, alone=True, **config)
     found = accuracies(first, graph)
-    first.score(Policy.uniform(graph, 0.6), "reward")
     before = compilations()
     first.score(Policy.uniform(graph, 0.3), "reward")
     assert compilations() == before

@@ -63,12 +63,12 @@ def test_a_latency_budget_that_is_kept_to_comes_first():
     assert cheapest_alike(rows, 0.4) == 0  # nobody keeps to it
 
 
-def test_the_best_found_leads_by_however_little_or_has_the_lowest_loss():
-    rows = [row(9, 0.90, 0.0), row(7, 0.91, -0.01), row(5, 0.91, -0.01)]
-    for each, loss in zip(rows, (0.1, 0.3, 0.2), strict=True):
-        each["loss"] = loss
-    assert best_found(rows, None) == 2
-    assert best_found(rows[:2], None) == 1
+def test_the_best_found_leads_by_however_little_and_is_not_the_uniform_one():
+    rows = [row(9, 0.90, 0.0), row(7, 0.91, -0.01), row(5, 0.91, -0.01), row(1, 0.95, None)]
+    for place, each in enumerate(rows):
+        each["episode"] = place if place < 3 else None
+    assert best_found(rows, None) == 1, "the costlier of two that are equally good"
+    assert best_found(rows[3:], None) == 0, "there is no other"
 
 
 @pytest.mark.parametrize(("reward", "taken"), [("accuracy", 0), ("latency", 1)])
@@ -85,7 +85,7 @@ def test_ties_fall_to_the_cheapest_in_what_the_reward_weighs(tmp_path, monkeypat
     ]
     ratios = [LatencyRatio(value, value, value) for value in (0.98, 0.85, 1.0)]
     monkeypatch.setattr(choose, "_measure", lambda *_: ratios)
-    judged = Judged(0.9, True, True, np.repeat([1.0, 0.0], [9, 1]), 0.3)
+    judged = Judged(0.9, True, True, np.repeat([1.0, 0.0], [9, 1]))
     asked = []
     evaluator = SimpleNamespace(
         score=lambda policy, images, steps: asked.append(steps) or judged,
