@@ -78,7 +78,7 @@ def _telling(name: str) -> Iterator[None]:
 def _arrays(name: str, result: Any) -> dict[str, Any]:
     if isinstance(result, Mapping):
         return _complete(name, {key: np.asarray(value) for key, value in result.items()})
-    if isinstance(result, tuple | list) and len(result) == 2 and _rank(result[0]) >= 3:
+    if _is_pair(result):
         images, targets = result[0], np.asarray(result[1])
         held = isinstance(images, np.ndarray) and not isinstance(images, np.memmap)
         if held or math.prod(images.shape) <= streams.IN_MEMORY:
@@ -138,8 +138,8 @@ _ONE_AT_A_TIME = RLock()
 def _source(name: str) -> Any:
     if name not in _SOURCES:
         result = _called(name)
-        rows = isinstance(result, tuple | list) and len(result) == 2 and _rank(result[0]) >= 3
-        _SOURCES[name] = _Rows(result[0], np.asarray(result[1])) if rows else result
+        pair = _is_pair(result)
+        _SOURCES[name] = _Rows(result[0], np.asarray(result[1])) if pair else result
     return _SOURCES[name]
 
 
@@ -181,8 +181,10 @@ def _targets(name: str, source: Any, shape: tuple[int, ...]) -> np.ndarray:
     return np.stack(targets)
 
 
-def _rank(value: Any) -> int:
-    return len(value.shape) if hasattr(value, "shape") else 0
+def _is_pair(result: Any) -> bool:
+    """Whether these are all images and all targets, and not two examples."""
+    two = isinstance(result, tuple | list) and len(result) == 2
+    return two and hasattr(result[0], "shape") and len(result[0].shape) >= 3
 
 
 def _complete(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
