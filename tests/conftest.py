@@ -64,13 +64,24 @@ def bounded_memory():
             ctypes.CDLL(None).malloc_trim(0)
 
 
+def of_users() -> list[tuple[str, str]]:
+    """Kind and name of what files of users and experiments registered."""
+    places = registry._places.items()
+    return [key for key, place in places if place.startswith(("pfrl_user", WORK))]
+
+
+def pytest_collection_finish() -> None:
+    """Refuse what a test file brings into the parameters of every other one."""
+    if found := of_users():
+        raise pytest.UsageError(f"{found} was registered by importing a test file; do it in a test")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def nothing_of_users():
     """What files of users and experiments registered is forgotten before the next file of tests."""
     yield
     registry._loaded.clear()
-    own = [key for key, place in registry._places.items() if place.startswith(("pfrl_user", WORK))]
-    for kind, name in own:
+    for kind, name in of_users():
         # Imported again, it registers again.
         sys.modules.pop(registry._places.pop((kind, name)), None)
         registry._items[kind].pop(name, None)

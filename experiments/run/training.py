@@ -245,7 +245,6 @@ def _train(training: Training, tell: Tell) -> None:
             distillation=soft,
             progress=lambda done, steps, loss: tell(training.name, done, steps, loss),
             checkpoint=training.folder / f"{training.name}.checkpoint.npz",
-            checkpoint_every=every,
             plateau=plateau,
         )
 

@@ -23,7 +23,7 @@ from pfrl.evaluation.config import EpisodeConfig
 from pfrl.graph import Variables
 from pfrl.methods.repair.batch_norm import find_momentum, reestimate
 from pfrl.tasks.outputs import as_one
-from pfrl.training.checkpoint import load_state, save_state
+from pfrl.training.checkpoint import Checkpoint
 from pfrl.training.fit import Diverged
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import Apply, TrainState, TrainStep, make_train_step, stepping
@@ -34,9 +34,7 @@ Tuner = tuple[Callable[..., Any], Callable[..., Any]]
 """A compiled train step, and what begins its optimizer."""
 
 TELL_EVERY = 20
-"""Steps of a longer fine-tuning between two words of how far it is, ..."""
-KEEP_EVERY = 200
-"""... and between two checkpoints of it."""
+"""Steps of a longer fine-tuning between two words of how far it is."""
 
 
 class Begun(NamedTuple):
@@ -239,16 +237,16 @@ class ShortTraining:
         if place is not None:
             facts = [steps, self._config.batch, tuning.learning_rate, tuning.seed]
             identity = {"begins": digest(facts, named([state.parameters, state.statistics]))}
-        state, before = load_state(place, state, identity)
+        checkpoint = Checkpoint(place, identity)
+        state, before = checkpoint.load(state)
         batches = self._dataset.training_batches(self._config.batch, rng, steps, before)
         for done, (x, targets) in enumerate(batches, before + 1):
             state, loss = step(state, x, targets, None, *extras)
             if done % TELL_EVERY == 0:
                 tuning.progress(done, steps)
-            if place is not None and done % KEEP_EVERY == 0 and done < steps:
-                save_state(place, state, identity, done)
-        if place is not None:
-            place.unlink(missing_ok=True)
+            if done < steps:
+                checkpoint.offer(state, done)
+        checkpoint.remove()
         if not np.isfinite(loss):
             raise Diverged(f"the loss is {loss} after {steps} steps")
         return state

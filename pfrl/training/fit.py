@@ -18,7 +18,7 @@ from pfrl.data import Dataset, Split
 from pfrl.graph.source import Variables
 from pfrl.tasks import Classification, Task
 from pfrl.tasks.losses import Loss
-from pfrl.training.checkpoint import load_state, save_state
+from pfrl.training.checkpoint import Checkpoint
 from pfrl.training.config import ConfigError, FitConfig
 from pfrl.training.mesh import mesh_for, replicate, share_out
 from pfrl.training.optimizers import make_optimizer
@@ -71,7 +71,6 @@ def fit(
     project: Project | None = None,
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
     checkpoint: Path | None = None,
-    checkpoint_every: int = 500,
     plateau: Plateau | None = None,
 ) -> Variables:
     """Train on the training split and return the new variables.
@@ -86,9 +85,8 @@ def fit(
         step, as step 0.
       progress: told ``(steps done, steps in all, loss)`` every twentieth step, when the training
         is judged and at the end.
-      checkpoint: a file that the state is written to every
-        ``checkpoint_every`` steps; if it is there, training goes on from it
-        and ends as it would have without the interruption.
+      checkpoint: a file that the state is written to once a minute; if it is there, training
+        goes on from it and ends as it would have without the interruption.
       plateau: when training ends early; it then returns the best variables that were judged.
 
     Raises:
@@ -118,7 +116,8 @@ def fit(
     best = None if plateau is None else plateau.start(copied)
     if plateau is not None:
         identity["plateau"] = [plateau.every, plateau.patience, plateau.earliest]
-    (state, best), done = load_state(checkpoint, (state, best), identity)
+    kept = Checkpoint(checkpoint, identity)
+    (state, best), done = kept.load((state, best))
     if mesh is not None:
         state = replicate(state, mesh)
 
@@ -132,13 +131,14 @@ def fit(
     ended = False
     while done < steps:
         # Always the same stops, wherever training started: a call's length decides on roundings.
-        strides = (per_call, REPORT_EVERY, checkpoint_every, plateau.every if plateau else steps)
+        strides = (per_call, REPORT_EVERY, plateau.every if plateau else steps)
         stops = (_multiple_after(done, n) for n in strides)
         stop = min(*stops, steps)
         state, value = run(state, islice(batches, stop - done))
         done = stop
         judged = plateau is not None and (done % plateau.every == 0 or done == steps)
-        if judged or done % REPORT_EVERY == 0 or done == steps:
+        looked = judged or done % REPORT_EVERY == 0 or done == steps
+        if looked:
             if not np.isfinite(value):
                 raise Diverged(f"the loss was {value} after {done} of {steps} steps")
             if judged:
@@ -150,10 +150,9 @@ def fit(
             give_back()
         if ended:
             break
-        if checkpoint is not None and done % checkpoint_every == 0 and done < steps:
-            save_state(checkpoint, (state, best), identity, done)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+        if looked and done < steps:
+            kept.offer((state, best), done)
+    kept.remove()
     return _variables(state) if best is None else best.variables
 
 

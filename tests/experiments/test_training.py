@@ -124,6 +124,17 @@ COMMAND = """compress --episodes 2 --episode.steps 1 --episode.batch 16 --episod
  --finish.candidates 1 --finish.rescore-steps 1 --controls --out""".split()
 
 
+# Processes that it starts run the first lines, too.
+SAVES_ALWAYS = """
+import sys
+from experiments.cli import main
+from pfrl.training import checkpoint
+checkpoint.SECONDS = 0.0
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
@@ -131,7 +142,9 @@ def test_controls_go_on_after_a_kill(sent, tmp_path, monkeypatch):
     one_core(monkeypatch)
     assert main([*COMMAND, str(tmp_path / "whole")]) == 0
     networks = tmp_path / "killed" / "networks"
-    command = [sys.executable, "-m", "experiments", *COMMAND, str(tmp_path / "killed")]
+    script = tmp_path / "saves_always.py"
+    script.write_text(SAVES_ALWAYS)
+    command = [sys.executable, str(script), *COMMAND, str(tmp_path / "killed")]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 300

@@ -64,8 +64,19 @@ class Interrupted(Exception):
     pass
 
 
-def interrupt(step, steps, loss):
-    raise Interrupted
+def after(last):
+    def progress(step, steps, loss):
+        if step == last:
+            raise Interrupted
+
+    return progress
+
+
+@pytest.fixture
+def saves_often(monkeypatch):
+    """The loss is looked at, and the state is written, every 5 steps."""
+    monkeypatch.setattr("pfrl.training.fit.REPORT_EVERY", 5)
+    monkeypatch.setattr("pfrl.training.checkpoint.SECONDS", 0.0)
 
 
 # A checkpoint every 5 steps; at step 20 the process dies, before that step is written down: step 15
@@ -76,7 +87,7 @@ def interrupt(step, steps, loss):
     ids=["plain", "everything", "scanned"],
 )
 def test_training_goes_on_from_a_checkpoint_to_the_same_result(
-    tmp_path, monkeypatch, config, per_call
+    tmp_path, monkeypatch, saves_often, config, per_call
 ):
     monkeypatch.setattr("pfrl.training.fit.steps_per_call", lambda backend: per_call)
     batches = []
@@ -85,13 +96,11 @@ def test_training_goes_on_from_a_checkpoint_to_the_same_result(
         batches.append(x)
         return jnp.zeros((len(x), 4))
 
-    train = partial(
-        trained, config, checkpoint_every=5, teacher=teacher, distillation=Distillation(0.3)
-    )
+    train = partial(trained, config, teacher=teacher, distillation=Distillation(0.3))
     whole, all_batches = train(), batches.copy()
     path = tmp_path / "training.npz"
     with pytest.raises(Interrupted):
-        train(checkpoint=path, progress=interrupt)
+        train(checkpoint=path, progress=after(20))
     assert load_arrays(path)[1]["done"] == 15
     batches.clear()
     resumed = train(checkpoint=path)
@@ -113,16 +122,30 @@ def test_several_steps_a_call_are_the_same_training(monkeypatch):
         np.testing.assert_allclose(several[name], value, rtol=1e-5, atol=1e-6)
 
 
-def test_the_checkpoint_of_another_training_is_left_out(tmp_path):
+def test_a_checkpoint_is_written_once_a_minute(tmp_path, monkeypatch, saves_often):
+    # The clock is looked at after every fifth step, and after writing: always 25 seconds later.
+    clock = SimpleNamespace(monotonic=iter(range(0, 1000, 25)).__next__)
+    monkeypatch.setattr("pfrl.training.checkpoint.time", clock)
+    monkeypatch.setattr("pfrl.training.checkpoint.SECONDS", 60.0)
+    path, found = tmp_path / "training.npz", []
+
+    def look(step, steps, loss):
+        found.append((step, load_arrays(path)[1]["done"] if path.exists() else 0))
+
+    trained(checkpoint=path, progress=look)
+    assert found == [(5, 0), (10, 0), (15, 0), (20, 15), (25, 15), (30, 15)]
+
+
+def test_the_checkpoint_of_another_training_is_left_out(tmp_path, saves_often):
     path = tmp_path / "training.npz"
     with pytest.raises(Interrupted):
-        trained(checkpoint=path, checkpoint_every=5, progress=interrupt)
+        trained(checkpoint=path, progress=after(20))
     other = FitConfig(epochs=3.75, batch=8, learning_rate=0.01, seed=6)
     expected = trained(other)
     found = trained(other, checkpoint=path)
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
     with pytest.raises(Interrupted):
-        trained(checkpoint=path, checkpoint_every=5, progress=interrupt)
+        trained(checkpoint=path, progress=after(20))
     # The same training of a network with other shapes.
     narrow = start() | {"mean": jnp.zeros(3)}
     found = trained(variables=narrow, checkpoint=path)
@@ -263,23 +286,15 @@ def test_a_training_ends_when_quality_has_stopped_rising(qualities, ends, best):
         np.testing.assert_array_equal(after[name], value)
 
 
-def test_a_plateau_is_found_after_an_interruption_as_without_one(tmp_path):
+def test_a_plateau_is_found_after_an_interruption_as_without_one(tmp_path, saves_often):
     def plateau():
         return Plateau(rising(*qualities)[0], images=100, every=5, patience=10, earliest=10)
 
     qualities = (0.5, 0.9, 0.7, 0.95, 0.6, 0.6)
     whole, path = trained(plateau=plateau()), tmp_path / "training.npz"
     with pytest.raises(Interrupted):
-        trained(plateau=plateau(), checkpoint=path, checkpoint_every=5, progress=after(15))
+        trained(plateau=plateau(), checkpoint=path, progress=after(15))
     assert load_arrays(path)[1]["done"] == 10
     qualities = qualities[2:]
     resumed = trained(plateau=plateau(), checkpoint=path)
     assert all(np.array_equal(resumed[name], whole[name]) for name in whole)
-
-
-def after(last):
-    def progress(step, steps, loss):
-        if step == last:
-            raise Interrupted
-
-    return progress

@@ -32,7 +32,7 @@ register(
             *SEARCHED,
         ),
         against="ddpg, macs",
-        work="experiments.ablations.works.measuring:search",
+        work="experiments.ablations.works.devices:search",
         latency=True,
         alone=True,
     ),
@@ -65,7 +65,7 @@ register(
             *SEARCHED,
         ),
         against="for this processor",
-        work="experiments.ablations.works.measuring:search",
+        work="experiments.ablations.works.devices:search",
         latency=True,
         alone=True,
         lacks="a study has one model of latency, so nothing is searched for LiteRT beside it, nor"
