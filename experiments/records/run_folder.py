@@ -16,7 +16,9 @@ from experiments.records.history import Line
 from experiments.records.lines import FileLines
 from experiments.records.machine import machine
 from experiments.settings.blocks import SettingsError
+from pfrl.data import place_of
 from pfrl.files import FileError, locked, write_json, write_text
+from pfrl.models.network import is_own, own_file
 from pfrl.registry import plugins
 
 PACKAGES = ("jax", "flax", "optax", "gymnasium", "stable-baselines3", "torch", "onnx",
@@ -24,6 +26,10 @@ PACKAGES = ("jax", "flax", "optax", "gymnasium", "stable-baselines3", "torch", "
 FORMAT = 1
 """Of the files in a folder that a run or a study which goes on reads; raised when one changes."""
 CONFIG = "config.json"
+FILES = "files"
+"""Among the settings of a folder: the user's files behind the network and the data."""
+READ_WHOLE = 2**30
+"""Bytes of a file up to which its content tells whether it has changed, and not its size alone."""
 AGENT_FILE = "agent.npz"
 """What the agent of a search has become, beside its history."""
 BASE = "base.json"
@@ -90,6 +96,12 @@ class RunFolder:
         changed = [name for name in {**was, **now} if was.get(name) != now.get(name)]
         if changed:
             name = changed[0]
+            if name.startswith(f"{FILES}."):
+                file = name.removeprefix(f"{FILES}.")
+                raise SettingsError(
+                    f"{self.path} holds results of other settings: {file} has changed since; choose"
+                    " another --out"
+                )
             raise SettingsError(
                 f"{self.path} holds results of other settings: {name} was {was.get(name)!r}, now"
                 f" it is {now.get(name)!r}; give the same ones, or choose another --out"
@@ -181,7 +193,17 @@ def identity(settings: Any, weights: Path) -> dict[str, Any]:
         plain |= plain.pop(block, {})
     plain |= {"weights": weights}
     kept = {name: value for name, value in plain.items() if name not in settings.FREE}
-    return json.loads(json.dumps(kept, default=_digest))
+    files = _files(plain.get("model"), plain.get("data"))
+    return json.loads(json.dumps({**kept, FILES: files}, default=_digest))
+
+
+def _files(model: str | None, data: str | None) -> dict[str, str]:
+    """By their names, digests of the user's files that a network and data come from."""
+    places = [
+        own_file(model) if model and is_own(model) else None,
+        place_of(data) if data else None,
+    ]
+    return {str(path): _glance(path) for path in places if path is not None and path.exists()}
 
 
 def command() -> str:
@@ -210,6 +232,15 @@ def _digest(path: Path) -> str:
         kind = "an .npz of weights" if path.suffix == ".npz" else "a file"
         raise FileError(f"no file {path} can be read; expected {kind}") from error
     return found.hexdigest()[:16]
+
+
+def _glance(path: Path) -> str:
+    """A digest of a file's content; of a folder's files, and of a very large one, the sizes."""
+    if path.is_file() and path.stat().st_size <= READ_WHOLE:
+        return _digest(path)
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    sizes = [(str(each.relative_to(path)), each.stat().st_size) for each in files]
+    return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()[:16]
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

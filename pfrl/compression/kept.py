@@ -55,20 +55,25 @@ def kept_gathered(
 
 def facts_of_network(graph: Graph) -> dict[str, Any]:
     """Plain data of all but its arrays that decides about the numbers that a network gives here:
-    its program, the code, and what XLA compiles for."""
-    source = graph.source
+    what ``facts_of_program`` has, and what XLA compiles for."""
+    return {
+        **facts_of_program(graph),
+        "versions": {package: version(package) for package in PACKAGES},
+        "device": [jax.default_backend(), jax.devices()[0].device_kind, jax.device_count()],
+        "cpu": [instructions(), len(cores()), os.environ.get("XLA_FLAGS", "")],
+    }
 
+
+def facts_of_program(graph: Graph) -> dict[str, Any]:
+    """What a network computes, and the source of the project and of the user's plugins."""
+    source = graph.source
     like = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in source.variables.items()}
-    inputs = graph.example
-    program = jax.make_jaxpr(lambda v, x: source.apply(v, x, False)[0])(like, inputs)
+    program = jax.make_jaxpr(lambda v, x: source.apply(v, x, False)[0])(like, graph.example)
     return {
         # Where functions of this process lie in its memory says nothing.
         "program": re.sub(r" at 0x[0-9a-f]+", "", str(program)),
         "constants": digest(None, named(program.consts)),
         "code": digest_of_code(),
-        "versions": {package: version(package) for package in PACKAGES},
-        "device": [jax.default_backend(), jax.devices()[0].device_kind, jax.device_count()],
-        "cpu": [instructions(), len(cores()), os.environ.get("XLA_FLAGS", "")],
     }
 
 

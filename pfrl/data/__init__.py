@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from pfrl.data.base import DATASETS, Batches, DataError, Dataset, Split, hold_out
-from pfrl.data.own import read_function
+from pfrl.data.own import file_of, read_function
 from pfrl.data.pictures import Reading
 from pfrl.data.seen import scaled, scaling
 
@@ -18,6 +18,7 @@ __all__ = [
     "check_there",
     "hold_out",
     "load",
+    "place_of",
     "reader",
 ]
 
@@ -65,6 +66,17 @@ def reader(name: str) -> Callable[[], Dataset]:
     return partial(DATASETS[kind + colon], place) if colon else DATASETS[kind]
 
 
+def place_of(name: str) -> Path | None:
+    """The folder or file that the name of a data set stands for; None if it has none of its own."""
+    name = scaling(name)[0]
+    if ".py:" in name:
+        return file_of(name)[0]
+    kind, _, place = name.partition(":")
+    if kind in PICTURES:
+        return Path(Reading.parse(place)[0]).expanduser()
+    return Path(place).expanduser() if kind == "npz" else None
+
+
 def check_there(name: str) -> None:
     """See to it that there is a data set of this name, and its folder or file; nothing is read.
 
@@ -73,8 +85,9 @@ def check_there(name: str) -> None:
       DataError: if there is nothing at its place.
     """
     reader(name)
-    kind, _, place = scaling(name)[0].partition(":")
-    if kind in PICTURES and not (root := Path(Reading.parse(place)[0]).expanduser()).exists():
-        raise DataError(f"no folder or .zip file at {root}; expected one with pictures")
-    if kind == "npz" and not (file := Path(place).expanduser()).exists():
-        raise DataError(f"no file {file}; expected an .npz with images and targets")
+    place = place_of(name)
+    if place is None or place.exists() or ".py:" in name:
+        return
+    if name.startswith("npz:"):
+        raise DataError(f"no file {place}; expected an .npz with images and targets")
+    raise DataError(f"no folder or .zip file at {place}; expected one with pictures")

@@ -50,14 +50,15 @@ def read_function(name: str) -> Dataset:
 
 
 def _called(name: str) -> Any:
-    path, function = _place(name)
+    path, function = file_of(name)
     make = getattr(run_file(path), function, None)
     if not callable(make):
         raise DataError(f"{path} has no function '{function}'; it is to return {EXPECTED}")
     return make()
 
 
-def _place(name: str) -> tuple[Path, str]:
+def file_of(name: str) -> tuple[Path, str]:
+    """The file and the function of ``FILE.py:FUNCTION``."""
     place, _, function = name.rpartition(":")
     return Path(place).expanduser(), function
 
@@ -65,7 +66,7 @@ def _place(name: str) -> tuple[Path, str]:
 @contextlib.contextmanager
 def _telling(name: str) -> Iterator[None]:
     """What the user's code prints goes to standard error, and what it raises is a sentence."""
-    path, _ = _place(name)
+    path, _ = file_of(name)
     with as_main_folder(path), contextlib.redirect_stdout(sys.stderr):
         try:
             yield

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from pfrl.compression.kept import facts_of_program
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
 from pfrl.cost import CostModel
@@ -159,14 +160,14 @@ def policy_key(policy: Policy, graph: Graph) -> str:
 
 
 def facts_of(graph: Graph, config: EpisodeConfig, recipe: Recipe) -> dict[str, Any]:
-    """Plain data of a problem: its network, what is done to it, and by which versions."""
+    """Plain data of a problem: its network, what is done to it, by which code and versions."""
     settings = dataclasses.asdict(config)
     for name in NO_MATTER:
         del settings[name]
     return {
         "config": settings,
         "recipe": recipe.to_json(),
-        "layers": [str(layer) for layer in graph.layers],
         "groups": {name: group.size for name, group in graph.groups.items()},
         "versions": [jax.__version__, np.__version__],
+        **facts_of_program(graph),
     }

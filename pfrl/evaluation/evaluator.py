@@ -9,7 +9,7 @@ of a search run the same three compiled functions, on a GPU or TPU the same one.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import jax
@@ -105,12 +105,15 @@ class NetworkEvaluator(Evaluator):
             "reward": batched(dataset, used.in_memory()),
             "held_out": batched(dataset, held_out),
         }
-        self._facts = {
-            **facts_of(graph, config, recipe),
-            "seed": seed,
-            "quantized": quantized,
-            "sparse": sparse,
-        }
+        # Asked for by caches alone: tracing once more takes a while.
+        self._facts = cache(
+            lambda: {
+                **facts_of(graph, config, recipe),
+                "seed": seed,
+                "quantized": quantized,
+                "sparse": sparse,
+            }
+        )
         self._looked_at = {
             "reward": self.images["reward"],
             "tuning": tuning,
@@ -210,7 +213,7 @@ class NetworkEvaluator(Evaluator):
     def identity(self, runtime: str = "") -> str:
         """Digest of all that decides about an evaluation by a runtime, but the policy."""
         variables = self.graph.source.variables
-        return digest({**self._facts, "runtime": runtime}, named([variables, self._looked_at]))
+        return digest({**self._facts(), "runtime": runtime}, named([variables, self._looked_at]))
 
     def _judged(
         self, policy: Policy, images: str, steps: int | None, bound: Bound | None

@@ -8,6 +8,7 @@ from benchmarks.files import latency
 from experiments.run import latency as measuring
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("options", [["--runtime", "litert"], ["--integers"]])
 def test_it_says_how_far_predictions_are_off(options, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PFRL_CACHE", str(tmp_path))

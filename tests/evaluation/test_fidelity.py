@@ -18,14 +18,12 @@ from pfrl.deploy.runtimes.xla import in_parts
 from pfrl.evaluation import evaluator as evaluation
 from pfrl.evaluation import remembered, validation
 from pfrl.evaluation.base import Choice
-from pfrl.evaluation.cache import EvaluationCache, Known, policy_key
 from pfrl.evaluation.compilations import compilations
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.early_stopping import DOUBT, Bound, Race
 from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.make import make_evaluator
 from pfrl.evaluation.validation import batched, choose_runtime
-from pfrl.files import FileError
 from pfrl.graph import trace
 from pfrl.registry import RegistryError, _items, register
 from pfrl.tasks.judging import Judged, validate
@@ -164,55 +162,6 @@ def test_a_shared_network_is_trained_once_and_read_back(graph, tmp_path, monkeyp
     again = evaluator(graph, cache=cache, alone=True, **config)
     assert accuracies(again, graph) == found
     assert 0 == first.spent_before < again.spent_before < first.seconds["training"]
-
-
-def test_searches_share_what_was_evaluated(graph, tmp_path):
-    cache = tmp_path / "evaluations.sqlite"
-    first = evaluator(graph, cache=cache, steps=2)
-    found = [first.evaluate(policy) for policy in policies(graph)]
-    assert first.hits == 0
-    second = evaluator(graph, cache=cache, steps=2)
-    # What an evaluation cost is told as it was.
-    assert [second.evaluate(policy) for policy in policies(graph)] == found
-    assert second.hits == len(KEEPS)
-    for other in (
-        evaluator(graph, 4, cache=cache, steps=2),
-        evaluator(graph, cache=cache, steps=3),
-    ):
-        other.evaluate(policies(graph)[0])
-        assert other.hits == 0
-
-
-def test_the_key_is_of_the_network_that_is_made(graph):
-    group = min(graph.groups)
-    same = [Policy.uniform(graph, keep) for keep in (0.50, 0.51)]
-    assert same[0].counts(graph) == same[1].counts(graph)
-    assert policy_key(same[0], graph) == policy_key(same[1], graph)
-    others = [
-        Policy.uniform(graph, 0.5, weight_bits=8),
-        Policy.uniform(graph, 0.5, act_bits=8),
-        Policy({**same[0].keep, group: 0.9}, same[0].weight_bits, same[0].act_bits),
-    ]
-    keys = {policy_key(policy, graph) for policy in [same[0], *others]}
-    assert len(keys) == 4
-
-
-def test_a_cache_keeps_the_first_value_and_is_one_file(tmp_path):
-    path = tmp_path / "new" / "cache.sqlite"
-    first, other = EvaluationCache(path, "p"), EvaluationCache(path, "q")
-    assert first.get("k") is None
-    first.put("k", Known(0.5, False, 2.0))
-    first.put("k", Known(0.6, True, 3.0))
-    assert first.get("k") == Known(0.5, False, 2.0)
-    assert other.get("k") is None
-    assert EvaluationCache(path, "p").get("k") == Known(0.5, False, 2.0)
-
-
-def test_another_file_is_no_cache(tmp_path):
-    path = tmp_path / "cache.sqlite"
-    path.write_text("something else, long enough to be seen as no data base of this kind" * 9)
-    with pytest.raises(FileError, match=r"cannot be used as a cache .* choose another place"):
-        EvaluationCache(path, "p")
 
 
 def test_hoeffdings_bound():

@@ -1,12 +1,16 @@
 """Every study's folder: the same command goes on, a command with other results is refused."""
 
 import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from experiments import cli
 from experiments.records import run_folder
 from experiments.records.run_folder import RunFolder
+from experiments.settings.blocks import SettingsError
 from pfrl.files import load_arrays, save_arrays
 from pfrl.models.catalogue import PRETRAINED
 
@@ -111,3 +115,41 @@ def test_results_without_what_made_them_are_refused(study):
     (out / "results.jsonl").write_text("{}\n")
     code, error = start()
     assert code == cli.USER_ERROR and "has results but no config.json" in error
+
+
+@dataclass(frozen=True)
+class Own:
+    FREE: ClassVar = ("out",)
+    out: Path
+    model: str
+    data: str
+    weights: Path = WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "file"),
+    [
+        ("{}/net.py:make", "digits", "net.py"),
+        ("{}/net.onnx", "digits", "net.onnx"),
+        ("resnet8", "{}/data.py:make", "data.py"),
+        ("resnet8", "npz:{}/data.npz", "data.npz"),
+        ("resnet8", "imagefolder:{}/photos?size=32", "photos/train/cat/0.png"),
+    ],
+)
+def test_a_file_of_the_user_that_was_edited_is_refused(model, data, file, tmp_path):
+    """Also where the weights are given, and so the same."""
+    edited = tmp_path / file
+    edited.parent.mkdir(parents=True, exist_ok=True)
+    edited.write_text("before")
+    settings = Own(tmp_path / "out", model.format(tmp_path), data.format(tmp_path))
+    RunFolder("toy", settings, WEIGHTS).begin()
+    edited.touch()
+    RunFolder("toy", settings, WEIGHTS)
+    edited.write_text("afterwards")
+    place = tmp_path / file.partition("/")[0]
+    with pytest.raises(SettingsError) as refused:
+        RunFolder("toy", settings, WEIGHTS)
+    assert str(refused.value) == (
+        f"{settings.out} holds results of other settings: {place} has changed since; choose"
+        " another --out"
+    )
