@@ -3,6 +3,7 @@
 Standard output is left to the results, so that it can be piped.
 """
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +39,8 @@ def terminal(stream: TextIO) -> Console | None:
 
 PLAIN_SHARE = 0.1
 """Without a terminal, a line is written about every so large a share of the work."""
+PATIENCE = {True: 1.0, False: 10.0}
+"""Seconds without a word, on a terminal or not, after which the library's log is shown."""
 
 
 class Update(Protocol):
@@ -106,6 +109,8 @@ def stage(
 ) -> Iterator[Update]:
     """A context that shows a stretch of work, such as a training; do not nest them.
 
+    What the library logs meanwhile is shown where nothing else is, a line now and then.
+
     Args:
       name: what is going on.
       total: of ``noun``, if it is known before the first update.
@@ -122,9 +127,15 @@ def stage(
         display.show(done, total, "" if loss is None else f"loss {number(loss)}")
 
     display.start(0, total)
+    log, words = logging.getLogger("pfrl"), _Words(display)
+    level = log.level
+    log.addHandler(words)
+    log.setLevel(logging.INFO)
     try:
         yield update
     finally:
+        log.setLevel(level)
+        log.removeHandler(words)
         display.stop()
 
 
@@ -167,7 +178,8 @@ class _Display:
             )
 
     def start(self, done: int, total: int | None) -> None:
-        self._start = done, self._clock()
+        self._spoken = self._clock()
+        self._start = done, self._spoken
         self._said = done / total if total else 0.0
         if self._bar:
             self._task = self._bar.add_task(self._name, total=total, completed=done, phrase="")
@@ -176,7 +188,8 @@ class _Display:
             say(self._name, self._stream)
 
     def show(self, done: int, total: int, text: str) -> None:
-        phrase = self._time(done, total)
+        self._spoken = now = self._clock()
+        phrase = self._time(done, total, now)
         if self._bar:
             self._bar.text = text
             self._bar.update(self._task, completed=done, total=total, phrase=phrase)
@@ -185,13 +198,24 @@ class _Display:
             line = f"{self._name}: {done}/{total} {self._noun}, {phrase}"
             print(f"{line}; {text}" if text else line, file=self._stream, flush=True)
 
+    def waits(self) -> bool:
+        """Whether nothing was shown for so long that a reader wonders."""
+        return self._clock() - self._spoken >= PATIENCE[self._bar is not None]
+
+    def add(self, text: str) -> None:
+        """Show what is going on within the work."""
+        self._spoken = self._clock()
+        if self._bar:
+            self._bar.text = text
+        else:
+            print(f"{self._name}: {text}", file=self._stream, flush=True)
+
     def stop(self) -> None:
         if self._bar:
             self._bar.stop()
 
-    def _time(self, done: int, total: int) -> str:
+    def _time(self, done: int, total: int, now: float) -> str:
         """Time left at the pace since the first report: what comes before that compiles, too."""
-        now = self._clock()
         if done >= total:
             return f"in {duration(now - self._start[1])}"
         since, then = self._first_report or self._start
@@ -202,3 +226,15 @@ class _Display:
         share = (done - since) / total
         whole = plan.words(self._name, share, now - then, left) if plan else ""
         return f"{duration(left)} left{whole}"
+
+
+class _Words(logging.Handler):
+    """What the library logs, as far as a display waits for a word."""
+
+    def __init__(self, display: _Display):
+        super().__init__(logging.INFO)
+        self._display = display
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._display.waits():
+            self._display.add(record.getMessage())

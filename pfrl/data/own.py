@@ -1,6 +1,7 @@
 """The user's own data: a function in a Python file returns them, written ``FILE.py:FUNCTION``."""
 
 import contextlib
+import logging
 import math
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from pfrl.data.arrays import of_arrays
 from pfrl.data.base import DataError, Dataset
 from pfrl.data.streams import LostPicture, Undecoded
 from pfrl.user_code import UserCodeError, as_main_folder, raises, run_file
+
+log = logging.getLogger(__name__)
 
 EXPECTED = (
     "a pfrl.Dataset, a pair (images, targets), a dictionary of arrays as npz: takes them, or a"
@@ -175,6 +178,7 @@ def _targets(name: str, source: Any, shape: tuple[int, ...]) -> np.ndarray:
             return np.asarray(found)
     targets = []
     for index in range(len(source)):
+        log.info("asking examples for their targets: %d of %d", index + 1, len(source))
         image, target = _example(name, source[index])
         if image.shape != shape:
             raise DataError(_unequal(name, shape, image.shape))

@@ -1,6 +1,7 @@
 """Pictures of every kind and size as arrays: decoded, turned upright, resized and cropped."""
 
 import io
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -8,6 +9,8 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -143,6 +146,7 @@ def read_all(
     """
     pictures, good, reason = [], np.ones(len(names), bool), ""
     for index, name in enumerate(names):
+        log.info("reading pictures: %d of %d", index + 1, len(names))
         try:
             try:
                 content = read(name)

@@ -5,6 +5,7 @@ The sandwich rule and in-place distillation of universally slimmable networks (Y
 and of the smallest and a random one on what the whole one answers.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,8 @@ from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.training.fit import Diverged
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import Distillation, distilled
+
+log = logging.getLogger(__name__)
 
 LEAST = 0.2
 """Share of the channels that the smallest network keeps, and the random ones at the least."""
@@ -110,7 +113,9 @@ def train_supernet(
     state = optimizer.init(parameters)
     rng, loss = np.random.default_rng([seed, 5]), jnp.zeros(())
     fixed = [start(policy) for policy in (Policy.uniform(graph), smallest)]
-    for x, targets in dataset.training_batches(config.batch, rng, steps):
+    batches = dataset.training_batches(config.batch, rng, steps)
+    for count, (x, targets) in enumerate(batches):
+        log.info("training the shared network: step %d of %d", count + 1, steps)
         chosen = [*fixed, start(random_policy(graph, rng, quantized, sparse))]
         gradients, teacher = [], None
         for values, knobs in chosen:

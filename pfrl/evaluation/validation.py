@@ -5,6 +5,7 @@ policy. The other runtimes (``pfrl.deploy.runtimes``) run the sliced network, wh
 Which is fastest depends on the machine, so it is measured.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +20,8 @@ from pfrl.evaluation.config import judged_images
 from pfrl.files import FileError
 from pfrl.tasks import Task
 from pfrl.tasks.judging import Images, Judge, answers, validate
+
+log = logging.getLogger(__name__)
 
 SAME_INTEGERS = 0.3
 """Largest mean difference of a file of integers from its simulation, in standard deviations of the
@@ -96,6 +99,7 @@ def choose_runtime(
     """
     few, outputs, seconds = images[:MEASURED], {}, {}
     for name, make in judges.items():
+        log.info("comparing who judges: %s", name)
         try:
             np.asarray(make()(few[0][0]))
         except (ExportError, FileError, Unavailable):
@@ -105,6 +109,7 @@ def choose_runtime(
         for name in outputs:
             if turn and seconds[name] > HOPELESS * min(seconds.values()):
                 continue
+            log.info("comparing who judges: %s, turn %d of %d", name, turn + 1, TURNS)
             start = time.perf_counter()
             judge = judges[name]()
             np.asarray(judge(few[0][0]))

@@ -1,5 +1,6 @@
 """What the layers of a network read, and what its sites hold: the one place that collects it."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from pfrl.graph.layers import find_layers
 from pfrl.graph.sites import places
 from pfrl.graph.slicing import run
 from pfrl.graph.source import Variables
+
+log = logging.getLogger(__name__)
 
 
 class LayerInput(NamedTuple):
@@ -121,7 +124,8 @@ def collect(
     look_at = compiled(reduced)
     arrays = {name: jnp.asarray(value) for name, value in variables.items()}
     kept: list[dict[str, Any]] = [{} for _ in reducers]
-    for x in batches if reducers else ():
+    for count, x in enumerate(batches if reducers else ()):
+        log.info("looking at training images: batch %d", count + 1)
         arguments = [dict(reducer.arguments(x)) for reducer in reducers]
         found = jax.device_get(look_at(arrays, x, arguments))
         for place, (reducer, mine) in enumerate(zip(reducers, kept, strict=True)):

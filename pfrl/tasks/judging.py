@@ -1,5 +1,6 @@
 """The quality of a network on images, by what answers for it."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -7,6 +8,8 @@ import numpy as np
 
 from pfrl.cpu.backend import each
 from pfrl.tasks.base import Task
+
+log = logging.getLogger(__name__)
 
 Judge = Callable[[Any], np.ndarray]
 """``images [N, H, W, C] -> outputs`` of one policy's network, for several threads at once."""
@@ -58,6 +61,7 @@ def validate(
         found.append(task.quality(outputs, targets))
         total += float(found[-1].sum())
         count += len(targets)
+        log.info("judging images: batch %d of %d", place, len(images))
         if stop is not None and place < len(images) and stop(np.concatenate(found)):
             exact = False
             break

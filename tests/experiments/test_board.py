@@ -1,6 +1,7 @@
 """A search in TensorBoard and in the terminal: every episode once, and readable."""
 
 import io
+import logging
 import re
 import time
 
@@ -224,6 +225,23 @@ def test_a_stage_takes_the_updates_of_a_training():
         "fine-tuning: 1/3 steps, 2.0 s left; loss 2.50\n"
         "fine-tuning: 3/3 steps, in 2.0 s; loss 0.250\n"
     )
+
+
+def test_what_the_library_logs_is_shown_where_nothing_else_was_for_a_while():
+    """One second a look at the clock: at the tenth a line is due, and ten later again."""
+    log, stream = logging.getLogger("pfrl.data.pictures"), io.StringIO()
+    log.info("nobody listens")
+    with stage("loading", stream=stream, clock=Clock()):
+        for count in range(25):
+            log.info("reading pictures: %d of 25", count + 1)
+    log.info("nor now")
+    assert not log.isEnabledFor(logging.INFO)
+    shown = stream.getvalue().splitlines()
+    assert shown[0] == "loading ..."
+    assert shown[1:] == [
+        "loading: reading pictures: 10 of 25",
+        "loading: reading pictures: 20 of 25",
+    ]
 
 
 class Terminal(io.StringIO):

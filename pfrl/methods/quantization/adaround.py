@@ -12,6 +12,7 @@ and no image is looked at twice; inputs are those of the base network, not of th
 they were rounded; the error is relative to that of rounding to the nearest.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ from pfrl.methods.base import Statistics
 from pfrl.methods.quantization.base import Rounder
 from pfrl.methods.quantization.uniform import FLOAT_BITS, largest_steps
 from pfrl.registry import register
+
+log = logging.getLogger(__name__)
 
 STEPS, RATE = 600, 0.02
 """Of Adam, and how far each goes."""
@@ -92,7 +95,8 @@ def _prepare(statistics: Statistics) -> Callable[..., dict[str, Any]]:
         variables: Mapping[str, Any], bits: Mapping[str, int], alive: Mapping[str, np.ndarray]
     ) -> dict[str, Any]:
         found = dict(variables)
-        for kernel, matrix, rows in statistics.moments:
+        for count, (kernel, matrix, rows) in enumerate(statistics.moments):
+            log.info("learning how to round: kernel %d of %d", count + 1, len(statistics.moments))
             width = max(bits[name] for name in kernel.layers)
             # The first time of all, so that no later policy compiles for a shape of its own.
             if width >= FLOAT_BITS and kernel.variable in compiled:
