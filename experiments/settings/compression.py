@@ -54,7 +54,8 @@ class FinishConfig:
     """Temperature T of the distillation."""
     precision: Precision | Literal["auto"] = "auto"
     """Of the products in this training: float32, tensorfloat32 (GPUs) or bfloat16 (sums in
-    float32); auto is bfloat16 on a CPU with matrix units (AMX) where no bit widths are chosen."""
+    float32); auto is bfloat16 on a CPU that multiplies it faster (AMX, or AMD's Zen 4) where no bit
+    widths are chosen."""
     candidates: Count = 5
     """Best policies of the search that are re-scored on images the reward did not use."""
     rescore_steps: Whole | None = None

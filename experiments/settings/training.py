@@ -28,7 +28,8 @@ class PretrainSettings(CommandSettings):
     """Share of a label's probability that is spread over all classes; 0.1 is usual."""
     precision: Precision | Literal["auto"] = "auto"
     """Of the products: float32, tensorfloat32 (GPUs) or bfloat16 (sums in float32); auto is
-    bfloat16 on a CPU with matrix units (AMX), which trains ResNets up to twice as fast."""
+    bfloat16 on a CPU that multiplies it faster (AMX, or AMD's Zen 4), which trains ResNets up to
+    twice as fast."""
     seed: Whole = 0
     """Seed of the initial weights, of shuffling and of augmentation."""
     out: Path | None = None

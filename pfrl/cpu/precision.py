@@ -75,8 +75,8 @@ def at_precision(function: Callable, precision: str) -> Callable:
 def fastest() -> str | None:
     """The precision with which this machine trains fastest without a loss of accuracy.
 
-    bfloat16 on a CPU that multiplies matrices of it (AMX). None is whatever the backend does by
-    itself: TensorFloat-32 on GPUs and bfloat16 on TPUs.
+    bfloat16 on a CPU that multiplies it faster (``multiplies_bfloat16``). None is whatever the
+    backend does by itself: TensorFloat-32 on GPUs and bfloat16 on TPUs.
     """
     rounds = jax.default_backend() == "cpu" and multiplies_bfloat16()
     return "bfloat16" if rounds else None

@@ -50,9 +50,10 @@ class EpisodeConfig:
     start, and elsewhere xla."""
     precision: Precision | Literal["auto"] = "auto"
     """Of the products in fine-tuning and in XLA's judging: all digits; those of TensorFloat-32, for
-    GPUs; or bfloat16, with sums of float32, for GPUs, TPUs and CPUs with AMX. Fewer digits are
-    faster, and may rank close policies otherwise. auto is all digits; but networks without bit
-    widths, on a CPU with AMX, are fine-tuned and their statistics re-estimated in bfloat16."""
+    GPUs; or bfloat16, with sums of float32, for GPUs, TPUs and CPUs with AMX or of AMD's Zen 4.
+    Fewer digits are faster, and may rank close policies otherwise. auto is all digits; but networks
+    without bit widths, on such a CPU, are fine-tuned and their statistics re-estimated in
+    bfloat16."""
     early_stop: Literal["never", "bound", "race"] = "never"
     """When judging ends before all images were seen: as soon as the best accuracy so far is out of
     reach (bound), or the policy is behind the best one on their common images (race); see

@@ -38,8 +38,8 @@ class FitConfig:
     precision: Precision | Literal["auto"] = "auto"
     """Of the products: float32 has all digits, tensorfloat32 those of that form (GPUs), bfloat16
     rounds what is multiplied and sums in float32, as automatic mixed precision does. auto is
-    bfloat16 on a CPU with matrix units (AMX), and elsewhere what the backend does by itself; where
-    the network rounds its numbers to integers, float32 is better."""
+    bfloat16 on a CPU that multiplies it faster (``pfrl.cpu.processor``), and elsewhere what the
+    backend does by itself; where the network rounds its numbers to integers, float32 is better."""
 
     def __post_init__(self) -> None:
         check(self, ConfigError)

@@ -127,29 +127,45 @@ def test_the_machine_decides_which_precision_is_fastest(backend, amx, expected, 
     assert fastest() == expected
 
 
-@pytest.mark.parametrize(("flags", "amx"), [("avx2 amx_bf16", True), ("avx2 avx512_bf16", False)])
-def test_the_processor_says_what_it_has(flags, amx, monkeypatch):
-    monkeypatch.setattr(Path, "is_file", lambda self: True)
-    monkeypatch.setattr(Path, "read_text", lambda self: f"flags : fpu {flags}")
-    assert instruction_set() == ("avx2 amx_bf16" if amx else "avx2")
-    assert multiplies_bfloat16() == amx
+AMX = "GenuineIntel flags : fpu avx2 avx512_bf16 amx_bf16"
+ZEN4 = "AuthenticAMD flags : fpu avx2 avx512_bf16"
 
 
 @pytest.mark.parametrize(
-    ("limit", "amx"),
+    ("words", "known", "fast"),
     [
-        ("", True),
-        ("default", True),
-        ("AVX10_1_512_AMX", True),
-        ("AVX2", False),
-        ("avx512_core", False),
+        (AMX, "avx2 avx512_bf16 amx_bf16", True),
+        (ZEN4, "avx2 avx512_bf16", True),
+        ("GenuineIntel flags : fpu avx2 avx512_bf16", "avx2 avx512_bf16", False),
+        ("AuthenticAMD flags : fpu avx2", "avx2", False),
     ],
 )
-def test_onednn_can_be_kept_from_it(limit, amx, monkeypatch):
+def test_the_processor_says_what_it_has(words, known, fast, monkeypatch):
     monkeypatch.setattr(Path, "is_file", lambda self: True)
-    monkeypatch.setattr(Path, "read_text", lambda self: "flags : avx2 amx_bf16")
+    monkeypatch.setattr(Path, "read_text", lambda self: words)
+    assert instruction_set() == known
+    assert multiplies_bfloat16() == fast
+
+
+@pytest.mark.parametrize(
+    ("words", "limit", "fast"),
+    [
+        (AMX, "", True),
+        (AMX, "default", True),
+        (AMX, "AVX10_1_512_AMX", True),
+        (AMX, "AVX2", False),
+        (AMX, "avx512_core", False),
+        (AMX, "avx512_core_bf16", False),
+        (ZEN4, "avx512_core_bf16", True),
+        (ZEN4, "avx512_core_amx", True),
+        (ZEN4, "avx512_core_vnni", False),
+    ],
+)
+def test_onednn_can_be_kept_from_it(words, limit, fast, monkeypatch):
+    monkeypatch.setattr(Path, "is_file", lambda self: True)
+    monkeypatch.setattr(Path, "read_text", lambda self: words)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
-    assert multiplies_bfloat16() == amx
+    assert multiplies_bfloat16() == fast
 
 
 @pytest.mark.parametrize("asked", ["auto", "float32", "bfloat16"])
