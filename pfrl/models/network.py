@@ -124,7 +124,11 @@ class Network(NamedTuple):
 
 def is_own(model: str) -> bool:
     """Whether a user's function or file is meant and no network of the zoo."""
-    return ".py:" in model or model.endswith((".py", ONNX))
+    return ".py:" in model or model.endswith(".py") or _is_onnx(model)
+
+
+def _is_onnx(model: str) -> bool:
+    return model.lower().endswith(ONNX)
 
 
 def own_file(model: str) -> Path:
@@ -133,7 +137,7 @@ def own_file(model: str) -> Path:
     Raises:
       ModuleError, OnnxError: if there is none.
     """
-    if not model.endswith(ONNX):
+    if not _is_onnx(model):
         return parse(model).path
     path = Path(model).expanduser()
     if not path.is_file():
@@ -147,7 +151,7 @@ def trace_own(model: str) -> Graph:
     Raises:
       ModuleError, OnnxError: if it is none, or fails.
     """
-    if not model.endswith(ONNX):
+    if not _is_onnx(model):
         return trace_module(model)
     file = read(own_file(model))
     source = load(file, (), turned=False)
@@ -179,7 +183,7 @@ def initial(
             raise ModelError(no_classes(model))
         check_answers(model, dense)
         return from_nnx(build(model, outputs, image_shape, seed)), View()
-    if model.endswith(ONNX):
+    if _is_onnx(model):
         file = read(own_file(model))
         view = _file_view(file.metadata, outputs, image_shape)
         source = for_images(file, image_shape, batches and partial(batches, view))

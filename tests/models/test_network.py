@@ -9,7 +9,7 @@ from envs.task import load_network
 from pfrl.data import DataError, load
 from pfrl.files import save_arrays
 from pfrl.models.catalogue import ModelError
-from pfrl.models.network import Network
+from pfrl.models.network import Network, is_own
 
 SHAPE = (8, 8, 1)
 HEAD = """
@@ -83,6 +83,14 @@ def written(tmp_path):
         return f"{path}:{function}"
 
     return write
+
+
+@pytest.mark.parametrize(
+    ("model", "own"),
+    [("net.onnx", True), ("NET.ONNX", True), ("net.py:make", True), ("resnet20", False)],
+)
+def test_a_network_of_ones_own_is_known_by_its_name(model, own):
+    assert is_own(model) == own
 
 
 @pytest.mark.parametrize("code", [NNX, LINEN, FUNCTION])
