@@ -18,8 +18,9 @@ from pfrl.cpu.process import resident
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 WORK = "experiments.ablations.works."
-CROWDED = 2.0 * 2**30
-"""Bytes of memory above which a process forgets what it compiled for earlier files."""
+CROWDED, GROWN = 2.0 * 2**30, 0.5 * 2**30
+"""Bytes of memory above which a process forgets what it compiled for earlier tests, and how much
+more than it had then it has to have before it does so again."""
 
 # Compiling is most of the tests' time. Without MLIR's fusions it takes a third of it, and without
 # LLVM's optimisations less still; with both is `make test-all`. XLA reads its flags at JAX's first
@@ -53,15 +54,20 @@ os.environ["PFRL_CACHE"] = str(ROOT / ".pytest_cache" / "pfrl")
 use_compilation_cache()
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def bounded_memory():
-    """Keep a process that runs many files small: what grew too large is forgotten between them."""
+    """Keep a process that runs many tests small: what grew too large is forgotten between them."""
     yield
-    if resident() > CROWDED:
+    if resident() > max(CROWDED, _left[-1] + GROWN):
         jax.clear_caches()
         gc.collect()
         if hasattr(ctypes.CDLL(None), "malloc_trim"):
             ctypes.CDLL(None).malloc_trim(0)
+        _left.append(resident())
+
+
+_left = [0]
+"""Bytes that were in use after everything had been forgotten, each time."""
 
 
 def of_users() -> list[tuple[str, str]]:
