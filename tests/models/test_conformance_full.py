@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from pfrl.models import catalogue as zoo
-from tests.support.conformance import check, check_precisely, check_saved, masked_network
+from tests.support.conformance import check, check_precisely, check_saved, forget_networks
 from tests.support.narrow import CLASSIC, MODERN
 
 SIDE = 32
@@ -33,4 +33,4 @@ def test_masked_equals_sliced_at_full_width(name, tmp_path):
     with jax.enable_x64(True):
         small, x = check(constructor, (SIDE, SIDE, 3), seed=0, dtype=jnp.float64)
         check_saved(small, x, tmp_path / "small")
-    masked_network.cache_clear()
+    forget_networks()

@@ -108,6 +108,8 @@ QUICKLY: dict[tuple[str, str, bool], Any] = {
     ("VisionTransformer", "fold", False): (),
 }
 """What is tested always, or by CI; the rest takes a minute."""
+NAMELESS = {("NormalizerFree", "fold"): 0}
+"""Where the exporter folds all kernels but the last into arrays that have lost their names."""
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,8 @@ def test_files_of_both_exporters_are_understood(name, how, dynamic, tmp_path):
     network = randomised(NETWORKS[name]())
     source = pfrl.from_onnx(exported(network, tmp_path / "net.onnx", how, dynamic))
     kernels = [name for name in source.variables if name.endswith(".kernel")]
-    assert len(kernels) > 3 and not any(map(ANONYMOUS.match, source.variables))
+    assert len(kernels) > NAMELESS.get((name, how), 3)
+    assert not any(map(ANONYMOUS.match, source.variables))
 
 
 def test_training_normalises_by_the_batch_as_pytorch_does(tmp_path):

@@ -134,6 +134,11 @@ def masked_network(constructor, image, dtype=jnp.float32):
     return _masked_network(constructor, image, dtype)
 
 
+def forget_networks():
+    """Those of ``masked_network``, which are large at full width."""
+    _masked_network.cache_clear()
+
+
 @cache
 def _masked_network(constructor, image, dtype):
     precise = jnp.float64 if dtype == jnp.float64 else jnp.float32
