@@ -39,7 +39,7 @@ def test_a_network_of_ones_own(command, tmp_path):
 SWEEP = """sweep --model resnet8 --data digits --agents random ddpg --targets macs=0.5 --seeds 0 1
  --episodes 6 --tuning-images 64 --recipe.images 64 --episode.batch 32 --episode.search-images 60
  --episode.statistics-images 32 --episode.validation xla --workers 2""".split()
-WALL_CLOCK = {"evaluation_seconds", "agent_seconds", "curve", "hits"}
+WALL_CLOCK = {"evaluation_seconds", "agent_seconds", "curve", "hits", "job_seconds"}
 
 
 def without_clock(out: Path):
