@@ -1,28 +1,23 @@
 """What was gathered of a base network, kept in the user's cache folder for the next start."""
 
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pfrl.cpu import cores
-from pfrl.data import Batches
-from pfrl.data.streams import Undecoded
 from pfrl.graph import Graph, Variables
 from pfrl.graph.kernels import find_kernels
 from pfrl.methods.quantization.histogram import Histogram
 from pfrl.methods.quantization.ranges import MeanInput, MeanInputs, Observation, Observations
 from pfrl.methods.repair.reconstruct import Gram, Grams
+from pfrl.training.identity import facts_of_program, named
 from pfrl.user_cache import Arrays, digest, digest_of_code, instructions, kept_arrays
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy")
-READ_AT_ONCE = 64
-"""Images that are in memory at the same time while all of a split are looked at."""
 
 
 class Gathered(NamedTuple):
@@ -55,46 +50,21 @@ def kept_gathered(
 
 def facts_of_network(graph: Graph) -> dict[str, Any]:
     """Plain data of all but its arrays that decides about the numbers that a network gives here:
-    what ``facts_of_program`` has, and what XLA compiles for."""
+    what ``facts_of_code`` has, and what XLA compiles for."""
     return {
-        **facts_of_program(graph),
+        **facts_of_code(graph),
         "versions": {package: version(package) for package in PACKAGES},
         "device": [jax.default_backend(), jax.devices()[0].device_kind, jax.device_count()],
         "cpu": [instructions(), len(cores()), os.environ.get("XLA_FLAGS", "")],
     }
 
 
-def facts_of_program(graph: Graph) -> dict[str, Any]:
+def facts_of_code(graph: Graph) -> dict[str, Any]:
     """What a network computes, and the source of the project and of the user's plugins."""
     source = graph.source
     like = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in source.variables.items()}
-    program = jax.make_jaxpr(lambda v, x: source.apply(v, x, False)[0])(like, graph.example)
-    return {
-        # Where functions of this process lie in its memory says nothing.
-        "program": re.sub(r" at 0x[0-9a-f]+", "", str(program)),
-        "constants": digest(None, named(program.consts)),
-        "code": digest_of_code(),
-    }
-
-
-def named(tree: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """The leaves of a tree of arrays with their places as names, one after the other."""
-    for path, leaf in jax.tree.leaves_with_path(tree):
-        name = jax.tree_util.keystr(path)
-        if isinstance(leaf, Batches):
-            for number, batch in enumerate(leaf):
-                yield from ((f"{name}[{number}]{part}", array) for part, array in named(batch))
-        elif isinstance(leaf, Undecoded):
-            for start in range(0, len(leaf), READ_AT_ONCE):
-                yield f"{name}[{start}:]", np.asarray(leaf[start : start + READ_AT_ONCE])
-        else:
-            yield name, np.asarray(_numbers(leaf))
-
-
-def _numbers(leaf: Any) -> Any:
-    """A key of random numbers as what it is made of."""
-    key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return jax.random.key_data(leaf) if key else leaf
+    program = facts_of_program(lambda v, x: source.apply(v, x, False)[0], like, graph.example)
+    return {**program, "code": digest_of_code()}
 
 
 def as_arrays(gathered: Gathered) -> Arrays:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pfrl.compression.kept import facts_of_program
+from pfrl.compression.kept import facts_of_code
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
 from pfrl.cost import CostModel
@@ -169,5 +169,5 @@ def facts_of(graph: Graph, config: EpisodeConfig, recipe: Recipe) -> dict[str, A
         "recipe": recipe.to_json(),
         "groups": {name: group.size for name, group in graph.groups.items()},
         "versions": [jax.__version__, np.__version__],
-        **facts_of_program(graph),
+        **facts_of_code(graph),
     }

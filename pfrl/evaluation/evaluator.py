@@ -16,7 +16,6 @@ import jax
 import numpy as np
 
 from pfrl.compression.calibration import gather_from
-from pfrl.compression.kept import named
 from pfrl.compression.masked import MaskedNetwork
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import REPAIRED, Recipe
@@ -39,6 +38,7 @@ from pfrl.files import FileError
 from pfrl.graph import Graph
 from pfrl.methods.quantization.uniform import FLOAT_BITS
 from pfrl.tasks.judging import Judge, Judged, validate
+from pfrl.training.identity import named
 from pfrl.user_cache import digest
 
 WORTH_COMPILING = 100

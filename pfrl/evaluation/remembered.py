@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pfrl.compression.kept import facts_of_network, named
+from pfrl.compression.kept import facts_of_network
 from pfrl.compression.recipe import Recipe
 from pfrl.cpu.backend import compiled
 from pfrl.data import Dataset
@@ -16,6 +16,7 @@ from pfrl.evaluation.base import Choice
 from pfrl.graph import Graph
 from pfrl.tasks.outputs import as_one
 from pfrl.training.fit import mean_quality
+from pfrl.training.identity import named
 from pfrl.user_cache import digest, kept_json
 
 PACKAGES = ("onnxruntime", "openvino", "ai-edge-litert")

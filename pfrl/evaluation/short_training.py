@@ -10,7 +10,6 @@ import numpy as np
 import optax
 
 from pfrl.compression.calibration import CalibrationStatistics
-from pfrl.compression.kept import named
 from pfrl.compression.masked import Knobs, MaskedNetwork
 from pfrl.compression.policy import Policy
 from pfrl.compression.prepare import Prepared, Preparer
@@ -25,6 +24,7 @@ from pfrl.methods.repair.batch_norm import find_momentum, reestimate
 from pfrl.tasks.outputs import as_one
 from pfrl.training.checkpoint import Checkpoint
 from pfrl.training.fit import Diverged
+from pfrl.training.identity import named
 from pfrl.training.optimizers import sgd
 from pfrl.training.step import Apply, TrainState, TrainStep, make_train_step, stepping
 from pfrl.user_cache import digest

@@ -20,6 +20,7 @@ from pfrl.tasks import Classification, Task
 from pfrl.tasks.losses import Loss
 from pfrl.training.checkpoint import Checkpoint
 from pfrl.training.config import ConfigError, FitConfig
+from pfrl.training.identity import beginning
 from pfrl.training.mesh import mesh_for, replicate, share_out
 from pfrl.training.optimizers import make_optimizer
 from pfrl.training.plateau import Plateau
@@ -85,8 +86,8 @@ def fit(
         step, as step 0.
       progress: told ``(steps done, steps in all, loss)`` every twentieth step, when the training
         is judged and at the end.
-      checkpoint: a file that the state is written to once a minute; if it is there, training
-        goes on from it and ends as it would have without the interruption.
+      checkpoint: a file that the state is written to once a minute; a training of the same
+        network and images goes on from it, and ends as it would have without the interruption.
       plateau: when training ends early; it then returns the best variables that were judged.
 
     Raises:
@@ -111,8 +112,9 @@ def fit(
     if project is not None:
         parameters = jax.jit(project)(parameters, np.int32(0))
     state = TrainState(parameters, statistics, optimizer.init(parameters), jnp.int32(0))
-    shapes = {name: list(value.shape) for name, value in copied.items()}
-    identity = {**dataclasses.asdict(config), "steps": steps, "shapes": shapes}
+    identity = {**dataclasses.asdict(config), "steps": steps}
+    if checkpoint is not None:
+        identity["begins"] = beginning(apply, copied, dataset)
     best = None if plateau is None else plateau.start(copied)
     if plateau is not None:
         identity["plateau"] = [plateau.every, plateau.patience, plateau.earliest]

@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from pfrl.compression.kept import named
 from pfrl.data import DataError, load, streams
 from pfrl.data.own import Examples
+from pfrl.training.identity import named
 from pfrl.user_cache import digest
 
 OWN = """

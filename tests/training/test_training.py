@@ -42,9 +42,9 @@ EVERYTHING = replace(CONFIG, optimizer="adamw", label_smoothing=0.1, warmup=0.1)
 SHORT = replace(CONFIG, epochs=0.125)
 
 
-def trained(config=CONFIG, variables=None, **options):
+def trained(config=CONFIG, variables=None, network=linear, data=DATA, **options):
     variables = start() if variables is None else variables
-    return fit(linear, variables, TRAINABLE, DATA, config, **options)
+    return fit(network, variables, TRAINABLE, data, config, **options)
 
 
 def test_training_learns_and_leaves_its_input_alone():
@@ -136,20 +136,32 @@ def test_a_checkpoint_is_written_once_a_minute(tmp_path, monkeypatch, saves_ofte
     assert found == [(5, 0), (10, 0), (15, 0), (20, 15), (25, 15), (30, 15)]
 
 
-def test_the_checkpoint_of_another_training_is_left_out(tmp_path, saves_often):
-    path = tmp_path / "training.npz"
+def halved(variables, x, train):
+    """Another network of the same arrays."""
+    return linear(variables, x / 2, train)
+
+
+# An edited file of the user's may hold any of them: a network of other shapes, of other numbers to
+# start from, of the same arrays, and data of other images, labels or scaling.
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"config": FitConfig(epochs=3.75, batch=8, learning_rate=0.01, seed=6)},
+        {"variables": start() | {"mean": jnp.zeros(3)}},
+        {"variables": start() | {"bias": jnp.ones(4)}},
+        {"network": halved},
+        {"data": replace(DATA, train=replace(DATA.train, images=255 - DATA.train.images))},
+        {"data": replace(DATA, train=replace(DATA.train, labels=DATA.train.labels[::-1]))},
+        {"data": replace(DATA, mean=(0.25,))},
+    ],
+    ids=["config", "shapes", "start", "network", "images", "labels", "scaling"],
+)
+def test_the_checkpoint_of_another_training_is_left_out(tmp_path, saves_often, other):
+    path, expected = tmp_path / "training.npz", trained(**other)
     with pytest.raises(Interrupted):
         trained(checkpoint=path, progress=after(20))
-    other = FitConfig(epochs=3.75, batch=8, learning_rate=0.01, seed=6)
-    expected = trained(other)
-    found = trained(other, checkpoint=path)
+    found = trained(**other, checkpoint=path)
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
-    with pytest.raises(Interrupted):
-        trained(checkpoint=path, progress=after(20))
-    # The same training of a network with other shapes.
-    narrow = start() | {"mean": jnp.zeros(3)}
-    found = trained(variables=narrow, checkpoint=path)
-    assert found["mean"].shape == (3,)
 
 
 def test_a_loss_that_is_no_number_stops_the_training():

@@ -40,7 +40,8 @@ def _one_after_the_other(context: Context, cell: Cell, seed: int) -> dict[str, A
     )
     pruned = find(context, first, seed)
     evaluator = pruned.problem.open().evaluator
-    tuning = Tuning(pruned.settings.tuning_images, settings.learning_rate, seed, tell_tuning)
+    images, checkpoint = pruned.settings.tuning_images, pruned.folder / "tuning.npz"
+    tuning = Tuning(images, settings.learning_rate, seed, tell_tuning, checkpoint)
     small = evaluator.network(pruned.best, tuning)
     path = export_onnx(small, evaluator.graph.input_shape, pruned.folder / "pruned.onnx")
     bytes_left = pruned.problem.open().costs.base["packed"] * limit
