@@ -140,8 +140,9 @@ def _tuned(
 ) -> tuple[Any, jax.Array]:
     """A policy's variables after its fine-tuning, and whether the loss is a number; traced."""
     functions = training.functions
-    found = reestimated(functions.statistics, variables, training.momentum, estimating, knobs)
-    variables = {**variables, **found}
+    if training.base.familiar:
+        found = reestimated(functions.statistics, variables, training.momentum, estimating, knobs)
+        variables = {**variables, **training.base.changed(found)}
     if tuning is None:
         return variables, jnp.asarray(True)
     trainable = training.network.trainable

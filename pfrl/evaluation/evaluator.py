@@ -141,7 +141,10 @@ class NetworkEvaluator(Evaluator):
         # Policies are prepared on the host.
         statistics = replace(statistics, variables=at_hand(statistics.variables))
         self.statistics = statistics
-        self._training = ShortTraining(network, statistics, dataset, config, tuning, estimating)
+        judged = self.images["reward"][0][0]
+        self._training = ShortTraining(
+            network, statistics, dataset, config, tuning, estimating, judged
+        )
         self._runtimes = dict(RUNTIMES)
         self._batched = Batched(self._training, dataset.task)
         at_once = evaluates_at_once(jax.default_backend())

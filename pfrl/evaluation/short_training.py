@@ -20,7 +20,7 @@ from pfrl.data import Dataset
 from pfrl.evaluation.base import Tuning
 from pfrl.evaluation.config import EpisodeConfig
 from pfrl.graph import Variables
-from pfrl.methods.repair.batch_norm import find_momentum, reestimate
+from pfrl.methods.repair.batch_norm import BaseStatistics, find_momentum, reestimate
 from pfrl.tasks.outputs import as_one
 from pfrl.training.checkpoint import Checkpoint
 from pfrl.training.fit import Diverged
@@ -91,12 +91,14 @@ class ShortTraining:
       config: how policies are trained.
       batches: images and targets of the fine-tuning; every policy sees the same ones.
       estimating: images that statistics are re-estimated from.
+      judged: images ``[N, ...]`` by whose answers it is found whether they may be.
 
     Attributes:
       functions: see ``Functions``.
       optimizer: of the fine-tuning.
       predict: compiled ``(variables, x, knobs) -> outputs``.
       momentum: of every statistic; see ``pfrl.methods.repair.batch_norm``.
+      base: statistics of the base network, by which those of all others are told.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class ShortTraining:
         config: EpisodeConfig,
         batches: Batches,
         estimating: Sequence[Any],
+        judged: Any,
     ):
         graph = network.graph
         self.network, self.batches, self.estimating = network, placed(batches), placed(estimating)
@@ -124,6 +127,14 @@ class ShortTraining:
         self.momentum = find_momentum(
             self._statistics, whole.variables, names, self.estimating[0], whole.knobs
         )
+        seen = self._reestimated(whole)
+        # A shared network has been trained as many networks: its own statistics are of none.
+        own = seen if config.fidelity == "supernet" else whole.variables
+
+        def answer(statistics: Variables) -> Any:
+            return self.predict({**whole.variables, **statistics}, judged, whole.knobs)
+
+        self.base = BaseStatistics.of(own, seen, answer)
 
     def _functions(self) -> Functions:
         config, apply, loss = self._config, self.network.apply, self._dataset.task.loss
@@ -167,13 +178,21 @@ class ShortTraining:
         return Masked(prepared, knobs, state, {**parameters, **statistics})
 
     def started(self, policy: Policy) -> Masked:
-        """A policy's network with statistics of its own: where its fine-tuning starts."""
+        """A policy's network where its fine-tuning starts.
+
+        It has statistics of its own, if the images are like those that the base network was
+        trained on.
+        """
         begun = self.masked(policy)
-        found = reestimate(
-            self._statistics, begun.variables, self.momentum, self.estimating, begun.knobs
-        )
+        if not self.base.familiar:
+            return begun
+        found = self._reestimated(begun, self.base)
         state = begun.state._replace(statistics={**begun.state.statistics, **found})
         return begun._replace(state=state, variables={**begun.variables, **found})
+
+    def _reestimated(self, masked: Masked, base: BaseStatistics | None = None) -> Variables:
+        known = self._statistics, masked.variables, self.momentum, self.estimating, masked.knobs
+        return reestimate(*known, base=base)
 
     def tuned(self, policy: Policy, batches: Batches | None = None) -> tuple[Masked, bool]:
         """A policy's network after its fine-tuning, and whether the loss is a number.

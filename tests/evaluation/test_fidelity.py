@@ -27,7 +27,7 @@ from pfrl.evaluation.validation import batched, choose_runtime
 from pfrl.graph import trace
 from pfrl.registry import RegistryError, _items, register
 from pfrl.tasks.judging import Judged, validate
-from tests.support.tiny import TwoConvs, made, shape, stripes
+from tests.support.tiny import TwoConvs, at_home, made, shape, stripes
 
 DATA = stripes()
 RECIPE = Recipe(repair="least_squares", images=128)
@@ -38,7 +38,7 @@ INTEGERS = [name for name, each in RUNTIMES.items() if each.integers]
 
 @pytest.fixture(scope="module")
 def graph():
-    return trace(made(TwoConvs), shape(2, 8, 8, 1))
+    return at_home(trace(made(TwoConvs, seed=2), shape(2, 8, 8, 1)), DATA)
 
 
 def evaluator(graph, seed=3, recipe=RECIPE, cache=None, alone=False, **config) -> Any:

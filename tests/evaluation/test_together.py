@@ -19,7 +19,7 @@ from pfrl.evaluation.recorded import RecordError
 from pfrl.graph import trace
 from tests.envs.test_env import network_task
 from tests.envs.test_vector import actions_of
-from tests.support.tiny import TwoConvs, made, shape, stripes
+from tests.support.tiny import TwoConvs, at_home, made, shape, stripes
 
 DATA = stripes()
 ONE_IMAGE = 1.5 / 264
@@ -28,7 +28,7 @@ HALF = Budget("macs", 0.5, True)
 
 @pytest.fixture(scope="module")
 def graph():
-    return trace(made(TwoConvs), shape(2, 8, 8, 1))
+    return at_home(trace(made(TwoConvs, seed=2), shape(2, 8, 8, 1)), DATA)
 
 
 def evaluator(graph, quantized=False, sparse=False, cache=None, **config):

@@ -8,6 +8,8 @@ import numpy as np
 from flax import nnx
 
 from pfrl.data import Dataset, Split
+from pfrl.graph import trace
+from pfrl.methods.repair.batch_norm import find_momentum, reestimate
 from pfrl.models.zoo.layers import BatchNorm
 from pfrl.models.zoo.resnet import CifarResNet
 
@@ -154,3 +156,14 @@ def stripes(train=96, search=330, crop=1):
         crop=crop,
         flip=False,
     )
+
+
+def at_home(graph, dataset):
+    """The same network with the statistics of the data set's images: as if trained on them."""
+    source = graph.source
+    names = set(source.variables) - source.trainable
+    updated = jax.jit(lambda variables, x: source.apply(variables, x, True)[1])
+    inputs = [x for x, _ in dataset.training_batches(48, np.random.default_rng(7))]
+    momentum = find_momentum(updated, source.variables, names, inputs[0])
+    found = reestimate(updated, source.variables, momentum, inputs)
+    return trace(source._replace(variables={**source.variables, **found}), *graph.inputs)
