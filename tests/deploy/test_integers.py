@@ -5,10 +5,13 @@ from dataclasses import replace
 from functools import cache
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from flax import nnx
+from onnx import numpy_helper
 
 from pfrl.compression.calibration import gather_statistics
 from pfrl.compression.policy import Policy
@@ -190,6 +193,33 @@ def test_kernels_of_few_bits_with_float_inputs_become_floats_when_the_file_is_lo
     np.testing.assert_allclose(logits, jax.jit(small)(images), rtol=1e-4, atol=1e-5)
 
 
+class PaddedFirst(nnx.Module):
+    """As PyTorch's files of TensorFlow's networks are: zeros are put around an activation."""
+
+    def __init__(self, rngs):
+        self.expand = nnx.Conv(1, 6, (1, 1), rngs=rngs)
+        self.deep = nnx.Conv(6, 6, (3, 3), 2, padding="VALID", feature_group_count=6, rngs=rngs)
+        self.out = nnx.Linear(6, 4, rngs=rngs)
+
+    def __call__(self, x):
+        x = jnp.clip(self.expand(x), 0, 6)
+        x = self.deep(jnp.pad(x, [(0, 0), (0, 1), (0, 1), (0, 0)]))
+        return self.out(x.mean((1, 2)))
+
+
+def test_padding_belongs_to_the_layer_behind_it(tmp_path):
+    graph = trace(random_source(PaddedFirst), shape(1, 8, 8, 1))
+    images = np.random.default_rng(0).normal(size=(24, 8, 8, 1)).astype(np.float32)
+    statistics = gather_statistics(graph, Recipe(), [(images, None)], quantized=True)
+    policy = Policy.uniform(graph, 1.0, BITS, 8)
+    small = compress(graph.source, policy, graph=graph, statistics=statistics)
+    model = to_integer_model(*build_quantized(small, (8, 8, 1)))
+    found = optimised(model, tmp_path)
+    assert found["QLinearConv"] == 2 and not found.keys() & {"Conv", "Pad"}
+    reference = Reference(*build_quantized(small, (8, 8, 1)))(images)
+    np.testing.assert_array_equal(outputs(model, images)[0], reference)
+
+
 def test_kernels_of_uint8_compute_the_same():
     small, images = quantized("resnet20b")
     graph, quantization = build_quantized(small, images.shape[1:])
@@ -223,6 +253,24 @@ def test_what_computes_something_else_is_named(bits, operator, named, monkeypatc
     monkeypatch.setattr("pfrl.deploy.reference.run.OPERATORS", wrong)
     with pytest.raises(DifferenceError, match=f"first operation that differs is {named}"):
         checked(model, graph, quantization, lambda x: 2 * small(x), images)
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_outputs_far_off_pass_if_every_operation_is_right(cut_off, monkeypatch):
+    """As those of a deep network are, in which roundings travel: here nothing is near enough.
+
+    Where sums may be cut off a little everywhere, kernels of uint8 are taken.
+    """
+    small, images = quantized("two")
+    graph, quantization = build_quantized(small, images.shape[1:])
+    model = to_integer_model(graph, quantization)
+    monkeypatch.setattr("pfrl.deploy.reference.check.INTEGERS", -1.0)
+    monkeypatch.setattr("pfrl.deploy.onnx.check.saturates", lambda: cut_off)
+    found = checked(model, graph, quantization, lambda x: small(x), images)
+    kinds = {numpy_helper.to_array(each).dtype for each in found.graph.initializer if each.dims}
+    assert (np.dtype(np.int8) in kinds) is not cut_off
+    with pytest.raises(DifferenceError, match="those that were simulated"):
+        checked(model, graph, quantization, lambda x: 3 * small(x), images)
 
 
 def test_a_file_is_checked_before_it_is_there(tmp_path):

@@ -30,8 +30,11 @@ def check(
       DifferenceError: if it does not; the message names the first operation that differs.
     """
     wanted = Check("LiteRT", graph, quantization, function, images, litert=True)
-    if not wanted.passes(LiteRTSession(content).logits(images)):
-        raise wanted.difference(lambda _: tensors(content, wanted.few))
+    found = LiteRTSession(content).logits(images)
+    if not wanted.passes(found):
+        wrong = wanted.difference(found, lambda _: tensors(content, wanted.few))
+        if wrong is not None:
+            raise wrong
 
 
 def tensors(content: bytes, images: np.ndarray) -> dict[str, np.ndarray]:

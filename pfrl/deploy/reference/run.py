@@ -1,6 +1,6 @@
 """A network in NumPy as its file defines it: codes between operations, int32 sums within them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,27 @@ class Reference:
         return {
             node.output: (node, self._operand(values, node.output)) for node in self._graph.nodes
         }
+
+    def one_by_one(
+        self, images: np.ndarray, found: Mapping[str, np.ndarray]
+    ) -> Iterator[tuple[Node, np.ndarray]]:
+        """Every operation by itself: of what a runtime has for all before it.
+
+        Args:
+          images: ``[N, H, W, C]``.
+          found: by tensor the numbers of a runtime, as far as it has them.
+
+        Yields:
+          an operation whose result was found, and what the reference makes of its operands.
+        """
+        values: dict[str, np.ndarray] = {}
+        self._put(values, self._graph.source, np.asarray(images, np.float64))
+        for node in self._graph.nodes:
+            with np.errstate(all="ignore"):
+                self._step(values, node)
+            if (name := node.output) in found:
+                yield node, self._operand(values, name)
+                self._put(values, name, np.asarray(found[name], np.float64))
 
     def codes(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """By tensor that is on a grid its codes, uint8."""

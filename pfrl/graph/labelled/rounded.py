@@ -197,7 +197,8 @@ class _Walk:
         if name in MOVES and not (name == "concatenate" and others):
             return self.kept(value, goes_on)
         if name == "pad":
-            return self.kept(value, goes_on) if _is_zero(equation.inputs[1]) else None
+            # Zero is on every grid, so rounding may come first, and padding belong to a layer.
+            return self.kept(value, False) if _is_zero(self.program, equation.inputs[1]) else None
         if name in LINEAR and not (name == "div" and equation.inputs[0] != value):
             return self.scaled(equation, value, others, goes_on)
         if name in PICKS:
@@ -297,7 +298,11 @@ def _size(program: Program, operand: Operand) -> int:
     return int(np.prod(program.shapes[source], dtype=float))
 
 
-def _is_zero(operand: Operand) -> bool:
+def _is_zero(program: Program, operand: Operand) -> bool:
+    """Whether an operand is zeros; ``jnp.pad`` converts its own."""
+    made = None if isinstance(operand, Constant) else program.made_by(_source(program, operand))
+    if made is not None and made.name in ("broadcast_in_dim", "convert_element_type"):
+        return _is_zero(program, made.inputs[0])
     return isinstance(operand, Constant) and not np.any(np.asarray(operand.value))
 
 
