@@ -10,7 +10,6 @@ from typing import Any
 
 from experiments.records.wording import code_block, section
 from experiments.report.sections import wording_of
-from pfrl.tasks import Classification
 
 Entry = Mapping[str, Any]
 
@@ -18,6 +17,16 @@ PROGRAMS = Path(__file__).with_name("programs")
 """Of phones and browsers, with ``<NAMES>`` of what is filled in."""
 GREY = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in a grey picture (ITU-R BT.601), as Pillow and most others mix."""
+
+
+CLASS_NUMBERS = "argmax(-1))  # class numbers"
+"""How programs end that read a classification."""
+LISTS = {
+    "kotlin": ("listOf(", ")", "List({}) {{ it.toString() }}"),
+    "swift": ("[", "]", "(0..<{}).map {{ String($0) }}"),
+    "javascript": ("[", "]", "Array.from({{ length: {} }}, (_, number) => String(number))"),
+}
+"""By language what stands around the items of a list, and a list of numbers as strings."""
 
 
 def ship(report: Entry, place: Mapping[str, str]) -> str:
@@ -53,13 +62,22 @@ def _is_classifier_of_pictures(report: Entry) -> bool:
     """Whether it names a class of a grey or coloured picture: the programs for phones do that."""
     images = report["input"]
     shape = images.get("shape") or ()
-    classifies = wording_of(report) == Classification.wording
+    classifies = wording_of(report).reading.endswith(CLASS_NUMBERS)
     return classifies and len(shape) == 3 and shape[2] in (1, 3) and bool(images.get("classes"))
 
 
 def _names(report: Entry) -> str:
-    names = report["input"].get("classes")
-    return f"{wording_of(report).names} from 0: {', '.join(names)}." if names else ""
+    names, of = report["input"].get("classes"), wording_of(report).names
+    if not names:
+        return ""
+    if _are_numbers(names):
+        return f"{of} have no names here: they are called by their numbers, 0 to {len(names) - 1}."
+    return f"{of} from 0: {', '.join(names)}."
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    """Whether classes have no names but their numbers."""
+    return list(names) == [str(number) for number in range(len(names))]
 
 
 def in_onnxruntime(report: Entry, path: str) -> str:
@@ -137,8 +155,20 @@ def _reading(report: Entry) -> str:
     """The line of Python that says what came out: a class by its name, if there are names."""
     if not _is_classifier_of_pictures(report):
         return wording_of(report).reading
-    names = json.dumps(list(report["input"]["classes"]), ensure_ascii=False)
-    return f"print({names}[logits[0].argmax()])"
+    names, best = report["input"]["classes"], f"{wording_of(report).outputs}[0].argmax()"
+    if _are_numbers(names):
+        return f"print({best})  # the number of its class"
+    return f"print({json.dumps(list(names), ensure_ascii=False)}[{best}])"
+
+
+def _list_of(names: Sequence[str], language: str) -> str:
+    """An expression of the names; short where they are numbers."""
+    before, after, numbers = LISTS[language]
+    if _are_numbers(names):
+        return numbers.format(len(names))
+    inside = ", ".join(json.dumps(name, ensure_ascii=False) for name in names)
+    # Kotlin puts the value of a variable where a dollar is.
+    return before + (inside.replace("$", "\\$") if language == "kotlin" else inside) + after
 
 
 def _numbers(values: Sequence[float]) -> str:
@@ -150,7 +180,6 @@ def _facts(report: Entry, path: str, language: str) -> dict[str, str]:
     """What is filled in, by name; lists as they stand between brackets in all three languages."""
     images = report["input"]
     height, width, channels = images["shape"]
-    names = ", ".join(json.dumps(name, ensure_ascii=False) for name in images["classes"])
 
     def each(values: Sequence[float]) -> list[float]:
         return [float(value) for value in (values if len(values) > 1 else [values[0]] * channels)]
@@ -158,8 +187,7 @@ def _facts(report: Entry, path: str, language: str) -> dict[str, str]:
     return {
         "PATH": path,
         "STEM": path.removesuffix(".tflite").split("/")[-1],
-        # Kotlin puts the value of a variable where a dollar is.
-        "NAMES": names.replace("$", "\\$") if language == "kotlin" else names,
+        "NAMES": _list_of(images["classes"], language),
         "COUNT": str(len(images["classes"])),
         "HEIGHT": str(height),
         "WIDTH": str(width),

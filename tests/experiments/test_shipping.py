@@ -17,6 +17,7 @@ from pfrl.data.imagefolder import imagefolder
 from pfrl.deploy.litert.export import export_litert
 from pfrl.deploy.onnx.export import export_onnx
 from pfrl.tasks import Landmarks
+from pfrl.tasks.agreement import Agreement
 
 SHAPES = {"grey": (4, 6, 1), "coloured": (4, 6, 3)}
 NAMES = ["T-shirt/top", "Été", 'a "bag"', "dress"]
@@ -51,6 +52,32 @@ def test_the_programs_in_python_run(shape, tmp_path):
         command = [sys.executable, "-c", code]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
         assert done.stdout == "T-shirt/top\n"
+
+
+def numbered(wording):
+    """A report on a network for pictures without labels: its 1,000 classes are numbers."""
+    report = report_on((4, 6, 3), task=wording._asdict())
+    report["input"]["classes"] = [str(number) for number in range(1000)]
+    return report
+
+
+# Class 0 has the largest of these negative numbers; for a softmax it is called a probability.
+@pytest.mark.parametrize("wording", [Agreement().wording, Agreement(probabilities=True).wording])
+def test_classes_without_names_are_numbers_in_every_language(wording, tmp_path):
+    def network(x):
+        return x.mean((1, 2, 3))[:, None] * jnp.arange(1.0, 1001.0)
+
+    Image.new("RGB", (50, 20)).save(tmp_path / "picture.jpg")
+    export_onnx(network, (4, 6, 3), tmp_path / "model.onnx")
+    text = ship(numbered(wording), PLACE)
+    code = programs(text, "python")[0]
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
+    assert "their numbers, 0 to 999." in text and len(text) < 10_000
+    assert "List(1000) { it.toString() }" in programs(text, "kotlin")[0]
+    assert "(0..<1000).map { String($0) }" in programs(text, "swift")[0]
+    assert "Array.from({ length: 1000 }" in programs(text, "javascript")[0]
 
 
 def test_what_has_to_be_installed_is_said():

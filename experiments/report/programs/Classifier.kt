@@ -10,7 +10,7 @@ import kotlin.math.roundToInt
 import org.tensorflow.lite.Interpreter
 
 class Classifier(context: Context) {
-    private val names = listOf(<NAMES>)
+    private val names = <NAMES>
     private val mean = floatArrayOf(<MEANF>)
     private val std = floatArrayOf(<STDF>)
     private val interpreter = context.assets.openFd("<PATH>").use { file ->

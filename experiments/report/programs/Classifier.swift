@@ -4,7 +4,7 @@ import Foundation
 import TensorFlowLite
 
 final class Classifier {
-    private let names = [<NAMES>]
+    private let names = <NAMES>
     private let mean: [Float] = [<MEAN>]
     private let std: [Float] = [<STD>]
     private let interpreter: Interpreter

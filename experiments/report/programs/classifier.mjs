@@ -1,6 +1,6 @@
 import * as ort from "onnxruntime-web";
 
-const names = [<NAMES>];
+const names = <NAMES>;
 const mean = [<MEAN>];
 const std = [<STD>];
 const session = await ort.InferenceSession.create("<PATH>");
