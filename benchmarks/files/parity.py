@@ -2,6 +2,7 @@
 
     python -m benchmarks.files.parity --data cifar10
     python -m benchmarks.files.parity --data cifar10 --networks resnet20 --weights resnet20.npz
+    python -m benchmarks.files.parity --data "images:photos?size=224" --networks net.onnx
 
 A row a network: how far the float files are off JAX; of how many images the simulation in JAX, the
 integer reference and the integer files tell the same class; and how far apart the codes of the
@@ -17,11 +18,14 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from envs.task import load_network
+from experiments.run.inputs import find_weights
+from experiments.settings.blocks import NetworkBlock
 from pfrl.compression.calibration import gather_statistics
 from pfrl.compression.policy import Policy
 from pfrl.compression.recipe import Recipe
 from pfrl.compression.sliced import Compressed, compress
-from pfrl.data import load
+from pfrl.data import Dataset, load
 from pfrl.deploy.litert.check import computed
 from pfrl.deploy.litert.export import to_litert
 from pfrl.deploy.litert.size import LiteRTSize
@@ -36,6 +40,7 @@ from pfrl.graph import Graph, trace
 from pfrl.graph.source import is_floating
 from pfrl.methods.repair.batch_norm import find_momentum, reestimate
 from pfrl.models import catalogue
+from pfrl.models.network import is_own
 
 FEW = 16
 """Images whose codes are compared at every site."""
@@ -78,15 +83,11 @@ def steps_apart(content: bytes, reference: Reference, images: np.ndarray) -> Ste
     return Steps(shares, float((every == 0).mean()), int(every.max()))
 
 
-def network(name: str, weights: Path | None, images: np.ndarray, classes: int) -> Graph:
-    """The traced network: trained, or with statistics of the images."""
+def drawn(name: str, images: np.ndarray, classes: int) -> Graph:
+    """A network of the zoo as it begins, traced, with statistics of the images."""
     module = catalogue.build(name, classes, images.shape[1:], 0)
-    if weights is not None:
-        module, _ = catalogue.load_weights(module, weights)
     graph = trace(module, jax.ShapeDtypeStruct((1, *images.shape[1:]), np.float32))
     source = graph.source
-    if weights is not None:
-        return graph
     rng = np.random.default_rng(0)
     variables = {
         name: value + rng.uniform(-0.3, 0.3, value.shape).astype(np.float32)
@@ -100,6 +101,16 @@ def network(name: str, weights: Path | None, images: np.ndarray, classes: int) -
     found = reestimate(updated, variables, momentum, [images])
     variables = {name: np.asarray(value) for name, value in {**variables, **found}.items()}
     return trace(source._replace(variables=variables), *graph.inputs)
+
+
+def some_images(dataset: Dataset, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Normalised training images, and others: of the search split, and if that has too few, of the
+    training images behind those."""
+    first = dataset.train.take(np.arange(min(count, len(dataset.train))))
+    others = dataset.search.take(np.arange(min(count, len(dataset.search)))).images
+    more = dataset.train.take(np.arange(count, len(dataset.train))).images
+    others = np.concatenate([np.asarray(others), np.asarray(more[: count - len(others)])])
+    return dataset.normalize(np.asarray(first.images)), dataset.normalize(others)
 
 
 class Row(NamedTuple):
@@ -138,16 +149,23 @@ HEADER = (
 )
 
 
-def row(
-    name: str, weights: Path | None, training: np.ndarray, images: np.ndarray, classes: int
-) -> Row:
+def row(name: str, data: str, weights: Path | None, count: int) -> Row:
     """All formats of a network, with floats and with integers of 8 bits.
 
     Args:
-      training: images that ranges are taken from.
-      images: on which outputs are compared.
+      name: of the zoo, or a user's own network.
+      data: so many training images of it ranges are taken from, and on others outputs are compared.
+      weights: of the network; None where it brings its own, or is as drawn at the beginning.
+      count: of images.
     """
-    graph = network(name, weights, training[:64], classes)
+    if weights is not None or is_own(name):
+        block = NetworkBlock(model=name, data=data, weights=weights)
+        dataset, graph = load_network(name, data, str(find_weights(block)))
+        training, images = some_images(dataset, count)
+    else:
+        dataset = load(data)
+        training, images = some_images(dataset, count)
+        graph = drawn(name, training[:64], len(dataset.classes))
     shape = graph.input_shape
     seen = gather_statistics(graph, Recipe(), [(training, None)], quantized=True)
     found: dict[int, Compressed] = {
@@ -196,21 +214,16 @@ def row(
 def main() -> None:
     parser = argparse.ArgumentParser(description="The zoo in every format, at full width.")
     parser.add_argument("--data", default="cifar10", help="whose training images are looked at")
-    parser.add_argument("--networks", nargs="*", help="the whole zoo by default")
+    parser.add_argument("--networks", nargs="*", help="the whole zoo by default; ONNX files, too")
     parser.add_argument("--weights", type=Path, help="of the one network")
     parser.add_argument("--images", type=int, default=256)
     options = parser.parse_args()
-    dataset = load(options.data)
-    training, images = (
-        np.concatenate([x for x, _ in dataset.batches(split.take(np.arange(options.images)), 64)])
-        for split in (dataset.train, dataset.search)
-    )
     for cells in (HEADER, [":--", *["--:"] * (len(HEADER) - 1)]):
         print(f"| {' | '.join(cells)} |", flush=True)
     for name in options.networks or [*catalogue.MODELS, *catalogue.DENSE_MODELS]:
         weights = options.weights or catalogue.pretrained_path(name, options.data)
         try:
-            cells = row(name, weights, training, images, len(dataset.classes)).cells()
+            cells = row(name, options.data, weights, options.images).cells()
         except ValueError as error:
             cells = [name, str(error)]
         print(f"| {' | '.join(cells)} |", flush=True)

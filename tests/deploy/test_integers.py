@@ -220,6 +220,25 @@ def test_padding_belongs_to_the_layer_behind_it(tmp_path):
     np.testing.assert_array_equal(outputs(model, images)[0], reference)
 
 
+def test_a_channel_that_is_next_to_switched_off_has_its_bias():
+    """Beside its kernel that is 10^11 steps, and files have 32 bits for it."""
+    graph, images, _ = network("two")
+    own = {name: np.array(value) for name, value in graph.source.variables.items()}
+    own["bn1.scale"][:2], own["bn1.bias"][:2] = 1e-11, (2.0, 1.0)
+    graph = trace(graph.source._replace(variables=own), *graph.inputs)
+    statistics = gather_statistics(graph, Recipe(), [(images, None)], quantized=True)
+    policy = Policy.uniform(graph, 1.0, BITS, 8)
+    small = compress(graph.source, policy, graph=graph, statistics=statistics)
+    graph, quantization = build_quantized(small, images.shape[1:])
+    reference = Reference(graph, quantization)(images)
+    simulated = np.asarray(jax.jit(small)(images))
+    found = outputs(to_integer_model(graph, quantization), images)[0]
+    assert np.abs(simulated - reference).mean() < 0.02 * simulated.std()
+    np.testing.assert_array_equal(found, reference)
+    content = to_litert(small, images.shape[1:])
+    assert np.abs(LiteRTSession(content).logits(images) - reference).mean() < 0.02 * found.std()
+
+
 def test_kernels_of_uint8_compute_the_same():
     small, images = quantized("resnet20b")
     graph, quantization = build_quantized(small, images.shape[1:])
