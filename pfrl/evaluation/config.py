@@ -12,6 +12,8 @@ from pfrl.training.config import Precision
 Fidelity = Literal["reconstruct", "finetune", "supernet"]
 FEW_STEPS, MANY_STEPS = 4, 16
 """Steps of fine-tuning after a repair that leaves little to be done, and else."""
+GHOSTS = 2
+"""Parts of a fine-tuning batch."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,11 @@ class EpisodeConfig:
     go and are repaired, which rank policies as 16 do; else 16."""
     batch: Count = 64
     """Images a fine-tuning step."""
-    ghost_batches: Count = 2
+    ghost_batches: Count | None = None
     """Parts of a fine-tuning batch that are normalised each by its own statistics, and whose
     gradients are averaged (ghost batch normalization, Hoffer et al. 2017). On a CPU every part
-    is a core's work; 1 does without."""
+    is a core's work; 1 does without. Default: 2, but 4 for pictures of more than 128 pixels a side
+    on a CPU, which take less memory so."""
     learning_rate: Positive = 0.005
     """Constant learning rate of the fine-tuning (Nesterov SGD, momentum 0.9). A larger one takes
     more in some ten steps than they give."""
@@ -69,21 +72,24 @@ class EpisodeConfig:
             RUNTIMES[self.validation]
 
     def suited(self, input_shape: Sequence[int], recipe: Recipe, altered: bool) -> Self:
-        """The same with a fidelity in place of 'auto', and a number of steps.
+        """The same with a fidelity in place of 'auto', and numbers of steps and ghost batches.
 
         Args:
           input_shape: of one input of the network, ``[H, W, C]`` of an image.
           recipe: by which policies are carried out.
           altered: whether weights that stay may be rounded, or some of them be zeros.
         """
-        fidelity, steps = self.fidelity, self.steps
-        if fidelity == "auto":
-            from pfrl.cpu.backend import slow_steps  # JAX, of which settings know nothing
+        # They import JAX, of which settings know nothing.
+        from pfrl.cpu.backend import parts_of_batch, slow_steps
 
+        fidelity, steps, ghosts = self.fidelity, self.steps, self.ghost_batches
+        if fidelity == "auto":
             fidelity = "reconstruct" if slow_steps(input_shape) else "finetune"
         if steps is None:
             steps = MANY_STEPS if altered or recipe.repair == "none" else FEW_STEPS
-        return replace(self, fidelity=fidelity, steps=steps)
+        if ghosts is None:
+            ghosts = parts_of_batch(input_shape, GHOSTS)
+        return replace(self, fidelity=fidelity, steps=steps, ghost_batches=ghosts)
 
     @property
     def tuning_steps(self) -> int:

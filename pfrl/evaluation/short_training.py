@@ -1,5 +1,6 @@
 """The training of one evaluation: from a policy to its masked network, compiled once for all."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -32,6 +33,8 @@ from pfrl.user_cache import digest
 Batches = Iterable[tuple[Any, Any]]
 Tuner = tuple[Callable[..., Any], Callable[..., Any]]
 """A compiled train step, and what begins its optimizer."""
+
+log = logging.getLogger(__name__)
 
 TELL_EVERY = 20
 """Steps of a longer fine-tuning between two words of how far it is."""
@@ -138,7 +141,9 @@ class ShortTraining:
 
     def _functions(self) -> Functions:
         config, apply, loss = self._config, self.network.apply, self._dataset.task.loss
-        step = make_train_step(apply, self.optimizer, loss=loss, ghosts=config.ghost_batches)
+        ghosts = config.ghost_batches
+        assert ghosts is not None, "of a suited configuration"
+        step = make_train_step(apply, self.optimizer, loss=loss, ghosts=ghosts)
 
         def predict(variables: Variables, x: Any, knobs: Knobs) -> Any:
             return as_one(apply(variables, x, False, knobs)[0])
@@ -203,7 +208,8 @@ class ShortTraining:
         """
         begun = self.started(policy)
         state, loss = begun.state, jnp.zeros(())
-        for x, targets in self.batches if batches is None else batches:
+        for count, (x, targets) in enumerate(self.batches if batches is None else batches):
+            log.info("fine-tuning: step %d", count + 1)
             state, loss = self._step(state, x, targets, None, begun.knobs)
         variables = {**state.parameters, **state.statistics}
         return begun._replace(state=state, variables=variables), bool(np.isfinite(loss))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pfrl.cpu import give_back
-from pfrl.cpu.backend import steps_per_call
+from pfrl.cpu.backend import parts_of_batch, steps_per_call
 from pfrl.cpu.precision import at_precision
 from pfrl.data import Dataset, Split
 from pfrl.graph.source import Variables
@@ -76,7 +76,8 @@ def fit(
 ) -> Variables:
     """Train on the training split and return the new variables.
 
-    Batches are shared out over all devices, if there are several and the batch divides.
+    Batches are shared out over all devices, if there are several and the batch divides. Of large
+    pictures a CPU takes a batch in parts; see ``pfrl.cpu.backend.parts_of_batch``.
 
     Args:
       apply: see ``pfrl.training.step.Apply``; called without extras.
@@ -103,6 +104,7 @@ def fit(
         distillation if teacher else None,
         loss=_loss(config, dataset.task),
         project=project,
+        ghosts=parts_of_batch(dataset.image_shape, 1) if mesh is None else 1,
     )
     step = dataclasses.replace(step, gradient=at_precision(step.gradient, config.precision))
     # Copies: the step consumes its state, and the caller's arrays are not ours to give away.
@@ -112,7 +114,7 @@ def fit(
     if project is not None:
         parameters = jax.jit(project)(parameters, np.int32(0))
     state = TrainState(parameters, statistics, optimizer.init(parameters), jnp.int32(0))
-    identity = {**dataclasses.asdict(config), "steps": steps}
+    identity = {**dataclasses.asdict(config), "steps": steps, "ghosts": step.ghosts}
     if checkpoint is not None:
         identity["begins"] = beginning(apply, copied, dataset)
     best = None if plateau is None else plateau.start(copied)

@@ -164,7 +164,13 @@ def drive(
     def single(state: TrainState, chunk: list[Batch], *extras: Any):
         return step(state, *chunk[0], *extras)
 
-    call = compiled(single if per_call == 1 else scanned, donate_argnums=0 if donate else ())
+    if per_call == 1 and isinstance(step, TrainStep) and step.ghosts > 1:
+        parted = stepping(step)
+
+        def call(state: TrainState, chunk: list[Batch], *extras: Any):
+            return parted(state, *chunk[0], *extras)
+    else:
+        call = compiled(single if per_call == 1 else scanned, donate_argnums=0 if donate else ())
 
     def run(state: TrainState, batches: Iterable[Batch], *extras: Any):
         batches = iter(batches)

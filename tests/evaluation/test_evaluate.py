@@ -230,8 +230,7 @@ def test_an_evaluation_is_what_the_sliced_network_does(graph, evaluator):
     variables = small.variables
     trainable = graph.source.trainable
     optimizer = sgd(CONFIG.learning_rate, CONFIG.weight_decay)
-    ghosts = CONFIG.ghost_batches
-    step = jax.jit(make_train_step(small.apply, optimizer, ghosts=ghosts))
+    step = jax.jit(make_train_step(small.apply, optimizer, ghosts=2))
     parameters = {name: jnp.asarray(v) for name, v in variables.items() if name in trainable}
     kept = {name: v for name, v in variables.items() if name not in trainable}
     state = TrainState(parameters, kept, optimizer.init(parameters))

@@ -1,11 +1,17 @@
 """What is no network that can be compressed is refused in one sentence, and nothing of it runs."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any, cast
+
+import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
 from onnx import helper
 
 import pfrl
+from pfrl.models.onnx.check import ImportDifferenceError, check
 from pfrl.models.onnx.reader import OnnxError
 from tests.support.inspecting import document, refused
 from tests.support.onnx_files import file_of
@@ -162,3 +168,29 @@ def test_inspect_takes_a_file(tmp_path, capsys):
         ("v", 4 * 4 * 3 * 2),
     ]
     assert [group["size"] for group in found["groups"]] == [3]
+
+
+# What ONNX Runtime answers without its optimisations and with them, where the network says 1.
+@pytest.mark.parametrize(
+    ("plain", "optimised", "fits"),
+    [
+        (1 + 5e-5, 1.0, True),
+        (1 + 5e-4, 1 + 1e-4, True),
+        (1 + 5e-4, 1 + 4.5e-4, False),
+        (1 + 5e-2, 1.0, False),
+    ],
+    ids=["close", "as far as its own", "its own agree", "too far in any case"],
+)
+def test_a_network_is_as_close_as_the_runtime_is_to_itself(plain, optimised, fits, monkeypatch):
+    answers = {False: plain, True: optimised}
+
+    def expected(file, inputs, optimised=False):
+        return [np.full((2, 3), answers[optimised])]
+
+    monkeypatch.setattr("pfrl.models.onnx.check._expected", expected)
+    read = SimpleNamespace(
+        path="net.onnx", outputs=["y"], inputs=[SimpleNamespace(dtype=np.dtype("float32"))]
+    )
+    network = SimpleNamespace(variables={}, apply=lambda v, x, train: (jnp.ones((2, 3)), {}))
+    with nullcontext() if fits else pytest.raises(ImportDifferenceError, match="'y' differs"):
+        check(cast(Any, read), cast(Any, network), [(4,)])

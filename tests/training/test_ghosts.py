@@ -11,7 +11,7 @@ import pytest
 
 from pfrl.cpu import backend
 from pfrl.training.optimizers import sgd
-from pfrl.training.step import TrainState, make_train_step, stepping
+from pfrl.training.step import TrainState, drive, make_train_step, stepping
 
 
 def normalised(variables, x, train, *extras):
@@ -119,3 +119,17 @@ def test_what_is_not_wanted_any_more_is_not_begun(monkeypatch):
     assert next(results) == 0
     results.close()
     assert closed.is_set() and len(begun) <= 3, "the first one, and one a thread"
+
+
+def test_large_pictures_are_trained_in_parts(monkeypatch):
+    """And so by a full training; here all pictures are large."""
+    monkeypatch.setattr(backend, "LARGE", 1)
+    x, labels = batch()
+    parts = backend.parts_of_batch((8, 8, 1), 1)
+    step = make_train_step(normalised, OPTIMIZER, ghosts=parts)
+    assert parts == 4 and backend.parts_of_batch((8,), 1) == 1
+    state, loss = drive(step, 1)(start(), [(x, labels, None)] * 2)
+    once, _ = step(start(), x, labels, None)
+    expected, last = step(once, x, labels, None)
+    close(loss, last)
+    close(state, expected)

@@ -9,6 +9,10 @@ from pfrl.models.onnx.reader import Input, OnnxError, OnnxFile
 
 TOLERANCE = 1e-4
 """Largest difference of an output, relative to the largest output."""
+BETWEEN_ITS_OWN, LOOSEST = 3.0, 1e-2
+"""Or so many times the difference between ONNX Runtime's own answers with and without its
+optimisations, up to the latter: a trained detector that sees nothing in random numbers has outputs
+of 1e-4 behind its sigmoid, which are rounding for a thousandth."""
 EXAMPLES = 2
 
 
@@ -37,28 +41,41 @@ def check(file: OnnxFile, source: Source, shapes: list[tuple[int, ...]]) -> None
     narrow = [x.astype(np.int32) if x.dtype == np.int64 else x for x in inputs]
     x = narrow[0] if len(narrow) == 1 else tuple(narrow)
     found = jax.jit(lambda v, x: source.apply(v, x, False)[0])(source.variables, x)
-    for name, ours, theirs in zip(file.outputs, jax.tree.leaves(found), wanted, strict=True):
-        _compare(file, name, np.asarray(ours), theirs)
+    outputs = [np.asarray(each) for each in jax.tree.leaves(found)]
+    try:
+        for name, ours, theirs in zip(file.outputs, outputs, wanted, strict=True):
+            _compare(file, name, ours, theirs, TOLERANCE)
+    except ImportDifferenceError:
+        others = _expected(file, inputs, optimised=True)
+        for name, ours, theirs, other in zip(file.outputs, outputs, wanted, others, strict=True):
+            own = BETWEEN_ITS_OWN * _difference(other, theirs)
+            _compare(file, name, ours, theirs, min(max(own, TOLERANCE), LOOSEST))
 
 
-def _compare(file: OnnxFile, name: str, ours: np.ndarray, theirs: np.ndarray) -> None:
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest, relative to the largest output."""
+    scale = np.abs(theirs).max(initial=0) or 1.0
+    return float(np.abs(ours - theirs).max(initial=0) / scale)
+
+
+def _compare(
+    file: OnnxFile, name: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float
+) -> None:
     if ours.shape != theirs.shape:
         raise OnnxError(
             f"{file.path} is not understood: its output '{name}' is {list(theirs.shape)} in ONNX"
             f" Runtime and {list(ours.shape)} here; please report it with the file"
         )
     theirs = theirs.astype(np.float64)
-    scale = np.abs(theirs).max(initial=0) or 1.0
     if not np.isfinite(theirs).all():
         raise OnnxError(
             f"{file.path} gives numbers that are not finite on random inputs; its weights are"
             " damaged or diverged"
         )
-    error = np.abs(ours - theirs).max(initial=0) / scale
-    if not error <= TOLERANCE:
+    if not (error := _difference(ours, theirs)) <= tolerance:
         raise ImportDifferenceError(
             f"{file.path} is not understood: its output '{name}' differs by {error:.1e} of the"
-            f" largest from ONNX Runtime's, more than {TOLERANCE:.0e}; please report it with the"
+            f" largest from ONNX Runtime's, more than {tolerance:.0e}; please report it with the"
             " file"
         )
 
@@ -71,12 +88,15 @@ def _random(rng: np.random.Generator, each: Input, shape: tuple[int, ...]) -> np
     return rng.normal(size=shape).astype(each.dtype)
 
 
-def _expected(file: OnnxFile, inputs: list[np.ndarray]) -> list[np.ndarray]:
+def _expected(
+    file: OnnxFile, inputs: list[np.ndarray], optimised: bool = False
+) -> list[np.ndarray]:
     """ONNX Runtime's outputs; example by example if the file fixes their number."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    level = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimised else level.ORT_DISABLE_ALL
     names = [each.name for each in file.inputs]
     fixed = file.inputs[0].shape[0]
     try:
