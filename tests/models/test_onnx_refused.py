@@ -177,7 +177,7 @@ def test_inspect_takes_a_file(tmp_path, capsys):
         (1 + 5e-5, 1.0, True),
         (1 + 5e-4, 1 + 1e-4, True),
         (1 + 5e-4, 1 + 4.5e-4, False),
-        (1 + 5e-2, 1.0, False),
+        (1.2, 1.0, False),
     ],
     ids=["close", "as far as its own", "its own agree", "too far in any case"],
 )

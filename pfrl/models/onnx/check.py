@@ -9,7 +9,7 @@ from pfrl.models.onnx.reader import Input, OnnxError, OnnxFile
 
 TOLERANCE = 1e-4
 """Largest difference of an output, relative to the largest output."""
-BETWEEN_ITS_OWN, LOOSEST = 3.0, 1e-2
+BETWEEN_ITS_OWN, LOOSEST = 3.0, 0.1
 """Or so many times the difference between ONNX Runtime's own answers with and without its
 optimisations, up to the latter: a trained detector that sees nothing in random numbers has outputs
 of 1e-4 behind its sigmoid, which are rounding for a thousandth."""
