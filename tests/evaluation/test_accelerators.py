@@ -28,7 +28,7 @@ from pfrl.evaluation.config import EpisodeConfig
 from pfrl.evaluation.evaluator import NetworkEvaluator
 from pfrl.evaluation.make import make_evaluator
 from pfrl.graph import trace
-from tests.support.tiny import TwoConvs, made, shape, stripes
+from tests.support.tiny import TwoConvs, at_home, made, shape, stripes
 
 DEVICES, IMAGES, STEPS = 4, 264, 8
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
@@ -44,8 +44,9 @@ def config(**changed):
 
 
 def plain(**changed):
-    graph = trace(made(TwoConvs), shape(2, 8, 8, 1))
-    return NetworkEvaluator(graph, stripes(), CostModel(graph), config(**changed), 3, False)
+    data = stripes()
+    graph = at_home(trace(made(TwoConvs), shape(2, 8, 8, 1)), data)
+    return NetworkEvaluator(graph, data, CostModel(graph), config(**changed), 3, False)
 
 
 @dataclass(frozen=True)
