@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
@@ -18,7 +18,8 @@ import tyro
 
 from experiments.records.machine import machine
 from experiments.records.wording import aligned, number
-from pfrl.cpu import fast, keep_memory, take_core
+from pfrl.cpu import keep_memory, take_core
+from pfrl.cpu.backend import PARTS
 from pfrl.cpu.processor import multiplies_bfloat16
 from pfrl.deploy.timing import median_interval
 
@@ -54,6 +55,7 @@ class Setup(NamedTuple):
       processes: one a core, each pinned to its own, instead of one on all cores.
       memory: freed memory is kept (``pfrl.cpu.keep_memory``).
       rewritten: convolutions by oneDNN (``pfrl.cpu.fast``).
+      parts: of a batch, each normalised by itself; PyTorch's has one.
       precision: of the products, 'float32' or 'bfloat16'.
       torch: PyTorch's own training, channels last, a thread for every core.
     """
@@ -62,6 +64,7 @@ class Setup(NamedTuple):
     processes: bool = False
     memory: bool = True
     rewritten: bool = True
+    parts: int = 1
     precision: str = "float32"
     torch: bool = False
 
@@ -70,13 +73,15 @@ STEPS = (
     Setup("XLA alone", memory=False, rewritten=False),
     Setup("+ freed memory is kept", rewritten=False),
     Setup("+ convolutions by oneDNN"),
-    Setup("+ a process for every core", processes=True),
+    Setup("+ a batch in two parts", parts=PARTS),
+    Setup("a process for every core", processes=True),
 )
-"""Each with what those before it have."""
-IN_FLOAT32 = STEPS[2]
-"""How one training runs on any processor, ..."""
+"""Each but the last with what those before it have."""
+IN_FLOAT32 = STEPS[2:4]
+"""How one training runs on any processor, without ghost batches and with them, ..."""
 ROUNDED = (
     Setup("products of bfloat16", precision="bfloat16"),
+    Setup("products of bfloat16, in two parts", parts=PARTS, precision="bfloat16"),
     Setup("PyTorch, autocast to bfloat16", precision="bfloat16", torch=True),
 )
 """... and on one with matrix units of bfloat16, beside PyTorch's equal."""
@@ -105,20 +110,21 @@ def jax_steps(network: str, setup: Setup, batch: int, seed: int) -> Callable[[in
     from pfrl.graph import from_nnx, split_variables
     from pfrl.models.catalogue import build
     from pfrl.training.optimizers import sgd
-    from pfrl.training.step import TrainState, make_train_step
+    from pfrl.training.step import TrainState, make_train_step, stepping
 
     source = from_nnx(build(network, CLASSES, IMAGE, seed))
     optimizer = sgd(LEARNING_RATE, WEIGHT_DECAY)
     parameters, statistics = split_variables(source)
     state = jax.device_put(TrainState(parameters, statistics, optimizer.init(parameters)))
-    step = at_precision(make_train_step(source.apply, optimizer), setup.precision)
-    compiled = jax.jit(fast(step) if setup.rewritten else step, donate_argnums=0)
+    step = make_train_step(source.apply, optimizer, ghosts=setup.parts)
+    step = replace(step, gradient=at_precision(step.gradient, setup.precision))
+    run_step = stepping(step) if setup.rewritten else jax.jit(step)
     images, labels = noise(batch, seed)
 
     def run(steps: int) -> None:
         nonlocal state
         for _ in range(steps):
-            state, loss = compiled(state, images, labels, None)
+            state, loss = run_step(state, images, labels, None)
         loss.block_until_ready()
 
     return run
@@ -279,7 +285,7 @@ def describe(found: Sequence[Throughput]) -> str:
 
 def throughputs(settings: ThroughputSettings) -> list[Throughput]:
     """Of PyTorch and of every setup that is asked for, for every network at every batch."""
-    setups = STEPS if settings.steps else (IN_FLOAT32,)
+    setups = STEPS if settings.steps else IN_FLOAT32
     if multiplies_bfloat16():
         setups = (*setups, *ROUNDED)
     return [

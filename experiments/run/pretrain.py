@@ -65,6 +65,7 @@ def run(settings: PretrainSettings) -> Path:
         optimizer=settings.optimizer,
         label_smoothing=settings.label_smoothing,
         precision=settings.precision,
+        ghost_batches=settings.ghost_batches,
         seed=settings.seed,
     )
     with stage(f"training {model} on {data}") as progress:

@@ -117,6 +117,7 @@ def fit_config(finish: FinishConfig, dataset: Dataset, seed: int) -> FitConfig:
         learning_rate=finish.learning_rate,
         seed=seed,
         precision=finish.precision,
+        ghost_batches=finish.ghost_batches,
     )
 
 
@@ -218,7 +219,7 @@ def _train(training: Training, tell: Tell) -> None:
         training.finish.temperature,
         divergence=dataset.task.divergence,
     )
-    teach, predict = _answers(started.base, config.precision), _answers(network)
+    teach, predict = _answers(started.base, config.precision, threads=1), _answers(network)
     known = started.base.variables
     steps = steps_of(config, dataset)
     every = ceil(steps / JUDGEMENTS)
@@ -268,13 +269,14 @@ def _save(
 
 
 def _answers(
-    network: Source | Compressed, precision: str | None = None
+    network: Source | Compressed, precision: str | None = None, threads: int | None = None
 ) -> Callable[[Variables, Any], Any]:
     def answers(variables: Variables, x: Any) -> Any:
         return as_one(network.apply(variables, x, False)[0])
 
     # Without a precision as the backend does by itself: what is judged is not what is trained.
-    return compiled(answers if precision is None else at_precision(answers, precision))
+    answers = answers if precision is None else at_precision(answers, precision)
+    return compiled(answers, threads=threads)
 
 
 def _side_by_side(trainings: Sequence[Training], workers: int, tell: Tell) -> None:

@@ -56,6 +56,10 @@ class FinishConfig:
     """Of the products in this training: float32, tensorfloat32 (GPUs) or bfloat16 (sums in
     float32); auto is bfloat16 on a CPU that multiplies it faster (AMX, or AMD's Zen 4) where no bit
     widths are chosen."""
+    ghost_batches: Count | None = None
+    """Parts of a batch that are normalised each by its own statistics, at the same time; 1 is the
+    usual batch normalisation. Default: 2 on a CPU (4 of pictures of more than 128 pixels a side)
+    and 1 elsewhere."""
     candidates: Count = 5
     """Best policies of the search that are re-scored on images the reward did not use."""
     rescore_steps: Whole | None = None

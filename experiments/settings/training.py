@@ -30,6 +30,10 @@ class PretrainSettings(CommandSettings):
     """Of the products: float32, tensorfloat32 (GPUs) or bfloat16 (sums in float32); auto is
     bfloat16 on a CPU that multiplies it faster (AMX, or AMD's Zen 4), which trains ResNets up to
     twice as fast."""
+    ghost_batches: Count | None = None
+    """Parts of a batch that are normalised each by its own statistics, at the same time; 1 is the
+    usual batch normalisation. Default: 2 on a CPU (4 of pictures of more than 128 pixels a side)
+    and 1 elsewhere."""
     seed: Whole = 0
     """Seed of the initial weights, of shuffling and of augmentation."""
     out: Path | None = None

@@ -76,8 +76,8 @@ LARGE = 128
 """Pixels a side above which a gradient step takes seconds on a CPU: on two cores 64 images of 224
 pixels take MobileNet-v2 2.5 s, and a whole evaluation without any 6 s (AVX-512 with AMX)."""
 
-LARGE_PARTS = 4
-"""See ``parts_of_batch``."""
+PARTS, LARGE_PARTS = 2, 4
+"""Of a batch, and of one of large pictures; see ``parts_of_batch``."""
 
 
 def slow_steps(input_shape: Sequence[int]) -> bool:
@@ -90,17 +90,22 @@ def slow_steps(input_shape: Sequence[int]) -> bool:
     return large and jax.default_backend() == "cpu"
 
 
-def parts_of_batch(input_shape: Sequence[int], usual: int) -> int:
-    """Parts of a training batch that are normalised each by itself, two of them at a time.
+def parts_of_batch(input_shape: Sequence[int], elsewhere: int) -> int:
+    """Parts of a training batch that are normalised each by itself.
 
-    Of large pictures on a CPU there are more, for memory: a process that trained EfficientNet-lite0
-    in 8 bits on 64 pictures of 224 pixels in two parts, both at a time, had 12 GB.
+    On a CPU a core works on each, and waits for no other before the update: what lies between the
+    convolutions, which XLA computes on one core for the most part, is then shared out too. The
+    number does not depend on that of the cores, so that a training does not. Of large pictures
+    there are more, for memory: a process that trained EfficientNet-lite0 in 8 bits on 64 pictures
+    of 224 pixels in two parts, both at a time, had 12 GB.
 
     Args:
       input_shape: of one input of a network, ``[H, W, C]`` of an image.
-      usual: of others.
+      elsewhere: how many on a GPU or TPU.
     """
-    return max(LARGE_PARTS, usual) if slow_steps(input_shape) else usual
+    if jax.default_backend() != "cpu":
+        return elsewhere
+    return LARGE_PARTS if slow_steps(input_shape) else PARTS
 
 
 def steps_per_call(backend: str) -> int:

@@ -33,6 +33,11 @@ class FitConfig:
     """sgd (Nesterov momentum 0.9) or adamw (momenta 0.9 and 0.999, decoupled weight decay)."""
     quantizer_rate: Positive = 1.0
     """Factor on the learning rate of what quantizers learn: their steps and clips."""
+    ghost_batches: Count | None = None
+    """Parts of a batch that are normalised each by its own statistics, and whose gradients are
+    averaged (ghost batch normalization, Hoffer et al. 2017); 1 does without. Default: 1, but on a
+    CPU 2, which work at the same time, and 4 for pictures of more than 128 pixels a side, which
+    take less memory so. On several devices together there are none."""
     label_smoothing: BelowOne = 0.0
     """Share of a label's probability that is spread evenly over all classes; 0.1 is usual."""
     precision: Precision | Literal["auto"] = "auto"

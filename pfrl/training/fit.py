@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pfrl.cpu import give_back
-from pfrl.cpu.backend import parts_of_batch, steps_per_call
+from pfrl.cpu.backend import each, parts_of_batch, steps_per_call
 from pfrl.cpu.precision import at_precision
 from pfrl.data import Dataset, Split
 from pfrl.graph.source import Variables
@@ -24,7 +24,15 @@ from pfrl.training.identity import beginning
 from pfrl.training.mesh import mesh_for, replicate, share_out
 from pfrl.training.optimizers import make_optimizer
 from pfrl.training.plateau import Plateau
-from pfrl.training.step import Apply, Distillation, Project, TrainState, drive, make_train_step
+from pfrl.training.step import (
+    Apply,
+    Distillation,
+    Project,
+    TrainState,
+    drive,
+    in_parts,
+    make_train_step,
+)
 
 REPORT_EVERY = 20
 """Steps between two looks at the loss, each of which waits for the device."""
@@ -76,13 +84,14 @@ def fit(
 ) -> Variables:
     """Train on the training split and return the new variables.
 
-    Batches are shared out over all devices, if there are several and the batch divides. Of large
-    pictures a CPU takes a batch in parts; see ``pfrl.cpu.backend.parts_of_batch``.
+    Batches are shared out over all devices, if there are several and the batch divides. A CPU takes
+    a batch in parts, two at a time; see ``pfrl.cpu.backend.parts_of_batch``.
 
     Args:
       apply: see ``pfrl.training.step.Apply``; called without extras.
       variables, trainable: as of a ``Source``.
-      teacher: its outputs of a batch, for ``distillation``.
+      teacher: its outputs ``[N, ...]`` of ``x``, for ``distillation``; several threads may call it,
+        each with a part of a batch.
       project: see ``pfrl.training.step.Project``; also applied once before the first
         step, as step 0.
       progress: told ``(steps done, steps in all, loss)`` every twentieth step, when the training
@@ -98,13 +107,14 @@ def fit(
     mesh = mesh_for(config.batch)
     steps = steps_of(config, dataset)
     optimizer = make_optimizer(config, steps)
+    parts = parts_of_batch(dataset.image_shape, 1)
     step = make_train_step(
         apply,
         optimizer,
-        distillation if teacher else None,
+        None if teacher is None else distillation,
         loss=_loss(config, dataset.task),
         project=project,
-        ghosts=parts_of_batch(dataset.image_shape, 1) if mesh is None else 1,
+        ghosts=(config.ghost_batches or parts) if mesh is None else 1,
     )
     step = dataclasses.replace(step, gradient=at_precision(step.gradient, config.precision))
     # Copies: the step consumes its state, and the caller's arrays are not ours to give away.
@@ -127,7 +137,8 @@ def fit(
 
     def ready(batch: tuple[Any, Any]) -> tuple[Any, Any, Any]:
         x, targets = batch if mesh is None else share_out(batch, mesh)
-        return x, targets, teacher(x) if teacher else None
+        known = None if teacher is None else _answers(teacher, x, parts if mesh is None else 1)
+        return x, targets, known
 
     per_call = steps_per_call(jax.default_backend())
     run = drive(step, per_call, donate=True)
@@ -162,6 +173,12 @@ def fit(
 
 def _variables(state: TrainState) -> Variables:
     return {**state.parameters, **state.statistics}
+
+
+def _answers(teacher: Callable[[Any], Any], x: Any, parts: int) -> Any:
+    """Of a batch, which is asked about in parts at the same time."""
+    found = list(each(teacher, in_parts(x, parts)))
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def _loss(config: FitConfig, task: Task) -> Loss:

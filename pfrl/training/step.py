@@ -73,12 +73,17 @@ class TrainStep:
         return self.update(state, found, *extras)
 
     def parts(self, batch: Any) -> list[Any]:
-        """A batch, arrays of N examples each, in equal parts."""
-        images = len(jax.tree.leaves(batch)[0])
-        size = images // gcd(images, self.ghosts)
+        """A batch as what ``gradient`` is called with."""
+        return in_parts(batch, self.ghosts)
 
-        starts = range(0, images, size)
-        return [jax.tree.map(lambda a, n=n: a[n : n + size], batch) for n in starts]
+
+def in_parts(batch: Any, count: int) -> list[Any]:
+    """Arrays of N examples each in so many equal parts; in fewer if N cannot be dealt out."""
+    images = len(jax.tree.leaves(batch)[0])
+    size = images // gcd(images, count)
+
+    starts = range(0, images, size)
+    return [jax.tree.map(lambda a, n=n: a[n : n + size], batch) for n in starts]
 
 
 def make_train_step(

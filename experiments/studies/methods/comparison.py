@@ -201,7 +201,7 @@ def fine_tune(
       the trained arrays by name.
     """
     base = graph.source
-    teacher = compiled(lambda variables, x: as_one(base.apply(variables, x, False)[0]))
+    teacher = compiled(lambda variables, x: as_one(base.apply(variables, x, False)[0]), threads=1)
     epochs = settings.images / len(dataset.train)
     config = FitConfig(
         epochs,
