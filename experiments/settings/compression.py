@@ -57,9 +57,9 @@ class FinishConfig:
     float32); auto is bfloat16 on a CPU that multiplies it faster (AMX, or AMD's Zen 4) where no bit
     widths are chosen."""
     ghost_batches: Count | None = None
-    """Parts of a batch that are normalised each by its own statistics, at the same time; 1 is the
-    usual batch normalisation. Default: 2 on a CPU (4 of pictures of more than 128 pixels a side)
-    and 1 elsewhere."""
+    """Parts of a batch that are normalised each by its own statistics; 1 is the usual batch
+    normalisation. 2 may be faster on a CPU, and costs accuracy in a short training. Default: 1, but
+    4 for pictures of more than 128 pixels a side on a CPU."""
     candidates: Count = 5
     """Best policies of the search that are re-scored on images the reward did not use."""
     rescore_steps: Whole | None = None

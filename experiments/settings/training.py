@@ -31,9 +31,9 @@ class PretrainSettings(CommandSettings):
     bfloat16 on a CPU that multiplies it faster (AMX, or AMD's Zen 4), which trains ResNets up to
     twice as fast."""
     ghost_batches: Count | None = None
-    """Parts of a batch that are normalised each by its own statistics, at the same time; 1 is the
-    usual batch normalisation. Default: 2 on a CPU (4 of pictures of more than 128 pixels a side)
-    and 1 elsewhere."""
+    """Parts of a batch that are normalised each by its own statistics; 1 is the usual batch
+    normalisation. 2 may be faster on a CPU, and costs accuracy in a short training. Default: 1, but
+    4 for pictures of more than 128 pixels a side on a CPU."""
     seed: Whole = 0
     """Seed of the initial weights, of shuffling and of augmentation."""
     out: Path | None = None

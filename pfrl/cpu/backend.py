@@ -77,7 +77,7 @@ LARGE = 128
 pixels take MobileNet-v2 2.5 s, and a whole evaluation without any 6 s (AVX-512 with AMX)."""
 
 PARTS, LARGE_PARTS = 2, 4
-"""Of a batch, and of one of large pictures; see ``parts_of_batch``."""
+"""See ``parts_at_once``, and ``parts_of_batch``."""
 
 
 def slow_steps(input_shape: Sequence[int]) -> bool:
@@ -90,22 +90,26 @@ def slow_steps(input_shape: Sequence[int]) -> bool:
     return large and jax.default_backend() == "cpu"
 
 
-def parts_of_batch(input_shape: Sequence[int], elsewhere: int) -> int:
-    """Parts of a training batch that are normalised each by itself.
+def parts_of_batch(input_shape: Sequence[int], usual: int) -> int:
+    """Parts of a training batch that are normalised each by itself, two of them at a time.
 
-    On a CPU a core works on each, and waits for no other before the update: what lies between the
-    convolutions, which XLA computes on one core for the most part, is then shared out too. The
-    number does not depend on that of the cores, so that a training does not. Of large pictures
-    there are more, for memory: a process that trained EfficientNet-lite0 in 8 bits on 64 pictures
-    of 224 pixels in two parts, both at a time, had 12 GB.
+    Of large pictures on a CPU there are more, for memory: a process that trained EfficientNet-lite0
+    in 8 bits on 64 pictures of 224 pixels in two parts, both at a time, had 12 GB.
 
     Args:
       input_shape: of one input of a network, ``[H, W, C]`` of an image.
-      elsewhere: how many on a GPU or TPU.
+      usual: of others.
     """
-    if jax.default_backend() != "cpu":
-        return elsewhere
-    return LARGE_PARTS if slow_steps(input_shape) else PARTS
+    return max(LARGE_PARTS, usual) if slow_steps(input_shape) else usual
+
+
+def parts_at_once() -> int:
+    """Parts in which a batch is answered by a network that is not trained.
+
+    On a CPU ``each`` of them is a core's work; the number does not depend on that of the cores, so
+    that the answers do not.
+    """
+    return PARTS if jax.default_backend() == "cpu" else 1
 
 
 def steps_per_call(backend: str) -> int:

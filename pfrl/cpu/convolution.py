@@ -13,13 +13,11 @@ from jax.interpreters import ad, batching, mlir
 
 from pfrl.cpu.foreign import Function, register
 from pfrl.cpu.kernels import Array, Geometry, of_dilated_image, of_image, of_kernel, on_threads
+from pfrl.cpu.processor import has_matrix_units
 
 XLA = lax.conv_general_dilated_p
-WORTH_PARTS = 5e8
-"""Products of a gradient of bfloat16 from which threads of ours share its images out. oneDNN's own
-threads spin until all have come (AMX), so that a train step takes ten to thirty times as long
-where another process has one of two cores, and a twentieth less where none has. Smaller ones are
-computed by one thread, beside what XLA computes (docs/results/performance.md)."""
+WORTH_PARTS, WORTH_PARTS_BY_AMX = 1e8, 5e8
+"""See ``worth_parts``."""
 
 convolution_p = Primitive("cpu_convolution")
 """``conv_general_dilated`` with its parameters, and ``threads`` that work on it on a CPU.
@@ -93,7 +91,7 @@ def chosen(x: Any, kernel: Any, result: Any, *, threads: int, **params: Any) -> 
             how = Geometry(dilation, padding, strides, split)
             parts = 1
             if kind == "bfloat16":
-                large = prod(kernel.shape) * prod(found.seen[1:]) >= WORTH_PARTS
+                large = prod(kernel.shape) * prod(found.seen[1:]) >= worth_parts()
                 parts, threads = threads if large else 1, 1
             function = of_kernel(images, gradient, found, how, parts)
     elif split == 1:
@@ -107,6 +105,16 @@ def chosen(x: Any, kernel: Any, result: Any, *, threads: int, **params: Any) -> 
             how = Geometry(widened, padding, dilation, groups)
             function = of_dilated_image(images, weights, found, how)
     return None if function is None else on_threads(function, threads)
+
+
+def worth_parts() -> float:
+    """Products of a kernel's gradient of bfloat16 from which threads of ours share its images out.
+
+    oneDNN's own threads spin until all have come (AMX), so that a train step takes ten to thirty
+    times as long where another process has one of two cores, and a twentieth less where none has.
+    Smaller ones are computed by one thread, beside what XLA computes (docs/results/performance.md).
+    """
+    return WORTH_PARTS_BY_AMX if has_matrix_units() else WORTH_PARTS
 
 
 def _of_gradient(axes: int) -> tuple[tuple[int, ...], ...]:

@@ -47,6 +47,12 @@ def multiplies_bfloat16() -> bool:
     return limit in ("", "ALL", "DEFAULT") or any(part in limit for part in parts)
 
 
+def has_matrix_units() -> bool:
+    """Whether there is AMX, which multiplies bfloat16 so fast that handing work over takes as long
+    as much of it."""
+    return "amx_bf16" in _words()
+
+
 def _words() -> set[str]:
     cpuinfo = Path("/proc/cpuinfo")
     return set(cpuinfo.read_text().split()) if cpuinfo.is_file() else set()

@@ -35,9 +35,9 @@ class FitConfig:
     """Factor on the learning rate of what quantizers learn: their steps and clips."""
     ghost_batches: Count | None = None
     """Parts of a batch that are normalised each by its own statistics, and whose gradients are
-    averaged (ghost batch normalization, Hoffer et al. 2017); 1 does without. Default: 1, but on a
-    CPU 2, which work at the same time, and 4 for pictures of more than 128 pixels a side, which
-    take less memory so. On several devices together there are none."""
+    averaged (ghost batch normalization, Hoffer et al. 2017). On a CPU two are computed at a time,
+    which is faster, and may cost accuracy. Default: 1, but 4 for pictures of more than 128 pixels a
+    side on a CPU, which take less memory so. On several devices together there is one."""
     label_smoothing: BelowOne = 0.0
     """Share of a label's probability that is spread evenly over all classes; 0.1 is usual."""
     precision: Precision | Literal["auto"] = "auto"

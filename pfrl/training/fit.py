@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pfrl.cpu import give_back
-from pfrl.cpu.backend import each, parts_of_batch, steps_per_call
+from pfrl.cpu.backend import each, parts_at_once, parts_of_batch, steps_per_call
 from pfrl.cpu.precision import at_precision
 from pfrl.data import Dataset, Split
 from pfrl.graph.source import Variables
@@ -84,8 +84,8 @@ def fit(
 ) -> Variables:
     """Train on the training split and return the new variables.
 
-    Batches are shared out over all devices, if there are several and the batch divides. A CPU takes
-    a batch in parts, two at a time; see ``pfrl.cpu.backend.parts_of_batch``.
+    Batches are shared out over all devices, if there are several and the batch divides. Of large
+    pictures a CPU takes a batch in parts; see ``pfrl.cpu.backend.parts_of_batch``.
 
     Args:
       apply: see ``pfrl.training.step.Apply``; called without extras.
@@ -107,14 +107,14 @@ def fit(
     mesh = mesh_for(config.batch)
     steps = steps_of(config, dataset)
     optimizer = make_optimizer(config, steps)
-    parts = parts_of_batch(dataset.image_shape, 1)
+    ghosts = config.ghost_batches or parts_of_batch(dataset.image_shape, 1)
     step = make_train_step(
         apply,
         optimizer,
         None if teacher is None else distillation,
         loss=_loss(config, dataset.task),
         project=project,
-        ghosts=(config.ghost_batches or parts) if mesh is None else 1,
+        ghosts=ghosts if mesh is None else 1,
     )
     step = dataclasses.replace(step, gradient=at_precision(step.gradient, config.precision))
     # Copies: the step consumes its state, and the caller's arrays are not ours to give away.
@@ -137,8 +137,8 @@ def fit(
 
     def ready(batch: tuple[Any, Any]) -> tuple[Any, Any, Any]:
         x, targets = batch if mesh is None else share_out(batch, mesh)
-        known = None if teacher is None else _answers(teacher, x, parts if mesh is None else 1)
-        return x, targets, known
+        parts = parts_of_batch(dataset.image_shape, parts_at_once()) if mesh is None else 1
+        return x, targets, None if teacher is None else _answers(teacher, x, parts)
 
     per_call = steps_per_call(jax.default_backend())
     run = drive(step, per_call, donate=True)

@@ -46,7 +46,7 @@ def both():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(precision, "WORTH_ROUNDING", 0)
-        patch.setattr(convolution, "WORTH_PARTS", 0)
+        patch.setattr(convolution, "worth_parts", lambda: 0)
         rounded = fast(at_precision(everything, "bfloat16"), threads=2)
         assert jax.jit(rounded).lower(inputs).as_text().count("custom_call @pfrl_convolution") > 70
         return jax.jit(rounded)(inputs), jax.jit(everything)(inputs)
@@ -63,8 +63,11 @@ def test_only_digits_are_lost(name, both):
         assert np.any(np.asarray(one) != np.asarray(other))
 
 
-def test_large_gradients_are_shared_out_and_small_ones_are_not(monkeypatch):
+# Of 64 images of 32x32 a gradient of 16 channels has 151 million products.
+@pytest.mark.parametrize(("amx", "small"), [(True, 16), (False, 8)])
+def test_large_gradients_are_shared_out_and_small_ones_are_not(monkeypatch, amx, small):
     """By threads of ours: those of oneDNN would wait for each other, spinning."""
+    monkeypatch.setattr(convolution, "has_matrix_units", lambda: amx)
     seen = []
     monkeypatch.setattr(convolution, "of_kernel", lambda *a: seen.append(a[-1]) or list)
     monkeypatch.setattr(convolution, "on_threads", lambda function, threads: seen.append(threads))
@@ -83,7 +86,8 @@ def test_large_gradients_are_shared_out_and_small_ones_are_not(monkeypatch):
         left, right = (variable.aval for variable in last.invars)
         convolution.chosen(left, right, last.outvars[0].aval, threads=2, **last.params)
 
-    for channels, kind in ((64, jnp.bfloat16), (16, jnp.bfloat16), (64, jnp.float32)):
+    large = 64 if amx else 16
+    for channels, kind in ((large, jnp.bfloat16), (small, jnp.bfloat16), (large, jnp.float32)):
         gradient(channels, kind)
     assert seen == [2, 1, 1, 1, 1, 2]
 

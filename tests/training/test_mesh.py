@@ -51,7 +51,7 @@ def fitted(source, batch):
         devices.append(len(x) // shape[0])
         return jax.numpy.zeros((len(x), 4))
 
-    config = FitConfig(1, batch, 0.02, label_smoothing=0.1, ghost_batches=1)
+    config = FitConfig(1, batch, 0.02, label_smoothing=0.1)
     data = stripes(train=batch * STEPS, search=4)
     variables, trainable = source.variables, source.trainable
     after = fit(source.apply, variables, trainable, data, config, teacher=teacher)
