@@ -17,7 +17,13 @@ from experiments.run.drop import fewer_rewarded, search_limits
 from experiments.run.files import SHIPPED
 from experiments.run.finish import finish
 from experiments.run.inputs import check, needs_latency
-from experiments.run.latency import LATENCY_FILE, SECONDS, integer_shares, latency_in
+from experiments.run.latency import (
+    LATENCY_FILE,
+    SECONDS,
+    IntegerShares,
+    integer_shares,
+    latency_in,
+)
 from experiments.run.search import make_problem, make_task, search
 from experiments.run.training import STAGE, tell_length, training_steps
 from experiments.settings.compression import CompressSettings
@@ -37,6 +43,10 @@ are there."""
 FASTER = 0.9
 """Share of the float network's latency from which on integers are worth their rounding."""
 NOT_USED = "with integers no network meets the target: they are not used"
+MORE_REMOVED = (
+    "with integers more channels would have to go for the target than without: they are not used;"
+    " --int8 fastest uses them"
+)
 
 
 def run(settings: CompressSettings) -> list[Path]:
@@ -115,14 +125,14 @@ def faster(settings: CompressSettings, graph: Graph, integers: dict[str, Any]) -
       graph: of the base network.
       integers: gets ``share``, the latency with integers over that with floats (null if there can
         be none), unless it has it already; ``within_reach`` becomes false in it where no network
-        with integers meets the target.
+        with integers meets the target, or only one with fewer channels than without them.
     """
     if "share" not in integers:
         found = integer_shares(graph, settings.space)
         integers["share"] = None if found is None else found.base
-        if found is not None and found.base <= FASTER and out_of_reach(settings, found.smallest):
+        if found and found.base <= FASTER and (reason := against_integers(settings, found)):
             integers["within_reach"] = False
-            tell(NOT_USED)
+            tell(reason)
     share = integers["share"]
     if share is None or share > FASTER or not integers.get("within_reach", True):
         return settings
@@ -133,20 +143,24 @@ def faster(settings: CompressSettings, graph: Graph, integers: dict[str, Any]) -
     return settings.rounded()
 
 
-def out_of_reach(settings: CompressSettings, smallest: float) -> bool:
-    """Whether a share of the latency is asked for that not even the smallest network has.
+def against_integers(settings: CompressSettings, shares: IntegerShares) -> str | None:
+    """Why a share of the latency that is asked for is better met without integers, if it is.
 
     Known before all layers are measured, which takes long; what this cannot tell (other knobs than
     ``keep``, milliseconds) the latency model does.
 
     Args:
       settings: resolved ones.
-      smallest: latency of the network with as few channels as a policy may keep, over the base's.
+      shares: of this network on this machine.
     """
     if settings.max_drop is not None or settings.space.knobs != ("keep",):
-        return False
+        return None
     budget = Budget.parse(settings.target or "")
-    return budget.metric == "latency" and budget.relative and smallest > budget.value
+    if budget.metric != "latency" or not budget.relative:
+        return None
+    if shares.smallest > budget.value:
+        return NOT_USED
+    return MORE_REMOVED if shares.removes_more(budget.value) else None
 
 
 def on_this_processor(settings: CompressSettings, saturates: bool) -> CompressSettings:

@@ -51,10 +51,24 @@ class IntegerShares(NamedTuple):
     Attributes:
       base: of the base network.
       smallest: of the network that keeps as few channels as a policy may.
+      smallest_float: of that network without integers.
     """
 
     base: float
     smallest: float
+    smallest_float: float
+
+    def removes_more(self, limit: float) -> bool:
+        """Whether more channels have to go with integers than without for a share of the latency.
+
+        As if latency fell evenly from all channels to the fewest. Of a small network's integers
+        little is arithmetic, so that channels, which cost accuracy, hardly make it faster.
+        """
+
+        def left(whole: float, smallest: float) -> float:
+            return min((limit - smallest) / max(whole - smallest, 1e-9), 1.0)
+
+        return left(self.base, self.smallest) < left(1.0, self.smallest_float)
 
 
 def measure_latency(
@@ -132,6 +146,7 @@ def integer_shares(graph: Graph, space: SpaceBlock) -> IntegerShares | None:
         Policy.uniform(graph),
         Policy.uniform(graph, 1.0, bits, bits),
         Policy.uniform(graph, space.keep_min, bits, bits, space.round_to),
+        Policy.uniform(graph, space.keep_min, round_to=space.round_to),
     ]
     with stage("measuring integers"):
         try:

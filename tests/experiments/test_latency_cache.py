@@ -91,8 +91,13 @@ def test_policies_that_round_are_measured_as_files_of_integers(monkeypatch):
     assert seen == [False, True, True]
 
 
+FAST = IntegerShares(0.5, 0.1, 0.3)
+
+
 def test_speed_takes_integers_where_they_are_faster(monkeypatch):
-    monkeypatch.setattr(compression, "integer_shares", lambda graph, space: IntegerShares(0.5, 0.1))
+    monkeypatch.setattr(
+        compression, "integer_shares", lambda graph, space: IntegerShares(0.5, 0.1, 0.3)
+    )
     settings = CompressSettings(prefer="speed").resolved().resolved()
     assert settings.space.int8 is None and not settings.space.opened()["quantized"]
     found: dict = {}
@@ -107,7 +112,9 @@ def test_speed_takes_integers_where_they_are_faster(monkeypatch):
 
 
 def test_integers_that_miss_the_target_are_not_used(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(compression, "integer_shares", lambda graph, space: IntegerShares(0.5, 0.1))
+    monkeypatch.setattr(
+        compression, "integer_shares", lambda graph, space: IntegerShares(0.5, 0.1, 0.3)
+    )
     tried = []
 
     def prepare(settings, task, graph):
@@ -141,7 +148,7 @@ def test_integers_that_miss_the_target_are_not_used(monkeypatch, tmp_path, capsy
 def test_integers_are_given_up_before_layers_are_measured(
     settings, smallest, used, monkeypatch, capsys
 ):
-    shares = IntegerShares(0.7, smallest)
+    shares = IntegerShares(0.7, smallest, 0.6)
     monkeypatch.setattr(compression, "integer_shares", lambda graph, space: shares)
     graph, found = trace(made(TwoConvs), shape(1, 8, 8, 1)), {}
     settings = compression.faster(settings.resolved(), graph, found)
@@ -150,6 +157,21 @@ def test_integers_are_given_up_before_layers_are_measured(
     assert ("no network meets the target" in capsys.readouterr().err) == (not used)
     again = compression.faster(settings, graph, found)  # as a run that goes on; nothing is measured
     assert again.space.int8 == settings.space.int8
+
+
+# All channels take 1 and 0.56, the fewest 0.2 and 0.48: at a half a quarter of the way is left with
+# integers, and three eighths without; at 0.55 seven eighths and less than a half.
+@pytest.mark.parametrize(("target", "used"), [("0.5", False), ("0.55", True), ("0.6", True)])
+def test_integers_that_cost_more_channels_are_not_used(target, used, monkeypatch, capsys):
+    shares = IntegerShares(0.56, 0.48, 0.2)
+    monkeypatch.setattr(compression, "integer_shares", lambda graph, space: shares)
+    graph, found = trace(made(TwoConvs), shape(1, 8, 8, 1)), {}
+    asked = CompressSettings(prefer="speed", target=f"latency={target}").resolved()
+    assert (compression.faster(asked, graph, found).space.int8 == "fastest") == used
+    told = capsys.readouterr().err
+    assert ("more channels would have to go" in told) == (not used)
+    again = compression.faster(asked, graph, found)  # as a run that goes on; nothing is measured
+    assert (again.space.int8 == "fastest") == used
 
 
 def test_a_network_that_has_no_integers_has_no_share(monkeypatch):
