@@ -210,6 +210,13 @@ class _Display:
         else:
             print(f"{self._name}: {text}", file=self._stream, flush=True)
 
+    def note(self, text: str) -> None:
+        """Show what a reader should know, for good."""
+        if self._bar:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=self._stream, flush=True)
+
     def stop(self) -> None:
         if self._bar:
             self._bar.stop()
@@ -229,12 +236,14 @@ class _Display:
 
 
 class _Words(logging.Handler):
-    """What the library logs, as far as a display waits for a word."""
+    """What the library logs, as far as a display waits for a word; all that is more than news."""
 
     def __init__(self, display: _Display):
         super().__init__(logging.INFO)
         self._display = display
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._display.waits():
+        if record.levelno > logging.INFO:
+            self._display.note(record.getMessage())
+        elif self._display.waits():
             self._display.add(record.getMessage())

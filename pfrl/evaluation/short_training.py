@@ -35,6 +35,12 @@ Tuner = tuple[Callable[..., Any], Callable[..., Any]]
 """A compiled train step, and what begins its optimizer."""
 
 log = logging.getLogger(__name__)
+NOTICE = logging.INFO + 5
+"""Of what a user should know, and an untrained network, too, has."""
+UNFAMILIAR = (
+    "these images are unlike those that the network was trained on, or it was not trained: its"
+    " normalisation statistics are left as they are in the search"
+)
 
 TELL_EVERY = 20
 """Steps of a longer fine-tuning between two words of how far it is."""
@@ -138,6 +144,8 @@ class ShortTraining:
             return self.predict({**whole.variables, **statistics}, judged, whole.knobs)
 
         self.base = BaseStatistics.of(own, seen, answer)
+        if not self.base.familiar:
+            log.log(NOTICE, UNFAMILIAR)
 
     def _functions(self) -> Functions:
         config, apply, loss = self._config, self.network.apply, self._dataset.task.loss

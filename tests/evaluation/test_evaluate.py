@@ -184,11 +184,13 @@ def test_the_base_network_keeps_its_statistics(graph, evaluator):
     assert all(np.allclose(found[name], own[name], rtol=1e-5, atol=1e-6) for name in own)
 
 
-def test_images_that_the_network_does_not_know_leave_its_statistics_alone(graph):
+def test_images_that_the_network_does_not_know_leave_its_statistics_alone(graph, caplog):
     """White pictures of an otherwise dark world: nothing of the statistics can be told by them."""
     bright = replace(DATA, mean=(-3.0,))
-    found = NetworkEvaluator(graph, bright, CostModel(graph), CONFIG, SEED, False, RECIPE)
+    with caplog.at_level("INFO", "pfrl"):
+        found = NetworkEvaluator(graph, bright, CostModel(graph), CONFIG, SEED, False, RECIPE)
     assert not found._training.base.familiar
+    assert "statistics are left as they are" in caplog.text
     policy = Policy.uniform(graph, 0.5)
     small = compress(graph.source, policy, graph=graph)
     tuned = found.network(policy).variables

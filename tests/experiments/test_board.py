@@ -244,6 +244,17 @@ def test_what_the_library_logs_is_shown_where_nothing_else_was_for_a_while():
     ]
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_is_more_than_news_is_shown_at_once(terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal() if terminal else io.StringIO()
+    with stage("compiling", stream=stream):
+        logging.getLogger("pfrl.evaluation").log(logging.INFO + 5, "images [of] another kind")
+        logging.getLogger("pfrl.evaluation").info("news")
+    assert "images [of] another kind\n" in stream.getvalue()
+    assert "news" not in stream.getvalue()
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
