@@ -6,8 +6,6 @@ from functools import partial
 
 import numpy as np
 from scipy.sparse import csr_array
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import lars_path_gram
 
 from pfrl.graph import Graph, Variables
 from pfrl.methods.base import Statistics
@@ -77,6 +75,10 @@ def on_path(form: np.ndarray, count: int) -> np.ndarray:
     Returns:
       int ``[count]``, in no order.
     """
+    # Here, as every start imports this module to know what is registered, and few need these.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import lars_path_gram
+
     with warnings.catch_warnings():
         # What it drops as a copy is what the last lines fill up with.
         warnings.simplefilter("ignore", ConvergenceWarning)
