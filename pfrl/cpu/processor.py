@@ -48,8 +48,7 @@ def multiplies_bfloat16() -> bool:
 
 
 def has_matrix_units() -> bool:
-    """Whether there is AMX, which multiplies bfloat16 so fast that handing work over takes as long
-    as much of it."""
+    """Whether there is AMX."""
     return "amx_bf16" in _words()
 
 

@@ -36,10 +36,11 @@ Tuner = tuple[Callable[..., Any], Callable[..., Any]]
 
 log = logging.getLogger(__name__)
 NOTICE = logging.INFO + 5
-"""Of what a user should know, and an untrained network, too, has."""
+"""Level of what a user should know and is no warning; Python shows no such word by itself."""
 UNFAMILIAR = (
-    "these images are unlike those that the network was trained on, or it was not trained: its"
-    " normalisation statistics are left as they are in the search"
+    "with normalisation statistics of these images the network answers otherwise, as it does if"
+    " they are unlike those of its training, or if it was not trained: in the search its statistics"
+    " are left as they are"
 )
 
 TELL_EVERY = 20

@@ -135,9 +135,10 @@ def fit(
     if mesh is not None:
         state = replicate(state, mesh)
 
+    parts = parts_of_batch(dataset.image_shape, parts_at_once()) if mesh is None else 1
+
     def ready(batch: tuple[Any, Any]) -> tuple[Any, Any, Any]:
         x, targets = batch if mesh is None else share_out(batch, mesh)
-        parts = parts_of_batch(dataset.image_shape, parts_at_once()) if mesh is None else 1
         return x, targets, None if teacher is None else _answers(teacher, x, parts)
 
     per_call = steps_per_call(jax.default_backend())

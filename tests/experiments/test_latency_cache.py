@@ -95,9 +95,7 @@ FAST = IntegerShares(0.5, 0.1, 0.3)
 
 
 def test_speed_takes_integers_where_they_are_faster(monkeypatch):
-    monkeypatch.setattr(
-        compression, "integer_shares", lambda graph, space: IntegerShares(0.5, 0.1, 0.3)
-    )
+    monkeypatch.setattr(compression, "integer_shares", lambda graph, space: FAST)
     settings = CompressSettings(prefer="speed").resolved().resolved()
     assert settings.space.int8 is None and not settings.space.opened()["quantized"]
     found: dict = {}
@@ -112,9 +110,7 @@ def test_speed_takes_integers_where_they_are_faster(monkeypatch):
 
 
 def test_integers_that_miss_the_target_are_not_used(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(
-        compression, "integer_shares", lambda graph, space: IntegerShares(0.5, 0.1, 0.3)
-    )
+    monkeypatch.setattr(compression, "integer_shares", lambda graph, space: FAST)
     tried = []
 
     def prepare(settings, task, graph):
