@@ -123,6 +123,18 @@ def test_no_float_convolution_is_left(name, tmp_path):
     assert found["QLinearConv"] >= sum(layer.kind != "dense" for layer in small.graph.layers)
 
 
+def test_a_file_holds_no_number_twice():
+    """Steps of a bias follow from two others; what quantizes a tensor dequantizes it, too."""
+    small, images = quantized("resnet20")
+    graph = to_integer_model(*build_quantized(small, images.shape[1:])).graph
+    held = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    kernels = [a for a in held.values() if a.ndim > 1]
+    outputs = sum(a.shape[0] if a.ndim == 4 else a.shape[1] for a in kernels)
+    assert sum(a.size for a in held.values() if a.ndim == 1 and a.dtype == np.float32) == outputs
+    sites = sum(node.op_type == "QuantizeLinear" for node in graph.node)
+    assert sum(a.ndim == 0 and a.dtype == np.float32 for a in held.values()) == sites
+
+
 @pytest.mark.parametrize("recipe", [Recipe(weights="mse"), Recipe(weights="lsq", clips="lsq")])
 @pytest.mark.parametrize("bits", [2, 4])
 def test_few_bits_are_codes_of_int8(recipe, bits):

@@ -48,13 +48,15 @@ def to_model(graph: OperatorGraph, watched: Sequence[str] = ()) -> onnx.ModelPro
         made[node.op] += 1
     rename |= titles
     initializers: dict[str, np.ndarray] = {}
+    stored: dict[str, str] = {}  # What several operations read is in the file once.
     nodes = []
     for node in graph.nodes:
         name, inputs = rename[node.output], []
         for position, value in enumerate(node.inputs):
-            inputs.append(rename.get(value, f"{name}.{_role(node, position)}"))
-            if value in graph.constants:
-                initializers[inputs[-1]] = _single(graph.constants[value])
+            if value in graph.constants and value not in stored:
+                stored[value] = f"{name}.{_role(node, position)}"
+                initializers[stored[value]] = _single(graph.constants[value])
+            inputs.append(stored.get(value) or rename.get(value, ""))
         attributes: dict[str, Any] = dict(node.attributes)
         op = node.op
         if op == "Reshape" and _is_flatten(graph, node):

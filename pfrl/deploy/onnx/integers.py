@@ -8,7 +8,8 @@ same, for the bytes: as a product of constants, which a runtime computes once, w
 file. A DequantizeLinear in its place would keep ONNX Runtime from arranging the kernel beforehand.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -51,45 +52,55 @@ def with_pairs(
     grids = settle(graph, quantization)
     for rule in (softmax, error_function):
         apply(rule, graph, grids)
+    scales = {name: graph.constant(np.float32(grid.scale)) for name, grid in grids.items()}
     for node in [node for node in graph.nodes if node.op in OUTPUT_AXIS]:
         if is_integer(graph, node, grids, quantization):
-            _quantize_kernel(graph, node, grids[node.inputs[0]], quantization, portable)
+            _quantize_kernel(graph, node, scales[node.inputs[0]], quantization, portable)
         elif node.inputs[1] in quantization.steps:
             _shrink_kernel(graph, node, quantization.steps[node.inputs[1]])
-    return graph, _insert_pairs(graph, grids)
+    return graph, _insert_pairs(graph, grids, scales)
 
 
 def _quantize_kernel(
-    graph: OperatorGraph, node: Node, grid: Grid, quantization: Quantization, portable: bool
+    graph: OperatorGraph, node: Node, scale: str, quantization: Quantization, portable: bool
 ) -> None:
-    """Kernel and bias of a layer as integers that are dequantized before it."""
+    """Kernel and bias of a layer as integers that are dequantized before it.
+
+    The steps of the bias are those of the input times those of the kernel. The file says so in
+    place of a number for every output, which in a MobileNet-v2 are 3 % of its bytes.
+    """
     axis, steps = OUTPUT_AXIS[node.op], quantization.steps[node.inputs[1]]
     integers, _ = _integers(graph, node, steps)
-    scales: list[np.ndarray] = [steps.astype(np.float32)]
+    grid: list[np.ndarray] = [steps.astype(np.float32)]
     if portable:
-        scales.append(np.full(len(steps), ZERO, np.uint8))
+        grid.append(np.full(len(steps), ZERO, np.uint8))
     elif node.op in ("Gemm", "MatMul"):  # ONNX Runtime has no integer kernel for these without
-        scales.append(np.zeros(len(steps), np.int8))
+        grid.append(np.zeros(len(steps), np.int8))
     integers = (integers + ZERO).astype(np.uint8) if portable else integers.astype(np.int8)
-    dequantized = [_dequantized(graph, axis, integers, *scales)]
+    names = [graph.constant(each) for each in (integers, *grid)]
+    before = [_taken(graph, "DequantizeLinear", names, integers.shape, axis=axis)]
+    inputs = [before[-1].output]
     if len(node.inputs) > 2:
-        scale = np.float32(grid.scale) * steps.astype(np.float32)
-        bias = np.clip(np.round(graph.constants[node.inputs[2]] / scale), -INT32, INT32)
-        dequantized.append(_dequantized(graph, 0, bias.astype(np.int32), scale))
+        product = graph.constants[scale].astype(np.float32) * grid[0]
+        bias = np.clip(np.round(graph.constants[node.inputs[2]] / product), -INT32, INT32)
+        before.append(_taken(graph, "Mul", [scale, names[1]], product.shape))
+        names = [graph.constant(bias.astype(np.int32)), before[-1].output]
+        before.append(_taken(graph, "DequantizeLinear", names, bias.shape, axis=0))
+        inputs.append(before[-1].output)
     place = graph.nodes.index(node)
-    graph.nodes[place:place] = dequantized
-    node.inputs[1:] = [each.output for each in dequantized]
+    graph.nodes[place:place] = before
+    node.inputs[1:] = inputs
 
 
 def _shrink_kernel(graph: OperatorGraph, node: Node, steps: np.ndarray) -> None:
     """The kernel of a layer that computes with floats, as integers times their steps."""
     integers, steps = _integers(graph, node, steps)
-    shape = integers.shape
-    name = graph.node("Cast", [graph.constant(integers.astype(np.int8))], shape, to="float32")
-    node.inputs[1] = graph.node("Mul", [name, graph.constant(steps)], shape)
-    made = [graph.nodes.pop() for _ in range(2)][::-1]
+    codes, shape = graph.constant(integers.astype(np.int8)), integers.shape
+    cast = _taken(graph, "Cast", [codes], shape, to="float32")
+    kernel = _taken(graph, "Mul", [cast.output, graph.constant(steps)], shape)
+    node.inputs[1] = kernel.output
     place = graph.nodes.index(node)
-    graph.nodes[place:place] = made
+    graph.nodes[place:place] = [cast, kernel]
 
 
 def _integers(graph: OperatorGraph, node: Node, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -100,32 +111,36 @@ def _integers(graph: OperatorGraph, node: Node, steps: np.ndarray) -> tuple[np.n
     return np.round(kernel / steps), steps
 
 
-def _dequantized(graph: OperatorGraph, axis: int, integers: np.ndarray, *grid: np.ndarray) -> Node:
-    """Integers on the grids of steps and, if given, zero points along an axis."""
-    names = [graph.constant(each) for each in (integers, *grid)]
-    graph.node("DequantizeLinear", names, integers.shape, axis=axis)
+def _taken(
+    graph: OperatorGraph, op: str, inputs: Sequence[str], sizes: Sequence[int], **attributes: Any
+) -> Node:
+    """An operation for somewhere else than at the end of the graph."""
+    graph.node(op, inputs, sizes, **attributes)
     return graph.nodes.pop()
 
 
-def _insert_pairs(graph: OperatorGraph, grids: Mapping[str, Grid]) -> dict[str, str]:
+def _insert_pairs(
+    graph: OperatorGraph, grids: Mapping[str, Grid], scales: Mapping[str, str]
+) -> dict[str, str]:
     nodes = graph.nodes
     graph.nodes = []
     renamed: dict[str, str] = {}
     if graph.source in grids:
-        renamed[graph.source] = _pair(graph, graph.source, grids[graph.source])
+        renamed[graph.source] = _pair(graph, graph.source, grids, scales)
     for node in nodes:
         node.inputs = [renamed.get(name, name) for name in node.inputs]
         graph.nodes.append(node)
         if node.output in grids:
-            renamed[node.output] = _pair(graph, node.output, grids[node.output])
+            renamed[node.output] = _pair(graph, node.output, grids, scales)
     graph.outputs = [renamed.get(name, name) for name in graph.outputs]
     return renamed
 
 
-def _pair(graph: OperatorGraph, name: str, grid: Grid) -> str:
+def _pair(
+    graph: OperatorGraph, name: str, grids: Mapping[str, Grid], scales: Mapping[str, str]
+) -> str:
     """A tensor, quantized and dequantized."""
-    shape = graph.shapes[name]
-    scale = graph.constant(np.float32(grid.scale))
+    grid, scale, shape = grids[name], scales[name], graph.shapes[name]
     zero = graph.constant(np.uint8(grid.zero_point))
     name = graph.node("QuantizeLinear", [name, scale, zero], shape)
     if (grid.low, grid.high) != (0, CODES):
