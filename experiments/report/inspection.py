@@ -17,7 +17,7 @@ from pfrl.compression.policy import Policy
 from pfrl.data import load
 from pfrl.graph import Count, Graph, trace
 from pfrl.models.catalogue import DENSE_MODELS, MODELS, ImageShape, build
-from pfrl.models.network import is_own, trace_own
+from pfrl.models.network import ONNX, is_own, trace_own
 
 IMAGES: dict[str, tuple[ImageShape, int]] = {
     "digits": ((8, 8, 1), 10),
@@ -66,13 +66,16 @@ def traced(settings: InspectSettings) -> tuple[str, Graph]:
             f" {', '.join(MODELS | DENSE_MODELS)}"
         )
     if is_own(name):
-        given = {"--data": settings.data, "--input": settings.input, "--classes": settings.classes}
+        given = {"--data": settings.data, "--classes": settings.classes}
+        if not name.lower().endswith(ONNX):
+            given["--input"] = settings.input
         strange = [option for option, value in given.items() if value is not None]
         if strange:
             raise InspectError(
                 f"{strange[0]} is for networks of the zoo; one of your own has its inputs with it"
             )
-        return Path(name).name, trace_own(name)
+        image = _image_shape(settings.input) if settings.input is not None else None
+        return Path(name).name, trace_own(name, image)
     image, classes = _images(settings)
     network = nnx.eval_shape(lambda: build(name, classes, image, seed=0))
     return name, trace(network, jax.ShapeDtypeStruct((BATCH, *image), jnp.float32))

@@ -24,7 +24,8 @@ class InspectSettings(CommandSettings):
     """Data set whose image shape and classes a network of the zoo is for: digits, fashion_mnist,
     cifar10 or imagefolder:PATH. Default: see input and classes."""
     input: str | None = None
-    """Image shape HEIGHT,WIDTH,CHANNELS in pixels. Default: 32,32,3."""
+    """Image shape HEIGHT,WIDTH,CHANNELS in pixels, of a network of the zoo or of an ONNX file that
+    leaves it free. Default: 32,32,3; of a file its own."""
     classes: Count | None = None
     """Width of the logits. Default: 10."""
     json: bool = False

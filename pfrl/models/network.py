@@ -145,8 +145,12 @@ def own_file(model: str) -> Path:
     return path
 
 
-def trace_own(model: str) -> Graph:
+def trace_own(model: str, image_shape: ImageShape | None = None) -> Graph:
     """The graph of a network of the user's at its own example inputs.
+
+    Args:
+      model: ``FILE.py:FUNCTION`` or ``FILE.onnx``.
+      image_shape: ``(H, W, C)`` for an ONNX file that leaves sizes free; else usual ones are taken.
 
     Raises:
       ModuleError, OnnxError: if it is none, or fails.
@@ -154,6 +158,9 @@ def trace_own(model: str) -> Graph:
     if not _is_onnx(model):
         return trace_module(model)
     file = read(own_file(model))
+    if image_shape is not None:
+        x = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+        return trace(for_images(file, image_shape), x)
     source = load(file, (), turned=False)
     return trace(source, *(jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for x in examples(file)))
 

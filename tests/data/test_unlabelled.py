@@ -228,7 +228,7 @@ def test_images_that_do_not_fit_the_file_are_one_sentence(net, tmp_path, capsys)
     images, targets = np.zeros((40, 28, 28, 1), np.uint8), np.arange(40) % 10
     np.savez(wide, images=images, targets=targets)
     for data, sentence in [
-        (f"npz:{wide}", "takes [any, 1, 8, 8], and the images of the data are 28x28 with 1 cha"),
+        (f"npz:{wide}", "takes [any, 1, 8, 8], and the images are 28x28 with 1 cha"),
         ("digits", "gives [N, 3], and the data is for [N, 10]"),
     ]:
         command = ["compress", "--model", str(net), "--data", data, "--out", str(tmp_path / "run")]

@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
 from experiments import cli
 from experiments.report.inspection import IMAGES, InspectSettings, traced
 from pfrl.data import load, sources
+from pfrl.deploy.onnx.export import to_onnx
+from tests.support.exported import NETWORKS
 from tests.support.inspecting import RESNET8, document, refused
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,6 +147,17 @@ def test_classes_are_those_of_the_data_unless_told():
     _, graph = traced(InspectSettings(model="resnet8"))
     assert graph.input_shape == (32, 32, 3)
     assert graph.layers[-1].output_shape == (10,)
+
+
+def test_the_size_of_a_file_that_leaves_it_free_is_asked_for(tmp_path, capsys):
+    model = to_onnx(*NETWORKS["resnet8-B"])
+    for size in model.graph.input[0].type.tensor_type.shape.dim[1:3]:
+        size.dim_param = "side"
+    onnx.save(model, path := tmp_path / "net.onnx")
+    found = document(capsys, "--model", str(path), "--input", "16,16,3")
+    assert found["inputs"] == [{"shape": [2, 16, 16, 3], "dtype": "float32"}]
+    told = refused(capsys, "--model", str(path), "--input", "16,16,1")
+    assert "takes [any, any, any, 3], and the images are 16x16 with 1 channels" in told
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def for_images(
     if not fitting:
         takes = ", ".join(_words(each.shape) for each in file.inputs)
         raise OnnxError(
-            f"{file.path} takes {takes}, and the images of the data are {height}x{width} with"
+            f"{file.path} takes {takes}, and the images are {height}x{width} with"
             f" {channels} channels; choose images of its size, or export it for these"
         )
     turned = fitting[0] if len(fitting) == 1 else channel_axis(file) == 1
