@@ -123,6 +123,10 @@ def _as_run(settings: ApplySettings, policy: Policy | None) -> CompressSettings:
             "sparsity": any(policy.sparsity.values()),
         }
     decided["rank"] = settings.decompose is not None
+    episode = settings.episode
+    if episode.validation == "auto":  # Comparing who is fastest takes longer than one policy does.
+        rounded = decided["weight_bits"] or decided["act_bits"]
+        episode = replace(episode, validation="onnx-int8" if rounded else "onnx")
     knobs = ("keep", *(name for name, wanted in decided.items() if wanted))
     return CompressSettings(
         network=settings.network,
@@ -132,7 +136,7 @@ def _as_run(settings: ApplySettings, policy: Policy | None) -> CompressSettings:
         length=LengthBlock(1),
         seed=settings.seed,
         out=settings.out,
-        episode=settings.episode,
+        episode=episode,
         recipe=settings.recipe,
         finish=settings.finish,
         controls=settings.controls,

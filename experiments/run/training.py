@@ -163,6 +163,10 @@ def train_all(
       FileError: if the folder cannot be written to.
     """
     left = [each for each in trainings if not each.path.exists()]
+    for each in left:
+        if each.finish.epochs == 0:
+            _save(each, each.begin().network.variables)
+    left = [each for each in left if each.finish.epochs != 0]
     # Processes of one core even for the last one: XLA's sums depend on how many cores it sees.
     apart = len(trainings) > 1 and jax.default_backend() == "cpu"
     if left:
@@ -204,12 +208,9 @@ def _together(progress: Update, count: int) -> Tell:
 
 
 def _train(training: Training, tell: Tell) -> None:
-    """Carry out a training, unless it has no epochs, and write its arrays."""
+    """Carry out a training, and write its arrays."""
     started = training.begin()
     dataset, network = started.dataset, started.network
-    if training.finish.epochs == 0:
-        _save(training, network.variables)
-        return
     config = fit_config(training.finish, dataset, training.seed)
     if config.precision == "auto" and training.compressed and training.compressed.quantized:
         # Rounded twice, values of eight bits would not be those of the file.
