@@ -1,6 +1,6 @@
 """What a run answers to the objective that it was given: what was asked, measured, and kept.
 
-The same words are the end of ``pfrl compress`` on the terminal and the beginning of its report.
+The same words are at the end of ``pfrl compress`` on the terminal, and in its report.
 """
 
 from experiments.records.wording import (
@@ -13,7 +13,6 @@ from experiments.records.wording import (
     percent,
     points,
     section,
-    sentence,
     table,
 )
 from experiments.report.sections import (
@@ -21,7 +20,6 @@ from experiments.report.sections import (
     base_cost,
     files_of,
     metric_of,
-    quality_change,
     wording_of,
 )
 
@@ -42,8 +40,6 @@ def answer(report: Entry) -> str:
 def answer_lines(report: Entry) -> list[str]:
     """The sentences, of a run with a budget or with a loss that is allowed; else there are none."""
     lines = _of_drop(report, report["drop"]) if report.get("drop") else _of_budget(report)
-    if lines and not report.get("drop") and (change := quality_change(report)):
-        lines.append(f"{sentence(change)}.")
     return [*lines, *_of_size(report)] if report.get("prefer") == "both" else lines
 
 

@@ -68,6 +68,13 @@ def files_of(report: Entry) -> FilePair:
 
 def headline(report: Entry) -> str:
     """The title and one sentence: what is gained, and what it costs; what its metric is."""
+    said = verdict(report)
+    title = f"# `{report.get('model')}` on `{report.get('data')}`, compressed"
+    return "\n\n".join(filter(None, (title, said and f"**{said}**", wording_of(report).definition)))
+
+
+def verdict(report: Entry) -> str:
+    """What is gained, and what it costs, in a sentence; empty if nothing is known."""
     base, small = report.get("base") or {}, report.get("compressed") or {}
     files = files_of(report)
     before, after = files.base, files.compressed
@@ -77,14 +84,8 @@ def headline(report: Entry) -> str:
         quality_change(report),
         _size(before.get("nbytes"), after.get("nbytes")),
     ]
-    verdict = "; ".join(filter(None, parts))
-    title = f"# `{report.get('model')}` on `{report.get('data')}`, compressed"
-    return "\n\n".join(
-        filter(
-            None,
-            (title, verdict and f"**{sentence(verdict)}.**", wording_of(report).definition),
-        )
-    )
+    said = "; ".join(filter(None, parts))
+    return said and f"{sentence(said)}."
 
 
 def _times_fewer(before: float | None, after: float | None) -> str:

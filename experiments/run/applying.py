@@ -3,27 +3,24 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from agents import Episode, SearchResult
 from envs.decisions import Decisions
 from experiments.records.run_folder import RunFolder
 from experiments.report.run_report import write_report
+from experiments.report.sections import verdict
 from experiments.run.base_network import introduce
-from experiments.run.choose import Candidate, Chosen
 from experiments.run.compression import check_export
 from experiments.run.finish import finish
 from experiments.run.inputs import find_weights
-from experiments.run.search import Searched, make_problem, make_task
+from experiments.run.search import make_problem, make_task
 from experiments.run.training import tell_length
 from experiments.settings.applying import ApplySettings
 from experiments.settings.blocks import LengthBlock, SpaceBlock
 from experiments.settings.compression import NO_TARGET, CompressSettings
-from experiments.watch.progress import stage
+from experiments.watch.progress import stage, tell
 from pfrl.compression.policy import Policy, PolicyError
 from pfrl.cost.model import Assignment
-from pfrl.evaluation.base import Evaluator
-from pfrl.evaluation.config import Evaluation
+from pfrl.evaluation.config import EpisodeConfig
 from pfrl.files import FileError, write_json
 from pfrl.graph import Graph
 from pfrl.methods.quantization.uniform import FLOAT_BITS
@@ -63,18 +60,13 @@ def run(settings: ApplySettings) -> list[Path]:
         opened = problem.open()
     decisions = Decisions(problem, graph, opened.costs)
     folder.begin()
-    with stage("judging the policy"):
-        found = _evaluated(folder, "evaluation.json", opened.evaluator, policy)
-        like = decisions.uniform(decisions.cost(Assignment.of(policy, graph))).policy(graph)
-        control = _evaluated(folder, "uniform.json", opened.evaluator, like)
+    like = decisions.uniform(decisions.cost(Assignment.of(policy, graph))).policy(graph)
     write_json(folder.path / "policy.json", policy.to_json())
-    episode = Episode(0, AGENT, policy, found.accuracy, found)
-    searched = Searched(SearchResult(episode, episode, [episode]), opened, problem, {})
-    table: dict[str, Any] = {"images": 0, "metric": decisions.metric, "candidates": []}
-    chosen = Chosen(decisions, Candidate(None, like, control), Candidate(0, policy, found), table)
-    report = {**finish(as_run, folder, searched, chosen), "search": {}, "episodes": 0}
+    report = finish(as_run, folder, problem, decisions, policy, like)
+    report |= {"search": {}, "episodes": 0}
     del report["artefacts"]["tensorboard"]  # there are no curves of a search
     write_json(folder.path / "report.json", report)
+    tell(verdict(report))
     return [write_report(folder.path), folder.path / "model.onnx"]
 
 
@@ -123,10 +115,6 @@ def _as_run(settings: ApplySettings, policy: Policy | None) -> CompressSettings:
             "sparsity": any(policy.sparsity.values()),
         }
     decided["rank"] = settings.decompose is not None
-    episode = settings.episode
-    if episode.validation == "auto":  # Comparing who is fastest takes longer than one policy does.
-        rounded = decided["weight_bits"] or decided["act_bits"]
-        episode = replace(episode, validation="onnx-int8" if rounded else "onnx")
     knobs = ("keep", *(name for name, wanted in decided.items() if wanted))
     return CompressSettings(
         network=settings.network,
@@ -136,12 +124,9 @@ def _as_run(settings: ApplySettings, policy: Policy | None) -> CompressSettings:
         length=LengthBlock(1),
         seed=settings.seed,
         out=settings.out,
-        episode=episode,
+        # Nothing is judged but the files at the end: no runtimes are compared for it.
+        episode=EpisodeConfig(statistics_images=settings.statistics_images, validation="xla"),
         recipe=settings.recipe,
         finish=settings.finish,
         controls=settings.controls,
     ).resolved()
-
-
-def _evaluated(folder: RunFolder, name: str, evaluator: Evaluator, policy: Policy) -> Evaluation:
-    return Evaluation(**folder.kept(name, lambda: evaluator.evaluate(policy)._asdict()))

@@ -143,6 +143,20 @@ class Chosen(NamedTuple):
     candidate: Candidate
     table: Entry
 
+    @property
+    def facts(self) -> Entry:
+        """What the report tells of it in its entry 'search'."""
+        return {
+            "rescored": self.table["candidates"],
+            "rescored_images": self.table["images"],
+            "cheapest_in": self.table["metric"],
+            "chosen": self.candidate.episode,
+            "uniform": {
+                "accuracy": self.uniform.evaluation.accuracy,
+                "costs": self.uniform.evaluation.costs,
+            },
+        }
+
 
 def choose(
     settings: CompressSettings, folder: RunFolder, searched: Searched, rule: Rule = HANDED_OVER

@@ -11,8 +11,9 @@ from experiments.records.run_folder import VALIDATION, RunFolder
 from experiments.records.wording import percent
 from experiments.report.answer import answer_lines
 from experiments.report.run_report import write_report
+from experiments.report.sections import verdict
 from experiments.run.base_network import introduce, tell_little_left
-from experiments.run.choose import choose
+from experiments.run.choose import Chosen, choose
 from experiments.run.drop import fewer_rewarded, search_limits
 from experiments.run.files import SHIPPED
 from experiments.run.finish import finish
@@ -24,7 +25,7 @@ from experiments.run.latency import (
     integer_shares,
     latency_in,
 )
-from experiments.run.search import make_problem, make_task, search
+from experiments.run.search import Searched, make_problem, make_task, search
 from experiments.run.training import STAGE, tell_length, training_steps
 from experiments.settings.compression import CompressSettings
 from experiments.watch.plan import Stage, planned
@@ -105,16 +106,26 @@ def run(settings: CompressSettings) -> list[Path]:
             problem = make_problem(settings, make_task(settings, weights, table, judge))
             searched = search(settings, folder, problem, evaluations)
             chosen = choose(settings, folder, searched)
-            report = finish(settings, folder, searched, chosen)
+            report = _finished(settings, folder, searched, chosen)
         else:
             found = search_limits(settings, folder, weights, table, evaluations)
-            report = finish(found.settings, folder, found.searched, found.chosen)
+            report = _finished(found.settings, folder, found.searched, found.chosen)
             report["drop"] = found.facts
         report["prefer"] = settings.prefer
         write_json(folder.path / "report.json", report)
-    tell(*answer_lines(report))
+    tell(verdict(report), *answer_lines(report))
     model = folder.path / f"model{file_runtime(settings.space.latency_runtime).suffix}"
     return [write_report(folder.path), model if model.exists() else folder.path / "model.onnx"]
+
+
+def _finished(
+    settings: CompressSettings, folder: RunFolder, searched: Searched, chosen: Chosen
+) -> dict[str, Any]:
+    """The report of what was chosen, and of the search that it was chosen from."""
+    policy, uniform = chosen.candidate.policy, chosen.uniform.policy
+    report = finish(settings, folder, searched.problem, chosen.decisions, policy, uniform)
+    searching = {**searched.facts, **chosen.facts}
+    return {**report, "episodes": len(searched.result.history), "search": searching}
 
 
 def faster(settings: CompressSettings, graph: Graph, integers: dict[str, Any]) -> CompressSettings:

@@ -1,6 +1,6 @@
 """The networks of a report and their files: written, judged on the test split, and measured."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from pfrl.compression.sliced import Compressed
 from pfrl.cpu import cores
 from pfrl.cpu.backend import answering
-from pfrl.data import Dataset
+from pfrl.data import Dataset, Split
 from pfrl.deploy.litert.export import export_litert
 from pfrl.deploy.memory import peak_memories
 from pfrl.deploy.metadata import metadata
@@ -20,6 +20,7 @@ from pfrl.deploy.operators.program import ExportError
 from pfrl.deploy.runtimes import litert
 from pfrl.deploy.runtimes.sessions import open_session
 from pfrl.deploy.timing import STEADY, Measurement, latency_ratio, measure_interleaved, ratios_to
+from pfrl.evaluation.remembered import base_files
 from pfrl.graph import Graph, Variables
 from pfrl.tasks.outputs import as_one
 from pfrl.training.fit import JUDGED_AT_ONCE
@@ -154,24 +155,47 @@ def judge_files(compressed: Network, files: Files, dataset: Dataset) -> Judged:
       of the compressed network answers as JAX does.
     """
     task, test = dataset.task, dataset.open_test()
-    sessions = {key: open_session(path) for key, path in files.items()}
     ours = answering(lambda x: as_one(compressed.outputs(x)), threads=1)
-    asked = [lambda x: np.asarray(ours(x)), *(each.logits for each in sessions.values())]
-    quality: dict[tuple[str, str], list[np.ndarray]] = {key: [] for key in files}
-    alike: dict[str, list[np.ndarray]] = {kind: [] for kind, _ in files}
+    base = {kind: path for (kind, name), path in files.items() if name == "base"}
+
+    def of_base() -> dict[str, np.ndarray]:
+        asked = {kind: open_session(path).logits for kind, path in base.items()}
+        found: dict[str, list[np.ndarray]] = {kind: [] for kind in base}
+        for answers, targets in _answers(asked, dataset, test):
+            for kind, outputs in answers.items():
+                found[kind].append(task.quality(outputs, targets))
+        return {kind: np.concatenate(parts) for kind, parts in found.items()}
+
+    sessions = {key: open_session(path).logits for key, path in files.items() if key[1] != "base"}
+    quality: dict[tuple[str, str], list[np.ndarray]] = {key: [] for key in sessions}
+    alike: dict[str, list[np.ndarray]] = {kind: [] for kind, _ in sessions}
+    jax = ("jax", compressed.name)
+    asked = {jax: lambda x: np.asarray(ours(x)), **sessions}
+    for answers, targets in _answers(asked, dataset, test):
+        expected = answers.pop(jax)
+        for (kind, name), outputs in answers.items():
+            quality[kind, name].append(task.quality(outputs, targets))
+            if name == compressed.name:
+                alike[kind].append(task.agree(expected, outputs))
+    known = base_files(dataset, test, base, of_base)
+    return Judged(
+        {
+            **{key: np.concatenate(parts) for key, parts in quality.items()},
+            **{(kind, "base"): found for kind, found in known.items()},
+        },
+        {kind: float(np.concatenate(parts).mean()) for kind, parts in alike.items()},
+    )
+
+
+def _answers(
+    asked: Mapping[Any, Callable[[np.ndarray], np.ndarray]], dataset: Dataset, test: Split
+) -> Iterator[tuple[dict[Any, np.ndarray], Any]]:
+    """Batch by batch what each answers, on as many cores as there are, and the targets."""
     with ThreadPoolExecutor(len(cores())) as pool:
         for images, targets in dataset.batches(test, JUDGED_AT_ONCE):
             batch, count = np.asarray(images), len(targets)
-            asking = [pool.submit(ask, batch) for ask in asked]
-            expected, *answers = (each.result()[:count] for each in asking)
-            for (kind, name), outputs in zip(sessions, answers, strict=True):
-                quality[kind, name].append(task.quality(outputs, targets))
-                if name == "compressed":
-                    alike[kind].append(task.agree(expected, outputs))
-    return Judged(
-        {key: np.concatenate(parts) for key, parts in quality.items()},
-        {kind: float(np.concatenate(parts).mean()) for kind, parts in alike.items()},
-    )
+            asking = {name: pool.submit(ask, batch) for name, ask in asked.items()}
+            yield {name: each.result()[:count] for name, each in asking.items()}, targets
 
 
 def measure_files(

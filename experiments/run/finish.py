@@ -8,13 +8,13 @@ from typing import Any
 import onnx
 
 from envs import NetworkTask
+from envs.decisions import Decisions
+from envs.problem import Problem
 from envs.task import load_network
 from experiments.records.machine import machine
 from experiments.records.run_folder import RunFolder, command, versions
 from experiments.report.differences import paired_differences
-from experiments.run.choose import Chosen
 from experiments.run.files import Network, export_files, judge_files, measure_files
-from experiments.run.search import Searched
 from experiments.run.training import Training, train_all
 from experiments.settings.compression import CompressSettings
 from experiments.watch.progress import stage
@@ -24,9 +24,7 @@ from pfrl.compression.sliced import Compressed
 from pfrl.cost.model import Assignment
 from pfrl.deploy.onnx.saturation import right_everywhere
 from pfrl.deploy.operators.biases import with_rounded_biases
-from pfrl.deploy.packed.file import Sizes
 from pfrl.deploy.packed.pack import pack
-from pfrl.evaluation.base import Evaluator
 from pfrl.graph import Graph
 
 Entry = dict[str, Any]
@@ -37,52 +35,49 @@ CHOICES = Path("networks") / "choices.npz"
 
 
 def finish(
-    settings: CompressSettings, folder: RunFolder, searched: Searched, handed_over: Chosen
+    settings: CompressSettings,
+    folder: RunFolder,
+    problem: Problem,
+    decisions: Decisions,
+    policy: Policy,
+    uniform: Policy,
 ) -> Entry:
-    """Everything after the search: train in full, export, pack, judge and measure the files.
+    """Everything after a policy is chosen: train in full, export, pack, judge and measure files.
 
     Args:
       settings: of the command.
       folder: of the run, in which the files appear.
-      searched: the base network and the episodes.
-      handed_over: the policy that was chosen, the uniform one and the scores of both.
+      problem: of a network, which the policy solves.
+      decisions: of the problem.
+      policy: what is handed over.
+      uniform: the control of the same cost.
 
     Returns:
-      The report that ``report.json`` holds.
+      The report that ``report.json`` holds, but for what is told of a search.
 
     What it calls an accuracy is the mean quality by the data set's task, as in the search; the
     entry 'task' says which number that is for people.
     """
-    graph, evaluator = searched.opened.graph, searched.opened.evaluator
-    dataset = evaluator.dataset
-    decisions, uniform, chosen, rescored = handed_over
-    achieved = decisions.cost(Assignment.of(chosen.policy, graph))
+    opened = problem.open()
+    graph, dataset = opened.graph, opened.evaluator.dataset
+    achieved = decisions.cost(Assignment.of(policy, graph))
     notes: list[str] = []
     if not decisions.even:
         notes.append(
             "No policy that keeps the same share everywhere meets the limit. What is called uniform"
             " here goes down from all channels by what saves most time for its share of them."
         )
-    networks = _networks(settings, folder, searched, chosen.policy, uniform.policy, notes)
+    networks = _networks(settings, folder, problem, policy, uniform, notes)
     with stage("exporting"):
         files = export_files(networks, graph, dataset, folder.path, notes.append)
-    packed = _pack(evaluator, chosen.policy, networks["compressed"], folder.path / PACKED)
+    small = networks["compressed"].small
+    assert small is not None
+    packed = pack(small, folder.path / PACKED)
     with stage("judging the files on the test split"):
         judged = judge_files(networks["compressed"], files, dataset)
     with stage("measuring latency"):
         entries, speed = measure_files(networks, files, judged, settings.finish.seconds)
     quality = {name: found for (kind, name), found in judged.quality.items() if kind == "onnx"}
-    facts = {
-        **searched.facts,
-        "rescored": rescored["candidates"],
-        "rescored_images": rescored["images"],
-        "cheapest_in": rescored["metric"],
-        "chosen": chosen.episode,
-        "uniform": {
-            "accuracy": uniform.evaluation.accuracy,
-            "costs": uniform.evaluation.costs,
-        },
-    }
     others = {name: found for name, found in quality.items() if name != "compressed"}
     differences, interval = paired_differences(quality["compressed"], others)
     return {
@@ -91,7 +86,6 @@ def finish(
         "task": dataset.task.wording._asdict(),
         "agent": settings.agent,
         "seed": settings.seed,
-        "episodes": len(searched.result.history),
         "budget": {
             "metric": decisions.metric,
             "limit": decisions.limit,
@@ -122,12 +116,10 @@ def finish(
         }
         if "litert" in entries
         else {},
-        "search": facts,
         "groups": {
-            name: [count, graph.groups[name].size]
-            for name, count in chosen.policy.counts(graph).items()
+            name: [count, graph.groups[name].size] for name, count in policy.counts(graph).items()
         },
-        "layers": _layer_rows(graph, chosen.policy),
+        "layers": _layer_rows(graph, policy),
         "packed": {"arrays": packed.payload, "file": packed.file},
         "integers": _integers(networks["compressed"], files["onnx", "compressed"]),
         "input": {
@@ -157,13 +149,13 @@ def finish(
 def _networks(
     settings: CompressSettings,
     folder: RunFolder,
-    searched: Searched,
+    problem: Problem,
     policy: Policy,
     uniform: Policy,
     notes: list[str],
 ) -> dict[str, Network]:
     """The base as it is; trained alike, the compressed one and the controls."""
-    evaluator, task = searched.opened.evaluator, searched.problem.task
+    evaluator, task = problem.open().evaluator, problem.task
     assert isinstance(task, NetworkTask)
     # The evaluator's is decomposed where ranks are decided, and takes more than this one.
     _, whole = load_network(task.model, task.data, task.weights)
@@ -210,12 +202,6 @@ def _network(name: str, trained: Compressed, input_shape: Sequence[int]) -> Netw
     small = with_rounded_biases(trained, input_shape)
     variables = dict(small.variables)
     return Network(name, small.apply, variables, small.trainable, small.macs, small.params, small)
-
-
-def _pack(evaluator: Evaluator, policy: Policy, network: Network, path: Path) -> Sizes:
-    """Write the trained arrays as small as the policy says: what the budget ``packed`` counts."""
-    small = evaluator.network(policy)
-    return pack(dataclasses.replace(small, variables=network.variables), path)
 
 
 def _integers(network: Network, path: Path) -> Entry | None:

@@ -44,8 +44,8 @@ class ApplySettings(CommandSettings):
     """Seed of the training."""
     out: Path = Path("runs/apply")
     """Run directory. The same command goes on with what is there; another one is refused."""
-    episode: EpisodeConfig = field(default_factory=EpisodeConfig)
-    """How the policy is judged before it is trained in full."""
+    statistics_images: Count = EpisodeConfig.statistics_images
+    """Training images that batch-normalisation statistics are re-estimated from."""
     recipe: Recipe = REPAIRED
     """By which methods the policy is carried out."""
     finish: FinishConfig = field(default_factory=FinishConfig)

@@ -1,7 +1,6 @@
 """The user's own images: a folder or a .zip with a folder for every class."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from pfrl.data.base import IMAGENET_MEAN, IMAGENET_STD, DataError, Dataset, Split, hold_out
 from pfrl.data.crops import centre
-from pfrl.data.kept import kept_pictures
+from pfrl.data.kept import kept_pictures, kept_whole
 from pfrl.data.layout import LAYOUT, Placed, labelled, open_zip
 from pfrl.data.pictures import Broken, Reading, channels_of, read_all
 from pfrl.data.sources import SPLIT_SEED
@@ -117,8 +116,11 @@ def check_headers(root: Path, entries: Entries, reading: Reading) -> None:
     Raises:
       DataError: if a file is no picture, and broken ones are not to be left out.
     """
-    good = np.asarray([channels_of(root, name, open_file) > 0 for name in entries.names])
-    names = tuple(name for name, whole in zip(entries.names, good, strict=True) if not whole)
+    every = entries.names
+    good = kept_whole(
+        root, every, lambda: np.asarray([channels_of(root, name, open_file) > 0 for name in every])
+    )
+    names = tuple(name for name, whole in zip(every, good, strict=True) if not whole)
     _check_broken(root, Broken(names, "is no whole PNG, JPEG or WebP image"), good, reading)
 
 
@@ -162,14 +164,9 @@ def open_rest(root: Path, test: Entries, shape: tuple[int, int, int], reading: R
     return cropped(split, reading, 0)[1]
 
 
-@contextmanager
-def _reader(root: Path) -> Iterator[Callable[[str], bytes]]:
+def _reader(root: Path) -> Callable[[str], bytes]:
     """A function from an image's name to its bytes."""
-    if root.is_dir():
-        yield lambda name: (root / name).read_bytes()
-    else:
-        with open_zip(root) as archive:
-            yield archive.read
+    return (lambda name: (root / name).read_bytes()) if root.is_dir() else open_zip(root).read
 
 
 def _entries(root: Path, placed: Sequence[Placed], split: str, classes: tuple[str, ...]) -> Entries:
@@ -178,7 +175,7 @@ def _entries(root: Path, placed: Sequence[Placed], split: str, classes: tuple[st
     found = {each.label for each in chosen}
     if chosen and found != set(classes):
         odd = sorted(found ^ set(classes))[0]
-        folder = str(chosen[0].path.parent.parent)
+        folder = "/".join(chosen[0].parts[:-2])
         where, lacks = ("train", folder) if odd in classes else (folder, "train")
         raise DataError(
             f"the classes of {folder}/ and train/ in {root} differ: '{odd}' has images in {where}/"
@@ -186,7 +183,7 @@ def _entries(root: Path, placed: Sequence[Placed], split: str, classes: tuple[st
         )
     number = {name: label for label, name in enumerate(classes)}
     labels = np.asarray([number[each.label] for each in chosen], np.int32)
-    return Entries([str(each.path) for each in chosen], labels)
+    return Entries([each.path for each in chosen], labels)
 
 
 def _cut(
@@ -236,8 +233,7 @@ def decode(
 def _decode(
     root: Path, every: list[str], reading: Reading, shape: tuple[int, int, int] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    with _reader(root) as read:
-        pictures, good, broken = read_all(every, read, reading)
+    pictures, good, broken = read_all(every, _reader(root), reading)
     _check_broken(root, broken, good, reading)
     names = [name for name, whole in zip(every, good, strict=True) if whole]
     channels = max(each.shape[-1] for each in pictures)

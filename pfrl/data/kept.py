@@ -11,7 +11,7 @@ import numpy as np
 
 from pfrl.data.pictures import Reading
 from pfrl.files import FileError, write_whole
-from pfrl.user_cache import digest, digest_of_code, drop_oldest, known, user_cache
+from pfrl.user_cache import digest, digest_of_code, drop_oldest, kept_json, known, user_cache
 
 LIMIT = 4 * 2**30
 """Bytes of pictures that are kept; those not used for longest go first."""
@@ -62,7 +62,24 @@ def kept_pictures(
     return images, good
 
 
-def _key(root: Path, names: list[str], reading: Reading, shape: tuple[int, ...] | None) -> str:
+def kept_whole(root: Path, names: list[str], make: Callable[[], np.ndarray]) -> np.ndarray:
+    """Bool by file, whether it is a picture by its header, as an earlier start found it.
+
+    Args:
+      root, names: as in ``kept_pictures``.
+      make: looks at the headers.
+    """
+    try:
+        key = _key(root, names, "headers", None)
+    except OSError:  # a file that is gone: who reads it says so
+        return make()
+    broken = kept_json("headers", key, lambda: np.flatnonzero(~make()).tolist())
+    return ~np.isin(np.arange(len(names)), broken)
+
+
+def _key(
+    root: Path, names: list[str], reading: Reading | str, shape: tuple[int, ...] | None
+) -> str:
     files = [root / name for name in names] if root.is_dir() else [root]
     stats = [(each.st_size, each.st_mtime_ns) for each in map(os.stat, files)]
     code = digest_of_code(Path(__file__), Path(__file__).with_name("pictures.py"),

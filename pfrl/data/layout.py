@@ -1,9 +1,10 @@
 """How the pictures of a folder or .zip are arranged: splits, classes, and what is neither."""
 
 import zipfile
-from collections.abc import Collection, Iterator, Set
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Set
+from functools import lru_cache
+from os.path import splitext
+from pathlib import Path
 from typing import NamedTuple
 
 from pfrl.data.base import DataError
@@ -20,6 +21,9 @@ SPLITS = {
 }
 """The split that a folder is, by its name in small letters."""
 
+Parts = tuple[str, ...]
+"""The names on the way to a file: of 60,000 files as ``pathlib`` has them it takes seconds."""
+
 
 class Placed(NamedTuple):
     """A picture by its place.
@@ -27,12 +31,17 @@ class Placed(NamedTuple):
     Attributes:
       split: 'train', 'val' or 'test'.
       label: its class; empty where classes do not count.
-      path: within the folder or .zip.
+      parts: the way to it within the folder or .zip.
     """
 
     split: str
     label: str
-    path: PurePosixPath
+    parts: Parts
+
+    @property
+    def path(self) -> str:
+        """Its name within the folder or .zip."""
+        return "/".join(self.parts)
 
 
 def labelled(root: Path) -> tuple[list[Placed], str]:
@@ -46,23 +55,22 @@ def labelled(root: Path) -> tuple[list[Placed], str]:
       DataError: if there is no such folder or .zip, or two folders are the same split.
     """
     every, folders = listed(root)
-    pictures = [path for path in every if path.suffix.lower() in SUFFIXES]
+    pictures = [parts for parts in every if _is_picture(parts)]
     around = _around(pictures, 2)
-    parted = any(_split(path, around) for path in pictures if len(path.parts) > around + 1)
+    parted = any(_split(parts, around) for parts in pictures if len(parts) > around + 1)
     classes = around + 2 if parted else around + 1
     found = [
-        Placed(split, path.parts[classes - 1], path)
-        for path in pictures
-        if len(path.parts) == classes + 1 and (split := _split(path, around) if parted else "train")
+        Placed(split, parts[classes - 1], parts)
+        for parts in pictures
+        if len(parts) == classes + 1 and (split := _split(parts, around) if parted else "train")
     ]
     if parted:
         _check_once(root, found, around)
-    used = {each.path for each in found}
-    empty = {path for path in folders | {p.parent for p in every} if len(path.parts) == classes}
-    empty = {path for path in empty if not parted or _split(path, around)}
-    # By parts, as paths are compared, but without a call for each comparison.
-    in_order = sorted(found, key=lambda each: each.path.parts)
-    return in_order, _ignored(every - used, empty - {path.parent for path in used})
+    used = {each.parts for each in found}
+    empty = {parts for parts in folders | {p[:-1] for p in every} if len(parts) == classes}
+    empty = {parts for parts in empty if not parted or _split(parts, around)}
+    in_order = sorted(found, key=lambda each: each.parts)
+    return in_order, _ignored(every - used, empty - {parts[:-1] for parts in used})
 
 
 def unlabelled(root: Path) -> list[Placed]:
@@ -73,17 +81,21 @@ def unlabelled(root: Path) -> list[Placed]:
       DataError: if there is no such folder or .zip, or two folders are the same split.
     """
     every, _ = listed(root)
-    pictures = sorted(path for path in every if path.suffix.lower() in SUFFIXES)
+    pictures = sorted(parts for parts in every if _is_picture(parts))
     around = _around(pictures, 1)
-    inside = [path for path in pictures if len(path.parts) > around + 1]
-    found = [Placed(split, "", path) for path in inside if (split := _split(path, around))]
+    inside = [parts for parts in pictures if len(parts) > around + 1]
+    found = [Placed(split, "", parts) for parts in inside if (split := _split(parts, around))]
     if not any(each.split == "train" for each in found):
-        return [Placed("train", "", path) for path in pictures]
+        return [Placed("train", "", parts) for parts in pictures]
     _check_once(root, found, around)
     return found
 
 
-def _around(pictures: Collection[PurePosixPath], below: int) -> int:
+def _is_picture(parts: Parts) -> bool:
+    return splitext(parts[-1])[1].lower() in SUFFIXES
+
+
+def _around(pictures: Collection[Parts], below: int) -> int:
     """How many folders lie around all pictures, one in the other; a folder that is a split is none.
 
     Args:
@@ -91,22 +103,22 @@ def _around(pictures: Collection[PurePosixPath], below: int) -> int:
       below: names that are left of every path at least.
     """
     count = 0
-    while pictures and all(len(path.parts) > count + below for path in pictures):
-        heads = {path.parts[count] for path in pictures}
+    while pictures and all(len(parts) > count + below for parts in pictures):
+        heads = {parts[count] for parts in pictures}
         if len(heads) > 1 or heads.pop().lower() in SPLITS:
             break
         count += 1
     return count
 
 
-def _split(path: PurePosixPath, around: int) -> str:
+def _split(parts: Parts, around: int) -> str:
     """The split of a path below ``around`` folders; empty if it is in none."""
-    return SPLITS.get(path.parts[around].lower(), "")
+    return SPLITS.get(parts[around].lower(), "")
 
 
 def _check_once(root: Path, found: Collection[Placed], around: int) -> None:
     for split in dict.fromkeys(SPLITS.values()):
-        folders = sorted({each.path.parts[around] for each in found if each.split == split})
+        folders = sorted({each.parts[around] for each in found if each.split == split})
         if len(folders) > 1:
             raise DataError(
                 f"{root} has both {folders[0]}/ and {folders[1]}/, which mean the same; keep one of"
@@ -114,7 +126,7 @@ def _check_once(root: Path, found: Collection[Placed], around: int) -> None:
             )
 
 
-def listed(root: Path) -> tuple[set[PurePosixPath], set[PurePosixPath]]:
+def listed(root: Path) -> tuple[set[Parts], set[Parts]]:
     """Files and folders of a folder or .zip, without hidden ones.
 
     Raises:
@@ -123,48 +135,65 @@ def listed(root: Path) -> tuple[set[PurePosixPath], set[PurePosixPath]]:
     if root.is_dir():
         # The patterns follow links to folders, which ``rglob`` does not.
         paths = {*root.rglob("*"), *root.glob("*/*"), *root.glob("*/*/*")}
-        found = [(PurePosixPath(p.relative_to(root).as_posix()), p.is_dir()) for p in paths]
+        found = [(p.relative_to(root).parts, p.is_dir()) for p in paths]
     elif root.is_file():
-        with open_zip(root) as archive:
-            found = [(PurePosixPath(name), name.endswith("/")) for name in archive.namelist()]
+        names = open_zip(root).namelist()
+        found = [(tuple(filter(None, name.split("/"))), name.endswith("/")) for name in names]
     else:
         raise DataError(f"no folder or .zip file at {root}; expected one with {LAYOUT}")
     shown = [
-        (path, folder)
-        for path, folder in found
-        if not any(part.startswith((".", "__MACOSX")) for part in path.parts)
+        (parts, folder)
+        for parts, folder in found
+        if parts and not any(part.startswith((".", "__MACOSX")) for part in parts)
     ]
-    files = {path for path, folder in shown if not folder}
-    return files, {path for path, folder in shown if folder}
+    files = {parts for parts, folder in shown if not folder}
+    return files, {parts for parts, folder in shown if folder}
 
 
-@contextmanager
-def open_zip(root: Path) -> Iterator[zipfile.ZipFile]:
+def open_zip(root: Path) -> zipfile.ZipFile:
     """An archive for reading.
 
     Raises:
       DataError: if it is none, or damaged.
     """
     try:
-        archive = zipfile.ZipFile(root)
+        return archive(root)
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{root} is neither a folder nor a whole .zip file ({error}); expected {LAYOUT}"
         ) from error
-    with archive:
-        yield archive
 
 
-def _ignored(files: Set[PurePosixPath], empty: Set[PurePosixPath]) -> str:
+def archive(path: Path) -> zipfile.ZipFile:
+    """A .zip, opened once, for of 60,000 files the list alone takes most of a second.
+
+    Threads may read it at the same time. A file that was replaced is another one.
+
+    Raises:
+      OSError: if it cannot be read.
+      zipfile.BadZipFile: if it is no .zip, or damaged.
+    """
+    now = path.stat()
+    return _opened(path, now.st_mtime_ns, now.st_size)
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path, changed: int, size: int) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+def _ignored(files: Set[Parts], empty: Set[Parts]) -> str:
     """``3 files, 1 empty class``, each with an example and with what to do."""
     parts = []
     if files:
         noun = "files" if len(files) > 1 else "file"
+        example = "/".join(min(files))
         parts.append(
-            f"{len(files):,} {noun} such as {min(files)} (expected PNG, JPEG or WebP files in a"
+            f"{len(files):,} {noun} such as {example} (expected PNG, JPEG or WebP files in a"
             " folder of their class: convert or move them)"
         )
     if empty:
         noun = "classes" if len(empty) > 1 else "class"
-        parts.append(f"{len(empty)} empty {noun} such as {min(empty)}/ (add images to it)")
+        example = "/".join(min(empty))
+        parts.append(f"{len(empty)} empty {noun} such as {example}/ (add images to it)")
     return ", ".join(parts)

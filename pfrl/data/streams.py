@@ -6,18 +6,17 @@ nor on where training starts.
 """
 
 import signal
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from pfrl.cpu.workers import cores
+from pfrl.data.layout import archive
 from pfrl.data.pictures import DataError, PictureError, Reading, channels_of, decoded
 
 IN_MEMORY = 2**30
@@ -123,25 +122,14 @@ def content(root: Path, name: str) -> bytes:
       PictureError: if it cannot be read.
     """
     try:
-        return (root / name).read_bytes() if root.is_dir() else _archive(root).read(name)
+        return (root / name).read_bytes() if root.is_dir() else archive(root).read(name)
     except Exception as error:  # zipfile's decoders each raise their own
         raise PictureError(f"is no whole PNG, JPEG or WebP image ({error})") from error
 
 
 def open_file(root: Path, name: str) -> IO[bytes]:
     """A file of a folder or .zip, to be read in parts."""
-    return (root / name).open("rb") if root.is_dir() else _archive(root).open(name)
-
-
-def _archive(root: Path) -> zipfile.ZipFile:
-    now = root.stat()
-    return _opened(root, now.st_mtime_ns, now.st_size)
-
-
-@lru_cache(maxsize=1)
-def _opened(root: Path, changed: int, size: int) -> zipfile.ZipFile:
-    """Opened once, for its list of files is long; a file that was replaced is another one."""
-    return zipfile.ZipFile(root)
+    return (root / name).open("rb") if root.is_dir() else archive(root).open(name)
 
 
 def too_many(root: Path, names: Sequence[str], reading: Reading) -> bool:

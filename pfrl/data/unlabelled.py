@@ -83,4 +83,4 @@ def _splits(
 
 
 def _entries(placed: list[Placed]) -> Entries:
-    return Entries([str(each.path) for each in placed], np.zeros(len(placed), np.int32))
+    return Entries([each.path for each in placed], np.zeros(len(placed), np.int32))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,17 +11,18 @@ import numpy as np
 from pfrl.compression.kept import facts_of_network
 from pfrl.compression.recipe import Recipe
 from pfrl.cpu.backend import compiled
-from pfrl.data import Dataset
+from pfrl.data import Dataset, Split
+from pfrl.data.streams import Undecoded
 from pfrl.deploy.runtimes.base import Runtime
 from pfrl.evaluation.base import Choice
 from pfrl.graph import Graph
 from pfrl.tasks.outputs import as_one
 from pfrl.training.fit import mean_quality
 from pfrl.training.identity import named
-from pfrl.user_cache import digest, kept_json
+from pfrl.user_cache import digest, digest_of_code, instructions, kept_arrays, kept_json
 
 PACKAGES = ("onnxruntime", "openvino", "ai-edge-litert")
-"""Packages whose versions decide about which runtime is fastest."""
+"""Packages whose versions decide about which runtime is fastest, and what it answers."""
 
 
 def base_quality(graph: Graph, dataset: Dataset) -> float:
@@ -39,6 +41,37 @@ def base_quality(graph: Graph, dataset: Dataset) -> float:
     search = dataset.search
     facts = {"mean": dataset.mean, "std": dataset.std}
     return _kept("quality", graph, dataset, facts, [search.images, search.labels], judge)
+
+
+def base_files(
+    dataset: Dataset,
+    test: Split,
+    files: Mapping[str, Path],
+    judge: Callable[[], Mapping[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """Quality ``[N]`` of the base network's files on every test image, by name.
+
+    What an earlier run of the same network found is taken where the images are in memory: to read
+    others takes as long as to judge them.
+
+    Args:
+      dataset: whose scaling and task.
+      test: its test split.
+      files: by name.
+      judge: asks the files.
+    """
+    if isinstance(test.images, Undecoded) or not _ours(dataset.task):
+        return dict(judge())
+    facts = {
+        "code": digest_of_code(),
+        "cpu": instructions(),
+        "versions": {name: _version(name) for name in ("numpy", *PACKAGES)},
+        "scaling": [dataset.mean, dataset.std],
+        "task": _named(dataset.task),
+    }
+    content = {name: np.fromfile(path, np.uint8) for name, path in files.items()}
+    key = digest(facts, named([content, test.images, test.labels]))
+    return kept_arrays("answers", key, lambda: dict(judge()))
 
 
 FEW = 100
@@ -127,8 +160,12 @@ def _kept(
     task = dataset.task
     if not _ours(task):
         return make()
-    whole = {**facts_of_network(graph), **facts, "task": [type(task).__name__, repr(task)]}
+    whole = {**facts_of_network(graph), **facts, "task": _named(task)}
     return kept_json(kind, digest(whole, named([graph.source.variables, arrays])), make)
+
+
+def _named(task: Any) -> list[str]:
+    return [type(task).__name__, repr(task)]
 
 
 def _ours(thing: Any) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pfrl.data import imagefolder, kept, load
+from pfrl.data import DataError, imagefolder, kept, load
 
 
 @pytest.fixture
@@ -90,6 +90,17 @@ def test_broken_files_are_left_out_again(folder, decoded):
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
     dataset = load(f"imagefolder:{folder}?skip_broken=1")
     assert dataset.ignored == "1 broken image"
+
+
+def test_a_broken_test_picture_is_named_at_every_start_until_it_is_mended(folder):
+    broken = folder / "test" / "dog" / "1.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no picture")
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"test/dog/1\.png .* is no whole PNG"):
+            load(f"imagefolder:{folder}")
+    broken.write_bytes(whole)
+    assert len(arrays(folder)[4]) == 6
 
 
 def test_a_damaged_file_is_made_again(folder, decoded, tmp_path):

@@ -1,6 +1,7 @@
 """``pfrl apply``: what a policy says is done, without a search."""
 
 import json
+import re
 
 import pytest
 
@@ -12,14 +13,15 @@ from pfrl.files import FileError, write_json
 from pfrl.graph import trace
 from tests.support.tiny import TwoConvs, made, shape
 
-QUICK = ["apply", "--episode.steps", "1", "--episode.batch", "16", "--episode.search-images", "60",
-         "--episode.statistics-images", "16", "--recipe.images", "64", "--finish.epochs", "0.05",
+QUICK = ["apply", "--statistics-images", "16", "--recipe.images", "64", "--finish.epochs", "0.05",
          "--finish.seconds", "0.05"]  # fmt: skip
 
 
 def test_a_share_and_bits_and_then_the_policy_of_that_run(tmp_path, capsys):
     first = [*QUICK, "--keep", "0.5", "--bits", "4", "--out", str(tmp_path / "a")]
     assert cli.main(first) == 0
+    said = capsys.readouterr().err
+    assert re.search(r"\n\d.* MACs; .*test accuracy .* → .*; file .* → .*\.\n", said)
     policy = json.loads((tmp_path / "a" / "policy.json").read_text())
     assert set(policy["keep"].values()) == {0.5}
     assert sorted(set(policy["weight_bits"].values())) == [4, 8]

@@ -80,8 +80,6 @@ def test_a_budget_is_answered():
         "Got: 45.0 M, 90.0 % of it: kept.",
     ]
     assert answered(budget={**budget, "limit": None}) == []
-    networks = {"base": {"test_accuracy": 0.91}, "compressed": {"test_accuracy": 0.905}}
-    assert answered(budget=budget, **networks)[2:] == ["Test accuracy 91.00 % → 90.50 %."]
 
 
 def test_fewer_macs_that_save_no_time_are_answered_with_what_does():
